@@ -1,0 +1,1 @@
+"""From files to tokens: reading, understanding, checking, encoding, packing, collating. No training here."""
