@@ -1,0 +1,99 @@
+"""What a recipe means on this machine: “auto” decided, the impossible changed or refused, in words.
+
+The fields and their limits are in recipe.py; nothing is loaded here.
+"""
+
+from dataclasses import replace
+
+from .errors import Problem, UserError
+from .hardware import Hardware
+from .recipe import Recipe
+
+LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
+QUANTIZED = ("int8", "int4")
+
+
+def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
+    """The recipe without “auto” and without what this machine cannot do, and a note for each change.
+
+    Raises UserError for a combination that has no meaning (full training of a 4-bit model).
+    """
+    refused = [p for p in check_recipe(recipe, machine) if p.severity == "error"]
+    if refused:
+        raise UserError(refused[0].what, refused[0].where, refused[0].fix)
+    recipe, notes = _precision(recipe, machine)
+    recipe, more = _optimizer(recipe, machine)
+    if recipe.learning_rate == "auto":
+        recipe = replace(recipe, learning_rate=LEARNING_RATES[recipe.adapter])
+    return recipe, notes + more
+
+
+def _precision(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
+    asked = recipe.precision
+    if recipe.adapter == "qlora" and asked not in QUANTIZED:
+        note = (
+            []
+            if asked == "auto"
+            else [f"QLoRA stores the model in 4 bits: int4 instead of {asked}."]
+        )
+        return replace(recipe, precision="int4"), note
+    if asked == "auto":
+        return replace(recipe, precision=best_precision(machine)), []
+    if asked == "fp16" and machine.kind != "cuda":
+        return replace(recipe, precision="fp32"), [
+            f"fp16 needs an NVIDIA GPU; this machine ({machine.label()}) trains in fp32."
+        ]
+    if asked == "bf16" and machine.kind == "cuda" and not machine.bf16:
+        return replace(recipe, precision="fp16"), [f"{machine.name} has no bf16; training in fp16."]
+    if asked == "bf16" and machine.kind == "cpu" and not machine.bf16:
+        return replace(recipe, precision="fp32"), [
+            "This CPU has no bf16 instructions; training in fp32, which is faster here."
+        ]
+    return recipe, []
+
+
+def best_precision(machine: Hardware) -> str:
+    """The number format this machine trains well in."""
+    if machine.kind == "cuda":
+        return "bf16" if machine.bf16 else "fp16"
+    return "fp32"
+
+
+def _optimizer(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
+    if recipe.optim in ("adamw_bnb_8bit", "paged_adamw_8bit") and machine.kind != "cuda":
+        return replace(recipe, optim="adamw_torch"), [
+            "The 8-bit optimizers need an NVIDIA GPU; using AdamW on this machine."
+        ]
+    return recipe, []
+
+
+def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
+    """What will be refused (errors) and what will be changed (warnings) on this machine."""
+    problems = []
+    if recipe.adapter == "full" and recipe.precision in QUANTIZED:
+        problems.append(
+            Problem(
+                "error",
+                f"Full training cannot change {recipe.precision} weights.",
+                "Precision and Method",
+                "Choose LoRA or QLoRA, or another precision.",
+            )
+        )
+    if recipe.adapter == "full" and is_prequantized(recipe.base_model):
+        problems.append(
+            Problem(
+                "error",
+                "Full training cannot change a model stored in 4 bits.",
+                "Base model and Method",
+                "Choose QLoRA, or the model's full version.",
+            )
+        )
+    if not problems:
+        notes = _precision(recipe, machine)[1] + _optimizer(recipe, machine)[1]
+        problems = [Problem("warning", n, "This machine", "No action needed.") for n in notes]
+    return problems
+
+
+def is_prequantized(base_model: str) -> bool:
+    """Whether a model id says that its weights are stored in 4 bits."""
+    return "bnb-4bit" in base_model.lower()
