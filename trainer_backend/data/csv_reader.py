@@ -1,0 +1,161 @@
+"""Rows from delimited text: the delimiter is found, and a row that does not fit is an error.
+
+The standard csv reader would shift ragged rows and swallow text after an open quote; this does not.
+"""
+
+import csv
+from collections.abc import Iterator
+
+from trainer_backend.data.json_values import MAX_COLUMNS
+from trainer_backend.data.text_reader import MAX_LINE, TextFile
+from trainer_backend.errors import UserError
+
+DELIMITERS = (",", ";", "\t", "|")
+SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+SAMPLE_LINES = 50
+
+
+def find_delimiter(file: TextFile, preferred: str) -> str:
+    """The delimiter under which the first rows all have the header's number of columns."""
+    sample, size = [], 0
+    for line in file.lines():
+        sample.append(line)
+        size += len(line)
+        if len(sample) >= SAMPLE_LINES or size > 1 << 20:
+            break
+    order = (preferred, *(mark for mark in DELIMITERS if mark != preferred))
+    fits = {mark: _sample_fit(sample, mark) for mark in order}
+    steady = [mark for mark in order if fits[mark][0] > 1 and fits[mark][1]]
+    if steady:
+        return steady[0]
+    wide = [mark for mark in order if fits[mark][0] > 1]
+    return wide[0] if wide else preferred
+
+
+def _sample_fit(sample: list[str], delimiter: str) -> tuple[int, bool]:
+    """How wide the header is, and whether every complete sampled row is as wide."""
+    widths = []
+    try:
+        for record in csv.reader(sample, delimiter=delimiter, strict=True):
+            if record and (len(record) > 1 or record[0].strip()):
+                widths.append(len(record))
+    except csv.Error:
+        pass  # the sample may end inside a quoted text; the full read judges that
+    if not widths:
+        return 0, False
+    return widths[0], len(set(widths)) == 1
+
+
+class _Feed:
+    """Lines for csv.reader; remembers those of the current record, to point at an open quote."""
+
+    def __init__(self, file: TextFile):
+        self.file, self.lines, self.record, self.size = file, file.lines(), [], 0
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines)
+        self.record.append(line)
+        self.size += len(line)
+        if self.size > MAX_LINE:
+            raise csv.Error("unexpected end of data")
+        if "\0" in line:
+            column = line.index("\0") + 1
+            raise UserError(
+                "The text holds a NUL character",
+                f"{self.file.name}, line {self.file.line}, column {column}",
+                "Remove the character, or save the file as UTF-8 text again.",
+            )
+        return line
+
+
+def read_records(file: TextFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """(line where it begins, cells) for every record, header included; blank lines are skipped."""
+    csv.field_size_limit(MAX_LINE + 1)
+    file.line, feed = 0, _Feed(file)
+    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    while True:
+        feed.record.clear()
+        feed.size, start = 0, file.line + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _csv_error(file, feed.record, start, delimiter, str(error)) from None
+        if record and (len(record) > 1 or record[0].strip()):
+            yield start, record
+
+
+def _csv_error(
+    file: TextFile, record: list[str], start: int, delimiter: str, message: str
+) -> UserError:
+    if "end of data" in message:
+        return file.error(
+            "A quote is opened and never closed",
+            'Close it, or write " inside a text as "" (two quotes).',
+            start + _open_quote(record, delimiter),
+        )
+    if "expected after" in message:
+        return file.error(
+            "Text follows a closing quote",
+            'Put the quotes around the whole text, and write " inside it as "" (two quotes).',
+        )
+    return file.error(f"The row cannot be read: {message}", "Correct the row.", start)
+
+
+def _open_quote(record: list[str], delimiter: str) -> int:
+    """How many lines into the record the quote opens that nothing closes."""
+    inside, opened = False, 0
+    for number, line in enumerate(record):
+        at_start = not inside
+        for letter in line:
+            if inside:
+                inside = letter != '"'  # a doubled quote closes and opens again at once
+            elif letter == '"' and at_start:
+                inside, opened = True, number
+            at_start = letter in (delimiter, '"')
+    return opened
+
+
+def read_csv(file: TextFile, delimiter: str) -> Iterator[tuple[int, dict]]:
+    """(line, row) for every data row; ragged rows are errors, never shifted."""
+    records = read_records(file, delimiter)
+    first = next(records, None)
+    if first is None:
+        return
+    columns = _check_header(file, *first)
+    width = len(columns)
+    for line, record in records:
+        if len(record) != width:
+            raise _ragged(file, line, len(record), width, delimiter)
+        yield line, dict(zip(columns, record, strict=True))
+
+
+def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -> UserError:
+    mark = SPOKEN[delimiter]
+    fix = f"Fill in the row: a missing value still needs its {mark}."
+    if found > width:
+        fix = f"Put text that holds a {mark} in double quotes."
+    return file.error(f"The row has {found} columns, the header has {width}", fix, line)
+
+
+def _check_header(file: TextFile, line: int, header: list[str]) -> list[str]:
+    if len(header) > MAX_COLUMNS:
+        raise file.error(
+            f"The header has {len(header):,} columns, more than {MAX_COLUMNS:,}",
+            "Keep only the columns that matter.",
+            line,
+        )
+    columns = [name.strip("\ufeff \t") or f"column {at}" for at, name in enumerate(header, start=1)]
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        places = [str(at) for at, name in enumerate(columns, start=1) if name == twice]
+        raise UserError(
+            f"Two columns have the same name “{twice[:60]}”",
+            f"{file.name}, line {line}, columns {' and '.join(places[:4])}",
+            "Rename one of them in the header.",
+        )
+    return columns

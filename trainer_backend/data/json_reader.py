@@ -1,0 +1,211 @@
+"""Rows from JSON files: one object a line, an array, an object of columns, one object.
+
+Streaming, except for objects of columns, which JSON cannot give row by row. Values: json_values.py.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from trainer_backend.data.json_values import BadJSON, parse, parse_at
+from trainer_backend.data.text_reader import MAX_LINE, TextFile
+from trainer_backend.errors import UserError
+
+MAX_WHOLE = 256 * 1024 * 1024  # characters of a file that can only be read at once
+_SPACE = " \t\r\n"
+Rows = Iterator[tuple[int, dict]]  # (line where the row begins, the row)
+
+
+def json_layout(file: TextFile) -> str:
+    """Tell "lines", "array" or "object" from the first line that is not blank."""
+    first = next((line for line in file.lines() if line.strip(_SPACE + "\ufeff")), "")
+    first = first.strip(_SPACE + "\ufeff")
+    if first.startswith("["):
+        return "array"
+    if not first.startswith("{"):
+        return "lines"
+    try:
+        parse(first)
+    except BadJSON:
+        opening_only = first.rstrip("{[ ").endswith((":", ",")) or not first.strip("{[ ")
+        jsonl = file.name.removesuffix(".gz").endswith(".jsonl")
+        return "lines" if jsonl and not opening_only else "object"
+    return "lines" if _has_second_line(file) else "object"
+
+
+def _has_second_line(file: TextFile) -> bool:
+    filled = (line for line in file.lines() if line.strip(_SPACE))
+    return next(filled, None) is not None and next(filled, None) is not None
+
+
+def read_json(file: TextFile, layout: str) -> Rows:
+    """Rows of a JSON file whose layout is known."""
+    readers = {"lines": _read_lines, "array": _read_array, "object": _read_object}
+    yield from readers[layout](file)
+
+
+def _read_lines(file: TextFile) -> Rows:
+    for line in file.lines():
+        if line.isspace():
+            continue
+        try:
+            value = parse(line.rstrip(_SPACE))
+        except BadJSON as error:
+            raise _located(error, file, line, file.line) from None
+        yield file.line, _as_row(value, file, file.line)
+
+
+def _read_array(file: TextFile) -> Rows:
+    """Parse one element after another out of a window over the text."""
+    window = _Window(file)
+    window.skip("[")
+    if window.skip("]"):
+        return
+    while True:
+        line, value = window.value()
+        yield line, _as_row(value, file, line)
+        if window.skip(","):
+            continue
+        if window.skip("]"):
+            break
+        raise file.error(*window.expected(), line=window.line())
+    if window.peek():
+        raise file.error(
+            "There is more text after the end of the list", "Remove what follows.", window.line()
+        )
+
+
+class _Window:
+    """The part of a JSON array that is in memory, and the line it begins at."""
+
+    def __init__(self, file: TextFile):
+        self.file, self.chunks = file, file.chunks()
+        self.text, self.at, self.counted, self.number = "", 0, 0, 1
+
+    def more(self) -> bool:
+        chunk = next(self.chunks, "")
+        if not chunk:
+            return False
+        self.line()
+        self.text, self.at, self.counted = self.text[self.at :] + chunk, 0, 0
+        return True
+
+    def line(self) -> int:
+        self.number += self.text.count("\n", self.counted, self.at)
+        self.counted = self.at
+        return self.number
+
+    def peek(self) -> str:
+        while True:
+            end = len(self.text)
+            while self.at < end and self.text[self.at] in " \t\r\n\ufeff":
+                self.at += 1
+            if self.at < end:
+                return self.text[self.at]
+            if not self.more():
+                return ""
+
+    def skip(self, mark: str) -> bool:
+        found = self.peek() == mark
+        self.at += found
+        return found
+
+    def value(self) -> tuple[int, Any]:
+        self.peek()
+        while True:
+            try:
+                value, end = parse_at(self.text, self.at)
+            except BadJSON as error:
+                whole = error.position is None or len(self.text) - self.at > MAX_LINE
+                if whole or not self.more():
+                    raise self._located(error) from None
+                continue
+            line = self.line()
+            if end - self.at > MAX_LINE:
+                raise self.file.error("A row is longer than 16 MB", "Split the row.", line)
+            self.at = end
+            return line, value
+
+    def expected(self) -> tuple[str, str]:
+        if self.peek():
+            return "Broken JSON: a comma is missing between two rows", "Add the comma."
+        return "Broken JSON: the list is not closed", "The file is cut off: add the closing ]."
+
+    def _located(self, error: BadJSON) -> UserError:
+        line = self.line()
+        if error.position is None:
+            return self.file.error(error.what, error.fix, line)
+        line += self.text.count("\n", self.at, error.position)
+        column = error.position - self.text.rfind("\n", 0, error.position)
+        return UserError(error.what, f"{self.file.name}, line {line}, column {column}", error.fix)
+
+
+def _read_object(file: TextFile) -> Rows:
+    parts, size = [], 0
+    for chunk in file.chunks():
+        parts.append(chunk)
+        size += len(chunk)
+        if size > MAX_WHOLE:
+            raise UserError(
+                "One JSON object of this size cannot be read row by row", file.name,
+                "Save the rows as JSON Lines (.jsonl): one object a line.",
+            )  # fmt: skip
+    text = "".join(parts)
+    try:
+        value = parse(text)
+    except BadJSON as error:
+        raise _located(error, file, text, 1) from None
+    for number, row in enumerate(_rows_of_object(value, file), start=1):
+        yield number, _as_row(row, file, number)
+
+
+def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
+    wrapped = [key for key, item in value.items() if _is_rows(item)]
+    if len(wrapped) == 1 and wrapped[0] not in ("messages", "conversations"):
+        return value[wrapped[0]]
+    columns = list(value.values())
+    if columns and all(isinstance(column, dict) for column in columns):
+        columns = [
+            list(column.values()) for column in columns if column.keys() == columns[0].keys()
+        ]
+    if not columns or len(columns) != len(value):
+        return [value]
+    if not all(isinstance(column, list) and not _is_chat(column) for column in columns):
+        return [value]
+    lengths = {name: len(column) for name, column in zip(value, columns, strict=True)}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
+        raise UserError(
+            f"The columns have different lengths: {said}", file.name,
+            "Give every column the same number of values.",
+        )  # fmt: skip
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _is_rows(item: Any) -> bool:
+    return isinstance(item, list) and bool(item) and all(isinstance(row, dict) for row in item)
+
+
+def _is_chat(column: list) -> bool:
+    return _is_rows(column) and ("role" in column[0] or "from" in column[0])
+
+
+def _as_row(value: Any, file: TextFile, line: int) -> dict:
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, str):
+        return {"text": value}
+    kind = {list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")
+    raise file.error(
+        f"A row must be an object with named columns, but this is {kind}",
+        'Write each row like {"prompt": "…", "response": "…"}.',
+        line,
+    )
+
+
+def _located(error: BadJSON, file: TextFile, text: str, line: int) -> UserError:
+    """Put a line and column to a position in `text`, whose first character is on `line`."""
+    if error.position is None:
+        return file.error(error.what, error.fix, line)
+    line += text.count("\n", 0, error.position)
+    column = error.position - text.rfind("\n", 0, error.position)
+    return UserError(error.what, f"{file.name}, line {line}, column {column}", error.fix)

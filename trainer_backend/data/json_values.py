@@ -1,0 +1,185 @@
+"""Strict JSON: one text to one value with nothing changed, and back to text again.
+
+Refused: repeated keys, NaN, depth over 64, lone surrogates, NUL. Files are read in json_reader.py.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from json.encoder import encode_basestring
+from typing import Any
+
+MAX_DEPTH = 64
+MAX_COLUMNS = 1_000
+MAX_DIGITS = 4_000
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+class NumberText:
+    """A number that Python would print differently (1.10, 1E5, -0): kept as it was written."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NumberText) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class BadJSON(ValueError):
+    """Why a JSON text is refused: what, how to fix it, and the position in the text if known."""
+
+    def __init__(self, what: str, fix: str, position: int | None = None):
+        super().__init__(what)
+        self.what, self.fix, self.position = what, fix, position
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise BadJSON(f"The key “{twice[:60]}” appears twice", "Remove or rename one of them.")
+    if len(value) > MAX_COLUMNS:
+        raise BadJSON(
+            f"An object has {len(value):,} keys, more than {MAX_COLUMNS:,}",
+            "Keep only the columns that matter.",
+        )
+    return value
+
+
+def _float(text: str) -> float | NumberText:
+    value = float(text)
+    return value if repr(value) == text else NumberText(text)
+
+
+def _int(text: str) -> int | NumberText:
+    if len(text) > MAX_DIGITS:
+        raise BadJSON(f"A number has {len(text):,} digits", "Put it in quotes if it is text.")
+    return NumberText(text) if text == "-0" else int(text)
+
+
+def _constant(text: str) -> None:
+    raise BadJSON(f"{text} is not JSON", "Use null, or put it in quotes if it is text.")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_float=_float, parse_int=_int, parse_constant=_constant
+)
+
+
+def parse(text: str) -> Any:
+    """Turn one whole JSON text into its value; BadJSON says why not."""
+    start = len(text) - len(text.lstrip(" \t\r\n\ufeff"))
+    value, end = parse_at(text, start)
+    rest = text[end:].strip(" \t\r\n")
+    if rest:
+        fix = "Remove what follows." if rest != "," else "Remove the comma at the end."
+        raise BadJSON("There is more text after the end of the JSON value", fix, end)
+    return value
+
+
+def parse_at(text: str, start: int = 0) -> tuple[Any, int]:
+    """Parse the value that begins at `start`; return it and where it ends."""
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise BadJSON(f"Broken JSON: {_spoken(error)}", _advice(error), error.pos) from None
+    except RecursionError:
+        raise _too_deep() from None
+    if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH:
+        _check_depth(text[start:end])
+    if text.find("\\u", start, end) >= 0:
+        check_strings(value)
+    return value, end
+
+
+def _too_deep() -> BadJSON:
+    return BadJSON(f"The JSON is nested deeper than {MAX_DEPTH} levels", "Flatten the data.")
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for mark in re.findall(r"[\[{\]}]", _STRING.sub("", text)):
+        depth += 1 if mark in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+
+
+def check_strings(value: Any) -> None:
+    """Refuse texts that no tokenizer takes: NUL and lone surrogates."""
+    for text in strings_of(value):
+        if "\0" in text:
+            raise BadJSON("A text holds a NUL character (\\u0000)", "Remove the character.")
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise BadJSON(
+                "A text holds half a character (a lone surrogate, \\ud800 to \\udfff)",
+                "Write the whole character; the text was cut in the middle of an emoji.",
+            )
+
+
+def strings_of(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings_of(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from strings_of(item)
+
+
+def _spoken(error: json.JSONDecodeError) -> str:
+    if error.pos >= len(error.doc.rstrip()):
+        return "it ends too early"
+    return error.msg[0].lower() + error.msg[1:]
+
+
+def _advice(error: json.JSONDecodeError) -> str:
+    if error.pos >= len(error.doc.rstrip()):
+        return "The text is cut off: add what is missing, or export the file again."
+    if "control character" in error.msg:
+        return "Write line breaks inside a text as \\n and tabs as \\t."
+    if error.doc[error.pos : error.pos + 1] == "'":
+        return "Use double quotes: JSON does not know single ones."
+    if "Expecting property name" in error.msg or error.doc[error.pos : error.pos + 1] in "]}":
+        return "Look for a comma too many, or a missing quote."
+    return "Correct the text at this place."
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def to_json(value: Any) -> str:
+    """Write a value as compact JSON; what parse() read comes back with the same text."""
+    try:
+        return _encode(value)
+    except TypeError:
+        return _slow_json(value)
+
+
+def _slow_json(value: Any) -> str:
+    if isinstance(value, NumberText):
+        return value.text
+    if isinstance(value, list):
+        return "[" + ",".join(map(_slow_json, value)) + "]"
+    if isinstance(value, dict):
+        pairs = (f"{encode_basestring(key)}:{_slow_json(item)}" for key, item in value.items())
+        return "{" + ",".join(pairs) + "}"
+    return _encode(value)
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text: a string as it is, anything else as its JSON; null is the empty text."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else to_json(value)
