@@ -3,6 +3,7 @@
 Streaming, except for objects of columns, which JSON cannot give row by row. Values: json_values.py.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,25 +17,20 @@ Rows = Iterator[tuple[int, dict]]  # (line where the row begins, the row)
 
 
 def json_layout(file: TextFile) -> str:
-    """Tell "lines", "array" or "object" from the first line that is not blank."""
-    first = next((line for line in file.lines() if line.strip(_SPACE + "\ufeff")), "")
-    first = first.strip(_SPACE + "\ufeff")
-    if first.startswith("["):
+    """Tell "lines", "array" or "object" from how the text begins."""
+    head = next(file.chunks(MAX_LINE), "").lstrip(_SPACE + "\ufeff")
+    if head.startswith("["):
         return "array"
-    if not first.startswith("{"):
+    if not head.startswith("{"):
         return "lines"
+    first, *more = re.split(r"[\r\n]+", head, maxsplit=1)
     try:
-        parse(first)
+        parse(first.rstrip())
     except BadJSON:
         opening_only = first.rstrip("{[ ").endswith((":", ",")) or not first.strip("{[ ")
-        jsonl = file.name.removesuffix(".gz").endswith(".jsonl")
+        jsonl = file.name.lower().removesuffix(".gz").endswith(".jsonl")
         return "lines" if jsonl and not opening_only else "object"
-    return "lines" if _has_second_line(file) else "object"
-
-
-def _has_second_line(file: TextFile) -> bool:
-    filled = (line for line in file.lines() if line.strip(_SPACE))
-    return next(filled, None) is not None and next(filled, None) is not None
+    return "lines" if more and more[0].strip() else "object"
 
 
 def read_json(file: TextFile, layout: str) -> Rows:

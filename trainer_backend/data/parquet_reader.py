@@ -15,7 +15,7 @@ from trainer_backend.data.json_values import MAX_COLUMNS, MAX_DEPTH
 from trainer_backend.data.text_reader import MAX_LINE, decoded_budget, over_budget
 from trainer_backend.errors import UserError
 
-BATCH_ROWS = 256
+BATCH_ROWS = 64  # few: the footer's sizes say nothing about rows that repeat a huge text
 
 
 def read_parquet(path: Path) -> Iterator[tuple[int, dict]]:
@@ -27,10 +27,11 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict]]:
             columns = _check_columns(file.schema_arrow, name)
             rows = BATCH_ROWS if _is_plain(file) else 1
             for batch in file.iter_batches(batch_size=rows, use_threads=False):
-                decoded += batch.nbytes
+                cells_of = [_decoded(column) for column in batch.columns]
+                decoded += sum(column.nbytes for column in cells_of)
                 if decoded > budget:
                     raise over_budget(name, budget)
-                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                for cells in zip(*(column.to_pylist() for column in cells_of), strict=True):
                     number += 1
                     yield number, _row(columns, cells, f"{name}, row {number}")
     except (pa.ArrowException, OSError) as error:
@@ -39,6 +40,10 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict]]:
             f"The Parquet file cannot be read: {reason}", name,
             "It is damaged, cut off or encrypted. Export it again.",
         ) from None  # fmt: skip
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _is_plain(file: pq.ParquetFile) -> bool:
