@@ -1,0 +1,74 @@
+"""A user's mistake becomes a message on the page, and nothing else does.
+
+Mistakes are found in trainer_backend; this is one of the two places that catch UserError.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from html import escape
+
+import gradio as gr
+
+from trainer_backend.errors import UserError
+
+SECONDS_SHOWN = 15
+
+
+def toast(error: UserError) -> gr.Error:
+    """The message as Gradio shows it. Gradio renders it as HTML, so user text is escaped here."""
+    title, message = _texts(error)
+    return gr.Error(message, title=title, duration=SECONDS_SHOWN, print_exception=False)
+
+
+def tell(error: UserError) -> None:
+    """Show the message without ending the handler."""
+    title, message = _texts(error)
+    gr.Warning(message, title=title, duration=SECONDS_SHOWN)
+
+
+def _texts(error: UserError) -> tuple[str, str]:
+    return escape(error.what), f"{escape(error.where)}<br>{escape(error.fix)}"
+
+
+def attempt(action: Callable, *args, **kwargs) -> tuple[object, UserError | None]:
+    """Call something that may raise UserError; return (result, None) or (None, the error)."""
+    try:
+        return action(*args, **kwargs), None
+    except UserError as error:
+        return None, error
+
+
+def show_user_errors(handler: Callable) -> Callable:
+    """Turn a handler's UserError into a message.
+
+    Plain, async and generator handlers keep their kind: Gradio looks at it.
+    """
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def shown(*args, **kwargs):
+            try:
+                yield from handler(*args, **kwargs)
+            except UserError as error:
+                raise toast(error) from None
+
+    elif inspect.iscoroutinefunction(handler):
+
+        @functools.wraps(handler)
+        async def shown(*args, **kwargs):
+            try:
+                return await handler(*args, **kwargs)
+            except UserError as error:
+                raise toast(error) from None
+
+    else:
+
+        @functools.wraps(handler)
+        def shown(*args, **kwargs):
+            try:
+                return handler(*args, **kwargs)
+            except UserError as error:
+                raise toast(error) from None
+
+    return shown

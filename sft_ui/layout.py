@@ -1,0 +1,278 @@
+"""The whole page: header, tabs in order, everything that happens between tabs, page load.
+
+What happens inside a tab is in the tab's own file.
+"""
+
+import os
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from trainer_backend.data.store import open_dataset
+from trainer_backend.hardware import hardware
+from trainer_backend.runs import list_runs, open_run
+
+from . import access
+from .alerts import attempt, show_user_errors, tell
+from .chat_tab import ChatTab, build_chat_tab, chat_choices
+from .data_tab import DataTab, build_data_tab, dataset_outputs, show_dataset, show_tokens
+from .model_tab import ModelTab, build_model_tab, estimate, sizes_for
+from .recipe_form import form_values, read_form, relevance
+from .runs_tab import RunsTab, build_runs_tab, show_runs
+from .studio import PRIVATE, QUICK, Studio
+from .theme import STYLE_SHEETS, build_theme
+from .train_tab import (
+    LIVE,
+    TrainTab,
+    build_train_tab,
+    new_key,
+    run_buttons,
+    run_outputs,
+    start_run,
+    start_state,
+)
+from .web_api import build_web_api
+
+TITLE = "SFT Studio"
+MAX_UPLOAD = "4gb"
+KEEP_UPLOADS_S = (3600, 86400)
+TABS = ("data", "model", "train", "chat", "runs")
+SWITCH_THEME = """
+element.querySelector('button')
+  .addEventListener('click', () => document.body.classList.toggle('dark'));
+"""
+# The address names the run that is shown, so that a reload or a shared link shows it again.
+RUN_IN_ADDRESS = """(run) => {
+  const address = new URL(location.href);
+  if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
+  history.replaceState(null, '', address);
+}"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The five tabs and what belongs to the page as a whole."""
+
+    tabs: gr.Tabs
+    data: DataTab
+    model: ModelTab
+    train: TrainTab
+    chat: ChatTab
+    runs: RunsTab
+    draft: gr.BrowserState
+    opened: dict[str, gr.Tab]
+
+
+def build_app(home: Path, scheduler, model_process) -> gr.Blocks:
+    """Build the page. Nothing starts here: the caller starts the scheduler and launches."""
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(home / "tmp" / "uploads"))
+    studio = Studio(home, scheduler, model_process)
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=KEEP_UPLOADS_S
+    ) as app:
+        gr.HTML(header(hardware().label()), js_on_load=SWITCH_THEME)
+        page = _build_tabs(studio)
+        _wire_settings(studio, page)
+        _wire_runs(studio, page)
+        _wire_load(studio, page, app)
+        build_web_api(studio)
+    return app.queue(default_concurrency_limit=8)
+
+
+def launch_options(
+    home: Path, *, host: str, port: int | None = None, auth: str | None = None, allow_open=False
+) -> dict:
+    """Everything `launch` needs. Raises UserError when the page would be open to everyone."""
+    login = access.read_login(auth)
+    access.check_bind(host, login, allow_open=allow_open)
+    return {
+        "server_name": host,
+        "server_port": port,
+        "auth": login,
+        "theme": build_theme(),
+        "css_paths": STYLE_SHEETS,
+        "app_kwargs": {"middleware": access.build_middleware(host)},
+        "allowed_paths": [str(home / "exports")],
+        "footer_links": ["api"],
+        "run_history": False,
+        "ssr_mode": False,
+        "share": False,
+        "max_file_size": MAX_UPLOAD,
+    }
+
+
+def header(device: str) -> str:
+    """Name, device and the switch between light and dark."""
+    return (
+        '<header class="masthead"><div class="logo" aria-hidden="true">S</div>'
+        f"<div><h1>{TITLE}</h1><p>Teach a language model from your examples</p></div>"
+        f'<div class="space"></div><span class="pill">{escape(device)}</span>'
+        '<button type="button" aria-label="Switch between light and dark" title="Light or dark">'
+        "◐</button></header>"
+    )
+
+
+def _build_tabs(studio: Studio) -> Page:
+    draft = gr.BrowserState(None, storage_key="sft-studio-draft", secret="sft-studio")
+    builders = (build_data_tab, build_model_tab, build_train_tab, build_chat_tab, build_runs_tab)
+    built, opened = [], {}
+    with gr.Tabs(selected="data") as tabs:
+        for name, build in zip(TABS, builders, strict=True):
+            # the Train tab's live view must also run while another tab is in front
+            with gr.Tab(name.capitalize(), id=name, render_children=name == "train") as tab:
+                built.append(build(studio))
+            opened[name] = tab
+    return Page(tabs, *built, draft, opened)
+
+
+def _wire_settings(studio: Studio, page: Page) -> None:
+    """Data and settings decide the estimate, what Start says, and the held-out share."""
+    data, model, train = page.data, page.model, page.train
+    chosen = {"dataset_id": data.dataset_id, "preset": model.preset, **model.fields}
+
+    def refresh(dataset_id: str, preset: str, **values):
+        draft = {"dataset_id": dataset_id, "preset": preset, "values": values}
+        means = estimate(studio, dataset_id, preset, values)
+        return [means, *start_state(studio, dataset_id, preset, values), draft]
+
+    refreshed = [model.estimate, train.start, train.next_card, page.draft]
+    again = {"inputs_kwargs": chosen, "outputs": refreshed, "trigger_mode": "always_last", **QUICK}
+    gr.on([field.input for field in model.fields.values()], refresh, **again)
+    for event in model.filled:
+        event.then(refresh, **again)
+
+    @show_user_errors
+    def show(dataset_id: str, **values):
+        recipe, _ = read_form(values)
+        share = recipe.eval_fraction if recipe else 0.0
+        return show_dataset(studio, dataset_id, share, sizes_for(studio, dataset_id, recipe)[1])
+
+    given = {"dataset_id": data.dataset_id, **model.fields}
+    shown = data.dataset_id.change(
+        show, inputs_kwargs=given, outputs=dataset_outputs(data), **QUICK
+    )
+    shown.then(refresh, **again)
+
+    def tokens(event: gr.EventData, dataset_id: str, **values):
+        row = int(event.id) if str(event.id).isdigit() else 0
+        return row, show_tokens(studio, dataset_id, row, values)
+
+    data.preview.pick(
+        tokens, inputs_kwargs=given, outputs=[data.row, data.tokens], concurrency_limit=4, **PRIVATE
+    )
+
+
+def _wire_runs(studio: Studio, page: Page) -> None:
+    """Starting, opening and talking to runs."""
+    train, chat, runs, model = page.train, page.chat, page.runs, page.model
+    chosen = {
+        "dataset_id": page.data.dataset_id,
+        "preset": model.preset,
+        "key": train.start_key,
+        **model.fields,
+    }
+
+    @show_user_errors
+    def start(dataset_id: str, preset: str, key: str, **values):
+        run = start_run(studio, dataset_id, preset, key, values)
+        gr.Info("You can close this page; the run goes on.", title="Training started")
+        return run.id, new_key()
+
+    train.start.click(start, inputs_kwargs=chosen, outputs=[train.run_id, train.start_key], **QUICK)
+    train.run_id.change(None, train.run_id, None, js=RUN_IN_ADDRESS, **PRIVATE)
+
+    base_model = model.fields["base_model"]
+    gr.on(
+        [train.chart.statuschange, page.opened["chat"].select],
+        lambda name, run: chat_choices(studio, name, run),
+        [base_model, chat.run],
+        chat.run,
+        **QUICK,
+    )
+    gr.on(
+        [train.chart.statuschange, page.opened["runs"].select],
+        lambda run: show_runs(studio, run),
+        runs.chosen,
+        runs.refreshed,
+        **QUICK,
+    )
+    runs.open.click(
+        lambda run: (run, gr.Tabs(selected="train")),
+        runs.chosen,
+        [train.run_id, page.tabs],
+        **QUICK,
+    )
+    train.talk.click(
+        lambda name, run: (chat_choices(studio, name, run), gr.Tabs(selected="chat")),
+        [base_model, train.run_id],
+        [chat.run, page.tabs],
+        **QUICK,
+    )
+
+
+def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
+    """A page that opens shows the run in its address or the newest live one, and the draft."""
+    names = list(page.model.fields)
+    train = page.train
+
+    def load(draft: dict | None, base_model: str, request: gr.Request):
+        run_id = run_to_show(studio, request.query_params.get("run", ""))
+        dataset_id, preset, values = restored(studio, draft)
+        recipe, _ = read_form(values) if values else (None, [])
+        shown = relevance(recipe) if recipe else {}
+        form = [
+            gr.update(value=values[name], visible=shown.get(name, True)) if recipe else gr.skip()
+            for name in names
+        ]
+        tab = gr.Tabs(selected="train") if run_id else gr.skip()
+        chats = chat_choices(studio, base_model, run_id or None)
+        return [
+            *(run_id, run_id, *run_buttons(studio, run_id), tab, new_key(), chats),
+            *(dataset_id, preset if recipe else gr.skip(), *form),
+        ]
+
+    shown = [train.run_id, train.chart, *run_outputs(train), page.tabs, train.start_key]
+    form = [page.model.preset, *page.model.fields.values()]
+    app.load(
+        load,
+        [page.draft, page.model.fields["base_model"]],
+        [*shown, page.chat.run, page.data.dataset_id, *form],
+        **QUICK,
+    ).then(
+        lambda dataset_id, preset, **values: [
+            estimate(studio, dataset_id, preset, values),
+            *start_state(studio, dataset_id, preset, values),
+        ],
+        inputs_kwargs={
+            "dataset_id": page.data.dataset_id,
+            "preset": page.model.preset,
+            **page.model.fields,
+        },
+        outputs=[page.model.estimate, train.start, train.next_card],
+        **QUICK,
+    )
+
+
+def run_to_show(studio: Studio, asked: str) -> str:
+    """The run in the address if there is one, else the newest that is live, else none."""
+    if asked:
+        run, error = attempt(open_run, studio.home, asked)
+        if run:
+            return run.id
+        tell(error)
+    live = (run.id for run in list_runs(studio.home) if run.state()["state"] in LIVE)
+    return next(live, "")
+
+
+def restored(studio: Studio, draft: dict | None) -> tuple[str, str, dict]:
+    """Dataset, preset and form values a reload brings back, as far as they still hold."""
+    if not isinstance(draft, dict):
+        return "", "", {}
+    dataset_id = str(draft.get("dataset_id") or "")
+    dataset, _ = attempt(open_dataset, studio.home, dataset_id) if dataset_id else (None, None)
+    values = draft.get("values") if isinstance(draft.get("values"), dict) else {}
+    recipe, problems = read_form(values)
+    whole = form_values(recipe) if recipe and not problems and values else {}
+    return (dataset.id if dataset else ""), str(draft.get("preset") or ""), whole

@@ -1,0 +1,45 @@
+"""The live view of a run as a component: template, script and the one question it asks the server.
+
+What is new in a run is found in run_feed.py; drawing is in static/.
+"""
+
+import gradio as gr
+
+from trainer_backend.errors import UserError
+
+from .run_feed import RunFeeds
+from .studio import Studio
+from .theme import STATIC
+
+
+def build_live_chart(studio: Studio) -> gr.HTML:
+    """The component; its value is the id of the run to show ("" for none).
+
+    Its `statuschange` event fires when the run it shows changes state.
+    """
+    feeds = RunFeeds(studio.home)
+
+    async def watch_run(asked: dict) -> dict:
+        """Answer one poll. Async on purpose: it must not wait for busy worker threads."""
+        return answer_poll(feeds, studio, asked)
+
+    return gr.HTML(
+        "",
+        html_template=(STATIC / "live_chart.html").read_text(encoding="utf-8"),
+        js_on_load="\n".join(
+            (STATIC / name).read_text(encoding="utf-8")
+            for name in ("line_chart.js", "live_chart.js")
+        ),
+        server_functions=[watch_run],
+        elem_id="live-chart",
+        apply_default_css=False,
+    )
+
+
+def answer_poll(feeds: RunFeeds, studio: Studio, asked: object) -> dict:
+    """What is new for this viewer, or `gone` when the run is not there any more."""
+    asked = asked if isinstance(asked, dict) else {}
+    try:
+        return feeds.of(asked.get("run", "")).since(asked, studio.scheduler.queue_position)
+    except (UserError, FileNotFoundError):
+        return {"gone": True}

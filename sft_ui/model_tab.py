@@ -1,0 +1,214 @@
+"""The Model tab: which model, which preset, every setting, and what all that means on this machine.
+
+Fields and limits are in trainer_backend/recipe.py; their components are in recipe_form.py.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import gradio as gr
+
+from trainer_backend.data.store import open_dataset
+from trainer_backend.errors import Problem
+from trainer_backend.hardware import Hardware, hardware
+from trainer_backend.presets import ModelPreset, model_presets, recipe_from, recipe_presets
+from trainer_backend.recipe import Recipe, differences, effective_batch_size, total_steps
+from trainer_backend.resolve import check_recipe, resolve
+
+from . import cards
+from .alerts import attempt, show_user_errors
+from .recipe_form import (
+    CHOICE_WORDS,
+    CONDITIONAL,
+    LABELS,
+    build_fields,
+    form_values,
+    read_form,
+    relevance,
+)
+from .studio import QUICK, Studio
+
+FIRST_PRESET = "quick_try"
+
+
+@dataclass(frozen=True)
+class ModelTab:
+    """What the other tabs and the wiring need: `fields` holds every recipe field by name."""
+
+    preset: gr.Radio
+    fields: dict[str, gr.components.Component]
+    estimate: gr.HTML
+    filled: list  # events after which the form shows other values
+
+
+def build_model_tab(studio: Studio) -> ModelTab:
+    """Build the tab and its own events."""
+    recipe = recipe_from(FIRST_PRESET)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=8, min_width=340):
+            model = gr.Dropdown(
+                [(preset.title, preset.base_model) for preset in model_presets()],
+                value=recipe.base_model,
+                allow_custom_value=True,
+                label="Model",
+                info="Choose one, or write a Hub id (owner/name) or a folder on this machine.",
+                elem_id="model-choice",
+            )
+            about = gr.HTML(about_model(recipe.base_model), elem_id="model-about")
+            preset = gr.Radio(
+                [(one.title, one.id) for one in recipe_presets()],
+                value=FIRST_PRESET,
+                label="Preset",
+                info="A good start for all settings. You can change any of them below.",
+                elem_id="preset-choice",
+            )
+            when = gr.HTML(about_preset(FIRST_PRESET), elem_id="preset-about")
+            with gr.Column(elem_id="recipe-form"):
+                fields = {"base_model": model, **build_fields(recipe)}
+        with gr.Column(scale=4, min_width=300):
+            estimate = gr.HTML(elem_id="estimate")
+    return ModelTab(preset, fields, estimate, _wire(preset, fields, about, when))
+
+
+def _wire(preset: gr.Radio, fields: dict, about: gr.HTML, when: gr.HTML) -> list:
+    names = list(fields)
+
+    @show_user_errors
+    def fill(preset_id: str, base_model: str):
+        recipe = preset_recipe(preset_id, base_model)
+        shown = relevance(recipe)
+        values = form_values(recipe)
+        updates = [
+            gr.update(value=values[name], visible=shown.get(name, True))
+            for name in names
+            if name != "base_model"
+        ]
+        return [about_preset(preset_id), about_model(base_model), *updates]
+
+    model = fields["base_model"]
+    outputs = [when, about, *(fields[name] for name in names if name != "base_model")]
+    filled = preset.input(fill, [preset, model], outputs, **QUICK)
+    model.input(about_model, model, about, **QUICK)
+
+    def show_relevant(**values):
+        recipe, _ = read_form(values)
+        shown = relevance(recipe) if recipe else {}
+        return [gr.update(visible=shown[name]) if shown else gr.skip() for name in CONDITIONAL]
+
+    deciding = ("adapter", "max_steps", "eval_fraction", "lr_scheduler_type")
+    gr.on(
+        [fields[name].input for name in deciding],
+        show_relevant,
+        inputs_kwargs=fields,
+        outputs=[fields[name] for name in CONDITIONAL],
+        trigger_mode="always_last",
+        **QUICK,
+    )
+    return [filled]
+
+
+def preset_recipe(preset_id: str, base_model: str) -> Recipe:
+    """A preset's recipe for a model, with what the model itself asks for."""
+    wishes = next((one.recipe for one in model_presets() if one.base_model == base_model), {})
+    return recipe_from(preset_id, base_model=base_model or Recipe().base_model, **wishes)
+
+
+def about_model(base_model: str | None) -> str:
+    """What is known about the chosen model."""
+    preset = next((one for one in model_presets() if one.base_model == base_model), None)
+    if preset is None:
+        text = "Your own model: weights in safetensors files, without code of its own."
+        return cards.line(text, "quiet")
+    return cards.line(preset.notes, "quiet") + cards.chips(_model_facts(preset))
+
+
+def _model_facts(preset: ModelPreset) -> list[str]:
+    facts = [f"{preset.parameters} parameters", preset.licence]
+    facts += ["needs a Hub account"] if preset.gated else []
+    return facts + ([] if preset.chat else ["base model: it has not learned to chat yet"])
+
+
+def about_preset(preset_id: str) -> str:
+    """When to use a preset."""
+    preset = next((one for one in recipe_presets() if one.id == preset_id), None)
+    return cards.line(preset.when, "quiet") if preset else ""
+
+
+@lru_cache(maxsize=64)
+def split_sizes(home: Path, dataset_id: str, eval_fraction: float, seed: int) -> tuple[int, int]:
+    """How many examples are trained on and held out; a dataset with an id never changes."""
+    dataset = open_dataset(home, dataset_id)
+    if not dataset.num_examples:
+        return 0, 0
+    train, held_out = dataset.split(eval_fraction, seed)
+    return len(train), len(held_out)
+
+
+def sizes_for(studio: Studio, dataset_id: str, recipe: Recipe | None) -> tuple[int, int]:
+    """Split sizes for the form as it stands; nothing without data."""
+    if not dataset_id or recipe is None:
+        return 0, 0
+    sizes, _ = attempt(split_sizes, studio.home, dataset_id, recipe.eval_fraction, recipe.seed)
+    return sizes or (0, 0)
+
+
+def estimate(studio: Studio, dataset_id: str, preset_id: str, values: dict) -> str:
+    """What the settings mean here: batch, steps, differences from the preset, free memory."""
+    recipe, problems = read_form(values)
+    machine = hardware()
+    if recipe is None:
+        return cards.stack([*map(cards.problem_card, problems), _machine_card(machine)])
+    problems = check_recipe(recipe, machine)
+    means = cards.card("What this means", cards.facts(_facts(studio, dataset_id, recipe, machine)))
+    changed = _differences_card(preset_id, recipe)
+    return cards.stack([means, changed, *map(_note, problems), _machine_card(machine)])
+
+
+def _note(problem: Problem) -> str:
+    if problem.severity == "error":
+        return cards.problem_card(problem)
+    return cards.card("", cards.line(problem.what), kind=f"problem {problem.severity}")
+
+
+def _facts(studio: Studio, dataset_id: str, recipe: Recipe, machine: Hardware) -> list:
+    resolved, _ = attempt(resolve, recipe, machine)
+    final = resolved[0] if resolved else recipe
+    train, held_out = sizes_for(studio, dataset_id, recipe)
+    batch = effective_batch_size(recipe, machine.num_devices)
+    parts = [recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps]
+    parts += [machine.num_devices] if machine.num_devices > 1 else []
+    steps = "known when data is chosen"
+    if train or recipe.max_steps > 0:
+        steps = f"{total_steps(recipe, train, machine.num_devices):,}"
+    return [
+        ("Effective batch size", f"{' × '.join(map(str, parts))} = {batch}"),
+        ("Steps", steps),
+        ("Rows to learn from", f"{train:,}" if train else None),
+        ("Rows held out", f"{held_out:,}" if train else None),
+        ("Method", CHOICE_WORDS[recipe.adapter]),
+        ("Learning rate", f"{final.learning_rate:g}" if final.learning_rate != "auto" else "auto"),
+        ("Precision here", final.precision),
+        ("Optimizer here", CHOICE_WORDS[final.optim]),
+    ]
+
+
+def _differences_card(preset_id: str, recipe: Recipe) -> str:
+    preset, _ = attempt(preset_recipe, preset_id or "", recipe.base_model)
+    changed = differences(recipe, preset) if preset else {}
+    changed.pop("base_model", None)
+    if not changed:
+        return cards.card("", cards.line("All settings are as in the preset.", "quiet"))
+    count = len(changed)
+    title = f"{count} setting{'s differ' if count > 1 else ' differs'} from the preset"
+    pairs = [(LABELS[name], f"{now} (preset: {then})") for name, (then, now) in changed.items()]
+    return cards.card(title, cards.facts(pairs))
+
+
+def _machine_card(machine: Hardware) -> str:
+    kind = "GPU memory" if machine.kind == "cuda" else "Memory"
+    pairs = [
+        ("Device", machine.label()),
+        (f"{kind} free now", f"{machine.memory_free:.1f} of {machine.memory_total:.1f} GB"),
+    ]
+    return cards.card("This machine", cards.facts(pairs))

@@ -1,0 +1,196 @@
+"""The Train tab: start, watch, stop and resume one run.
+
+The live view is live_chart.py; runs are driven by trainer_backend/scheduler.py.
+"""
+
+import uuid
+from dataclasses import dataclass
+
+import gradio as gr
+
+from trainer_backend.data.store import open_dataset
+from trainer_backend.recipe import Recipe
+from trainer_backend.runs import ACTIVE, RESUMABLE, Run, create_run, list_runs, open_run
+
+from . import cards
+from .alerts import attempt, show_user_errors
+from .live_chart import build_live_chart
+from .model_tab import sizes_for
+from .recipe_form import CHOICE_WORDS, read_form
+from .studio import QUICK, Studio
+
+LIVE = ("queued", *ACTIVE)
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What the wiring in layout.py needs."""
+
+    run_id: gr.State
+    start_key: gr.State
+    start: gr.Button
+    stop: gr.Button
+    resume: gr.Button
+    talk: gr.Button
+    next_card: gr.HTML
+    run_card: gr.HTML
+    chart: gr.HTML
+
+
+def build_train_tab(studio: Studio) -> TrainTab:
+    """Build the tab; Start is wired in layout.py, where data and form meet."""
+    run_id, start_key = gr.State(""), gr.State("")
+    with gr.Row():
+        start = gr.Button(
+            "Choose data first",
+            variant="primary",
+            interactive=False,
+            scale=3,
+            min_width=180,
+            elem_id="start-training",
+        )
+        stop = gr.Button(
+            "Stop", variant="stop", interactive=False, min_width=90, elem_id="stop-training"
+        )
+        resume = gr.Button("Resume", interactive=False, min_width=90, elem_id="resume-training")
+        talk = gr.Button("Talk to it →", interactive=False, min_width=120, elem_id="talk-to-it")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=9, min_width=340):
+            chart = build_live_chart(studio)
+        with gr.Column(scale=3, min_width=260):
+            run_card = gr.HTML(elem_id="run-card")
+            next_card = gr.HTML(elem_id="next-run")
+    tab = TrainTab(run_id, start_key, start, stop, resume, talk, next_card, run_card, chart)
+    _wire(studio, tab)
+    return tab
+
+
+def _wire(studio: Studio, tab: TrainTab) -> None:
+    @show_user_errors
+    def stop(run_id: str):
+        studio.scheduler.stop(run_id)
+        state = open_run(studio.home, run_id).state()["state"]
+        if state in ACTIVE:
+            gr.Info("Finishing the current step, then saving. Nothing is lost.", title="Stopping")
+        return run_buttons(studio, run_id)
+
+    @show_user_errors
+    def resume(run_id: str):
+        studio.scheduler.resume(run_id)
+        return run_buttons(studio, run_id)
+
+    buttons = run_outputs(tab)
+    tab.stop.click(stop, tab.run_id, buttons, **QUICK)
+    tab.resume.click(resume, tab.run_id, buttons, **QUICK)
+    tab.chart.statuschange(lambda run: run_buttons(studio, run), tab.run_id, buttons, **QUICK)
+    tab.run_id.change(
+        lambda run: [run, *run_buttons(studio, run)], tab.run_id, [tab.chart, *buttons], **QUICK
+    )
+
+
+def run_outputs(tab: TrainTab) -> list:
+    """The components `run_buttons` fills, in its order."""
+    return [tab.stop, tab.resume, tab.talk, tab.run_card]
+
+
+def run_buttons(studio: Studio, run_id: str) -> list:
+    """Stop, Resume and Talk as the run's state allows, and the card of the run."""
+    run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
+    if run is None:
+        return [gr.update(interactive=False)] * 3 + [""]
+    state = run.state()["state"]
+    has_model = bool(run.checkpoints())
+    return [
+        gr.update(interactive=state in LIVE),
+        gr.update(interactive=state in RESUMABLE),
+        gr.update(interactive=has_model, variant="primary" if state == "finished" else "secondary"),
+        run_card(run),
+    ]
+
+
+def run_card(run: Run) -> str:
+    """The run as it was started: its own snapshot, never the form."""
+    recipe, spec, state = run.recipe(), run.spec(), run.state()
+    rows = state.get("num_train_rows")
+    pairs = [
+        ("Model", recipe.base_model),
+        ("Data", spec["dataset"]["name"]),
+        ("Learns from", f"{rows:,} rows" if rows else None),
+        ("Held out", f"{state['num_eval_rows']:,} rows" if state.get("num_eval_rows") else None),
+        *recipe_facts(recipe),
+        ("Precision", state.get("precision")),
+        ("On", spec.get("hardware")),
+        ("Run", run.id),
+    ]
+    return cards.card(run.name(), cards.facts(pairs))
+
+
+def recipe_facts(recipe: Recipe) -> list[tuple[str, object]]:
+    """A recipe in a few lines."""
+    length = (
+        f"{recipe.max_steps:,} steps"
+        if recipe.max_steps > 0
+        else f"{recipe.num_train_epochs:g} epochs"
+    )
+    batch = f"{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
+    size = f", rank {recipe.lora_r}" if recipe.adapter != "full" else ""
+    return [
+        ("Method", CHOICE_WORDS[recipe.adapter].split(" (")[0] + size),
+        ("Length", length),
+        ("Batch", batch),
+        ("Learning rate", f"{recipe.learning_rate}"),
+    ]
+
+
+def missing(studio: Studio, dataset_id: str, values: dict) -> str:
+    """What is still needed before a run can start; "" when nothing is."""
+    if not dataset_id:
+        return "Choose data first"
+    dataset, error = attempt(open_dataset, studio.home, dataset_id)
+    if error:
+        return "Choose data first"
+    if dataset.mapping is None:
+        return "Choose what the columns mean first"
+    if not dataset.num_examples:
+        return "The data has no usable row"
+    recipe, problems = read_form(values)
+    if recipe is None:
+        return f"Correct {problems[0].what.split('”')[0].strip('“')} first"
+    return ""
+
+
+def start_state(studio: Studio, dataset_id: str, preset_id: str, values: dict) -> list:
+    """The Start button and the card of the run it would start."""
+    reason = missing(studio, dataset_id, values)
+    waits = any(run.state()["state"] in LIVE for run in list_runs(studio.home)[:20])
+    words = "Start training" + (" (waits for the run before it)" if waits else "")
+    button = gr.update(value=reason or words, interactive=not reason)
+    recipe, _ = read_form(values)
+    if recipe is None or not dataset_id or reason.startswith("Choose data"):
+        return [button, cards.card("Next run", cards.line(f"{reason}.", "quiet"))]
+    dataset = open_dataset(studio.home, dataset_id)
+    train, held_out = sizes_for(studio, dataset_id, recipe)
+    pairs = [
+        ("Model", recipe.base_model),
+        ("Data", dataset.name),
+        ("Rows", f"{train:,} + {held_out:,} held out"),
+        ("Preset", preset_id),
+        *recipe_facts(recipe),
+    ]
+    return [button, cards.card("Next run", cards.facts(pairs))]
+
+
+def start_run(studio: Studio, dataset_id: str, preset_id: str, key: str, values: dict) -> Run:
+    """Create the run and hand it to the scheduler. The same key twice is the same run."""
+    recipe, problems = read_form(values)
+    if recipe is None:
+        recipe = Recipe.from_dict(values, "Model tab")  # raises what the first problem says
+    dataset = open_dataset(studio.home, dataset_id)
+    run = create_run(studio.home, recipe, dataset, preset=preset_id, key=key or None)
+    studio.scheduler.submit(run)
+    return run
+
+
+def new_key() -> str:
+    """A fresh key, so that a double click starts one run."""
+    return uuid.uuid4().hex

@@ -1,0 +1,139 @@
+"""The web API: the names scripts call. Everything else the page does is private.
+
+Each function takes ids and plain data, uploads excepted, and does what the buttons do.
+"""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+
+from trainer_backend.data.store import create_dataset, open_dataset
+from trainer_backend.errors import UserError
+from trainer_backend.presets import recipe_from_request
+from trainer_backend.runs import create_run, list_runs, open_run
+
+from .alerts import show_user_errors
+from .studio import Studio
+
+
+def build_web_api(studio: Studio) -> None:
+    """Register the public endpoints with the Blocks being built."""
+    _files(studio)
+    _training(studio)
+    _reading(studio)
+    _chat(studio)
+
+
+def _files(studio: Studio) -> None:
+    @show_user_errors
+    def load_dataset(file: str | None) -> dict:
+        if not file:
+            raise UserError("There is no file.", "/load_dataset", "Send one data file.")
+        dataset = create_dataset(studio.home, Path(file))
+        return {
+            "dataset_id": dataset.id,
+            "format": dataset.format,
+            "rows": dataset.num_rows,
+            "problems": [problem.to_dict() for problem in dataset.problems],
+        }
+
+    @show_user_errors
+    def export_run(run_id: str, format: str) -> str:
+        return str(studio.model_process.export(open_run(studio.home, run_id).id, format))
+
+    with gr.Row(visible=False):
+        upload, report = gr.File(label="file"), gr.JSON(label="dataset")
+        run_id, format = gr.Textbox(label="run_id"), gr.Textbox(label="format", value="adapter")
+        exported = gr.File(label="file")
+        load, export = gr.Button("load_dataset"), gr.Button("export_run")
+    load.click(load_dataset, upload, report, api_name="load_dataset", concurrency_limit=4)
+    export.click(export_run, [run_id, format], exported, api_name="export_run", concurrency_limit=2)
+
+
+def _training(studio: Studio) -> None:
+    @show_user_errors
+    def start_training(dataset_id: str, recipe_json: str) -> str:
+        """Start a run on a stored dataset; recipe_json holds Recipe fields and maybe "preset"."""
+        values = read_json_object(recipe_json)
+        recipe = recipe_from_request(values)
+        dataset = open_dataset(studio.home, dataset_id)
+        run = create_run(studio.home, recipe, dataset, preset=values.get("preset"))
+        studio.scheduler.submit(run)
+        return run.id
+
+    @show_user_errors
+    def stop_training(run_id: str) -> str:
+        """Stop a run; what it learned is kept."""
+        studio.scheduler.stop(run_id)
+        return open_run(studio.home, run_id).state()["state"]
+
+    @show_user_errors
+    def resume_training(run_id: str) -> str:
+        """Go on with a run that was stopped, paused or failed."""
+        studio.scheduler.resume(run_id)
+        return open_run(studio.home, run_id).state()["state"]
+
+    for function in (start_training, stop_training, resume_training):
+        gr.api(function, api_name=function.__name__, concurrency_limit=4)
+
+
+def _reading(studio: Studio) -> None:
+    @show_user_errors
+    def run_status(run_id: str) -> dict:
+        """Where a run stands: state, step, total_steps, loss, eval_loss and more."""
+        return public(open_run(studio.home, run_id).summary())
+
+    @show_user_errors
+    def run_metrics(run_id: str, since: int = 0) -> list:
+        """The rows of a run's curves after the first `since` rows."""
+        return open_run(studio.home, run_id).metrics(max(0, int(since or 0)))
+
+    def list_all() -> list:
+        """All runs, newest first."""
+        return [public(run.summary()) for run in list_runs(studio.home)]
+
+    gr.api(run_status, api_name="run_status", concurrency_limit=8)
+    gr.api(run_metrics, api_name="run_metrics", concurrency_limit=8)
+    gr.api(list_all, api_name="list_runs", concurrency_limit=4)
+
+
+def _chat(studio: Studio) -> None:
+    @show_user_errors
+    def chat(
+        run_id: str,
+        message: str,
+        system: str = "",
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_new_tokens: int = 256,
+    ) -> str:
+        """The tuned model's answer to one message."""
+        run = open_run(studio.home, run_id)
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": message})
+        options = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+        text = ""
+        for part in studio.model_process.chat(run.id, messages, which="tuned", **options):
+            text = part["text"]
+        return text
+
+    gr.api(chat, api_name="chat", concurrency_limit=4)
+
+
+def read_json_object(value: str | dict | None) -> dict:
+    """A JSON object sent as text or as an object. Raises UserError for anything else."""
+    try:
+        found = value if isinstance(value, dict) else json.loads(value or "{}")
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(
+            "The recipe is not a JSON object.", "recipe_json", 'Send {"preset": "quick_try"}.'
+        )
+    return found
+
+
+def public(summary: dict) -> dict:
+    """A run's summary without the place of its folder on the server."""
+    return {name: value for name, value in summary.items() if name != "dir"}
