@@ -45,8 +45,8 @@ def refusal(path: Path) -> UserError:
 
 TRICKY = [
     "NA", "None", "null", "007", "1e5", "1.10", "2020-01-01", "=cmd()", "  spaces ", 'a "quote"',
-    "line\nbreak", "line\r\nbreak", "tab\there", "héllo 🎉 👩‍👩‍👧", "\u2028", "a,b;c|d", "'", "<script>", "",
-    "12345678901234567890123456789012", "\u00a0", "true",
+    "line\nbreak", "line\r\nbreak", "tab\there", "héllo 🎉 👩‍👩‍👧", "\u2028",
+    "a,b;c|d", "'", "<script>", "", "12345678901234567890123456789012", "\u00a0", "true",
 ]  # fmt: skip
 
 
@@ -89,7 +89,10 @@ def test_numbers_keep_their_spelling(put):
 def test_encodings_and_line_endings(put, encoding, ending):
     text = ending.join(["prompt,response", "héllo,wörld 🎉", "a,b", ""])
     path = put("a.csv", text.encode(encoding))
-    assert rows(path) == [{"prompt": "héllo", "response": "wörld 🎉"}, {"prompt": "a", "response": "b"}]
+    assert rows(path) == [
+        {"prompt": "héllo", "response": "wörld 🎉"},
+        {"prompt": "a", "response": "b"},
+    ]
     text = ending.join(['{"prompt":"héllo"}', "", '{"prompt":"b"}'])
     assert rows(put("a.jsonl", text.encode(encoding))) == [{"prompt": "héllo"}, {"prompt": "b"}]
     said = open_rows(path).notes
@@ -273,9 +276,9 @@ except UserError as error:
 @pytest.mark.parametrize(
     ("name", "write", "said"),
     [
-        ("line.jsonl", "path.write_text('{\"a\":\"' + 'x' * 30_000_000 + '\"}')", "longer than 16 MB"),
+        ("line.jsonl", "path.write_text('{\"a\":\"' + 'x' * 3 * 10**7)", "longer than 16 MB"),
         ("quote.csv", "path.write_text('a,b\\n1,\"2\\n' + 'x,y\\n' * 8_000_000)", "never closed"),
-        ("columns.csv", "path.write_text(','.join(map(str, range(10**6))) + chr(10))", "1,000,000 columns"),
+        ("columns.csv", "path.write_text(','.join(map(str, range(10**6))))", "1,000,000 columns"),
         (
             "bomb.jsonl.gz",
             "import gzip\nline = b'{\"a\":\"' + b'x' * 10**6 + b'\"}' + bytes([10])\n"
