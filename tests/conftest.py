@@ -1,0 +1,114 @@
+"""A tiny model and a small tokenizer, built in code: no test of ours downloads anything."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest  # noqa: E402
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+WORDS = (
+    "The capital of France is Paris. Who wrote Hamlet? William Shakespeare. "
+    "Explain Newton's second law of motion: force equals mass times acceleration. "
+    "List three benefits of exercise and one of sleep; answer briefly, please. 0123456789 "
+)
+
+
+def build_tokenizer(template: str | None = CHATML):
+    """A byte-level BPE tokenizer with a few hundred merges and ChatML's special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<pad>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([WORDS], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def build_model(vocab_size: int = 400, seed: int = 0, **overrides):
+    """A Llama of two layers and 32 dimensions, weights large enough that attention matters."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    settings = {
+        "vocab_size": vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.2,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 3,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**settings, **overrides}))
+
+
+@pytest.fixture(scope="session")
+def tokenizer_files(tmp_path_factory):
+    """The tokenizer saved once; tests load their own copy."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tokenizer(tokenizer_files):
+    """A fresh tokenizer with a ChatML template without generation markers."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tokenizer_files)
+
+
+@pytest.fixture
+def tiny_model():
+    """A fresh tiny Llama, always the same weights."""
+    return build_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory):
+    """A folder with the tiny model and its tokenizer, as from_pretrained wants it."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    build_model().save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pairs() -> list[dict]:
+    """A few prompts and responses of different lengths."""
+    return [
+        {"prompt": "What is the capital of France?", "response": "Paris."},
+        {"prompt": "Who wrote Hamlet?", "response": "William Shakespeare."},
+        {
+            "prompt": "Explain Newton's second law.",
+            "response": "Force equals mass times acceleration.",
+        },
+        {"prompt": "List benefits of exercise.", "response": "Sleep, force and motion; briefly."},
+        {"prompt": "Count.", "response": "0123456789"},
+    ]

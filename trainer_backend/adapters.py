@@ -1,0 +1,48 @@
+"""Adapters before training: adding one, continuing one, which weights learn in which format.
+
+Loading the base model is pretrained.py; merging and exporting are elsewhere.
+"""
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+
+
+def add_adapter(model, peft_config, added_tokens: list[int]):
+    """Wrap the model in a new adapter if configured; an adapted model is trained as it is."""
+    if peft_config is None:
+        return model
+    if not isinstance(peft_config, PeftConfig):
+        raise TypeError(
+            f"peft_config must be a PeftConfig (LoraConfig), not {type(peft_config).__name__}."
+        )
+    if isinstance(model, PeftModel):
+        raise ValueError(
+            "The model already has an adapter, and peft_config asks for another. Pass the adapted "
+            "model alone to continue it, or merge it first."
+        )
+    if added_tokens:
+        _train_new_tokens(peft_config, added_tokens)
+    return get_peft_model(model, peft_config)
+
+
+def _train_new_tokens(peft_config, added_tokens: list[int]) -> None:
+    """New tokens need rows of their own, in the embedding and in the head."""
+    known = getattr(peft_config, "trainable_token_indices", None)
+    table = known if isinstance(known, dict) else {"embed_tokens": list(known or [])}
+    table["embed_tokens"] = [*table.get("embed_tokens", []), *added_tokens]
+    peft_config.trainable_token_indices = table
+    saved = list(peft_config.modules_to_save or [])
+    peft_config.modules_to_save = saved if "lm_head" in saved else [*saved, "lm_head"]
+
+
+def prepare_trainable(model, args) -> None:
+    """Let gradients reach an adapter through checkpoints; match its format to a quantised base."""
+    if isinstance(model, PeftModel) and args.gradient_checkpointing:
+        model.enable_input_require_grads()
+    quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(
+        model, "is_loaded_in_8bit", False
+    )
+    if quantised and args.bf16:
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "magnitude_vector" not in name:
+                parameter.data = parameter.data.to(torch.bfloat16)

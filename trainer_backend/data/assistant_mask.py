@@ -1,0 +1,173 @@
+"""Which characters of a rendered conversation the assistant wrote, for any chat template.
+
+Templates with generation markers say it themselves; for the others the spans are found by
+rendering and verified against the whole text. Token ids are chat_template.py's work.
+"""
+
+from dataclasses import dataclass
+
+from jinja2.exceptions import TemplateError
+
+from trainer_backend.data.render import (
+    TrainingDataError,
+    has_generation_markers,
+    render,
+    render_marked,
+    template_of,
+)
+
+_PROBE = "\ue000answer\ue001"
+
+
+@dataclass(frozen=True)
+class TurnShape:
+    """The text a template puts before and after an assistant's answer (either may be empty)."""
+
+    opening: str
+    closing: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One conversation with all that its template needs."""
+
+    messages: list[dict]
+    tokenizer: object
+    tools: list | None
+    template_kwargs: dict
+
+    def text(self, count: int | None = None, prompt: bool = False) -> str:
+        """Render the first `count` messages."""
+        return render(
+            self.messages[:count],
+            self.tokenizer,
+            tools=self.tools,
+            add_generation_prompt=prompt,
+            **self.template_kwargs,
+        )
+
+    def try_text(self, count: int, prompt: bool = False) -> str | None:
+        """Render a part, or None when the template refuses parts like this one."""
+        try:
+            return self.text(count, prompt)
+        except (TemplateError, TypeError, IndexError, KeyError):
+            return None
+
+
+def learn_turn_shape(tokenizer, tools=None, template_kwargs=None) -> TurnShape:
+    """Learn from two renders what surrounds an answer in this template."""
+    user, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}
+    conversation = Conversation([user, answer], tokenizer, tools, template_kwargs or {})
+    bare, prompt, whole = (
+        conversation.try_text(1),
+        conversation.try_text(1, True),
+        conversation.try_text(2),
+    )
+    opening = prompt[len(bare) :] if bare and prompt and prompt.startswith(bare) else ""
+    closing = whole.rpartition(_PROBE)[2] if whole and _PROBE in whole else ""
+    return TurnShape(opening, closing.rstrip())
+
+
+def assistant_spans(conversation: Conversation, shape: TurnShape | None = None):
+    """Return (text, [(message, start, end)]) of the assistant's turns, closing token included."""
+    turns = [
+        i for i, message in enumerate(conversation.messages) if message.get("role") == "assistant"
+    ]
+    template = template_of(conversation.tokenizer, conversation.tools)
+    if has_generation_markers(template):
+        text, marked = render_marked(
+            conversation.messages,
+            conversation.tokenizer,
+            conversation.tools,
+            True,
+            **conversation.template_kwargs,
+        )
+        indices = turns if len(turns) == len(marked) else [-1] * len(marked)
+        return text, [
+            (i, start, end) for i, (start, end) in zip(indices, marked, strict=True) if end > start
+        ]
+    shape = shape or learn_turn_shape(
+        conversation.tokenizer, conversation.tools, conversation.template_kwargs
+    )
+    text = conversation.text()
+    return text, _quick_spans(conversation, turns, text, shape) or _careful_spans(
+        conversation, turns, text, shape
+    )
+
+
+def _quick_spans(conversation: Conversation, turns: list[int], text: str, shape: TurnShape):
+    """Find opening + answer + closing, each exactly once; None when anything is ambiguous."""
+    if not (shape.opening and shape.closing):
+        return None
+    spans, cursor = [], 0
+    for i in turns:
+        message = conversation.messages[i]
+        content = message.get("content")
+        if not isinstance(content, str) or not content or len(message) != 2:
+            return None
+        found = _find_turn(text, content, shape, cursor)
+        if found is None:
+            return None
+        spans.append((i, *found))
+        cursor = found[1]
+    return spans if text.count(shape.opening) == len(turns) else None
+
+
+def _find_turn(text: str, content: str, shape: TurnShape, cursor: int) -> tuple[int, int] | None:
+    opened = text.find(shape.opening, cursor)
+    if opened < 0:
+        return None
+    start = opened + len(shape.opening)
+    for written in (content, content.strip()):
+        end = start + len(written)
+        if text.startswith(written, start) and text.startswith(shape.closing, end):
+            return start, end + len(shape.closing)
+    return None
+
+
+def _careful_spans(conversation: Conversation, turns: list[int], text: str, shape: TurnShape):
+    """Find each turn by rendering the conversation up to it; every span must fit the whole text."""
+    spans, cursor = [], 0
+    for i in turns:
+        start = _turn_start(conversation, i, text, shape, cursor)
+        end = _turn_end(conversation, i, text, shape, start)
+        content = conversation.messages[i].get("content")
+        fits = not isinstance(content, str) or content.strip() in text[start:end]
+        if end <= start or start < cursor or not fits:
+            raise TrainingDataError(
+                f"The assistant's message {i + 1} is not in the text that the chat template makes.",
+                f"message {i + 1} of {len(conversation.messages)}",
+                "Use a template with {% generation %} markers, or prompt and completion columns.",
+            )
+        spans.append((i, start, end))
+        cursor = end
+    return spans
+
+
+def _turn_start(
+    conversation: Conversation, i: int, text: str, shape: TurnShape, cursor: int
+) -> int:
+    before = conversation.try_text(i, prompt=True) if i else None
+    if before and text.startswith(before):
+        return len(before)
+    content = conversation.messages[i].get("content")
+    written = content.strip() if isinstance(content, str) else ""
+    at = text.find(written, cursor) if written else len(text)
+    for length in range(len(shape.opening), 0, -1):
+        opened = text.rfind(shape.opening[:length], cursor, at)
+        if opened >= 0:
+            return opened + length
+    return at
+
+
+def _turn_end(conversation: Conversation, i: int, text: str, shape: TurnShape, start: int) -> int:
+    if i == len(conversation.messages) - 1:
+        return len(text.rstrip())
+    upto = conversation.try_text(i + 1)
+    if upto and len(upto) > start and text.startswith(upto):
+        return len(upto.rstrip())
+    content = conversation.messages[i].get("content")
+    written = content.strip() if isinstance(content, str) else ""
+    after = max(text.find(written, start), start) + len(written)
+    closed = text.find(shape.closing, after) if shape.closing else -1
+    return closed + len(shape.closing) if closed >= 0 else after

@@ -1,0 +1,232 @@
+"""THE place where text becomes tokens and labels: for training, preview and chat prompts.
+
+How messages become text is render.py, where the assistant's words are is assistant_mask.py,
+and the tokenizer is called in tokens.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2.exceptions import TemplateError
+
+from trainer_backend.data.assistant_mask import Conversation, assistant_spans, learn_turn_shape
+from trainer_backend.data.render import (
+    PLAIN_CHAT_TEMPLATE,
+    TrainingDataError,
+    clean_messages,
+    drop_nones,
+    ensure_chat_template,
+    has_generation_markers,
+    parse_json_column,
+    render_prompt,
+    template_of,
+)
+from trainer_backend.data.tokens import IGNORED, Plan, tokenise
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One example as tokens; `length` counts the tokens before cutting."""
+
+    input_ids: list[int]
+    labels: list[int]
+    length: int
+
+    @property
+    def num_learned(self) -> int:
+        """Positions that teach something: the first token of a row is never predicted."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How examples are cut and masked (the same names as in SFTConfig)."""
+
+    max_length: int | None = None
+    truncation_mode: str = "keep_start"
+    assistant_only_loss: bool = False
+    completion_only_loss: bool | None = None  # None: yes for prompt and completion
+    last_turn_only: bool = False  # of the assistant's messages only the last one counts
+
+
+def encode(example: Mapping, tokenizer, **options) -> Encoding:
+    """Turn one example into token ids and labels; options are the fields of EncodeOptions."""
+    return encode_batch([example], tokenizer, **options)[0]
+
+
+def encode_batch(examples: Sequence[Mapping], tokenizer, **options) -> list[Encoding]:
+    """Turn examples into token ids and labels, the same as one by one but faster."""
+    chosen = EncodeOptions(**options)
+    shapes: dict = {}
+    plans = [
+        _numbered(number, _plan, example, tokenizer, chosen, shapes)
+        for number, example in enumerate(examples)
+    ]
+    tokenise(plans, tokenizer)
+    return [_cut(plan, chosen) for plan in plans]
+
+
+def _numbered(number: int, function, *args):
+    """Call, and let an error about an example say which one of the batch it was."""
+    try:
+        return function(*args)
+    except TemplateError as error:
+        failure = TrainingDataError(
+            f"The chat template refuses this conversation: {error}",
+            "this row's messages",
+            "Change the order or roles of its messages, or use a model with another template.",
+        )
+        failure.index = number
+        raise failure from error
+    except TrainingDataError as error:
+        error.index = number
+        raise
+
+
+def prompt_ids(messages, tokenizer, *, tools=None, **template_kwargs) -> list[int]:
+    """Token ids of a chat prompt: the same as the context part of encode() for these messages."""
+    text = render_prompt(messages, tokenizer, tools=tools, **template_kwargs)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _plan(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
+    if example.get("input_ids") is not None:
+        return _plan_ids(example, options)
+    if example.get("messages") is not None:
+        return _plan_chat([], example["messages"], example, tokenizer, options, shapes)
+    if "completion" in example:
+        return _plan_pair(example, tokenizer, options, shapes)
+    if options.assistant_only_loss:
+        raise TrainingDataError(
+            "assistant_only_loss=True needs conversations, and this row is plain text.",
+            "assistant_only_loss",
+            "Give a messages column, or switch assistant_only_loss off.",
+        )
+    return Plan(text=_with_eos(example["text"], tokenizer), special_tokens=True)
+
+
+def _plan_ids(example: Mapping, options: EncodeOptions) -> Plan:
+    ids = list(example["input_ids"])
+    labels = list(example["labels"]) if example.get("labels") is not None else list(ids)
+    if example.get("labels") is None:
+        masks = []
+        if options.completion_only_loss is not False and example.get("completion_mask") is not None:
+            masks.append(example["completion_mask"])
+        if example.get("assistant_masks") is not None:
+            masks.append(example["assistant_masks"])
+        for mask in masks:
+            labels = [label if keep else IGNORED for label, keep in zip(labels, mask, strict=True)]
+    if len(labels) != len(ids):
+        raise TrainingDataError(
+            f"input_ids has {len(ids)} tokens and labels has {len(labels)}.",
+            "columns input_ids, labels",
+            "Make them equal.",
+        )
+    return Plan(ids=ids, labels=labels)
+
+
+def _plan_pair(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
+    prompt, completion = example["prompt"], example["completion"]
+    if not isinstance(prompt, str):
+        return _plan_chat(prompt, completion, example, tokenizer, options, shapes)
+    if options.assistant_only_loss:
+        return _plan({"text": ""}, tokenizer, options, shapes)
+    text = _with_eos(prompt + completion, tokenizer)
+    masked = options.completion_only_loss is not False
+    return Plan(text=text, prompt=prompt if masked else None, special_tokens=True)
+
+
+def _plan_chat(
+    prompt, rest, example: Mapping, tokenizer, options: EncodeOptions, shapes: dict
+) -> Plan:
+    raw = [
+        *(parse_json_column(prompt, "prompt") or []),
+        *(parse_json_column(rest, "messages") or []),
+    ]
+    tools = drop_nones(parse_json_column(example.get("tools"), "tools"))
+    kwargs = (
+        drop_nones(parse_json_column(example.get("chat_template_kwargs"), "chat_template_kwargs"))
+        or {}
+    )
+    conversation = Conversation(clean_messages(raw), tokenizer, tools or None, kwargs)
+    if not conversation.messages:
+        raise TrainingDataError(
+            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
+        )
+    plan = Plan()
+    chosen = _chosen_turns(raw, options)
+    if options.assistant_only_loss or chosen is not None:
+        plan.text, spans = assistant_spans(conversation, _shape_for(conversation, shapes))
+        plan.spans = [
+            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
+        ]
+        if not spans:
+            raise TrainingDataError(
+                "This conversation has no message by the assistant: it teaches nothing.",
+                "assistant_only_loss",
+                "Add the assistant's reply, or switch assistant_only_loss off.",
+            )
+    else:
+        plan.text = conversation.text()
+    if prompt and options.completion_only_loss is not False:
+        plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
+    return plan
+
+
+def _as_list(messages) -> list:
+    return parse_json_column(messages, "messages") or []
+
+
+def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
+    """Indices of the assistant messages that count, or None when all do."""
+    turns = [i for i, message in enumerate(raw) if message.get("role") == "assistant"]
+    if not options.last_turn_only and all(_flag(raw[i]) is None for i in turns):
+        return None
+    kept = [i for i in turns if _flag(raw[i]) is not False]
+    return set(turns[-1:]) & set(kept) if options.last_turn_only else set(kept)
+
+
+def _flag(message: Mapping) -> bool | None:
+    """A message's own `train: false` (or `weight: 0`, as others write it)."""
+    flag = message.get("train", message.get("weight"))
+    return None if flag is None else bool(flag)
+
+
+def _shape_for(conversation: Conversation, shapes: dict):
+    key = (bool(conversation.tools), repr(conversation.template_kwargs))
+    if key not in shapes:
+        marked = has_generation_markers(template_of(conversation.tokenizer, conversation.tools))
+        shapes[key] = (
+            None
+            if marked
+            else learn_turn_shape(
+                conversation.tokenizer, conversation.tools, conversation.template_kwargs
+            )
+        )
+    return shapes[key]
+
+
+def _with_eos(text: str, tokenizer) -> str:
+    eos = tokenizer.eos_token
+    return text if not eos or text.endswith(eos) else text + eos
+
+
+def _cut(plan: Plan, options: EncodeOptions) -> Encoding:
+    ids, labels, limit = plan.ids, plan.labels, options.max_length
+    length = len(ids)
+    if limit is not None and length > limit:
+        kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
+        ids, labels = ids[kept], labels[kept]
+    return Encoding(ids, labels, length)
+
+
+__all__ = [
+    "PLAIN_CHAT_TEMPLATE",
+    "EncodeOptions",
+    "Encoding",
+    "encode",
+    "encode_batch",
+    "ensure_chat_template",
+    "prompt_ids",
+    "render_prompt",
+]

@@ -1,0 +1,209 @@
+"""A whole dataset on its way to training: any accepted container and row shape to token columns.
+
+What one row becomes is chat_template.py; how rows are packed is packing.py.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from datasets import Dataset, Features, IterableDataset, Sequence, Value, concatenate_datasets
+from datasets.fingerprint import Hasher
+
+from trainer_backend.data.chat_template import IGNORED, EncodeOptions, encode_batch
+from trainer_backend.data.examples import as_example
+from trainer_backend.data.packing import pack_rows
+from trainer_backend.data.render import TrainingDataError
+
+logger = logging.getLogger(__name__)
+BATCH = 1000
+_TOKENS = Features(
+    {
+        "input_ids": Sequence(Value("int32")),
+        "labels": Sequence(Value("int32")),
+        "length": Value("int32"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a dataset is prepared; `options` are encode()'s."""
+
+    tokenizer: object
+    options: EncodeOptions
+    text_field: str = "text"
+    formatting_func: Callable | None = None
+    packing: str | None = None  # a strategy, or None
+    pack_length: int | None = None
+    shuffle_seed: int | None = None
+    num_proc: int | None = None
+
+    def key(self) -> str:
+        """Name everything that the tokens depend on, so that a cached result is the right one."""
+        tokenizer = self.tokenizer
+        backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
+        settings = (asdict(self.options), self.text_field)
+        return Hasher.hash(
+            [backend, tokenizer.chat_template, tokenizer.special_tokens_map, settings]
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What preparation did to the rows."""
+
+    rows: int = 0
+    cut: int = 0
+    dropped: int = 0
+
+
+def as_dataset(data, name: str = "train"):
+    """Accept a Dataset, an IterableDataset, a list of dicts or a dict of columns."""
+    if isinstance(data, Dataset | IterableDataset):
+        return data
+    if isinstance(data, Mapping):
+        return Dataset.from_dict(dict(data))
+    if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
+        return Dataset.from_list([dict(row) for row in data])
+    raise TypeError(
+        f"The {name} dataset must be a Dataset, an IterableDataset, a list of dicts or a dict "
+        f"of columns, not {type(data).__name__}."
+    )
+
+
+def prepare_dataset(data, plan: Preparation, name: str = "train"):
+    """Return (dataset with input_ids and labels, Counts)."""
+    dataset = as_dataset(data, name)
+    if isinstance(dataset, Dataset) and dataset.format["type"] == "custom":
+        raise ValueError(
+            f"The {name} dataset uses with_transform(), which preparation would freeze. "
+            "Use map(), or return tokens and pass dataset_kwargs={'skip_prepare_dataset': True}."
+        )
+    columns = _columns(dataset)
+    if plan.formatting_func is not None:
+        dataset = _apply_formatting(dataset, plan.formatting_func, columns)
+    if isinstance(dataset, IterableDataset):
+        return _prepare_stream(dataset, plan), Counts()
+    return _prepare_table(dataset, plan, name)
+
+
+def _columns(dataset) -> list[str]:
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    first = next(iter(dataset), None)
+    return list(first or ())
+
+
+def _apply_formatting(dataset, function: Callable, columns: list[str]):
+    if "input_ids" in columns:
+        warnings.warn("formatting_func is ignored: the dataset is tokenised already.", stacklevel=4)
+        return dataset
+    return dataset.map(lambda row: {"text": function(row)}, remove_columns=columns)
+
+
+def _encode_columns(batch: Mapping, indices: list[int], plan: Preparation) -> dict[str, list]:
+    chat = bool(getattr(plan.tokenizer, "chat_template", None))
+    columns = list(batch)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    examples = []
+    try:
+        for row in rows:
+            examples.append(as_example(row, plan.text_field, chat))
+        encodings = encode_batch(examples, plan.tokenizer, **asdict(plan.options))
+    except TrainingDataError as error:
+        at = indices[getattr(error, "index", len(examples))] + 1
+        raise TrainingDataError(error.what, f"row {at}, {error.where}", error.fix) from error
+    return {
+        "input_ids": [encoding.input_ids for encoding in encodings],
+        "labels": [encoding.labels for encoding in encodings],
+        "length": [encoding.length for encoding in encodings],
+    }
+
+
+def _teaches(labels: list[int]) -> bool:
+    return any(label != IGNORED for label in labels[1:])
+
+
+def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
+    encoded = dataset.map(
+        _encode_columns,
+        batched=True,
+        batch_size=BATCH,
+        with_indices=True,
+        fn_kwargs={"plan": plan},
+        remove_columns=dataset.column_names,
+        features=_TOKENS,
+        num_proc=plan.num_proc if plan.num_proc and len(dataset) > BATCH else None,
+        new_fingerprint=Hasher.hash([dataset._fingerprint, plan.key()]),
+        desc=f"Tokenising {name} dataset",
+    )
+    limit = plan.options.max_length or plan.pack_length
+    lengths = encoded.with_format("numpy")["length"][:]
+    cut = int((lengths > limit).sum()) if limit and plan.packing in (None, "bfd") else 0
+    encoded = encoded.remove_columns("length")
+    kept = [i for i, labels in enumerate(encoded["labels"]) if _teaches(labels)]
+    counts = Counts(len(encoded), cut, len(encoded) - len(kept))
+    rest = [c for c in dataset.column_names if c not in encoded.column_names]
+    if plan.packing is None and rest:
+        encoded = concatenate_datasets([dataset.select_columns(rest), encoded], axis=1)
+    if counts.dropped:
+        encoded = encoded.select(kept)
+    if not len(encoded):
+        raise ValueError(
+            f"No row of the {name} dataset has a token to learn. Check masks and max_length."
+        )
+    _say(counts, name, limit)
+    if plan.shuffle_seed is not None:
+        encoded = encoded.shuffle(seed=plan.shuffle_seed)
+    if plan.packing is not None:
+        encoded = _pack(encoded, plan)
+    return encoded, counts
+
+
+def _pack(dataset, plan: Preparation):
+    arguments = {
+        "batched": True,
+        "batch_size": BATCH,
+        "fn_kwargs": {"max_length": plan.pack_length, "strategy": plan.packing},
+    }
+    return dataset.map(_pack_columns, remove_columns=["input_ids", "labels"], **arguments)
+
+
+def _pack_columns(batch: Mapping, max_length: int, strategy: str) -> dict[str, list]:
+    return pack_rows(batch["input_ids"], batch["labels"], max_length, strategy)
+
+
+def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableDataset:
+    encoded = dataset.map(
+        _encode_columns,
+        batched=True,
+        batch_size=BATCH,
+        with_indices=True,
+        fn_kwargs={"plan": plan},
+        remove_columns=_columns(dataset),
+    )
+    encoded = encoded.remove_columns(["length"]).filter(lambda row: _teaches(row["labels"]))
+    if plan.shuffle_seed is not None:
+        encoded = encoded.shuffle(seed=plan.shuffle_seed)
+    return _pack(encoded, plan) if plan.packing is not None else encoded
+
+
+def _say(counts: Counts, name: str, limit: int | None) -> None:
+    if counts.cut:
+        logger.warning(
+            "%s of %s %s rows were cut to %s tokens.", counts.cut, counts.rows, name, limit
+        )
+    if counts.dropped:
+        logger.warning("%s %s rows were dropped: nothing to learn is left.", counts.dropped, name)
+
+
+def refuse_masks_without_labels(data, name: str) -> None:
+    """Stop when preparation is skipped and masks would silently be ignored."""
+    columns = data.column_names or ()
+    if "labels" not in columns and {"completion_mask", "assistant_masks"} & set(columns):
+        raise ValueError(
+            f"The {name} dataset has masks but no labels, and skip_prepare_dataset=True leaves it "
+            "so: it would train on everything. Add 'labels', -100 where nothing is learned."
+        )

@@ -1,0 +1,127 @@
+"""Messages to text, through the tokenizer's chat template: whole conversations and chat prompts.
+
+No token ids and no masks here: those are chat_template.py and assistant_mask.py.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from trainer_backend.errors import UserError
+
+PLAIN_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ 'Assistant:' }}"
+    "{% generation %}{{ ' ' + (message['content'] | trim) + eos_token }}{% endgeneration %}"
+    "{{ '\n' }}"
+    "{% else %}{{ 'User: ' + (message['content'] | trim) + '\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_TRAINING_KEYS = {"train", "weight"}  # ours, for the mask; templates never see them
+
+
+class TrainingDataError(UserError, ValueError):
+    """A row or setting that cannot be trained on; a ValueError too, as scripts expect."""
+
+
+def ensure_chat_template(tokenizer) -> bool:
+    """Give a base model's tokenizer the plain template if it has none; True if it was added."""
+    if getattr(tokenizer, "chat_template", None):
+        return False
+    tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
+    return True
+
+
+def parse_json_column(value, column: str):
+    """Return a list or dict that may have been stored as JSON text; None and "" become None."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise TrainingDataError(
+            f"The “{column}” column is not valid JSON: {error}.",
+            f"column “{column}”",
+            "Store a list of messages, or the same list as JSON text.",
+        ) from error
+
+
+def drop_nones(value):
+    """Remove keys that Arrow filled with null, at every depth: templates test for presence."""
+    if isinstance(value, Mapping):
+        return {key: drop_nones(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [drop_nones(item) for item in value]
+    return value
+
+
+def clean_messages(messages) -> list[dict]:
+    """Parse JSON text, drop nulls and our own per-message keys: what a template may see."""
+    parsed = parse_json_column(messages, "messages")
+    return [
+        {
+            key: drop_nones(item)
+            for key, item in message.items()
+            if key not in _TRAINING_KEYS and item is not None
+        }
+        for message in parsed or []
+    ]
+
+
+def template_of(tokenizer, tools=None) -> str:
+    """Return the chat template in force, or say what to do when there is none."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise TrainingDataError(
+            "This tokenizer has no chat template, so messages cannot be turned into text.",
+            f"tokenizer {getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__}",
+            "Use a chat model, set chat_template_path, or give prompt and completion as text.",
+        )
+    return tokenizer.get_chat_template(None, tools)
+
+
+def has_generation_markers(template: str) -> bool:
+    """Tell whether the template itself marks what the assistant writes."""
+    return _MARKER.search(template) is not None
+
+
+def render(
+    messages: Sequence[dict], tokenizer, *, tools=None, add_generation_prompt=False, **kwargs
+) -> str:
+    """Render cleaned messages once through the chat template."""
+    return render_marked(
+        messages, tokenizer, tools, False, add_generation_prompt=add_generation_prompt, **kwargs
+    )[0]
+
+
+def render_marked(
+    messages, tokenizer, tools, marked: bool, **kwargs
+) -> tuple[str, list[tuple[int, int]]]:
+    """Render, and return the character spans inside generation markers when `marked`."""
+    texts, spans = render_jinja_template(
+        conversations=[messages],
+        tools=tools or None,
+        chat_template=template_of(tokenizer, tools),
+        return_assistant_tokens_mask=marked,
+        **{**tokenizer.special_tokens_map, **kwargs},
+    )
+    return texts[0], [tuple(span) for span in spans[0]] if marked else []
+
+
+def render_prompt(messages, tokenizer, *, tools=None, **template_kwargs) -> str:
+    """Render messages as the model sees them just before it answers."""
+    tools = drop_nones(parse_json_column(tools, "tools"))
+    return render(
+        clean_messages(messages),
+        tokenizer,
+        tools=tools,
+        add_generation_prompt=True,
+        **template_kwargs,
+    )

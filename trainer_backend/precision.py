@@ -1,0 +1,61 @@
+"""Which number format this machine should train in: asked for, possible, or measured to be faster.
+
+Nothing here touches a model.
+"""
+
+import time
+import warnings
+from functools import lru_cache
+
+import torch
+
+_SIDE, _ROUNDS, _WORTH = 512, 4, 1.3
+
+
+def accelerator() -> str:
+    """Name the device that training would use: cuda, mps, another accelerator, or cpu."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found is not None else "cpu"
+
+
+def resolve_precision(bf16: bool | None, fp16: bool, device: str) -> tuple[bool, bool]:
+    """Return (bf16, fp16) as this machine can do them; what is not possible is warned about."""
+    if fp16 and device == "cpu":
+        warnings.warn("fp16 needs a GPU; training goes on in float32 on this CPU.", stacklevel=4)
+        fp16 = False
+        bf16 = bool(bf16)
+    if bf16 and not bf16_possible(device):
+        warnings.warn(f"This {device} has no bf16; training goes on in float32.", stacklevel=4)
+        bf16 = False
+    if bf16 is None:
+        bf16 = not fp16 and (
+            bf16_pays_on_cpu() if device == "cpu" else device == "cuda" and bf16_possible(device)
+        )
+    return bf16, fp16
+
+
+def bf16_possible(device: str) -> bool:
+    """Tell whether the device computes in bf16 itself rather than emulating it."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu":
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@lru_cache(maxsize=1)
+def bf16_pays_on_cpu() -> bool:
+    """Measure a matrix product in both formats; bf16 must win clearly."""
+    if not bf16_possible("cpu"):
+        return False
+    return _seconds(torch.float32) > _WORTH * _seconds(torch.bfloat16)
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    a, b = (torch.ones(_SIDE, _SIDE, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,91 @@
+"""A model or tokenizer named by its id: which class to load it with, and in which format.
+
+Adapters are the trainer's and peft's work; the app's own model folders are model.py.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(name: str, init_kwargs: Mapping | None, trust_remote_code: bool, quantization=None):
+    """Load a model by id: float32 unless told otherwise, the class its config names."""
+    settings = dict(init_kwargs or {})
+    if quantization is not None:
+        if "quantization_config" in settings:
+            raise ValueError(
+                "quantization_config is set twice: as an argument of the trainer and in "
+                "model_init_kwargs. Keep one of them."
+            )
+        settings["quantization_config"] = quantization
+    settings.setdefault("trust_remote_code", trust_remote_code)
+    dtype = settings.pop("torch_dtype", settings.pop("dtype", torch.float32))
+    settings["dtype"] = (
+        getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+    )
+    config = AutoConfig.from_pretrained(
+        name, trust_remote_code=settings["trust_remote_code"], revision=settings.get("revision")
+    )
+    named = (config.architectures or [""])[0]
+    loader = getattr(transformers, named, None) or AutoModelForCausalLM
+    return loader.from_pretrained(name, **settings)
+
+
+def load_processing_class(model, revision: str | None, trust_remote_code: bool):
+    """Load the processor, or else the tokenizer, that belongs to a model."""
+    name = model.config._name_or_path
+    if not name:
+        raise ValueError(
+            "This model was not loaded from anywhere: pass processing_class=tokenizer."
+        )
+    settings = {"trust_remote_code": trust_remote_code, "revision": revision}
+    try:
+        return AutoProcessor.from_pretrained(name, **settings)
+    except (ValueError, OSError):
+        return AutoTokenizer.from_pretrained(name, **settings)
+
+
+def short_name(model) -> str:
+    """Name a run after its model."""
+    name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
+    return name.rstrip("/").split("/")[-1] or "model"
+
+
+def open_model(model, args, quantization_config):
+    """Load a model given by id; one that is loaded is taken as it is."""
+    if isinstance(model, str):
+        return load_model(
+            model, args.model_init_kwargs, args.trust_remote_code, quantization_config
+        )
+    if args.model_init_kwargs or quantization_config is not None:
+        logger.warning(
+            "model_init_kwargs and quantization_config are ignored: the model is loaded."
+        )
+    return model
+
+
+def open_processing_class(model, args):
+    """Load the processor or tokenizer that belongs to the model."""
+    revision = (args.model_init_kwargs or {}).get("revision")
+    return load_processing_class(model, revision, args.trust_remote_code)
+
+
+def tokenizer_of(processing_class):
+    """Return the tokenizer inside whatever processing class was given."""
+    if isinstance(processing_class, ProcessorMixin):
+        return processing_class.tokenizer
+    if isinstance(processing_class, PreTrainedTokenizerBase):
+        return processing_class
+    raise TypeError("processing_class must be a tokenizer or a processor.")

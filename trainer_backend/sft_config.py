@@ -1,0 +1,170 @@
+"""SFTConfig: transformers' TrainingArguments plus what supervised fine-tuning adds. Settings only.
+
+Names follow the well-known SFTConfig; how they act is sft_trainer.py and data/.
+"""
+
+import warnings
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import TrainingArguments
+
+from trainer_backend.data.packing import STRATEGIES
+from trainer_backend.precision import accelerator, resolve_precision
+
+_DEPRECATED = {"bfd-requeue": "bfd_split", "ffd": "bfd"}
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@dataclass
+class SFTConfig(TrainingArguments):
+    """Settings of a fine-tuning run; every TrainingArguments field is accepted too."""
+
+    _VALID_DICT_FIELDS = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "model_init_kwargs",
+        "dataset_kwargs",
+    ]
+
+    learning_rate: float = field(default=2e-5, metadata=_help("Highest learning rate."))
+    logging_steps: float = field(default=10, metadata=_help("Log every so many steps."))
+    bf16: bool | None = field(
+        default=None,
+        metadata=_help("Train in bfloat16; None: where this hardware is faster with it."),
+    )
+
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata=_help("Arguments for from_pretrained when the model is given by id.")
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata=_help("Run code that comes with the model. Dangerous.")
+    )
+    router_aux_loss_coef: float | None = field(
+        default=None,
+        metadata=_help("Weight of a mixture-of-experts' balancing loss; None: as configured."),
+    )
+    chat_template_path: str | None = field(
+        default=None, metadata=_help("A .jinja file, or a tokenizer whose chat template to copy.")
+    )
+    dataset_text_field: str = field(default="text", metadata=_help("Column that holds plain text."))
+    dataset_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata=_help("Only key: skip_prepare_dataset.")
+    )
+    dataset_num_proc: int | None = field(
+        default=None, metadata=_help("Processes that prepare the data.")
+    )
+    eos_token: str | None = field(
+        default=None, metadata=_help("Token that ends an answer, if not the tokenizer's.")
+    )
+    pad_token: str | None = field(
+        default=None, metadata=_help("Token that fills up rows, if not the tokenizer's.")
+    )
+    max_length: int | None = field(
+        default=1024, metadata=_help("Tokens per row; longer rows are cut. None: never cut.")
+    )
+    truncation_mode: str = field(
+        default="keep_start",
+        metadata=_help("Which part of a long row stays: keep_start or keep_end."),
+    )
+    shuffle_dataset: bool = field(
+        default=False, metadata=_help("Shuffle before packing and training.")
+    )
+    packing: bool = field(default=False, metadata=_help("Put several examples into one row."))
+    packing_strategy: str = field(
+        default="bfd",
+        metadata=_help("bfd (cut long rows), bfd_split (split them), wrapped (cut a stream)."),
+    )
+    padding_free: bool | None = field(
+        default=None,
+        metadata=_help(
+            "Join the rows of a batch without padding; None: where the model allows it."
+        ),
+    )
+    pad_to_multiple_of: int | str | None = field(
+        default="auto", metadata=_help("Padded batches get a width that is a multiple of this.")
+    )
+    eval_packing: bool | None = field(
+        default=None, metadata=_help("Pack held-out rows too; None: as for training.")
+    )
+    completion_only_loss: bool | None = field(
+        default=None, metadata=_help("Learn completions only; None: if there are prompts.")
+    )
+    assistant_only_loss: bool = field(
+        default=False, metadata=_help("Learn only what the assistant says.")
+    )
+    last_turn_only: bool = field(
+        default=False, metadata=_help("Learn only the assistant's last message of a conversation.")
+    )
+    loss_type: str = field(
+        default="nll", metadata=_help("nll, or dft (weighted by the token's own probability).")
+    )
+    activation_offloading: bool = field(
+        default=False, metadata=_help("Keep activations in main memory until the backward pass.")
+    )
+
+    def __post_init__(self):
+        device = "cpu" if self.use_cpu else accelerator()
+        self.bf16, self.fp16 = resolve_precision(self.bf16, self.fp16, device)
+        if device == "cpu" and self.bf16:
+            self.use_cpu = True  # says to TrainingArguments that bf16 on a CPU is meant
+        if device == "cpu":
+            self.dataloader_pin_memory = False
+        super().__post_init__()
+        self._normalise()
+        self._check()
+
+    def _normalise(self) -> None:
+        """Read spellings of the command line and of older versions."""
+        if self.packing_strategy in _DEPRECATED:
+            self.packing_strategy = _DEPRECATED[self.packing_strategy]
+        if self.loss_type == "chunked_nll":
+            self.loss_type = "nll"
+        multiple = self.pad_to_multiple_of
+        if isinstance(multiple, str):
+            is_word = multiple.lower() in ("auto", "none", "null")
+            self.pad_to_multiple_of = None if is_word else int(multiple)
+
+    def _check(self) -> None:
+        """Refuse what cannot be meant."""
+        choices = {
+            "loss_type": ("nll", "dft"),
+            "packing_strategy": STRATEGIES,
+            "truncation_mode": ("keep_start", "keep_end"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is unknown; choose {' or '.join(allowed)}."
+                )
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length must be at least 1, not {self.max_length}.")
+        if self.packing and self.max_length is None:
+            raise ValueError("packing=True needs max_length: it is the length of a packed row.")
+        if self.padding_free and self.max_length is not None and not self.packing:
+            raise ValueError(
+                "padding_free=True cannot be combined with max_length without packing; "
+                "set max_length=None or packing=True (rows are joined by default in any case)."
+            )
+
+
+def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides) -> SFTConfig:
+    """Return an SFTConfig made from what a script passed; older spellings go on top."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if isinstance(args, SFTConfig):
+        values = _values(args) if given else None
+        return args if values is None else SFTConfig(**{**values, **given})
+    if args is None:
+        return SFTConfig(output_dir=f"{model_name}-SFT", **given)
+    device = "cpu" if args.use_cpu else accelerator()
+    if args.fp16 and device == "cpu":
+        warnings.warn("fp16 needs a GPU; training goes on in float32 on this CPU.", stacklevel=3)
+    fp16 = args.fp16 and device != "cpu"
+    return SFTConfig(**{**_values(args), "fp16": fp16, **given})
+
+
+def _values(args: TrainingArguments) -> dict[str, Any]:
+    """The constructor arguments that give these settings again."""
+    return {f.name: getattr(args, f.name) for f in fields(args) if f.init}

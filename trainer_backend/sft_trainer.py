@@ -1,0 +1,288 @@
+"""SFTTrainer: supervised fine-tuning on transformers' Trainer: the set-up of a run and its loss.
+
+Rows to tokens is data/, the loss itself loss.py, attention across packed rows attention.py.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from inspect import signature
+
+import torch
+from datasets import IterableDataset
+from peft import PeftModel
+from transformers import Trainer, set_seed
+
+from trainer_backend.adapters import add_adapter, prepare_trainable
+from trainer_backend.attention import document_layout
+from trainer_backend.data.chat_template import EncodeOptions
+from trainer_backend.data.collator import SFTCollator
+from trainer_backend.data.prepare import (
+    Counts,
+    Preparation,
+    as_dataset,
+    prepare_dataset,
+    refuse_masks_without_labels,
+)
+from trainer_backend.fused_head import balance_router, install_fused_head
+from trainer_backend.loss import LossSpec, TokenSums, logits_loss, shift_and_select
+from trainer_backend.model_probe import ModelTraits, probe_model
+from trainer_backend.pretrained import (
+    open_model,
+    open_processing_class,
+    short_name,
+    tokenizer_of,
+)
+from trainer_backend.sft_config import SFTConfig, as_sft_config
+from trainer_backend.special_tokens import prepare_tokens
+from trainer_backend.token_meter import TokenMeter, averages
+
+logger = logging.getLogger(__name__)
+
+
+class SFTTrainer(Trainer):
+    """Fine-tune a causal language model on prompts and answers, conversations or text."""
+
+    loss_is_scaled_for_ga = (
+        True  # compute_loss divides by the tokens of the whole accumulated batch
+    )
+
+    def __init__(  # noqa: PLR0913 - the well-known signature
+        self,
+        model,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        compute_loss_func: Callable | None = None,
+        compute_metrics: Callable | None = None,
+        callbacks: list | None = None,
+        optimizers=(None, None),
+        optimizer_cls_and_kwargs=None,
+        preprocess_logits_for_metrics: Callable | None = None,
+        peft_config=None,
+        formatting_func: Callable | None = None,
+        quantization_config=None,
+        *,
+        tokenizer=None,
+        max_seq_length: int | None = None,
+        **settings,
+    ):
+        args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
+        if train_dataset is None:
+            raise ValueError("`train_dataset` is required.")
+        set_seed(args.seed)
+        model = open_model(model, args, quantization_config)
+        processing_class = processing_class or tokenizer or open_processing_class(model, args)
+        self._tokenizer = tokenizer_of(processing_class)
+        added = prepare_tokens(model, self._tokenizer, args)
+        model = add_adapter(model, peft_config, added)
+        prepare_trainable(model, args)
+        self.aux_loss_enabled = balance_router(_causal_lm(model), args)
+        self._traits = self._examine(model, args)
+        self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
+        self.data_counts: dict[str, Counts] = {}
+        self._formatting_func = formatting_func
+        self._skip_preparation = bool((args.dataset_kwargs or {}).get("skip_prepare_dataset"))
+        self.args = args
+        train_dataset = self._prepare(train_dataset, "train", args.packing)
+        eval_dataset = self._prepare_eval(eval_dataset)
+        self._padded = SFTCollator(
+            self._tokenizer.pad_token_id or 0, False, args.pad_to_multiple_of
+        )
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator or self._collator(),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_loss_func=compute_loss_func,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        self.model_accepts_loss_kwargs = True  # tokens of the batch are counted, shifted as we do
+        self._loss_shifts_labels = True
+        if self._traits.spec is not None:
+            install_fused_head(_causal_lm(self.model), self._traits.spec)
+
+    # What the model can do, and what that means for the batches
+
+    def _examine(self, model, args: SFTConfig) -> ModelTraits:
+        smoothing = args.label_smoothing_factor if args.loss_type == "nll" else 0.0
+        spec = LossSpec(args.loss_type, smoothing)
+        traits = probe_model(_causal_lm(model), spec)
+        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+            traits = ModelTraits(False, traits.spec, "virtual tokens stand before every row")
+        if not traits.packs:
+            logger.warning("Batches are padded instead of joined: %s.", traits.why_not)
+            if args.packing:
+                logger.warning("packing is switched off for the same reason.")
+                args.packing = args.eval_packing = False
+        return traits
+
+    def _collator(self) -> SFTCollator:
+        joined = self._traits.packs and self.args.padding_free is not False or self.args.packing
+        return SFTCollator(self._padded.pad_token_id, bool(joined), self.args.pad_to_multiple_of)
+
+    # Data
+
+    def _prepare(self, data, name: str, packing: bool):
+        data = as_dataset(data, name)
+        if isinstance(data, IterableDataset):
+            self.args.accelerator_config.dispatch_batches = False
+        if self._skip_preparation:
+            refuse_masks_without_labels(data, name)
+            return data
+        args = self.args
+        options = EncodeOptions(
+            max_length=None if packing else args.max_length,
+            truncation_mode=args.truncation_mode,
+            assistant_only_loss=args.assistant_only_loss,
+            completion_only_loss=args.completion_only_loss,
+            last_turn_only=args.last_turn_only,
+        )
+        plan = Preparation(
+            tokenizer=self._tokenizer,
+            options=options,
+            text_field=args.dataset_text_field,
+            formatting_func=self._formatting_func,
+            packing=args.packing_strategy if packing else None,
+            pack_length=args.max_length,
+            shuffle_seed=args.seed if args.shuffle_dataset else None,
+            num_proc=args.dataset_num_proc,
+        )
+        prepared, counts = prepare_dataset(data, plan, name)
+        self.data_counts[name] = counts
+        return prepared
+
+    def _prepare_eval(self, data):
+        packing = self.args.packing if self.args.eval_packing is None else self.args.eval_packing
+        if data is None or isinstance(data, str):
+            return data
+        if isinstance(data, Mapping) and not all(isinstance(v, list) for v in data.values()):
+            return {name: self._prepare(part, name, packing) for name, part in data.items()}
+        return self._prepare(data, "eval", packing)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            own = signature(type(_causal_lm(self.model)).forward).parameters
+            self._signature_columns = ["input_ids", "labels", "seq_lengths", *own]
+
+    def _with_padding(self, build: Callable, dataset):
+        """Build a data loader whose rows stay rows, because their logits are wanted one by one."""
+        usual = self.data_collator
+        if isinstance(usual, SFTCollator) and self.compute_metrics is not None:
+            self.data_collator = self._padded
+        try:
+            return build(dataset)
+        finally:
+            self.data_collator = usual
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        """As the Trainer's; rows are padded when compute_metrics wants their logits."""
+        return self._with_padding(super().get_eval_dataloader, eval_dataset)
+
+    # Loss
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Token losses of a batch over the tokens of the whole accumulated batch."""
+        inputs = dict(inputs)
+        lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
+        with document_layout(lengths):
+            if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
+                outputs = model(**inputs, use_cache=False)
+                sums = self._sums_from_logits(outputs.logits, labels)
+            else:
+                outputs = model(**inputs, labels=labels, fused_loss=True)
+                sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.count)
+        if self.compute_loss_func is not None:
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        else:
+            items = sums.count if num_items_in_batch is None else num_items_in_batch
+            loss = sums.loss / torch.as_tensor(items, device=sums.loss.device).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        aux = outputs.get("aux_loss") if self.aux_loss_enabled else None
+        if aux is not None:
+            steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            loss = loss + self._aux_weight() * aux.to(loss.device) / steps
+        meter = self._meters["train" if self.model.training else "eval"]
+        meter.add(sums, _num_tokens(inputs), aux)
+        return (loss, outputs) if return_outputs else loss
+
+    def _sums_from_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> TokenSums:
+        spec = LossSpec(self.args.loss_type, self._smoothing())
+        own = logits[:, -labels.shape[1] :]  # virtual tokens of prompt tuning come first
+        return logits_loss(*shift_and_select(own, labels), spec)
+
+    def _smoothing(self) -> float:
+        return self.args.label_smoothing_factor if self.args.loss_type == "nll" else 0.0
+
+    def _aux_weight(self) -> float:
+        return _causal_lm(self.model).config.get_text_config().router_aux_loss_coef
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Loss of a held-out batch, and its logits if they are wanted."""
+        if "labels" not in inputs:
+            inputs.pop("seq_lengths", None)
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if prediction_loss_only:
+                return self.compute_loss(model, inputs).detach(), None, None
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        return loss.detach(), outputs.logits, inputs["labels"]
+
+    # Evaluation and logs
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Evaluate; a dataset given here may be raw and is prepared like the others."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._prepare_eval(eval_dataset)
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
+        """Run the Trainer's loop; the loss is the mean over all tokens, however batched."""
+        self._meters["eval"].read(self.accelerator)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        sums = self._meters["eval"].read(self.accelerator)
+        if sums and sums["count"]:
+            shown = averages(sums, self.aux_loss_enabled)
+            shown["num_tokens"] = self._meters["train"].num_tokens
+            if self.compute_loss_func is None:
+                shown["loss"] = sums["loss"] / sums["count"]
+            output.metrics.update(
+                {f"{metric_key_prefix}_{key}": value for key, value in shown.items()}
+            )
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with token accuracy, entropy and the tokens seen so far."""
+        meter = self._meters["train"]
+        if "loss" in logs or "train_loss" in logs:
+            sums = meter.read(self.accelerator)
+            if sums:
+                self._resume_token_count()
+                meter.num_tokens += int(sums["tokens"])
+                logs.update(averages(sums, self.aux_loss_enabled))
+            logs["num_tokens"] = meter.num_tokens
+        super().log(logs, start_time)
+
+    def _resume_token_count(self) -> None:
+        if self._meters["train"].num_tokens == 0:
+            seen = [row["num_tokens"] for row in self.state.log_history if "num_tokens" in row]
+            self._meters["train"].num_tokens = int(seen[-1]) if seen else 0
+
+
+def _causal_lm(model):
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _num_tokens(inputs: Mapping) -> torch.Tensor | int:
+    """Tokens of the batch that are not padding."""
+    mask = inputs.get("attention_mask")
+    return inputs["input_ids"].numel() if mask is None else mask.sum()
