@@ -1,4 +1,6 @@
-"""SFT Studio's training library: data to tokens, training, and runs that survive. No page lives here.
+"""SFT Studio's training library: data to tokens, training, and runs that survive.
+
+No page lives here.
 
 The map: errors, home, recipe, presets, hardware (plain facts) < data/ (files to messages to tokens)
 < runs, scheduler (run folders, torch-free) < model, sft_trainer, train, chat, export (torch).

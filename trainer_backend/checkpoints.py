@@ -1,4 +1,4 @@
-"""Checkpoints that can be trusted: committed by a manifest written last, rotated only after a commit.
+"""Checkpoints that can be trusted: committed by a manifest written last, rotated after that.
 
 What is inside a checkpoint is the trainer's business; here they are folders of files.
 """
@@ -18,7 +18,7 @@ MANIFEST = "MANIFEST.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: the step it was taken at, its folder, its evaluation loss if known."""
+    """A committed checkpoint: the step it was taken at, its folder, its evaluation loss."""
 
     step: int
     path: Path
@@ -97,7 +97,7 @@ def _step_in_name(path: Path) -> int:
 
 
 def rotate(folder: Path, keep: int = 3) -> None:
-    """Delete old checkpoints; the newest `keep` and the one with the lowest evaluation loss stay."""
+    """Delete old checkpoints; the newest `keep` and the one with the lowest eval loss stay."""
     everything = committed(folder)
     scored = [one for one in everything if one.eval_loss is not None]
     best = min(scored, key=lambda one: one.eval_loss) if scored else None

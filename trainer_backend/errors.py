@@ -1,6 +1,6 @@
 """What the user must fix, in words: one exception and one finding.
 
-Nothing is caught or shown here: errors are caught at the page's edge and at the command line's edge.
+Nothing is caught or shown here: that is done at the page's edge and the command line's edge.
 """
 
 from dataclasses import asdict, dataclass

@@ -1,4 +1,7 @@
-"""What this machine has: devices, memory, precision it can do. Torch-free, so the page may ask at any time."""
+"""What this machine has: devices, memory, precision it can do.
+
+Torch-free, so the page may ask at any time.
+"""
 
 import os
 import platform

@@ -1,4 +1,7 @@
-"""The home folder: where datasets, runs, models and exports live. What is inside them is not known here."""
+"""The home folder: where datasets, runs, models and exports live.
+
+What is inside them is not known here.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Reads presets/ (models, recipes, samples): the only place that does. Presets are data, never code."""
+"""Reads presets/ (models, recipes, samples): the only place that does.
+
+Presets are data, never code.
+"""
 
 from dataclasses import dataclass, field
 from functools import lru_cache

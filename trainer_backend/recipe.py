@@ -1,4 +1,6 @@
-"""The recipe: every setting of a run, as plain frozen data, with its limits. How it is trained is not here.
+"""The recipe: every setting of a run, as plain frozen data, with its limits.
+
+How it is trained is not here.
 
 One name per setting everywhere: Recipe field = YAML key = form key = library argument.
 """
@@ -61,34 +63,63 @@ class Recipe:
 
 HELP = {
     "base_model": "The model to start from: a Hub id (owner/name) or a folder on this machine.",
-    "adapter": "LoRA trains a small add-on (fast, little memory). QLoRA also shrinks the base model. Full trains every weight.",
-    "precision": "The number format of the base model. Automatic picks what this machine does well.",
+    "adapter": (
+        "LoRA trains a small add-on (fast, little memory). QLoRA also shrinks the base model. "
+        "Full trains every weight."
+    ),
+    "precision": (
+        "The number format of the base model. Automatic picks what this machine does well."
+    ),
     "lora_r": "Size of the add-on. Higher learns more and takes more memory; 8 to 32 is usual.",
     "lora_alpha": "How strongly the add-on counts. Twice the size is a good start.",
-    "lora_dropout": "Share of the add-on switched off at random while training; a little helps tiny datasets.",
-    "lora_target_modules": "Which layers get the add-on. “all-linear” is best; or layer names with commas.",
-    "learning_rate": "How big each correction is. “auto” picks 2e-4 for LoRA and 2e-5 for full training.",
+    "lora_dropout": (
+        "Share of the add-on switched off at random while training; a little helps tiny datasets."
+    ),
+    "lora_target_modules": (
+        "Which layers get the add-on. “all-linear” is best; or layer names with commas."
+    ),
+    "learning_rate": (
+        "How big each correction is. “auto” picks 2e-4 for LoRA and 2e-5 for full training."
+    ),
     "num_train_epochs": "How many times the model sees all of your data.",
     "max_steps": "Stop after this many steps, whatever the epochs say. -1 means: go by epochs.",
     "per_device_train_batch_size": "Examples looked at together. Halve it when memory runs out.",
-    "gradient_accumulation_steps": "Batches added up before each correction: a larger batch without more memory.",
+    "gradient_accumulation_steps": (
+        "Batches added up before each correction: a larger batch without more memory."
+    ),
     "optim": "AdamW is the standard. 8-bit AdamW and Adafactor save memory.",
     "lr_scheduler_type": "How the learning rate falls during the run.",
     "warmup_steps": "A gentle start: below 1 a share of the run, else a number of steps.",
     "weight_decay": "Pulls weights towards zero a little; guards against learning by heart.",
     "max_grad_norm": "Cuts off corrections that are too big. 1.0 is a safe value.",
-    "gradient_checkpointing": "Saves memory by computing some things twice (about a quarter slower).",
+    "gradient_checkpointing": (
+        "Saves memory by computing some things twice (about a quarter slower)."
+    ),
     "max_length": "Longest example in tokens (about ¾ of a word each). Longer ones are cut.",
-    "packing": "Join short examples into full rows. Faster when examples are much shorter than the longest.",
-    "assistant_only_loss": "On: the model learns to write the answers. Off: it also learns to write the prompts.",
+    "packing": (
+        "Join short examples into full rows. Faster when examples are much shorter than the "
+        "longest."
+    ),
+    "assistant_only_loss": (
+        "On: the model learns to write the answers. Off: it also learns to write the prompts."
+    ),
     "system_prompt": "Put in front of every example that has no system message of its own.",
     "eval_fraction": "Share of the rows kept aside to measure progress honestly.",
-    "eval_steps": "How often to measure: below 1 a share of the run, else every so many steps; 0 only at the end.",
-    "save_steps": "How often to save a checkpoint: below 1 a share of the run, else every so many steps; 0 only at the end.",
+    "eval_steps": (
+        "How often to measure: below 1 a share of the run, else every so many steps; 0 only at "
+        "the end."
+    ),
+    "save_steps": (
+        "How often to save a checkpoint: below 1 a share of the run, else every so many steps; 0 "
+        "only at the end."
+    ),
     "logging_steps": "Steps between two points of the live chart.",
     "report_to": "Also send the curves to TensorBoard or Weights & Biases.",
     "seed": "The same seed gives the same shuffling and the same start.",
-    "answer_check_rows": "After training, answer this many held-out rows with the base and the tuned model and compare.",
+    "answer_check_rows": (
+        "After training, answer this many held-out rows with the base and the tuned model and "
+        "compare."
+    ),
 }
 
 CHOICES = {

@@ -4,6 +4,7 @@ The fields and their limits are in recipe.py; nothing is loaded here.
 """
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 from .errors import Problem, UserError
 from .hardware import Hardware
@@ -11,10 +12,11 @@ from .recipe import Recipe
 
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 QUANTIZED = ("int8", "int4")
+LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb"}
 
 
 def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
-    """The recipe without “auto” and without what this machine cannot do, and a note for each change.
+    """The recipe without “auto” and what this machine cannot do, and a note for each change.
 
     Raises UserError for a combination that has no meaning (full training of a 4-bit model).
     """
@@ -60,9 +62,13 @@ def best_precision(machine: Hardware) -> str:
 
 
 def _optimizer(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
-    if recipe.optim in ("adamw_bnb_8bit", "paged_adamw_8bit") and machine.kind != "cuda":
+    if recipe.optim == "paged_adamw_8bit" and machine.kind == "cpu":
+        return replace(recipe, optim="adamw_bnb_8bit"), [
+            "Paging needs an NVIDIA GPU; using 8-bit AdamW without it."
+        ]
+    if recipe.optim.endswith("8bit") and machine.kind == "mps":
         return replace(recipe, optim="adamw_torch"), [
-            "The 8-bit optimizers need an NVIDIA GPU; using AdamW on this machine."
+            "8-bit AdamW does not run on Apple GPUs; using AdamW."
         ]
     return recipe, []
 
@@ -88,6 +94,10 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
                 "Choose QLoRA, or the model's full version.",
             )
         )
+    package = LOGGERS.get(recipe.report_to)
+    if package and find_spec(package) is None:
+        fix = f"Run “pip install {package}”, or choose “none”."
+        problems.append(Problem("error", f"{package} is not installed.", "Send curves to", fix))
     if not problems:
         notes = _precision(recipe, machine)[1] + _optimizer(recipe, machine)[1]
         problems = [Problem("warning", n, "This machine", "No action needed.") for n in notes]

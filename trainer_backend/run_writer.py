@@ -1,4 +1,7 @@
-"""What a worker writes into its run folder: events (append-only) and the state. Reading is in runs.py."""
+"""What a worker writes into its run folder: events (append-only) and the state.
+
+Reading is in runs.py.
+"""
 
 import json
 import math

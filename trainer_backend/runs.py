@@ -1,4 +1,6 @@
-"""A run is a folder: create, list, read, rename, delete. The worker's writing side is run_writer.py.
+"""A run is a folder: create, list, read, rename, delete.
+
+The worker's writing side is run_writer.py.
 
 runs/<id>/{spec.json, recipe.yaml, name.txt, state.json, events.jsonl, worker.log, checkpoints/}
 """
@@ -34,8 +36,11 @@ def create_run(
     name: str | None = None,
     preset: str | None = None,
     key: str | None = None,
+    foreground: bool = False,
 ) -> "Run":
     """Make the folder of a new run, in state “queued”. The same key twice gives the same run.
+
+    With `foreground` the caller starts the worker itself and no scheduler may take the run.
 
     Raises UserError when the dataset has nothing to train on.
     """
@@ -48,9 +53,9 @@ def create_run(
         write_json(run.dir / "spec.json", _spec(run, recipe, dataset, preset, key))
         save_recipe(recipe, run.dir / "recipe.yaml")
         run.rename(name or f"{recipe.base_model.rstrip('/').rpartition('/')[2]} on {dataset.name}")
-        write_json(
-            run.dir / "state.json", {"state": "queued", "queued_at": time.time(), "attempt": 0}
-        )
+        now, state = time.time(), "preparing" if foreground else "queued"
+        facts = {"state": state, "queued_at": now, "updated_at": now, "attempt": 0}
+        write_json(run.dir / "state.json", facts)
     return run
 
 

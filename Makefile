@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: `make run` opens the app, `make test` passes the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test check format bench browser
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.run
+	$(BIN)/python app.py $(ARGS)
+
+test: $(VENV)/.dev browser
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest tests/test_house_rules.py $(ARGS)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The browser tests drive Debian's Chromium; where it is missing it is installed.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || ./.ci/install-chromium
+
+$(VENV)/.run: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@

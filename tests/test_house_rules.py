@@ -1,0 +1,113 @@
+"""The house rules of DESIGN.md, checked on the code itself: walls, sizes, late imports, documents."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(
+    path
+    for folder in ("trainer_backend", "sft_ui", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+) + [ROOT / "app.py"]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+MAX_LINES, MAX_TEST_LINES, MAX_FUNCTION = 300, 400, 60
+
+
+def imports(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_is_small_and_says_what_lives_in_it(path):
+    tree = parse(path)
+    doc = ast.get_docstring(tree) or ""
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+    assert doc and doc.strip(), "a module docstring says what lives here"
+    sizes = {
+        node.name: node.end_lineno - node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: size for name, size in sizes.items() if size > MAX_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_test_file_is_small(path):
+    assert len(path.read_text().splitlines()) <= MAX_TEST_LINES
+
+
+def test_the_backend_never_imports_gradio_and_only_the_page_does():
+    for path in SOURCES:
+        allowed = path.is_relative_to(ROOT / "sft_ui") or path.name == "app.py"
+        if not allowed:
+            assert "gradio" not in imports(parse(path)), path
+
+
+def test_presets_hold_no_code():
+    assert list((ROOT / "presets").rglob("*.py")) == []
+
+
+def test_presets_are_read_in_one_place():
+    for path in SOURCES:
+        if path.name not in ("presets.py", "make_samples.py"):
+            text = path.read_text()
+            assert '/ "presets"' not in text, path
+
+
+def test_remote_code_is_never_trusted():
+    for path in SOURCES:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+                literal = isinstance(node.value, ast.Constant)
+                assert not (literal and node.value.value is True), path
+
+
+def test_there_are_no_rooms_without_a_name():
+    forbidden = {"utils", "helpers", "common", "manager", "base", "misc"}
+    assert [path for path in SOURCES if path.stem in forbidden] == []
+
+
+def test_the_web_process_imports_neither_torch_nor_transformers():
+    code = (
+        "import sys, app, sft_ui.layout, trainer_backend, trainer_backend.model_process\n"
+        "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "presets/README.md"])
+def test_every_path_a_document_names_exists(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    folders = "trainer_backend|sft_ui|presets|tests|benchmarks|docs|\\.ci"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_commands_of_the_readme_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make (\w+)", readme):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    parser = (ROOT / "trainer_backend" / "__main__.py").read_text(encoding="utf-8")
+    for command in re.findall(r"python -m trainer_backend (\w+)", readme):
+        assert f'"{command}"' in parser, command

@@ -1,0 +1,86 @@
+"""What a recipe becomes on a machine: automatic values, changes with a note, refusals in words."""
+
+import pytest
+
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import Hardware
+from trainer_backend.recipe import Recipe
+from trainer_backend.resolve import check_recipe, resolve
+
+CPU = Hardware("cpu", "CPU", 1, 24.0, 20.0, 2, False)
+CPU_BF16 = Hardware("cpu", "CPU", 1, 24.0, 20.0, 2, True)
+T4 = Hardware("cuda", "T4", 1, 16.0, 15.0, 8, False)
+H100 = Hardware("cuda", "H100", 1, 80.0, 79.0, 26, True)
+APPLE = Hardware("mps", "Apple GPU", 1, 16.0, 9.0, 8, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "machine", "expected", "noted"),
+    [
+        ({"precision": "auto"}, CPU, "fp32", False),
+        ({"precision": "auto"}, H100, "bf16", False),
+        ({"precision": "auto"}, T4, "fp16", False),
+        ({"precision": "fp16"}, CPU, "fp32", True),
+        ({"precision": "fp16"}, APPLE, "fp32", True),
+        ({"precision": "bf16"}, T4, "fp16", True),
+        ({"precision": "bf16"}, CPU, "fp32", True),
+        ({"precision": "bf16"}, CPU_BF16, "bf16", False),
+        ({"precision": "bf16"}, H100, "bf16", False),
+        ({"adapter": "qlora"}, CPU, "int4", False),
+        ({"adapter": "qlora", "precision": "int8"}, H100, "int8", False),
+        ({"adapter": "qlora", "precision": "bf16"}, H100, "int4", True),
+        ({"adapter": "lora", "precision": "int4"}, CPU, "int4", False),
+    ],
+)
+def test_precision(asked, machine, expected, noted):
+    recipe, notes = resolve(Recipe.from_dict(asked), machine)
+    assert recipe.precision == expected
+    assert bool(notes) is noted
+
+
+@pytest.mark.parametrize(("adapter", "rate"), [("lora", 2e-4), ("qlora", 2e-4), ("full", 2e-5)])
+def test_the_learning_rate_follows_the_method(adapter, rate):
+    assert resolve(Recipe(adapter=adapter), CPU)[0].learning_rate == rate
+    assert resolve(Recipe(adapter=adapter, learning_rate=1e-3), CPU)[0].learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("optim", "machine", "expected"),
+    [
+        ("paged_adamw_8bit", CPU, "adamw_bnb_8bit"),
+        ("paged_adamw_8bit", H100, "paged_adamw_8bit"),
+        ("adamw_bnb_8bit", APPLE, "adamw_torch"),
+        ("adafactor", CPU, "adafactor"),
+    ],
+)
+def test_optimizers_that_need_a_device_are_exchanged(optim, machine, expected):
+    recipe, notes = resolve(Recipe(optim=optim), machine)
+    assert recipe.optim == expected
+    assert bool(notes) is (optim != expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"adapter": "full", "precision": "int4"},
+        {"adapter": "full", "precision": "int8"},
+        {"adapter": "full", "base_model": "unsloth/llama-2-7b-bnb-4bit"},
+    ],
+)
+def test_full_training_of_a_quantised_model_is_refused(values):
+    recipe = Recipe.from_dict(values)
+    with pytest.raises(UserError):
+        resolve(recipe, H100)
+    assert [problem.severity for problem in check_recipe(recipe, H100)] == ["error"]
+
+
+def test_changes_are_told_before_the_start_too():
+    problems = check_recipe(Recipe(precision="fp16"), CPU)
+    assert [problem.severity for problem in problems] == ["warning"]
+    assert "fp16" in problems[0].what
+
+
+def test_a_missing_logger_is_refused_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr("trainer_backend.resolve.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install"):
+        resolve(Recipe(report_to="wandb"), CPU)

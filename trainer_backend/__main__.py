@@ -1,0 +1,90 @@
+"""The command line: the same path as the page's buttons.
+
+Exit code 0 fine, 1 failed, 2 the user must fix something.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from .errors import UserError
+from .home import open_home
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options (DESIGN.md 4)."""
+    parser = argparse.ArgumentParser(prog="python -m trainer_backend", description=__doc__)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--home", help="folder of datasets, runs, models (SFT_STUDIO_HOME)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help, parents=[common])
+
+    check = command("check", "read data: the format found, counts, problems with row numbers")
+    check.add_argument(
+        "data", metavar="DATA", help="a file, a folder, a sample name, a Hub dataset id"
+    )
+    check.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
+    check.add_argument("--max-length", type=int, metavar="N", help="longest example in tokens")
+    check.add_argument("--json", action="store_true")
+
+    train = command("train", "train in the foreground and print the run folder")
+    train.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
+    train.add_argument("--data", metavar="DATA")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    train.add_argument("--name")
+    train.add_argument("--json", action="store_true")
+
+    for name, help in (
+        ("resume", "go on with a run from its newest checkpoint"),
+        ("stop", "ask a run to finish its step, save and end"),
+        ("show", "print a run"),
+    ):
+        one = command(name, help)
+        one.add_argument("run", metavar="RUN", help="a run id or a run folder")
+        one.add_argument("--json", action="store_true")
+
+    command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
+
+    chat = command("chat", "talk to a run or a base model")
+    chat.add_argument("run", metavar="RUN", help="a run id, a run folder or a model id")
+    chat.add_argument("--prompt", metavar="TEXT", help="one question; without it a conversation")
+    chat.add_argument("--system", default="", metavar="TEXT")
+    chat.add_argument("--base", action="store_true", help="answer with the base model")
+    chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    chat.add_argument("--temperature", type=float, default=0.0)
+
+    export = command("export", "write a run's model into a folder")
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("--format", required=True, metavar="FORMAT", help="adapter or merged")
+    export.add_argument("--out", type=Path, metavar="DIR")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["worker"]:
+        from .worker_main import run_worker
+
+        return run_worker(Path(argv[1]))
+    arguments = build_parser().parse_args(argv)
+    from . import commands
+
+    try:
+        home = open_home(arguments.home)
+        return getattr(commands, "do_" + arguments.command)(home, arguments)
+    except UserError as error:
+        if getattr(arguments, "json", False):
+            print(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
+        print(f"{error.what}\n  where: {error.where}\n  fix:   {error.fix}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

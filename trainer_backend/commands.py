@@ -1,0 +1,258 @@
+"""What each command of the command line does.
+
+The options are in __main__.py, the work in its own rooms.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from .data.store import resolve_data
+from .errors import UserError
+from .presets import resolve_recipe, samples
+from .recipe import Recipe
+from .runs import ACTIVE, Run, create_run, list_runs, open_run
+from .scheduler import queue_again
+from .worker import force_stop, settle, start_worker
+
+POLL_S = 0.3
+
+
+def do_check(home: Path, arguments: argparse.Namespace) -> int:
+    """Read data and say what was found; exit code 2 when it cannot be trained on."""
+    stored = resolve_data(home, arguments.data)
+    report = {
+        "dataset_id": stored.id,
+        "name": stored.name,
+        "format": stored.format,
+        "sentence": stored.sentence,
+        "rows": stored.num_rows,
+        "examples": stored.num_examples,
+        "columns": stored.columns,
+        "problems": [problem.to_dict() for problem in stored.problems],
+    }
+    if arguments.model:
+        from .token_view import count_tokens
+
+        recipe = Recipe.from_dict(
+            {
+                "base_model": arguments.model,
+                "max_length": arguments.max_length or Recipe().max_length,
+            }
+        )
+        report["tokens"] = count_tokens(home, stored, recipe)
+    if arguments.json:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
+        _print_report(report)
+    return 2 if stored.num_examples == 0 else 0
+
+
+def _print_report(report: dict) -> None:
+    print(f"{report['name']}: {report['rows']:,} rows. {report['sentence']}")
+    for problem in report["problems"]:
+        rows = ", ".join(str(row) for row in problem["rows"][:8])
+        print(f"  [{problem['severity']}] {problem['what']}" + (f" Rows {rows}." if rows else ""))
+        print(f"      {problem['fix']}")
+    if "tokens" in report:
+        facts = report["tokens"]
+        print(f"  {facts['tokens']:,} tokens, {facts['learned']:,} of them learned.")
+        print(
+            f"  {facts['cut']:,} rows are cut at {facts['max_length']} tokens, "
+            f"{facts['lost']:,} of them lose everything there is to learn."
+        )
+
+
+def do_train(home: Path, arguments: argparse.Namespace) -> int:
+    """Create a run and train it in the foreground."""
+    recipe, preset = resolve_recipe(arguments.recipe)
+    changes = dict(_setting(text) for text in arguments.settings)
+    recipe = Recipe.from_dict({**recipe.to_dict(), **changes}, "--set")
+    data = arguments.data or (preset.sample if preset else None)
+    if data is None:
+        names = ", ".join(sample.id for sample in samples())
+        raise UserError("No data was given.", "--data", f"Name a file or a sample ({names}).")
+    run = create_run(
+        home,
+        recipe,
+        resolve_data(home, data),
+        name=arguments.name,
+        preset=preset.id if preset else None,
+        foreground=True,
+    )
+    return _follow(run, arguments.json)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"“{text[:60]}” is not a setting.", "--set", "Write --set max_steps=20.")
+    return name.strip(), value
+
+
+def do_resume(home: Path, arguments: argparse.Namespace) -> int:
+    """Go on with a run in the foreground."""
+    run = _find(home, arguments.run)
+    queue_again(run, foreground=True)
+    return _follow(run, arguments.json)
+
+
+def _follow(run: Run, as_json: bool) -> int:
+    """Start the worker, show its progress until it ends, print the run; the exit code says how."""
+    process = start_worker(run)
+    try:
+        while process.poll() is None:
+            _show_progress(run, as_json)
+            _wait(process)
+    except KeyboardInterrupt:
+        print("\nFinishing the step and saving…", file=sys.stderr)
+        run.request_stop()
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            force_stop(run)
+            process.wait()
+    settle(run, process.returncode)
+    _show_progress(run, as_json, end="\n")
+    return _report_end(run, as_json)
+
+
+def _wait(process: subprocess.Popen) -> None:
+    try:
+        process.wait(POLL_S)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _report_end(run: Run, as_json: bool) -> int:
+    summary = run.summary()
+    error = summary["error"]
+    if error:
+        print(
+            f"{error['what']}\n  where: {error['where']}\n  fix:   {error['fix']}", file=sys.stderr
+        )
+    for warning in summary["warnings"]:
+        print(f"Note: {warning}", file=sys.stderr)
+    if answers := summary["answers"]:
+        print(
+            f"Right answers on {answers['rows']} held-out rows: "
+            f"base {answers['base']:.0%}, tuned {answers['tuned']:.0%}.",
+            file=sys.stderr,
+        )
+    if not as_json:
+        print(f"Run folder: {run.dir}")
+    print(json.dumps(summary, ensure_ascii=False))
+    if summary["state"] == "failed":
+        return 2 if error and error.get("user") else 1
+    return 0
+
+
+def _show_progress(run: Run, as_json: bool, end: str = "") -> None:
+    if as_json or not sys.stderr.isatty():
+        return
+    state = run.state()
+    step, total = state.get("step") or 0, state.get("total_steps") or 0
+    filled = int(30 * step / total) if total else 0
+    parts = [state["state"], f"[{'█' * filled}{'·' * (30 - filled)}] {step}/{total}"]
+    if (facts := state.get("progress")) and state["state"] in ACTIVE:
+        parts.append(f"{facts['what']} {facts['done']:g}/{facts['total']:g} {facts['unit']}")
+    if state.get("loss") is not None:
+        parts.append(f"loss {state['loss']:.4f}")
+    print("\r\033[K" + "  ".join(parts), end=end, file=sys.stderr, flush=True)
+
+
+def do_stop(home: Path, arguments: argparse.Namespace) -> int:
+    """Ask a run to end and wait until it has."""
+    run = _find(home, arguments.run)
+    if run.state()["state"] not in (*ACTIVE, "queued"):
+        raise UserError("This run is not running.", run.name(), "Nothing to stop.")
+    run.request_stop()
+    while run.state()["state"] in ACTIVE and run.is_alive():
+        time.sleep(POLL_S)
+    return _print_run(run, arguments.json)
+
+
+def do_show(home: Path, arguments: argparse.Namespace) -> int:
+    """Print a run."""
+    return _print_run(_find(home, arguments.run), arguments.json)
+
+
+def _print_run(run: Run, as_json: bool) -> int:
+    summary = run.summary()
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
+        for name in (*shown, "eval_loss", "dir"):
+            print(f"{name:>12}  {summary[name]}")
+    return 0
+
+
+def do_runs(home: Path, arguments: argparse.Namespace) -> int:
+    """List the runs, newest first."""
+    summaries = [run.summary() for run in list_runs(home)]
+    if arguments.json:
+        print(json.dumps(summaries, ensure_ascii=False))
+    else:
+        for one in summaries:
+            loss = f"{one['loss']:.4f}" if one["loss"] is not None else "-"
+            steps = f"{one['step']}/{one['total_steps']}"
+            print(f"{one['id']}  {one['state']:<9}  {steps:>11}  loss {loss:>8}  {one['name']}")
+    return 0
+
+
+def do_chat(home: Path, arguments: argparse.Namespace) -> int:
+    """Answer one question, or hold a conversation on the terminal."""
+    from .chat import ChatModel, find_target
+    from .generate import Sampling
+
+    target = find_target(home, arguments.run)
+    model = ChatModel(home, target)
+    which = "base" if arguments.base or target.checkpoint is None else "tuned"
+    sampling = Sampling(arguments.temperature, 1.0, arguments.max_new_tokens)
+    messages = [{"role": "system", "content": arguments.system}] if arguments.system else []
+    while True:
+        text = arguments.prompt if arguments.prompt is not None else _read_line()
+        if text is None:
+            return 0
+        messages.append({"role": "user", "content": text})
+        answer = _print_stream(model.stream(messages, which, sampling))
+        messages.append({"role": "assistant", "content": answer})
+        if arguments.prompt is not None:
+            return 0
+
+
+def _print_stream(answers: Iterable[str]) -> str:
+    shown = ""
+    for text in answers:
+        print(text[len(shown) :], end="", flush=True)
+        shown = text
+    print()
+    return shown
+
+
+def _read_line() -> str | None:
+    try:
+        return input("> ")
+    except EOFError:
+        return None
+
+
+def do_export(home: Path, arguments: argparse.Namespace) -> int:
+    """Write a run's model into a folder and print where."""
+    from .export import export_run
+
+    print(export_run(_find(home, arguments.run), arguments.format, arguments.out))
+    return 0
+
+
+def _find(home: Path, run: str) -> Run:
+    """RUN of the command line: an id, or the run's folder."""
+    folder = Path(run).expanduser()
+    if (folder / "spec.json").exists():
+        return Run(folder.resolve())
+    return open_run(home, run)

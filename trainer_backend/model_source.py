@@ -1,0 +1,151 @@
+"""Where a base model comes from: a folder, the starter model, or the Hub.
+
+Torch-free; loading is model.py.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub as hub
+from huggingface_hub import errors as hub_errors
+
+from .errors import UserError
+from .recipe import STARTER_MODEL
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+MODEL_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+FOLDER_WORDS = "Choose a model from the list, a Hub id like “owner/name”, or a folder."
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """`kind` is "folder", "starter" or "hub"; `folder` is None when the files are not here yet."""
+
+    kind: str
+    base_model: str
+    folder: Path | None
+
+
+def locate_model(home: Path, base_model: str) -> ModelSource:
+    """Say where a model will come from, without any network.
+
+    Raises UserError for what cannot work.
+    """
+    name = base_model.strip()
+    starter = home / "models" / "SmolLM2-135M-Instruct"
+    if name == STARTER_MODEL:
+        return ModelSource("starter", name, starter if (starter / "config.json").exists() else None)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        check_folder(folder)
+        return ModelSource("folder", name, folder.resolve())
+    if not HUB_ID.fullmatch(name) or name.count("/") != 1 or ".." in name:
+        raise UserError("There is no such model.", f"Base model “{name[:80]}”", FOLDER_WORDS)
+    return ModelSource("hub", name, None)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is not a safe, complete model. Raises UserError naming the file."""
+    config = _config(folder)
+    if not MODEL_TYPE.fullmatch(str(config.get("model_type", ""))):
+        raise UserError(
+            "This folder's config.json names no model type.",
+            str(folder / "config.json"),
+            "Choose a folder saved by transformers.",
+        )
+    if "auto_map" in config:
+        raise UserError(
+            "This model brings its own program code, which is never run here.",
+            str(folder / "config.json"),
+            "Choose a model that transformers knows without extra code.",
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        others = sorted(p.name for s in ("*.bin", "*.pt", "*.pth") for p in folder.glob(s))
+        what = f"Only {others[0]} is there" if others else "No weights are there"
+        raise UserError(
+            f"{what}; weights must be in .safetensors files.",
+            str(folder),
+            "Save the model with save_pretrained (safetensors) and choose that folder.",
+        )
+    _check_index(folder)
+
+
+def _config(folder: Path) -> dict:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("not an object")
+        return config
+    except FileNotFoundError:
+        fix = "Choose a folder that has config.json, tokenizer.json and .safetensors files."
+        if (folder / "adapter_config.json").exists():
+            fix = (
+                "This is an adapter. Choose its base model here and open the adapter's run to chat."
+            )
+        raise UserError("This folder holds no model.", str(folder), fix) from None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "The model's config.json cannot be read.",
+            str(folder),
+            f"Copy the model again: {error}.",
+        ) from error
+
+
+def _check_index(folder: Path) -> None:
+    """A sharded model may only name files in its own folder (no way out of it)."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            "The list of weight files is damaged.", str(index), "Copy the model again."
+        ) from error
+    for name in names:
+        path = folder / str(name)
+        if Path(str(name)).name != name or not path.is_file():
+            raise UserError(
+                f"The weight file “{str(name)[:80]}” is not in the folder.",
+                str(index),
+                "Copy the model again, with all its files.",
+            )
+
+
+def download_from_hub(base_model: str) -> Path:
+    """Fetch a model's files from the Hub (safetensors, config, tokenizer) into the usual Hub cache.
+
+    Raises UserError: no network, unknown id, gated, no safetensors. Never runs code of the model.
+    """
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt"]
+    where = f"Base model “{base_model}”"
+    try:
+        return Path(
+            hub.snapshot_download(base_model, allow_patterns=patterns, local_files_only=True)
+        )
+    except hub_errors.LocalEntryNotFoundError:
+        pass
+    try:
+        hub.HfApi().model_info(base_model, timeout=5)
+        folder = Path(hub.snapshot_download(base_model, allow_patterns=patterns, etag_timeout=5))
+    except hub_errors.GatedRepoError as error:
+        fix = f"Accept the licence on the page of {base_model}, then set HF_TOKEN and start again."
+        raise UserError("This model asks you to accept its licence first.", where, fix) from error
+    except hub_errors.RepositoryNotFoundError as error:
+        fix = "Check the spelling (owner/name). A private model also needs HF_TOKEN."
+        raise UserError("The Hub has no such model.", where, fix) from error
+    except (hub_errors.HTTPError, OSError) as error:  # OfflineModeIsEnabled is an OSError
+        raise offline_error(where) from error
+    return folder
+
+
+def offline_error(where: str) -> UserError:
+    """The model Hub cannot be reached."""
+    return UserError(
+        "The model Hub cannot be reached.",
+        where,
+        "Check the network, or choose the starter model or a folder on this machine.",
+    )

@@ -1,0 +1,106 @@
+"""A row as the model will see it: the exact tokens of training, learned or context only.
+
+No page here.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from .data.chat_template import encode, encode_batch
+from .data.store import StoredDataset, open_dataset
+from .data.training_rows import training_dataset, training_row
+from .errors import UserError
+from .model import fetch_model, load_tokenizer
+from .recipe import Recipe
+
+MAX_TOKENS = 4000
+
+
+def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
+    """Encode one row exactly as training does. Raises UserError for a row that was dropped.
+
+    Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
+    "max_length", "cut", "notes"}.
+    """
+    tokenizer = _tokenizer(home, recipe.base_model)
+    example = open_dataset(home, dataset_id).example(row)
+    if example is None:
+        fix = "See the list of problems for the reason."
+        raise UserError("This row is not used for training.", f"Row {row}", fix)
+    example = training_row(example, recipe.system_prompt)
+    whole = encode(example, tokenizer, max_length=None, **_options(example, recipe))
+    kept = encode(example, tokenizer, max_length=recipe.max_length, **_options(example, recipe))
+    shown = whole.input_ids[:MAX_TOKENS]
+    texts = token_texts(tokenizer, shown)
+    tokens = [
+        {
+            "text": texts[at],
+            "id": token,
+            "learned": whole.labels[at] != -100,
+            "cut": at >= len(kept.input_ids),
+        }
+        for at, token in enumerate(shown)
+    ]
+    return {
+        "tokens": tokens,
+        "num_tokens": len(whole.input_ids),
+        "num_learned": sum(label != -100 for label in kept.labels),
+        "max_length": recipe.max_length,
+        "cut": len(whole.input_ids) - len(kept.input_ids),
+        "notes": _notes(whole, kept, recipe),
+    }
+
+
+def _options(example: dict, recipe: Recipe) -> dict:
+    return {"assistant_only_loss": recipe.assistant_only_loss and "messages" in example}
+
+
+def _notes(whole, kept, recipe: Recipe) -> list[str]:
+    notes = []
+    over = len(whole.input_ids) - len(kept.input_ids)
+    if over:
+        notes.append(f"{over} tokens are cut at the longest length of {recipe.max_length}.")
+    if not any(label != -100 for label in kept.labels):
+        notes.append("Nothing is left to learn in this row; training leaves it out.")
+    if len(whole.input_ids) > MAX_TOKENS:
+        notes.append(f"Only the first {MAX_TOKENS} tokens are shown.")
+    return notes
+
+
+def token_texts(tokenizer, ids: list[int]) -> list[str]:
+    """The text of each token so that all joined give the whole text.
+
+    A character that needs several tokens is shown at its last one.
+    """
+    texts, start = [], 0
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[start:end], skip_special_tokens=False)
+        if text.endswith("\ufffd") and end - start < 8:
+            texts.append("")
+        else:
+            texts.append(text)
+            start = end
+    return texts
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(home: Path, base_model: str):
+    return load_tokenizer(fetch_model(home, base_model))
+
+
+def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe) -> dict:
+    """Tokens of a whole dataset for the recipe's model: total, learned, rows cut, rows lost."""
+    tokenizer = _tokenizer(home, recipe.base_model)
+    counts = {"tokens": 0, "learned": 0, "cut": 0, "lost": 0, "max_length": recipe.max_length}
+    rows = training_dataset(stored, recipe.system_prompt)
+    for batch in rows.iter(batch_size=1000):
+        examples = [
+            dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)
+        ]
+        options = _options(examples[0], recipe)
+        for one in encode_batch(examples, tokenizer, max_length=recipe.max_length, **options):
+            counts["tokens"] += one.length
+            counts["learned"] += one.num_learned
+            counts["cut"] += one.length > len(one.input_ids)
+            counts["lost"] += one.num_learned == 0
+    return counts

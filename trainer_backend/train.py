@@ -1,0 +1,180 @@
+"""train(run): the whole story of one run, top to bottom.
+
+Each step's details are in its own room.
+"""
+
+import signal
+import time
+from contextlib import contextmanager
+
+from datasets import Dataset
+
+from .answers import check_answers
+from .callbacks import RecordRun
+from .checkpoints import newest_intact
+from .data.training_rows import training_dataset, training_row
+from .errors import UserError
+from .hardware import hardware
+from .model import fetch_model, load_base, load_tokenizer, lora_config
+from .recipe import Recipe
+from .resolve import resolve
+from .run_writer import RunWriter
+from .runs import Run
+from .sft_config import SFTConfig
+from .sft_trainer import SFTTrainer
+
+NEVER = 2**31 - 1  # steps: only the end of the run evaluates and saves
+
+
+class Stopped(Exception):
+    """The user asked to stop before there was anything to keep."""
+
+
+def train(run: Run, writer: RunWriter) -> None:
+    """Train a run from where it stands to its end or to a stop. Raises UserError and Stopped."""
+    stop_requested = _stop_signal(run)
+    writer.enter(
+        "preparing", step=0, error=None, started_at=time.time(), ended_at=None, warnings=[]
+    )
+    recipe, notes = resolve(run.recipe(), hardware())
+    for note in notes:
+        writer.warn(note)
+    writer.update(precision=recipe.precision, learning_rate=None)
+
+    def progress(what: str, done: float, total: float, unit: str) -> None:
+        writer.progress(what, done, total, unit)
+        if stop_requested():
+            raise Stopped
+
+    folder = fetch_model(run.home, recipe.base_model, progress)
+    progress("Loading the model", 0, 1, "step")
+    tokenizer = load_tokenizer(folder)
+    model = load_base(folder, recipe.precision)
+    train_rows, eval_rows = training_rows(run, recipe)
+    progress("Turning text into tokens", 0, len(train_rows), "rows")
+    recorder = RecordRun(writer, stop_requested)
+    trainer = SFTTrainer(
+        model=model,
+        args=training_arguments(run, recipe, has_eval=bool(eval_rows)),
+        train_dataset=train_rows,
+        eval_dataset=eval_rows or None,
+        processing_class=tokenizer,
+        peft_config=lora_config(recipe),
+        callbacks=[recorder],
+    )
+    writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
+    _warn_about_rows(trainer, recipe, writer)
+    progress("Starting", 1, 1, "step")
+    trainer.train(resume_from_checkpoint=_resume_from(run, writer))
+    _finish(run, recipe, trainer, writer)
+
+
+def _warn_about_rows(trainer: SFTTrainer, recipe: Recipe, writer: RunWriter) -> None:
+    """Say what preparation did to the rows: nothing is cut or left out in silence."""
+    counts = trainer.data_counts["train"]
+    if counts.cut:
+        writer.warn(
+            f"{counts.cut:,} of {counts.rows:,} rows are cut at {recipe.max_length} tokens."
+        )
+    if counts.dropped:
+        writer.warn(f"{counts.dropped:,} rows have no answer left to learn and are left out.")
+
+
+def _resume_from(run: Run, writer: RunWriter) -> str | None:
+    checkpoint, set_aside = newest_intact(run.dir / "checkpoints")
+    for name in set_aside:
+        writer.warn(f"{name} was incomplete or damaged and was set aside.")
+    writer.event("resumed", step=checkpoint.step if checkpoint else 0)
+    return str(checkpoint.path) if checkpoint else None
+
+
+def _finish(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -> None:
+    over = {"ended_at": time.time(), "progress": None, "eta_seconds": None}
+    if trainer.state.global_step < trainer.state.max_steps:
+        writer.enter("paused", **over)
+        return
+    writer.update(now=True, answers=_answers(run, recipe, trainer, writer))
+    writer.enter("finished", **{**over, "ended_at": time.time()})
+
+
+def _answers(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -> dict | None:
+    """Ask base and tuned model some held-out rows; a stop leaves this out, the training is done."""
+    held_out = run.split()[1][: recipe.answer_check_rows]
+    stored = run.dataset()
+    if not held_out or stored.format == "text":
+        return None
+    rows = [training_row(one, recipe.system_prompt) for one in stored.examples(held_out)]
+    tuned = trainer.accelerator.unwrap_model(trainer.model)
+
+    @contextmanager
+    def base():
+        if recipe.adapter == "full":
+            yield load_base(fetch_model(run.home, recipe.base_model), recipe.precision)
+        else:
+            with tuned.disable_adapter():
+                yield tuned
+
+    def progress(what: str, done: float, total: float, unit: str) -> None:
+        writer.progress(what, done, total, unit)
+        if run.stop_requested():
+            raise Stopped
+
+    try:
+        return check_answers(rows, trainer.processing_class, tuned, base, progress)
+    except Stopped:
+        return None
+
+
+def _stop_signal(run: Run):
+    """A stop is a file in the run folder, or SIGTERM / Ctrl-C (a container that ends)."""
+    received = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: received.append(1))
+    return lambda: bool(received) or run.stop_requested()
+
+
+def training_rows(run: Run, recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """The examples trained on and held out, as columns the trainer knows.
+
+    Raises UserError if empty.
+    """
+    stored = run.dataset()
+    train_at, eval_at = run.split()
+    if not train_at:
+        raise UserError(
+            "No row is left to train on.", stored.name, "Lower “Held-out share” or add rows."
+        )
+    rows = training_dataset(stored, recipe.system_prompt)
+    return rows.select(train_at), rows.select(eval_at)
+
+
+def training_arguments(run: Run, recipe: Recipe, has_eval: bool) -> SFTConfig:
+    """The recipe as the library's arguments: same names, plus what the app decides."""
+    shared = ("num_train_epochs", "max_steps", "per_device_train_batch_size")
+    shared += ("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay")
+    shared += ("max_grad_norm", "gradient_checkpointing", "max_length", "packing", "logging_steps")
+    shared += ("report_to", "seed", "learning_rate", "assistant_only_loss")
+    chat = run.dataset().format != "text"
+    values = {name: getattr(recipe, name) for name in shared}
+    return SFTConfig(
+        **{**values, "assistant_only_loss": recipe.assistant_only_loss and chat},
+        output_dir=str(run.dir / "checkpoints"),
+        run_name=run.name(),
+        warmup_steps=_cadence(recipe.warmup_steps),
+        eval_strategy="steps" if has_eval else "no",
+        eval_steps=_cadence(recipe.eval_steps) or NEVER,
+        per_device_eval_batch_size=recipe.per_device_train_batch_size,
+        save_strategy="steps",
+        save_steps=_cadence(recipe.save_steps) or NEVER,
+        save_total_limit=None,
+        bf16=recipe.precision == "bf16",
+        fp16=recipe.precision == "fp16",
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+    )
+
+
+def _cadence(value: float) -> float | int:
+    """Below 1 a share of the run; else a whole number of steps, as transformers wants it."""
+    return int(value) if value >= 1 else value
