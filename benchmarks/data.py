@@ -1,6 +1,6 @@
 """Reading speed side by side: our data room, datasets.load_dataset and pandas on the same rows.
 
-Run: python benchmarks/data.py [ROWS] [--formats jsonl,csv,parquet]. Each reader has its own process.
+Run: python benchmarks/data.py [ROWS] [--formats jsonl,csv,parquet]. Each reader is its own process.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = """the of and to in is that for it as was with be by on not he his but at are this have from
-or had an they which one you were all her she there would their we him been has when who will more no
-if out answer question because model number order please thanks value table column""".split()
+or had an they which one you were all her she there would their we him been has when who will more
+no if out answer question because model number order please thanks value table column""".split()
 
 
 def make_rows(count: int, folder: Path, kind: str) -> Path:
