@@ -29,8 +29,8 @@ Maya Ali Jane Paul Luke Adam Jacob Emily Thomas George Frank Anne Alex Chris Nic
 Lee Mia Omar Grace Laura Oscar Carlos Rosa Juan Ahmed Lucy Emma Leo Helen""".split()
 SIZES = ("small", "medium", "large")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-FLAVOURS = """almond vanilla caramel cinnamon ginger lemon honey coconut cherry maple pumpkin
-chocolate banana apple orange cheese butter tomato potato mushroom chicken spinach onion""".split()
+FLAVOURS = """apple orange lime berry rice corn bean egg nut oat date fig lemon honey cherry vanilla
+cheese chicken ginger coconut maple banana butter tomato chocolate""".split()
 ITEMS = """cakes tarts cookies rolls pies salads sandwiches pizzas wraps pastries buns puddings
 soups muffins bagels breads""".split()
 ORDERS = (

@@ -53,19 +53,16 @@ class Checker:
         self._row_numbers, self._digests = array("q"), array("q")
         self._prompts = array("q")
 
-    def see(self, example: Example) -> int:
-        """Check one example; returns its digest, equal for exact duplicates."""
+    def see(self, example: Example, written: str = "") -> int:
+        """Check one example (`written`: its JSON, if known); returns the digest of duplicates."""
         self.num_examples += 1
-        whole = example.text
-        if whole is None:
-            whole = to_json([example.messages, example.tools])
+        whole = written or as_written(example)
         digest = digest_of(whole)
         self._row_numbers.append(example.row)
         self._digests.append(digest)
-        if example.messages is None:
-            self._check_text(example.row, example.text)
-        else:
-            self._check_messages(example.row, example.messages, whole)
+        if example.messages is not None:
+            self._check_messages(example.row, example.messages)
+        self._check_text(example.row, whole)
         return digest
 
     def drop(self, row: int, error: RowError) -> None:
@@ -87,7 +84,7 @@ class Checker:
             what, fix = "Other problems", "Correct the problems above first, then look again."
         self._findings.setdefault(what, _Finding(severity, fix)).add(row)
 
-    def _check_messages(self, row: int, messages: list[dict], whole: str) -> None:
+    def _check_messages(self, row: int, messages: list[dict]) -> None:
         odd = order_problem(messages)
         if odd:
             self._find(row, "warning", *odd)
@@ -96,7 +93,6 @@ class Checker:
         said = [message["content"].strip() for message in messages[-2:]]
         if len(said) == 2 and said[0] and said[0] == said[1]:
             self._find(row, "warning", "The answer repeats the prompt", "Check the columns' roles.")
-        self._check_text(row, whole)
 
     def _check_text(self, row: int, text: str) -> None:
         if ("<" in text or "[" in text) and _CONTROL_TOKEN.search(text):
@@ -106,7 +102,7 @@ class Checker:
             )  # fmt: skip
         if not text.isascii():
             self._check_damage(row, text)
-        if "\\u" in text or "\x7f" in text or _CONTROL_LETTER.search(text):
+        if "\\u00" in text or not text.isprintable():
             self._check_control(row, text)
 
     def _check_damage(self, row: int, text: str) -> None:
@@ -166,6 +162,14 @@ class Checker:
                 "A few hundred different rows teach more reliably.",
             )]  # fmt: skip
         return []
+
+
+def as_written(example: Example) -> str:
+    """The whole example as one text: equal for exact duplicates."""
+    if example.messages is None:
+        return example.text or ""
+    tools = "" if example.tools is None else to_json(example.tools)
+    return to_json(example.messages) + tools
 
 
 def digest_of(text: str) -> int:

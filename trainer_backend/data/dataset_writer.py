@@ -50,7 +50,8 @@ class GroupWriter:
 
     def __init__(self, path: Path, schema: pa.Schema):
         self.schema, self.rows, self.size, self.count = schema, [], 0, 0
-        self.writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=1)
+        # long texts hardly repeat, and a search has to unpack all of them: quick beats small
+        self.writer = pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False)
 
     def add(self, row: tuple, size: int) -> None:
         """Add one row of about `size` characters."""
@@ -177,11 +178,11 @@ def _add_example(
     except RowError as error:
         checker.drop(number, error)
         return
-    digest = checker.see(example)
     messages = None if example.messages is None else to_json(example.messages)
     tools = None if example.tools is None else to_json(example.tools)
-    size = len(messages or example.text or "")
-    examples.add((number, messages, example.text, tools, digest), size)
+    whole = example.text if messages is None else messages + (tools or "")
+    digest = checker.see(example, whole)
+    examples.add((number, messages, example.text, tools, digest), len(whole))
 
 
 def _nothing_left(problems: list[Problem], name: str) -> UserError:

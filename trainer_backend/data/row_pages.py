@@ -3,8 +3,10 @@
 Only reading: the files are written by dataset_writer.py.
 """
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +18,8 @@ import pyarrow.parquet as pq
 
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import cell_text, parse, to_json
+
+SEARCH_THREADS = min(4, os.cpu_count() or 1)
 
 
 def page(
@@ -50,15 +54,25 @@ def _matches(path: Path, num_rows: int, query: str, rows_only: Sequence[int] | N
 @lru_cache(maxsize=32)
 def _search(path: Path, query: str) -> np.ndarray:
     """Indices of rows whose cells hold the query, whatever the case. Files never change: cached."""
-    escaped = to_json(query)[1:-1]
-    plain = escaped.isascii() and not any(letter.isalpha() for letter in escaped)
-    found, offset = [], 0
+    wanted = to_json(query)[1:-1]
     with pq.ParquetFile(path, memory_map=True) as file:
-        for batch in file.iter_batches(batch_size=1 << 16, columns=["cells"]):
-            hits = pc.match_substring(batch.column(0), escaped, ignore_case=not plain)
-            found.append(np.flatnonzero(hits.to_numpy(zero_copy_only=False)) + offset)
-            offset += len(batch)
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+        groups = list(range(file.metadata.num_row_groups))
+    starts = range(0, len(groups), max(1, -(-len(groups) // SEARCH_THREADS)))
+    parts = [groups[at : at + starts.step] for at in starts]
+    with ThreadPoolExecutor(SEARCH_THREADS) as threads:
+        hits = list(threads.map(lambda part: _search_groups(path, part, wanted), parts))
+    return np.flatnonzero(np.concatenate(hits)) if hits else np.empty(0, np.int64)
+
+
+def _search_groups(path: Path, groups: list[int], wanted: str) -> np.ndarray:
+    """For every row of these row groups, whether it holds the wanted JSON text."""
+    found = []
+    with pq.ParquetFile(path, memory_map=True) as file:  # one for each thread: they are not shared
+        for group in groups:
+            cells = file.read_row_group(group, columns=["cells"], use_threads=False)["cells"]
+            hits = pc.match_substring(cells, wanted, ignore_case=True)
+            found.append(hits.to_numpy())
+    return np.concatenate(found)
 
 
 def _take(file: pq.ParquetFile, indices: list[int], columns: list[str]) -> list[dict]:
