@@ -21,15 +21,13 @@ from .data_tab import DataTab, build_data_tab, dataset_outputs, show_dataset, sh
 from .model_tab import ModelTab, build_model_tab, estimate, sizes_for
 from .recipe_form import form_values, read_form, relevance
 from .runs_tab import RunsTab, build_runs_tab, show_runs
-from .studio import PRIVATE, QUICK, Studio
+from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 from .theme import STYLE_SHEETS, build_theme
 from .train_tab import (
     LIVE,
     TrainTab,
     build_train_tab,
     new_key,
-    run_buttons,
-    run_outputs,
     start_run,
     start_state,
 )
@@ -142,6 +140,7 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     gr.on([field.input for field in model.fields.values()], refresh, **again)
     for event in model.filled:
         event.then(refresh, **again)
+    train.chart.statuschange(refresh, **again)
 
     @show_user_errors
     def show(dataset_id: str, **values):
@@ -177,32 +176,25 @@ def _wire_runs(studio: Studio, page: Page) -> None:
     @show_user_errors
     def start(dataset_id: str, preset: str, key: str, **values):
         run = start_run(studio, dataset_id, preset, key, values)
-        gr.Info("You can close this page; the run goes on.", title="Training started")
+        gr.Info("The run is on its way. You can close this page; it goes on.")
         return run.id, new_key()
 
-    train.start.click(start, inputs_kwargs=chosen, outputs=[train.run_id, train.start_key], **QUICK)
-    train.run_id.change(None, train.run_id, None, js=RUN_IN_ADDRESS, **PRIVATE)
+    started = [train.run_id, train.start_key]
+    train.start.click(start, inputs_kwargs=chosen, outputs=started, **SETS_STATE)
+    train.shown.then(None, train.chart, None, js=RUN_IN_ADDRESS, **PRIVATE)
 
     base_model = model.fields["base_model"]
-    gr.on(
-        [train.chart.statuschange, page.opened["chat"].select],
-        lambda name, run: chat_choices(studio, name, run),
-        [base_model, chat.run],
-        chat.run,
-        **QUICK,
-    )
-    gr.on(
-        [train.chart.statuschange, page.opened["runs"].select],
-        lambda run: show_runs(studio, run),
-        runs.chosen,
-        runs.refreshed,
-        **QUICK,
-    )
+    # an event of our own, like statuschange, cannot be listed in gr.on
+    for event in (train.chart.statuschange, page.opened["chat"].select):
+        choices = [base_model, chat.run]
+        event(lambda name, run: chat_choices(studio, name, run), choices, chat.run, **QUICK)
+    for event in (train.chart.statuschange, page.opened["runs"].select):
+        event(lambda run: show_runs(studio, run), runs.chosen, runs.refreshed, **QUICK)
     runs.open.click(
         lambda run: (run, gr.Tabs(selected="train")),
         runs.chosen,
         [train.run_id, page.tabs],
-        **QUICK,
+        **SETS_STATE,
     )
     train.talk.click(
         lambda name, run: (chat_choices(studio, name, run), gr.Tabs(selected="chat")),
@@ -229,17 +221,17 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         tab = gr.Tabs(selected="train") if run_id else gr.skip()
         chats = chat_choices(studio, base_model, run_id or None)
         return [
-            *(run_id, run_id, *run_buttons(studio, run_id), tab, new_key(), chats),
+            *(run_id, run_id, tab, new_key(), chats),
             *(dataset_id, preset if recipe else gr.skip(), *form),
         ]
 
-    shown = [train.run_id, train.chart, *run_outputs(train), page.tabs, train.start_key]
+    shown = [train.run_id, train.chart, page.tabs, train.start_key]
     form = [page.model.preset, *page.model.fields.values()]
     app.load(
         load,
         [page.draft, page.model.fields["base_model"]],
         [*shown, page.chat.run, page.data.dataset_id, *form],
-        **QUICK,
+        **SETS_STATE,
     ).then(
         lambda dataset_id, preset, **values: [
             estimate(studio, dataset_id, preset, values),

@@ -14,7 +14,7 @@ from trainer_backend.runs import list_runs, open_run
 
 from . import cards
 from .alerts import attempt, show_user_errors
-from .studio import PRIVATE, QUICK, Studio
+from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 
 FORMATS = [
     ("Adapter (small, needs the base model)", "adapter"),
@@ -100,7 +100,7 @@ def _wire_choosing(studio: Studio, tab: RunsTab, refresh, format, code) -> None:
     def choose(event: gr.EventData):
         return str(event.id)
 
-    tab.table.pick(choose, None, tab.chosen, **QUICK)
+    tab.table.pick(choose, None, tab.chosen, **SETS_STATE)
     tab.chosen.change(lambda run: show_runs(studio, run), tab.chosen, tab.refreshed, **QUICK)
     refresh.click(lambda run: show_runs(studio, run), tab.chosen, tab.refreshed, **QUICK)
     format.input(
@@ -119,14 +119,14 @@ def _wire_changes(studio: Studio, tab: RunsTab, name, rename, deleting: tuple) -
     @show_user_errors
     def remove(run_id: str):
         open_run(studio.home, run_id).delete()
-        gr.Info("The run and its files are gone.", title="Deleted")
+        gr.Info("The run and its files are deleted.")
         return ["", *show_runs(studio, "")]
 
     rename.click(give_name, [tab.chosen, name], tab.refreshed, **QUICK)
     name.submit(give_name, [tab.chosen, name], tab.refreshed, **QUICK)
     delete.click(lambda: gr.update(visible=True), None, confirm, **QUICK)
     no.click(lambda: gr.update(visible=False), None, confirm, **QUICK)
-    yes.click(remove, tab.chosen, [tab.chosen, *tab.refreshed], **QUICK)
+    yes.click(remove, tab.chosen, [tab.chosen, *tab.refreshed], **SETS_STATE)
 
 
 def _wire_export(studio: Studio, tab: RunsTab, format, export, file) -> None:

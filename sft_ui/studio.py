@@ -24,3 +24,5 @@ class Studio:
 # How events run: none of the page's own events is part of the web API.
 PRIVATE = {"api_visibility": "private"}
 QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# Gradio tells the page that a State changed only when the event went through the queue.
+SETS_STATE = {"show_progress": "hidden", "api_visibility": "private"}

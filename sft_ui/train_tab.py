@@ -35,6 +35,7 @@ class TrainTab:
     next_card: gr.HTML
     run_card: gr.HTML
     chart: gr.HTML
+    shown: gr.events.Dependency  # after which the page shows another run
 
 
 def build_train_tab(studio: Studio) -> TrainTab:
@@ -60,18 +61,18 @@ def build_train_tab(studio: Studio) -> TrainTab:
         with gr.Column(scale=3, min_width=260):
             run_card = gr.HTML(elem_id="run-card")
             next_card = gr.HTML(elem_id="next-run")
-    tab = TrainTab(run_id, start_key, start, stop, resume, talk, next_card, run_card, chart)
-    _wire(studio, tab)
-    return tab
+    buttons = [stop, resume, talk, run_card]
+    shown = _wire(studio, run_id, chart, buttons)
+    return TrainTab(run_id, start_key, start, stop, resume, talk, next_card, run_card, chart, shown)
 
 
-def _wire(studio: Studio, tab: TrainTab) -> None:
+def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list):
     @show_user_errors
     def stop(run_id: str):
         studio.scheduler.stop(run_id)
         state = open_run(studio.home, run_id).state()["state"]
         if state in ACTIVE:
-            gr.Info("Finishing the current step, then saving. Nothing is lost.", title="Stopping")
+            gr.Info("Stopping: the current step is finished and saved. Nothing is lost.")
         return run_buttons(studio, run_id)
 
     @show_user_errors
@@ -79,22 +80,17 @@ def _wire(studio: Studio, tab: TrainTab) -> None:
         studio.scheduler.resume(run_id)
         return run_buttons(studio, run_id)
 
-    buttons = run_outputs(tab)
-    tab.stop.click(stop, tab.run_id, buttons, **QUICK)
-    tab.resume.click(resume, tab.run_id, buttons, **QUICK)
-    tab.chart.statuschange(lambda run: run_buttons(studio, run), tab.run_id, buttons, **QUICK)
-    tab.run_id.change(
-        lambda run: [run, *run_buttons(studio, run)], tab.run_id, [tab.chart, *buttons], **QUICK
+    stop_button, resume_button, *_ = buttons
+    stop_button.click(stop, run_id, buttons, **QUICK)
+    resume_button.click(resume, run_id, buttons, **QUICK)
+    chart.statuschange(lambda run: run_buttons(studio, run), run_id, buttons, **QUICK)
+    return run_id.change(
+        lambda run: [run, *run_buttons(studio, run)], run_id, [chart, *buttons], **QUICK
     )
 
 
-def run_outputs(tab: TrainTab) -> list:
-    """The components `run_buttons` fills, in its order."""
-    return [tab.stop, tab.resume, tab.talk, tab.run_card]
-
-
 def run_buttons(studio: Studio, run_id: str) -> list:
-    """Stop, Resume and Talk as the run's state allows, and the card of the run."""
+    """What Stop, Resume and Talk allow now, and the card of the run."""
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
     if run is None:
         return [gr.update(interactive=False)] * 3 + [""]

@@ -74,7 +74,7 @@ function showTiles(state) {
 
 function progressOf(state) {
   const { progress, step = 0, total_steps: total = 0 } = state;
-  const prepares = ['preparing', 'saving'].includes(known.status) && progress;
+  const prepares = progress && (['preparing', 'saving'].includes(known.status) || (known.status === 'running' && total && step >= total));
   const epochs = state.epoch != null ? ` · epoch ${state.epoch.toFixed(2)}` + (state.num_train_epochs ? ` of ${+state.num_train_epochs}` : '') : '';
   if (known.status === 'idle') return [0, 'Nothing is training.'];
   if (known.status === 'queued') return [0, state.queue_position > 1 ? `Waiting: number ${state.queue_position} in line` : 'Waiting: next in line'];
@@ -87,7 +87,7 @@ function showProgress(state) {
   const [share, where] = progressOf(state);
   const percent = Math.round(Math.min(1, share) * 100), bar = root.querySelector('.progress-bar');
   put('where', where);
-  const left = state.eta_seconds != null && known.status === 'running' ? `about ${duration(state.eta_seconds)} left` : '';
+  const left = state.eta_seconds != null && known.status === 'running' && state.eta_seconds > 0 ? `about ${duration(state.eta_seconds)} left` : '';
   put('left', left || (state.elapsed_seconds && known.status !== 'idle' ? duration(state.elapsed_seconds) : ''));
   bar.style.setProperty('--share', percent + '%');
   bar.setAttribute('aria-valuenow', percent);
