@@ -66,6 +66,7 @@ class SFTTrainer(Trainer):
         *,
         tokenizer=None,
         max_seq_length: int | None = None,
+        preparation_progress: Callable[[str, int, int], None] | None = None,
         **settings,
     ):
         args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
@@ -83,6 +84,7 @@ class SFTTrainer(Trainer):
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
         self.data_counts: dict[str, Counts] = {}
         self._formatting_func = formatting_func
+        self._preparation_progress = preparation_progress  # (dataset, rows done, rows in all)
         self._skip_preparation = bool((args.dataset_kwargs or {}).get("skip_prepare_dataset"))
         self.args = args
         train_dataset = self._prepare(train_dataset, "train", args.packing)
@@ -154,10 +156,17 @@ class SFTTrainer(Trainer):
             pack_length=args.max_length,
             shuffle_seed=args.seed if args.shuffle_dataset else None,
             num_proc=args.dataset_num_proc,
+            on_rows=self._row_counter(data, name),
         )
         prepared, counts = prepare_dataset(data, plan, name)
         self.data_counts[name] = counts
         return prepared
+
+    def _row_counter(self, data, name: str) -> Callable[[int], None] | None:
+        report = self._preparation_progress
+        if report is None or isinstance(data, IterableDataset):
+            return None
+        return lambda done: report(name, done, len(data))
 
     def _prepare_eval(self, data):
         packing = self.args.packing if self.args.eval_packing is None else self.args.eval_packing

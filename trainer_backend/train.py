@@ -61,6 +61,9 @@ def train(run: Run, writer: RunWriter) -> None:
         processing_class=tokenizer,
         peft_config=lora_config(recipe),
         callbacks=[recorder],
+        preparation_progress=lambda _, done, total: progress(
+            "Turning text into tokens", done, total, "rows"
+        ),
     )
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
     _warn_about_rows(trainer, recipe, writer)

@@ -39,6 +39,7 @@ class Preparation:
     pack_length: int | None = None
     shuffle_seed: int | None = None
     num_proc: int | None = None
+    on_rows: Callable[[int], None] | None = None  # told how many rows are done, a batch at a time
 
     def key(self) -> str:
         """Name everything that the tokens depend on, so that a cached result is the right one."""
@@ -115,6 +116,8 @@ def _encode_columns(batch: Mapping, indices: list[int], plan: Preparation) -> di
     except TrainingDataError as error:
         at = indices[getattr(error, "index", len(examples))] + 1
         raise TrainingDataError(error.what, f"row {at}, {error.where}", error.fix) from error
+    if plan.on_rows is not None:
+        plan.on_rows(indices[-1] + 1)
     return {
         "input_ids": [encoding.input_ids for encoding in encodings],
         "labels": [encoding.labels for encoding in encodings],
@@ -151,8 +154,10 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
     if counts.dropped:
         encoded = encoded.select(kept)
     if not len(encoded):
-        raise ValueError(
-            f"No row of the {name} dataset has a token to learn. Check masks and max_length."
+        raise TrainingDataError(
+            f"No row of the {name} dataset has a token to learn.",
+            f"{counts.rows:,} rows, max_length={limit}",
+            "Raise the longest length, or check which part of a row is the answer.",
         )
     _say(counts, name, limit)
     if plan.shuffle_seed is not None:

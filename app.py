@@ -1,0 +1,85 @@
+"""Opens SFT Studio in the browser: flags, scheduler, model process, page.
+
+What the page shows is in sft_ui/, what it does is in trainer_backend/.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+
+from trainer_backend.errors import UserError
+from trainer_backend.home import open_home
+
+PORTS = range(7860, 7960)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags; `--help` answers without loading the page's libraries."""
+    on_space = bool(os.environ.get("SPACE_ID"))
+    parser = argparse.ArgumentParser(prog="python app.py", description="Open SFT Studio.")
+    default_host = "0.0.0.0" if on_space else "127.0.0.1"
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME") or default_host)
+    parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT"))
+    parser.add_argument("--home", help="folder of datasets, runs, models (SFT_STUDIO_HOME)")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="login (SFT_STUDIO_AUTH)")
+    parser.add_argument("--allow-open", action="store_true", help="other machines, without login")
+    return parser
+
+
+def free_port(host: str, asked: int | None) -> int:
+    """The port to serve on: the one asked for, else the first free one. Raises UserError."""
+    for port in [asked] if asked else PORTS:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return port
+            except (OSError, OverflowError) as error:
+                reason = error
+    where = f"{host}:{asked or f'{PORTS.start}-{PORTS.stop - 1}'} ({reason})"
+    fix = "Choose another one with --port, or end the program that uses it."
+    raise UserError("This address cannot be used.", where, fix)
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Start everything and serve until the process is asked to end. Runs go on without it."""
+    from sft_ui.layout import build_app, launch_options
+    from trainer_backend.model_process import ModelProcess
+    from trainer_backend.scheduler import Scheduler
+
+    home = open_home(arguments.home)
+    options = launch_options(
+        home,
+        host=arguments.host,
+        port=free_port(arguments.host, arguments.port),
+        auth=arguments.auth,
+        allow_open=arguments.allow_open,
+    )
+    scheduler, model_process = Scheduler(home), ModelProcess(home)
+    scheduler.start()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container stop ends like Ctrl-C
+    try:
+        print(f"Home: {home}", flush=True)
+        build_app(home, scheduler, model_process).launch(**options)
+    finally:
+        scheduler.close()
+        model_process.close()
+
+
+def main() -> int:
+    """Exit code 0 fine, 2 the user must fix something."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        serve(build_parser().parse_args())
+    except UserError as error:
+        print(f"{error.what}\n  where: {error.where}\n  fix:   {error.fix}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
