@@ -4,6 +4,7 @@ The standard csv reader would shift ragged rows and swallow text after an open q
 """
 
 import csv
+import re
 from collections.abc import Iterator
 
 from trainer_backend.data.json_values import MAX_COLUMNS
@@ -13,6 +14,7 @@ from trainer_backend.errors import UserError
 DELIMITERS = (",", ";", "\t", "|")
 SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SAMPLE_LINES = 50
+_SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # how Excel says its delimiter
 
 
 def find_delimiter(file: TextFile, preferred: str) -> str:
@@ -23,13 +25,13 @@ def find_delimiter(file: TextFile, preferred: str) -> str:
         size += len(line)
         if len(sample) >= SAMPLE_LINES or size > 1 << 20:
             break
+    if sample and (said := _SEP_LINE.fullmatch(sample[0].strip())):
+        return said[1]
     order = (preferred, *(mark for mark in DELIMITERS if mark != preferred))
-    fits = {mark: _sample_fit(sample, mark) for mark in order}
-    steady = [mark for mark in order if fits[mark][0] > 1 and fits[mark][1]]
-    if steady:
-        return steady[0]
-    wide = [mark for mark in order if fits[mark][0] > 1]
-    return wide[0] if wide else preferred
+    fits = {mark: _sample_fit(sample, mark) for mark in order if sample and mark in sample[0]}
+    wide = [mark for mark in fits if fits[mark][0] > 1]
+    steady = [mark for mark in wide if fits[mark][1]]
+    return (steady or wide or [preferred])[0]
 
 
 def _sample_fit(sample: list[str], delimiter: str) -> tuple[int, bool]:
@@ -47,17 +49,19 @@ def _sample_fit(sample: list[str], delimiter: str) -> tuple[int, bool]:
 
 
 class _Feed:
-    """Lines for csv.reader; remembers those of the current record, to point at an open quote."""
+    """Lines for csv.reader; keeps the current record's lines with quotes, to find an open one."""
 
     def __init__(self, file: TextFile):
-        self.file, self.lines, self.record, self.size = file, file.lines(), [], 0
+        self.file, self.lines, self.size = file, file.lines(), 0
+        self.quoted: list[tuple[int, str]] = []
 
     def __iter__(self) -> "_Feed":
         return self
 
     def __next__(self) -> str:
         line = next(self.lines)
-        self.record.append(line)
+        if '"' in line:
+            self.quoted.append((self.file.line, line))
         self.size += len(line)
         if self.size > MAX_LINE:
             raise csv.Error("unexpected end of data")
@@ -77,26 +81,25 @@ def read_records(file: TextFile, delimiter: str) -> Iterator[tuple[int, list[str
     file.line, feed = 0, _Feed(file)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
-        feed.record.clear()
+        feed.quoted.clear()
         feed.size, start = 0, file.line + 1
         try:
             record = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise _csv_error(file, feed.record, start, delimiter, str(error)) from None
+            raise _csv_error(feed, start, delimiter, str(error)) from None
         if record and (len(record) > 1 or record[0].strip()):
             yield start, record
 
 
-def _csv_error(
-    file: TextFile, record: list[str], start: int, delimiter: str, message: str
-) -> UserError:
+def _csv_error(feed: _Feed, start: int, delimiter: str, message: str) -> UserError:
+    file = feed.file
     if "end of data" in message:
         return file.error(
             "A quote is opened and never closed",
             'Close it, or write " inside a text as "" (two quotes).',
-            start + _open_quote(record, delimiter),
+            _open_quote(feed.quoted, delimiter),
         )
     if "expected after" in message:
         return file.error(
@@ -106,10 +109,10 @@ def _csv_error(
     return file.error(f"The row cannot be read: {message}", "Correct the row.", start)
 
 
-def _open_quote(record: list[str], delimiter: str) -> int:
-    """How many lines into the record the quote opens that nothing closes."""
+def _open_quote(quoted: list[tuple[int, str]], delimiter: str) -> int:
+    """The line in which the quote opens that nothing closes."""
     inside, opened = False, 0
-    for number, line in enumerate(record):
+    for number, line in quoted:
         at_start = not inside
         for letter in line:
             if inside:
@@ -124,6 +127,8 @@ def read_csv(file: TextFile, delimiter: str) -> Iterator[tuple[int, dict]]:
     """(line, row) for every data row; ragged rows are errors, never shifted."""
     records = read_records(file, delimiter)
     first = next(records, None)
+    if first and _SEP_LINE.fullmatch(delimiter.join(first[1])):
+        first = next(records, None)
     if first is None:
         return
     columns = _check_header(file, *first)

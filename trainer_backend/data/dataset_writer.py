@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -97,6 +98,7 @@ def write_dataset(
     """Build home/datasets/<id>/ in a temporary folder and rename it; `facts` go into meta.json."""
     target = home / "datasets" / facts["id"]
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
     try:
         meta = facts | _write_tables(building, rows, mapping, facts["name"])
@@ -111,6 +113,17 @@ def write_dataset(
         ) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half-made a day ago or earlier."""
+    for left in folder.glob(".building-*"):
+        try:
+            old = time.time() - left.stat().st_mtime > 24 * 3600
+        except FileNotFoundError:
+            continue  # another process finished it in this moment
+        if old:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _publish(building: Path, target: Path) -> None:

@@ -25,6 +25,7 @@ class RowReader:
 
     path: Path
     kind: str  # "csv", "json" or "parquet"
+    layout: str = ""  # the delimiter, or how the JSON is laid out
     notes: list[str] = field(default_factory=list)
     on_progress: Progress | None = None
 
@@ -35,7 +36,7 @@ class RowReader:
         else:
             file = TextFile(self.path)
             position = file.position
-            rows = self._text_rows(file)
+            rows = (read_json if self.kind == "json" else read_csv)(file, self.layout)
         for _, row in rows:
             number += 1
             yield number, row
@@ -45,11 +46,6 @@ class RowReader:
             raise self._no_rows()
         if self.on_progress:
             self.on_progress(size, size)
-
-    def _text_rows(self, file: TextFile) -> Iterator[tuple[int, dict]]:
-        if self.kind == "json":
-            return read_json(file, json_layout(file))
-        return read_csv(file, find_delimiter(file, "\t" if _suffix(self.path) == ".tsv" else ","))
 
     def _no_rows(self) -> UserError:
         what = "The file has a header but no rows" if self.kind == "csv" else "The file has no rows"
@@ -66,15 +62,16 @@ def open_rows(path: Path, *, on_progress: Progress | None = None) -> RowReader:
     path = Path(path)
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
-        raise UserError(
-            f"Files ending in “{suffix or path.name}” cannot be read", path.name,
-            f"Use one of {', '.join(SUFFIXES)}, each also as .gz.",
-        )  # fmt: skip
+        what = f"Files ending in “{suffix}” cannot be read" if suffix else "The name has no ending"
+        fix = f"Use one of {', '.join(SUFFIXES)}, each also as .gz."
+        if suffix in (".xlsx", ".xls", ".ods"):
+            fix = "In the spreadsheet choose “Save as” and “CSV UTF-8”."
+        raise UserError(what, path.name, fix)
     head = read_head(path)
     kind = _content_kind(path, head, suffix)
     reader = RowReader(path, kind, on_progress=on_progress)
     if kind != "parquet":
-        reader.notes.extend(_text_notes(path, kind, suffix))
+        _tell_layout(reader, suffix)
     return reader
 
 
@@ -149,18 +146,17 @@ def _is_pickle(head: bytes) -> bool:
         return False
 
 
-def _text_notes(path: Path, kind: str, suffix: str) -> list[str]:
-    file, notes = TextFile(path), []
+def _tell_layout(reader: RowReader, suffix: str) -> None:
+    file = TextFile(reader.path)
     if file.encoding != "utf-8":
-        notes.append(f"Read as {spoken_encoding(file.encoding)}.")
-    if kind == "json":
-        layout = json_layout(file)
+        reader.notes.append(f"Read as {spoken_encoding(file.encoding)}.")
+    if reader.kind == "json":
+        reader.layout = json_layout(file)
         said = {"array": "one list of rows", "object": "one object", "lines": "one object a line"}
-        if (layout == "lines") != (suffix == ".jsonl"):
-            notes.append(f"The file holds {said[layout]}, and was read as such.")
-        return notes
+        if (reader.layout == "lines") != (suffix == ".jsonl"):
+            reader.notes.append(f"The file holds {said[reader.layout]}, and was read as such.")
+        return
     preferred = "\t" if suffix == ".tsv" else ","
-    delimiter = find_delimiter(file, preferred)
-    if delimiter != preferred:
-        notes.append(f"Columns are separated by a {SPOKEN[delimiter]}.")
-    return notes
+    reader.layout = find_delimiter(file, preferred)
+    if reader.layout != preferred:
+        reader.notes.append(f"Columns are separated by a {SPOKEN[reader.layout]}.")

@@ -88,8 +88,15 @@ def detect_format(rows: Sequence[dict]) -> Detection:
         others = [name for name in columns if name not in found["text"]]
         if len(found["text"]) == 1 and not any(_is_label(name) for name in others):
             return _sure(columns, "text", {"text": found["text"][0]})
-    why = "The columns could mean more than one thing"
-    return _unsure(columns, why, _suggest_pair(columns, found))
+    return _unsure(columns, _why_unsure(prompts, found), _suggest_pair(columns, found))
+
+
+def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
+    if prompts and not found["completion"]:
+        return "There is a prompt but no answer among the columns"
+    if found["completion"] and not prompts:
+        return "There is an answer but no prompt among the columns"
+    return "The columns could mean more than one thing"
 
 
 def _is_alpaca(found: dict[str, list[str]]) -> bool:

@@ -34,16 +34,22 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict]]:
                 for cells in zip(*(column.to_pylist() for column in cells_of), strict=True):
                     number += 1
                     yield number, _row(columns, cells, f"{name}, row {number}")
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise UserError(
-            f"The Parquet file cannot be read: {reason}", name,
-            "It is damaged, cut off or encrypted. Export it again.",
-        ) from None  # fmt: skip
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = "a text is not UTF-8" if isinstance(error, UnicodeError) else _first_line(error)
+        where = f"{name}, after row {number}" if number else name
+        fix = "It is damaged, cut off or encrypted. Export it again."
+        raise UserError(f"The Parquet file cannot be read: {reason}", where, fix) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary_decode()
+    is_time = pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type)
+    return column.cast(pa.string()) if is_time else column  # all of its digits, as text
 
 
 def _is_plain(file: pq.ParquetFile) -> bool:

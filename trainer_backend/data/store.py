@@ -92,8 +92,9 @@ def create_dataset(
 
 
 def create_from_rows(home: Path, rows: list[dict], *, name: str) -> StoredDataset:
-    """Store rows typed or pasted into a table; rows with nothing in them are left out."""
-    filled = [row for row in rows if any(cell_text(cell).strip() for cell in row.values())]
+    """Store rows typed or pasted into a table; rows with nothing in them (or NaN) are left out."""
+    typed = [{name: "" if cell != cell else cell for name, cell in row.items()} for row in rows]
+    filled = [row for row in typed if any(cell_text(cell).strip() for cell in row.values())]
     if not filled:
         raise UserError(
             "There are no rows", "the table", "Fill in at least one prompt and its answer."

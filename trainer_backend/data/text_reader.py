@@ -14,7 +14,7 @@ from typing import BinaryIO
 from trainer_backend.errors import UserError
 
 MAX_LINE = 16 * 1024 * 1024  # characters in one line, or in one record that spans lines
-BUDGET_BASE, BUDGET_RATIO = 512 * 1024 * 1024, 100  # a small file that unpacks to more is a bomb
+BUDGET_BASE, BUDGET_RATIO = 256 * 1024 * 1024, 100  # a small file that unpacks to more is a bomb
 GZIP_MAGIC = b"\x1f\x8b"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

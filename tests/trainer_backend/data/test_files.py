@@ -150,6 +150,7 @@ def test_delimiter_is_found_and_said(put):
     assert [row for _, row in reader] == [{"prompt": "Hello, you", "response": "Hi, there"}]
     assert reader.notes == ["Columns are separated by a semicolon."]
     assert rows(put("b.csv", "a,b\n1;2,3\n")) == [{"a": "1;2", "b": "3"}]
+    assert rows(put("c.csv", "sep=;\na;b\n1,2;3\n")) == [{"a": "1,2", "b": "3"}]
 
 
 def test_progress_reaches_the_end(put):
@@ -167,7 +168,9 @@ BAD = [  # name, content, what is said, where it points
     ("none.json", "[]", "no rows", "none.json"),
     ("none2.json", '{"prompt":[],"response":[]}', "no rows", "none2.json"),
     ("a.txt", "hello", "cannot be read", "a.txt"),
-    ("noending", "hello", "cannot be read", "noending"),
+    ("noending", "hello", "no ending", "noending"),
+    ("a.xlsx", "hello", "cannot be read", "a.xlsx"),
+    ("sep.csv", "sep=;\na;b\n", "header but no rows", "sep.csv"),
     ("json.csv", '{"a": 1}', "holds JSON", "json.csv"),
     ("array.csv", '[\n {"a": 1}]', "holds JSON", "array.csv"),
     ("csv.json", CSV + "a,b\n", "not JSON", "line 1, column 1"),
@@ -241,6 +244,21 @@ def test_parquet_refusals(tmp_path):
     assert "1,001 columns" in refusal(path).what
 
 
+def test_parquet_times_and_damaged_text(tmp_path):
+    path = tmp_path / "a.parquet"
+    times = pa.array([1, None], pa.timestamp("ns"))
+    pq.write_table(pa.table({"when": times, "days": pa.array([0, 1], pa.date32())}), path)
+    assert rows(path) == [
+        {"when": "1970-01-01 00:00:00.000000001", "days": "1970-01-01"},
+        {"when": None, "days": "1970-01-02"},
+    ]
+    broken = pa.StringArray.from_buffers(
+        1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")
+    )
+    pq.write_table(pa.table({"a": broken}), path)
+    assert "not UTF-8" in refusal(path).what
+
+
 def test_valid_escapes_are_kept(put):
     text = '{"a":"\\ud83c\\udf89 \\\\u0000 \\u00e9"}'
     assert rows(put("a.jsonl", text)) == [{"a": "🎉 \\u0000 é"}]
@@ -282,7 +300,7 @@ except UserError as error:
         (
             "bomb.jsonl.gz",
             "import gzip\nline = b'{\"a\":\"' + b'x' * 10**6 + b'\"}' + bytes([10])\n"
-            "with gzip.open(path, 'wb', 1) as out:\n    [out.write(line) for _ in range(1_200)]",
+            "with gzip.open(path, 'wb', 9) as out:\n    [out.write(line) for _ in range(400)]",
             "unpacks to more than",
         ),
         (

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -201,6 +202,7 @@ def test_typed_rows(home):
         {"prompt": "c", "response": ""},
     ]
     dataset = create_from_rows(home, rows, name="My rows")
+    rows[1]["response"] = float("nan")  # how a table widget may say "empty"
     assert dataset.name == "My rows" and dataset.num_rows == 2 and dataset.num_examples == 1
     assert create_from_rows(home, rows, name="Again").id == dataset.id
     with pytest.raises(UserError):
@@ -233,6 +235,16 @@ def test_full_disk_is_said_and_leaves_nothing(home, put, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         create_dataset(home, put("a.jsonl", pairs(5)))
     assert folders(home) == []
+
+
+def test_old_half_made_folders_are_swept(home, put):
+    for name, age in (("old", 100_000), ("new", 10)):
+        folder = home / "datasets" / f".building-{name}"
+        folder.mkdir(parents=True)
+        (folder / "rows.parquet").write_text("x")
+        os.utime(folder, (time.time() - age,) * 2)
+    dataset = create_dataset(home, put("a.jsonl", pairs(5)))
+    assert folders(home) == [".building-new", dataset.id]
 
 
 def test_half_made_folders_are_not_listed(home, put):
