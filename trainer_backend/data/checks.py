@@ -14,6 +14,7 @@ import numpy as np
 from trainer_backend.data.conversations import RowError, order_problem
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import to_json
+from trainer_backend.data.text_checks import answer_findings, text_findings
 from trainer_backend.errors import Problem
 
 FIRST_ROWS = 100  # row numbers kept for each kind of problem
@@ -93,8 +94,13 @@ class Checker:
         said = [message["content"].strip() for message in messages[-2:]]
         if len(said) == 2 and said[0] and said[0] == said[1]:
             self._find(row, "warning", "The answer repeats the prompt", "Check the columns' roles.")
+        elif messages[-1]["role"] == "assistant":
+            for finding in answer_findings(asked, messages[-1]["content"]):
+                self._find(row, *finding)
 
     def _check_text(self, row: int, text: str) -> None:
+        for finding in text_findings(text):
+            self._find(row, *finding)
         if ("<" in text or "[" in text) and _CONTROL_TOKEN.search(text):
             self._find(
                 row, "warning", "A text holds what looks like control tokens of a chat template",

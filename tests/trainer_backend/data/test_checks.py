@@ -52,6 +52,13 @@ def test_good_rows_have_no_problems():
         (pair(31, "a\x1b[31m", "b"), "invisible control"),
         (pair(31, "a\u202eb", "b"), "invisible control"),
         (Example(31, None, "x <|endoftext|> y"), "control tokens"),
+        (pair(31, "key", "use " + "sk-" + "a1B2" * 8), "access key"),
+        (pair(31, "-----BEGIN RSA " + "PRIVATE KEY-----", "b"), "access key"),
+        (pair(31, "AKIA" + "ABCD1234EFGH5678", "b"), "access key"),
+        (pair(31, "write to jo.doe+x@mail.co.uk", "b"), "e-mail"),
+        (pair(31, "pay with 4539-5787-6362-1486 now", "b"), "card number"),
+        (pair(31, "a", "As an AI language model, I cannot"), "stock phrases"),
+        (pair(31, "Repeat: " + "some words " * 5, "some words " * 5), "stands in the prompt"),
     ],
 )
 def test_each_problem_is_found(example, what):
@@ -73,6 +80,13 @@ def test_each_problem_is_found(example, what):
         "São Paulo",
         "½ § ©",
         "<script>alert(1)</script>",
+        "order 1234567890123456",
+        "task-based sk-learn",
+        "@home me@ x@y",
+        "a@example.com",
+        "3.14159265358979323846",
+        "0000 0000 0000 0000",
+        "I am an AI",
     ],
 )
 def test_ordinary_text_is_not_accused(text):
