@@ -19,7 +19,7 @@ from .alerts import attempt, show_user_errors, tell
 from .chat_tab import ChatTab, build_chat_tab, chat_choices
 from .data_tab import DataTab, build_data_tab, dataset_outputs, show_dataset, show_tokens
 from .model_tab import ModelTab, build_model_tab, estimate, sizes_for
-from .recipe_form import form_values, read_form, relevance
+from .recipe_form import edits, form_values, read_form, relevance
 from .runs_tab import RunsTab, build_runs_tab, show_runs
 from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 from .theme import STYLE_SHEETS, build_theme
@@ -137,7 +137,7 @@ def _wire_settings(studio: Studio, page: Page) -> None:
 
     refreshed = [model.estimate, train.start, train.next_card, page.draft]
     again = {"inputs_kwargs": chosen, "outputs": refreshed, "trigger_mode": "always_last", **QUICK}
-    gr.on([field.input for field in model.fields.values()], refresh, **again)
+    gr.on(edits(model.fields), refresh, **again)
     for event in model.filled:
         event.then(refresh, **again)
     train.chart.statuschange(refresh, **again)

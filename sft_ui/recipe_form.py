@@ -145,6 +145,11 @@ def build_field(name: str, recipe: Recipe) -> gr.components.Component:
     return gr.Textbox(**{**common, "value": str(value)}, lines=2 if name == "system_prompt" else 1)
 
 
+def edits(fields: dict[str, gr.components.Component]) -> list:
+    """The events that say a user changed the form. A text box has no `input` for pasted text."""
+    return [f.change if isinstance(f, gr.Textbox) else f.input for f in fields.values()]
+
+
 def form_values(recipe: Recipe) -> dict[str, object]:
     """The recipe as the form shows it."""
     return {**recipe.to_dict(), "learning_rate": str(recipe.learning_rate)}
