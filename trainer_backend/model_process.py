@@ -100,7 +100,12 @@ class ModelProcess:
             self._number += 1
             replies = self._replies[self._number] = Queue()
             request = {"number": self._number, "op": op, "arguments": arguments}
-            self._connection.send_bytes(json.dumps(request).encode())
+            try:
+                self._connection.send_bytes(json.dumps(request).encode())
+            except OSError:  # it died a moment ago; a new one answers
+                self._end()
+                self._ensure_running()
+                self._connection.send_bytes(json.dumps(request).encode())
             return self._number, replies
 
     def _cancel(self, number: int) -> None:

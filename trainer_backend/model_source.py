@@ -38,7 +38,7 @@ def locate_model(home: Path, base_model: str) -> ModelSource:
     if name == STARTER_MODEL:
         return ModelSource("starter", name, starter if (starter / "config.json").exists() else None)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         check_folder(folder)
         return ModelSource("folder", name, folder.resolve())
     if not HUB_ID.fullmatch(name) or name.count("/") != 1 or ".." in name:
