@@ -24,15 +24,16 @@ from support_words import (
 NUM_ORDERS, NUM_CHATS = 480, 200
 SAMPLES = Path(__file__).resolve().parent.parent / "presets" / "samples"
 
-NAMES = """Anna Maria James Alice David Sarah Max Ben Sam Tom Simon Daniel Victor Henry Jack Lily
-Maya Ali Jane Paul Luke Adam Jacob Emily Thomas George Frank Anne Alex Chris Nick Kim Peter Martin
-Lee Mia Omar Grace Laura Oscar Carlos Rosa Juan Ahmed Lucy Emma Leo Helen""".split()
+# Words that the starter model's tokenizer keeps whole, so that 20 steps are enough to copy them.
+NAMES = """Anna Maria James Peter Alice David Sarah Max Ben Sam Tom Simon Robert Martin Daniel
+Victor Henry Jack Lily Maya Ali Jane Mary Paul Mark Luke Adam Jacob Samuel Emily Michael Thomas
+William George Charles Edward Frank Fred Anne Tim Dan Alex Chris Nick Kim Lee""".split()
 SIZES = ("small", "medium", "large")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-FLAVOURS = """apple orange lime berry rice corn bean egg nut oat date fig lemon honey cherry vanilla
-cheese chicken ginger coconut maple banana butter tomato chocolate""".split()
-ITEMS = """cakes tarts cookies rolls pies salads sandwiches pizzas wraps pastries buns puddings
-soups muffins bagels breads""".split()
+KINDS = """oat apple berry orange lime rice corn nut date fig bean egg milk rose dark sweet fresh
+brown white""".split()
+ITEMS = """cakes cookies rolls pies sandwiches wraps pastries breads bars biscuits pancakes crackers
+snacks""".split()
 ORDERS = (
     "{customer} would like {quantity} {size} {item} for {day}.",
     "Please put {quantity} {size} {item} on the list for {customer}, to be collected on {day}.",
@@ -51,7 +52,7 @@ def make_order(random_: random.Random) -> dict[str, str]:
     """One sentence and the JSON it means; every value is a word of the sentence."""
     order = {
         "customer": random_.choice(NAMES),
-        "item": f"{random_.choice(FLAVOURS)} {random_.choice(ITEMS)}",
+        "item": f"{random_.choice(KINDS)} {random_.choice(ITEMS)}",
         "quantity": random_.randint(2, 9),
         "size": random_.choice(SIZES),
         "day": random_.choice(DAYS),

@@ -35,12 +35,10 @@ _CONTROL_LETTER = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066
 class _Finding:
     severity: str
     fix: str
-    rows: list[int] = field(default_factory=list)
-    count: int = 0
+    rows: array = field(default_factory=lambda: array("q"))
 
     def add(self, row: int) -> None:
-        self.count += 1
-        if len(self.rows) < FIRST_ROWS and (not self.rows or self.rows[-1] != row):
+        if not self.rows or self.rows[-1] != row:
             self.rows.append(row)
 
 
@@ -53,6 +51,7 @@ class Checker:
         self._findings: dict[str, _Finding] = {}
         self._row_numbers, self._digests = array("q"), array("q")
         self._prompts = array("q")
+        self.problem_rows: list[np.ndarray] = []  # all rows of each problem, once finished
 
     def see(self, example: Example, written: str = "") -> int:
         """Check one example (`written`: its JSON, if known); returns the digest of duplicates."""
@@ -72,13 +71,15 @@ class Checker:
 
     def finish(self) -> list[Problem]:
         """All problems: errors first, then by how many rows they touch."""
-        problems = [
-            self._problem(found.severity, what, found.rows, found.fix, found.count)
-            for what, found in self._findings.items()
+        found = [
+            self._problem(finding.severity, what, finding.rows, finding.fix)
+            for what, finding in self._findings.items()
         ]
-        problems += self._duplicates() + self._totals()
+        found += self._duplicates() + self._totals()
         order = {"error": 0, "warning": 1, "info": 2}
-        return sorted(problems, key=lambda problem: (order[problem.severity], -problem.count))
+        found.sort(key=lambda pair: (order[pair[0].severity], -pair[0].count))
+        self.problem_rows = [rows for _, rows in found]
+        return [problem for problem, _ in found]
 
     def _find(self, row: int, severity: str, what: str, fix: str) -> None:
         if what not in self._findings and len(self._findings) >= MAX_KINDS:
@@ -130,44 +131,42 @@ class Checker:
                 "They are kept as they are. Remove them if they are not meant.",
             )  # fmt: skip
 
-    def _duplicates(self) -> list[Problem]:
+    def _duplicates(self) -> list[tuple[Problem, np.ndarray]]:
         rows = repeated_rows(self._row_numbers, self._digests)
-        problems = []
+        found = []
         if len(rows):
             all_same = len(rows) == self.num_examples - 1
             what = "All rows are the same" if all_same else "Rows repeat an earlier row exactly"
             fix = "They count more in training. Remove them if that is not meant."
-            problems.append(self._problem("warning", what, rows, fix, len(rows)))
+            found.append(self._problem("warning", what, rows, fix))
         if len(self._prompts) < len(self._row_numbers):
-            return problems
+            return found
         asked = repeated_rows(self._row_numbers, self._prompts)
         asked = asked[~np.isin(asked, rows)]
         if len(asked):
             what = "Prompts repeat an earlier prompt with another answer"
             fix = "Fine for varied answers; otherwise keep the better one."
-            problems.append(self._problem("info", what, asked, fix, len(asked)))
-        return problems
+            found.append(self._problem("info", what, asked, fix))
+        return found
+
+    def _totals(self) -> list[tuple[Problem, np.ndarray]]:
+        if self.num_examples == 1:
+            fix = "The model will learn it by heart. Add more rows."
+            what = "There is only one usable row"
+            return [self._problem("warning", what, self._row_numbers, fix)]
+        if 0 < self.num_examples < FEW_ROWS:
+            what = f"There are only {self.num_examples} usable rows"
+            fix = "A few hundred different rows teach more reliably."
+            return [self._problem("info", what, (), fix)]
+        return []
 
     def _problem(
-        self, severity: str, what: str, rows: Sequence[int], fix: str, count: int
-    ) -> Problem:
+        self, severity: str, what: str, rows: Sequence[int], fix: str
+    ) -> tuple[Problem, np.ndarray]:
         first = tuple(int(row) for row in rows[:FIRST_ROWS])
-        return Problem(
-            severity, what, f"{self.file_name}, {rows_text(first, count)}", fix, first, count
-        )
-
-    def _totals(self) -> list[Problem]:
-        if self.num_examples == 1:
-            return [Problem(
-                "warning", "There is only one usable row", self.file_name,
-                "The model will learn it by heart. Add more rows.", (self._row_numbers[0],), 1,
-            )]  # fmt: skip
-        if self.num_examples < FEW_ROWS:
-            return [Problem(
-                "info", f"There are only {self.num_examples} usable rows", self.file_name,
-                "A few hundred different rows teach more reliably.",
-            )]  # fmt: skip
-        return []
+        where = f"{self.file_name}, {rows_text(first, len(rows))}" if first else self.file_name
+        problem = Problem(severity, what, where, fix, first, len(rows))
+        return problem, np.asarray(rows, dtype=np.int64)
 
 
 def as_written(example: Example) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,7 +32,7 @@ from trainer_backend.data.json_values import MAX_COLUMNS, to_json
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import write_json
 
-VERSION = 1  # part of every id: a reader that reads otherwise makes other datasets
+VERSION = 2  # part of every id: a reader that reads otherwise makes other datasets
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
 GROUP_ROWS, GROUP_CHARS = 4_096, 8 * 1024 * 1024
 ROWS_SCHEMA = pa.schema([("row", pa.int64()), ("cells", pa.string())])
@@ -153,15 +154,25 @@ def _write_tables(
             cells.add((number, text), len(text))
             if chosen:
                 _add_example(number, row, chosen, checker, examples)
-    if mapping:
-        check_mapping(mapping, list(columns), name)
+        if mapping:
+            check_mapping(mapping, list(columns), name)
     problems = checker.finish() if chosen else [_undecided(found, name)]
     if chosen and not examples.count:
         raise _nothing_left(problems, name)
+    _write_problem_rows(folder / "problems.parquet", checker.problem_rows)
     return _meta(chosen, found, list(columns), problems) | {
         "num_rows": cells.count,
         "num_examples": examples.count,
     }
+
+
+def _write_problem_rows(path: Path, problem_rows: list[np.ndarray]) -> None:
+    numbers = [np.full(len(rows), at, np.int32) for at, rows in enumerate(problem_rows)]
+    columns = {
+        "problem": np.concatenate([np.empty(0, np.int32), *numbers]),
+        "row": np.concatenate([np.empty(0, np.int64), *problem_rows]),
+    }
+    pq.write_table(pa.table(columns), path)
 
 
 def _first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:

@@ -76,7 +76,7 @@ def _search_groups(path: Path, groups: list[int], wanted: str) -> np.ndarray:
 
 
 def _take(file: pq.ParquetFile, indices: list[int], columns: list[str]) -> list[dict]:
-    """The rows at ascending indices; only the row groups that hold them are read."""
+    """The rows at these indices, in their order; only row groups that hold them are read."""
     groups = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
     ends = list(accumulate(groups))
     taken: list[dict] = []
@@ -85,7 +85,7 @@ def _take(file: pq.ParquetFile, indices: list[int], columns: list[str]) -> list[
         group = bisect_right(ends, indices[at])
         begin, end = ends[group] - groups[group], ends[group]
         until = at
-        while until < len(indices) and indices[until] < end:
+        while until < len(indices) and begin <= indices[until] < end:
             until += 1
         table = file.read_row_group(group, columns=columns, use_threads=False)
         inside = pa.array([index - begin for index in indices[at:until]], pa.int64())
@@ -113,7 +113,7 @@ def example_of_row(path: Path, row: int) -> Example | None:
 
 
 def iter_examples(path: Path, indices: Sequence[int] | None = None) -> Iterator[Example]:
-    """Examples in file order: all, or those at ascending indices."""
+    """Examples in file order, or those at `indices` in the order given."""
     with pq.ParquetFile(path, memory_map=True) as file:
         if indices is not None:
             wanted = list(indices)
@@ -123,6 +123,12 @@ def iter_examples(path: Path, indices: Sequence[int] | None = None) -> Iterator[
             return
         for batch in file.iter_batches(batch_size=1_000, columns=EXAMPLE_COLUMNS):
             yield from map(_as_example, batch.to_pylist())
+
+
+def rows_of_problem(path: Path, problem: int) -> list[int]:
+    """All row numbers of one problem, from problems.parquet."""
+    table = pq.read_table(path, filters=[("problem", "=", problem)])
+    return table["row"].to_pylist()
 
 
 def iter_rows(path: Path) -> Iterator[tuple[int, dict]]:

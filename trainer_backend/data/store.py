@@ -62,6 +62,10 @@ class StoredDataset:
         path = self.dir / "rows.parquet"
         return row_pages.page(path, start, count, query, rows_only)
 
+    def rows_of(self, problem_index: int) -> list[int]:
+        """All row numbers a problem touches (Problem.rows holds only the first ones)."""
+        return row_pages.rows_of_problem(self.dir / "problems.parquet", problem_index)
+
     def example(self, row: int) -> Example | None:
         """The example a row became; None if the row was left out (see problems)."""
         return row_pages.example_of_row(self.examples_path, row)

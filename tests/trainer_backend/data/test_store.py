@@ -123,6 +123,7 @@ def test_dropped_rows_are_listed_and_have_no_example(home, put):
     assert dataset.example(5) is None and dataset.example(99) is None and dataset.example(0) is None
     assert dataset.example(6).row == 6
     assert dataset.page(0, 5, rows_only=found["The answer is empty"])[1] == 2
+    assert [dataset.rows_of(at) for at in (0, 1, 2)] == [[5, 10], [21], []]
 
 
 def test_one_row_is_taken_with_a_warning(home, put):
@@ -284,6 +285,15 @@ def test_split_is_seeded_complete_and_keeps_duplicates_together(home, put):
     text = [str(example.messages) for example in dataset.examples()]
     assert not {text[at] for at in train} & {text[at] for at in held}
     assert [example.row - 1 for example in dataset.examples(held)] == held
+    assert [example.row for example in dataset.examples([7, 3, 259])] == [8, 4, 260]
+
+
+def test_all_rows_of_a_problem_are_kept(home, put):
+    rows = [row | {"response": ""} if at % 2 else row for at, row in enumerate(pairs(5_000))]
+    dataset = create_dataset(home, put("a.jsonl", rows))
+    assert len(dataset.problems[0].rows) == 100 and dataset.problems[0].count == 2_500
+    assert dataset.rows_of(0) == list(range(2, 5_001, 2))
+    assert dataset.page(0, 2, rows_only=dataset.rows_of(0))[1] == 2_500
 
 
 def test_split_of_one_row_many_times():
