@@ -91,6 +91,12 @@ def tiny_model():
 
 
 @pytest.fixture(scope="session")
+def make_model():
+    """Build a tiny Llama: make_model(seed=0, **config overrides)."""
+    return build_model
+
+
+@pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory):
     """A folder with the tiny model and its tokenizer, as from_pretrained wants it."""
     folder = tmp_path_factory.mktemp("tiny-model")

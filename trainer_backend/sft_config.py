@@ -168,3 +168,16 @@ def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides) 
 def _values(args: TrainingArguments) -> dict[str, Any]:
     """The constructor arguments that give these settings again."""
     return {f.name: getattr(args, f.name) for f in fields(args) if f.init}
+
+
+def check_arguments(args: SFTConfig, data_collator, formatting_func, compute_loss_func) -> None:
+    """Refuse combinations of which one part would silently be ignored."""
+    if data_collator is not None and args.padding_free:
+        raise ValueError("padding_free=True joins rows itself: it cannot use a data_collator.")
+    if formatting_func is not None and args.completion_only_loss:
+        raise ValueError(
+            "formatting_func makes plain text, in which completion_only_loss=True finds no "
+            "completion. Drop one of them, or format the dataset into prompt and completion."
+        )
+    if compute_loss_func is not None and args.loss_type == "dft":
+        raise ValueError("loss_type='dft' and compute_loss_func both define the loss. Keep one.")

@@ -21,6 +21,7 @@ from trainer_backend.data.prepare import (
     Preparation,
     as_dataset,
     prepare_dataset,
+    refuse_images,
     refuse_masks_without_labels,
 )
 from trainer_backend.fused_head import balance_router, install_fused_head
@@ -32,9 +33,9 @@ from trainer_backend.pretrained import (
     short_name,
     tokenizer_of,
 )
-from trainer_backend.sft_config import SFTConfig, as_sft_config
+from trainer_backend.sft_config import SFTConfig, as_sft_config, check_arguments
 from trainer_backend.special_tokens import prepare_tokens
-from trainer_backend.token_meter import TokenMeter, averages
+from trainer_backend.token_meter import TokenMeter, averages, num_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class SFTTrainer(Trainer):
         args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
         if train_dataset is None:
             raise ValueError("`train_dataset` is required.")
+        check_arguments(args, data_collator, formatting_func, compute_loss_func)
         set_seed(args.seed)
         model = open_model(model, args, quantization_config)
         processing_class = processing_class or tokenizer or open_processing_class(model, args)
@@ -81,6 +83,7 @@ class SFTTrainer(Trainer):
         prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(_causal_lm(model), args)
         self._traits = self._examine(model, args)
+        self._vocabulary = model.get_input_embeddings().weight.shape[0]
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
         self.data_counts: dict[str, Counts] = {}
         self._formatting_func = formatting_func
@@ -136,6 +139,7 @@ class SFTTrainer(Trainer):
         data = as_dataset(data, name)
         if isinstance(data, IterableDataset):
             self.args.accelerator_config.dispatch_batches = False
+        refuse_images(data, name)
         if self._skip_preparation:
             refuse_masks_without_labels(data, name)
             return data
@@ -220,7 +224,7 @@ class SFTTrainer(Trainer):
             steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
             loss = loss + self._aux_weight() * aux.to(loss.device) / steps
         meter = self._meters["train" if self.model.training else "eval"]
-        meter.add(sums, _num_tokens(inputs), aux)
+        meter.add(sums, num_tokens(inputs), aux)
         return (loss, outputs) if return_outputs else loss
 
     def _sums_from_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> TokenSums:
@@ -289,9 +293,3 @@ class SFTTrainer(Trainer):
 
 def _causal_lm(model):
     return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _num_tokens(inputs: Mapping) -> torch.Tensor | int:
-    """Tokens of the batch that are not padding."""
-    mask = inputs.get("attention_mask")
-    return inputs["input_ids"].numel() if mask is None else mask.sum()

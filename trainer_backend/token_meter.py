@@ -3,6 +3,8 @@
 When they are logged is sft_trainer.py.
 """
 
+from collections.abc import Mapping
+
 import torch
 
 _NAMES = ("loss", "correct", "entropy", "count", "tokens", "aux", "batches")
@@ -39,3 +41,9 @@ def averages(sums: dict[str, float], with_aux: bool) -> dict[str, float]:
     if with_aux:
         shown["aux_loss"] = sums["aux"] / sums["batches"]
     return shown
+
+
+def num_tokens(inputs: Mapping) -> torch.Tensor | int:
+    """Tokens of the batch that are not padding."""
+    mask = inputs.get("attention_mask")
+    return inputs["input_ids"].numel() if mask is None else mask.sum()

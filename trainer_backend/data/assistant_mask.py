@@ -131,8 +131,7 @@ def _careful_spans(conversation: Conversation, turns: list[int], text: str, shap
     for i in turns:
         start = _turn_start(conversation, i, text, shape, cursor)
         end = _turn_end(conversation, i, text, shape, start)
-        content = conversation.messages[i].get("content")
-        fits = not isinstance(content, str) or content.strip() in text[start:end]
+        fits = _written(conversation.messages[i]) in text[start:end]
         if end <= start or start < cursor or not fits:
             raise TrainingDataError(
                 f"The assistant's message {i + 1} is not in the text that the chat template makes.",
@@ -150,8 +149,7 @@ def _turn_start(
     before = conversation.try_text(i, prompt=True) if i else None
     if before and text.startswith(before):
         return len(before)
-    content = conversation.messages[i].get("content")
-    written = content.strip() if isinstance(content, str) else ""
+    written = _written(conversation.messages[i])
     at = text.find(written, cursor) if written else len(text)
     for length in range(len(shape.opening), 0, -1):
         opened = text.rfind(shape.opening[:length], cursor, at)
@@ -166,8 +164,13 @@ def _turn_end(conversation: Conversation, i: int, text: str, shape: TurnShape, s
     upto = conversation.try_text(i + 1)
     if upto and len(upto) > start and text.startswith(upto):
         return len(upto.rstrip())
-    content = conversation.messages[i].get("content")
-    written = content.strip() if isinstance(content, str) else ""
+    written = _written(conversation.messages[i])
     after = max(text.find(written, start), start) + len(written)
     closed = text.find(shape.closing, after) if shape.closing else -1
     return closed + len(shape.closing) if closed >= 0 else after
+
+
+def _written(message: dict) -> str:
+    """The words of an answer that every template writes: many drop earlier thoughts and spaces."""
+    content = message.get("content")
+    return content.rpartition("</think>")[2].strip() if isinstance(content, str) else ""

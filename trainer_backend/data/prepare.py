@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
 from datasets import Dataset, Features, IterableDataset, Sequence, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
 
@@ -39,6 +40,7 @@ class Preparation:
     pack_length: int | None = None
     shuffle_seed: int | None = None
     num_proc: int | None = None
+    vocabulary: int | None = None  # rows of the model's embedding
     on_rows: Callable[[int], None] | None = None  # told how many rows are done, a batch at a time
 
     def key(self) -> str:
@@ -146,7 +148,9 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
     lengths = encoded.with_format("numpy")["length"][:]
     cut = int((lengths > limit).sum()) if limit and plan.packing in (None, "bfd") else 0
     encoded = encoded.remove_columns("length")
-    kept = [i for i, labels in enumerate(encoded["labels"]) if _teaches(labels)]
+    _check_vocabulary(encoded, plan.vocabulary, name)
+    _warn_if_endless(encoded, lengths, plan)
+    kept = np.flatnonzero(_teaching(encoded))
     counts = Counts(len(encoded), cut, len(encoded) - len(kept))
     rest = [c for c in dataset.column_names if c not in encoded.column_names]
     if plan.packing is None and rest:
@@ -165,6 +169,54 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
     if plan.packing is not None:
         encoded = _pack(encoded, plan)
     return encoded, counts
+
+
+def _tokens(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """All tokens of a column in one array, and where each row begins in it."""
+    lists = dataset.with_format("arrow")[:][column].combine_chunks()
+    starts = np.append(0, np.cumsum(lists.value_lengths()))
+    return lists.flatten().to_numpy(zero_copy_only=False), starts
+
+
+def _teaching(dataset: Dataset) -> np.ndarray:
+    """For each row, whether a token after its first is learned."""
+    labels, starts = _tokens(dataset, "labels")
+    learned = np.append(0, np.cumsum(labels != IGNORED))
+    first = np.minimum(starts[:-1] + 1, starts[1:])
+    return learned[starts[1:]] > learned[first]
+
+
+def _check_vocabulary(dataset: Dataset, vocabulary: int | None, name: str) -> None:
+    if vocabulary is None:
+        return
+    tokens, starts = _tokens(dataset, "input_ids")
+    wrong = np.flatnonzero((tokens < 0) | (tokens >= vocabulary))
+    if len(wrong):
+        row = int(np.searchsorted(starts, wrong[0], side="right"))
+        raise TrainingDataError(
+            f"Token {tokens[wrong[0]]} does not exist in a model of {vocabulary} tokens.",
+            f"{name} dataset, row {row}",
+            "Use the tokenizer that belongs to the model, or resize its embedding first.",
+        )
+
+
+def _warn_if_endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> None:
+    """Say loudly when answers are learned without the token that ends them."""
+    limit = plan.options.max_length
+    row = next((i for i, n in enumerate(lengths[:BATCH]) if limit is None or n <= limit), None)
+    if row is None:
+        return
+    learned = [label for label in dataset[row]["labels"] if label != IGNORED]
+    tokenizer = plan.tokenizer
+    stops = {tokenizer.eos_token_id, *tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if learned and not stops & set(learned[-3:]):
+        ending = tokenizer.decode(learned[-3:])
+        logger.warning(
+            "The model will not learn to stop: what it learns ends with %r, which holds no special "
+            "token. Check the chat template, or end completions with %r.",
+            ending,
+            tokenizer.eos_token,
+        )
 
 
 def _pack(dataset, plan: Preparation):
@@ -211,4 +263,13 @@ def refuse_masks_without_labels(data, name: str) -> None:
         raise ValueError(
             f"The {name} dataset has masks but no labels, and skip_prepare_dataset=True leaves it "
             "so: it would train on everything. Add 'labels', -100 where nothing is learned."
+        )
+
+
+def refuse_images(data, name: str) -> None:
+    """Stop when there are pictures and the model reads only text."""
+    if {"image", "images"} & set(_columns(data)):
+        raise ValueError(
+            f"The {name} dataset has images, but this model reads only text. Use a vision-language "
+            "model with its processor, or drop the image column."
         )

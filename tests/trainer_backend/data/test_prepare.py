@@ -1,0 +1,155 @@
+"""Whole datasets: shapes of rows, what is dropped, and errors that name the row."""
+
+import json
+
+import pytest
+from datasets import Dataset, IterableDataset
+
+from trainer_backend.data.chat_template import EncodeOptions
+from trainer_backend.data.examples import as_example, row_kind
+from trainer_backend.data.prepare import (
+    Preparation,
+    as_dataset,
+    prepare_dataset,
+    refuse_images,
+    refuse_masks_without_labels,
+)
+from trainer_backend.data.render import TrainingDataError
+
+USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}
+PAIR = {"prompt": [USER], "completion": [ANSWER]}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"messages": [USER, ANSWER]}, {"messages": [USER, ANSWER]}),
+        ({"messages": json.dumps([USER, ANSWER])}, {"messages": [USER, ANSWER]}),
+        (
+            {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]},
+            {"messages": [USER, ANSWER]},
+        ),
+        ({"prompt": "Hi", "completion": "Yo"}, {"prompt": "Hi", "completion": "Yo"}),
+        ({"prompt": [USER], "completion": [ANSWER]}, PAIR),
+        ({"prompt": [USER], "completion": "Yo"}, PAIR),
+        ({"prompt": "Hi", "response": "Yo"}, PAIR),
+        (
+            {"instruction": "Hi", "input": "there", "output": "Yo"},
+            {"prompt": [{"role": "user", "content": "Hi\n\nthere"}], "completion": [ANSWER]},
+        ),
+        ({"instruction": "Hi", "input": "", "output": "Yo"}, PAIR),
+        ({"text": "Hi", "other": 1}, {"text": "Hi"}),
+        ({"messages": [USER], "tools": "[]", "other": 1}, {"messages": [USER], "tools": "[]"}),
+        ({"input_ids": [1], "labels": None, "x": 2}, {"input_ids": [1]}),
+    ],
+)
+def test_every_shape_of_a_row(row, expected):
+    assert as_example(row) == expected
+
+
+def test_without_a_template_pairs_are_joined_as_text():
+    assert as_example({"prompt": "Hi", "response": "Yo"}, chat=False) == {
+        "prompt": "Hi\n",
+        "completion": "Yo",
+    }
+    assert as_example({"prompt": "Hi ", "response": "Yo"}, chat=False)["prompt"] == "Hi "
+
+
+def test_the_named_text_column_wins():
+    row = {"body": "Hello", "prompt": "Hi", "completion": "Yo"}
+    assert row_kind(row, "body") == "text"
+    assert as_example(row, "body") == {"text": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"foo": 1, "bar": 2}, "columns foo, bar"),
+        ({"messages": [{"content": "Hi"}]}, "no role"),
+        ({"messages": '{"a": 1}'}, "must be a list"),
+    ],
+)
+def test_rows_nobody_can_read(row, message):
+    with pytest.raises(TrainingDataError, match=message):
+        as_example(row)
+
+
+def plan(tokenizer, **settings) -> Preparation:
+    names = ("max_length", "assistant_only_loss", "completion_only_loss")
+    options = {name: settings.pop(name) for name in names if name in settings}
+    return Preparation(tokenizer, EncodeOptions(**options), **settings)
+
+
+def test_columns_rows_and_counts(tokenizer):
+    rows = [{"prompt": "Hi", "completion": "Yo", "id": i} for i in range(3)]
+    rows[1]["prompt"] = "Explain " * 20
+    dataset, counts = prepare_dataset(rows, plan(tokenizer, max_length=12))
+    assert (counts.rows, counts.cut, counts.dropped) == (3, 1, 1)
+    assert dataset["id"][:] == [0, 2]
+    assert set(dataset.column_names) == {"prompt", "completion", "id", "input_ids", "labels"}
+
+
+def test_packing_keeps_only_tokens(tokenizer):
+    rows = [{"text": "Hi there"}] * 6
+    dataset, _ = prepare_dataset(rows, plan(tokenizer, packing="bfd", pack_length=32))
+    assert set(dataset.column_names) == {"input_ids", "labels", "seq_lengths"}
+    assert [sum(row) for row in dataset["seq_lengths"]] == [
+        len(row) for row in dataset["input_ids"]
+    ]
+
+
+def test_a_stream_gives_the_same_rows(tokenizer):
+    rows = [{"text": "Hi there"}, {"text": "Paris."}]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    prepared, _ = prepare_dataset(stream, plan(tokenizer))
+    table, _ = prepare_dataset(rows, plan(tokenizer))
+    assert [row["input_ids"] for row in prepared] == table["input_ids"][:]
+    packed, _ = prepare_dataset(stream, plan(tokenizer, packing="bfd", pack_length=32))
+    assert len(next(iter(packed))["seq_lengths"]) == 2
+
+
+def test_formatting_func_makes_the_text(tokenizer):
+    dataset, _ = prepare_dataset(
+        [{"a": "Hi", "b": "Yo"}], plan(tokenizer, formatting_func=lambda row: row["a"] + row["b"])
+    )
+    assert tokenizer.decode(dataset[0]["input_ids"]) == "HiYo<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        ([PAIR, {**PAIR, "completion": [USER]}], {"assistant_only_loss": True}, "row 2"),
+        ([{"text": "a"}, {"foo": "b", "text": None}], {}, "row 2"),
+        ([{"input_ids": [1, 2]}, {"input_ids": [1, 999]}], {"vocabulary": 400}, "row 2"),
+        ([{"input_ids": [1, 2], "labels": [-100, -100]}], {}, "No row of the train dataset"),
+    ],
+)  # fmt: skip
+def test_nothing_trains_on_nonsense(tokenizer, rows, settings, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_dataset(rows, plan(tokenizer, **settings))
+
+
+def test_containers_that_are_none():
+    with pytest.raises(TypeError, match="not str"):
+        as_dataset("alpaca")
+    with pytest.raises(ValueError, match="with_transform"):
+        prepare_dataset(Dataset.from_list([{"text": "a"}]).with_transform(lambda x: x), None)
+
+
+def test_images_and_masks_without_labels_are_refused():
+    with pytest.raises(ValueError, match="reads only text"):
+        refuse_images(Dataset.from_list([{"text": "a", "image": "b"}]), "train")
+    masked = Dataset.from_list([{"input_ids": [1], "completion_mask": [1]}])
+    with pytest.raises(ValueError, match="masks but no labels"):
+        refuse_masks_without_labels(masked, "train")
+
+
+def test_a_template_without_end_of_turn_is_a_loud_warning(tokenizer, caplog):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    )
+    prepare_dataset([{"messages": [USER, ANSWER]}], plan(tokenizer, assistant_only_loss=True))
+    assert "will not learn to stop" in caplog.text
+    caplog.clear()
+    prepare_dataset([{"text": "Hi"}], plan(tokenizer))
+    assert "learn to stop" not in caplog.text

@@ -1,0 +1,97 @@
+"""SFTConfig: defaults, older spellings, and what it refuses."""
+
+import warnings
+
+import pytest
+from transformers import TrainingArguments
+
+from trainer_backend import SFTConfig, precision
+from trainer_backend.sft_config import as_sft_config
+
+
+def test_defaults_of_fine_tuning(tmp_path):
+    args = SFTConfig(str(tmp_path))
+    assert (args.learning_rate, args.logging_steps, args.max_length) == (2e-5, 10, 1024)
+    assert args.packing_strategy == "bfd" and args.loss_type == "nll"
+    assert args.padding_free is None and args.completion_only_loss is None
+    assert not args.gradient_checkpointing
+
+
+def test_plain_arguments_and_older_names_are_taken(tmp_path):
+    plain = TrainingArguments(str(tmp_path), learning_rate=3e-4, num_train_epochs=2, seed=7)
+    args = as_sft_config(plain, "m", max_length=512, packing=True, dataset_text_field=None)
+    assert (args.learning_rate, args.num_train_epochs, args.seed) == (3e-4, 2, 7)
+    assert (args.max_length, args.packing, args.dataset_text_field) == (512, True, "text")
+    assert as_sft_config(None, "llama").output_dir == "llama-SFT"
+    assert as_sft_config(args, "m") is args
+    again = as_sft_config(args, "m", max_length=64)
+    assert (again.max_length, again.packing, again.seed) == (64, True, 7)
+
+
+def test_command_line_spellings(tmp_path):
+    args = SFTConfig(
+        str(tmp_path),
+        model_init_kwargs='{"dtype": "bfloat16"}',
+        pad_to_multiple_of="8",
+        loss_type="chunked_nll",
+        packing_strategy="bfd-requeue",
+    )
+    assert args.model_init_kwargs == {"dtype": "bfloat16"}
+    assert (args.pad_to_multiple_of, args.loss_type, args.packing_strategy) == (
+        8,
+        "nll",
+        "bfd_split",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss_type": "focal"}, "loss_type='focal'"),
+        ({"packing_strategy": "best"}, "packing_strategy='best'"),
+        ({"truncation_mode": "middle"}, "truncation_mode='middle'"),
+        ({"max_length": 0}, "max_length must be at least 1"),
+        ({"packing": True, "max_length": None}, "packing=True needs max_length"),
+        ({"padding_free": True}, "padding_free=True cannot be combined with max_length"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        SFTConfig(str(tmp_path), **settings)
+
+
+def test_fp16_without_a_gpu_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer_backend.sft_config.accelerator", lambda: "cpu")
+    with pytest.warns(UserWarning, match="fp16 needs a GPU"):
+        args = SFTConfig(str(tmp_path), fp16=True)
+    assert not args.fp16 and not args.bf16
+    with pytest.warns(UserWarning, match="fp16 needs a GPU"):
+        converted = as_sft_config(TrainingArguments(str(tmp_path), fp16=True), "m")
+    assert not converted.fp16
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_bf16_on_a_cpu_is_used_if_the_cpu_has_it(monkeypatch, possible):
+    monkeypatch.setattr(precision, "bf16_possible", lambda device: possible)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert precision.resolve_precision(True, False, "cpu") == (possible, False)
+    assert bool(caught) is not possible
+
+
+@pytest.mark.parametrize(("times", "chosen"), [((1.0, 0.5), True), ((1.0, 0.9), False)])
+def test_bf16_is_chosen_by_measurement(monkeypatch, times, chosen):
+    monkeypatch.setattr(precision, "bf16_possible", lambda device: True)
+    measured = iter(times)
+    monkeypatch.setattr(precision, "_seconds", lambda dtype: next(measured))
+    precision.bf16_pays_on_cpu.cache_clear()
+    assert precision.resolve_precision(None, False, "cpu") == (chosen, False)
+    precision.bf16_pays_on_cpu.cache_clear()
+
+
+def test_bf16_asked_for_on_a_cpu_trains_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer_backend.sft_config.accelerator", lambda: "cpu")
+    monkeypatch.setattr(precision, "bf16_possible", lambda device: True)
+    args = SFTConfig(str(tmp_path), bf16=True)
+    assert args.bf16 and args.device.type == "cpu"
