@@ -118,3 +118,15 @@ def pairs() -> list[dict]:
         {"prompt": "List benefits of exercise.", "response": "Sleep, force and motion; briefly."},
         {"prompt": "Count.", "response": "0123456789"},
     ]
+
+
+@pytest.fixture(scope="session")
+def starter_model():
+    """The folder of the real starter model, fetched once and kept beside the tests' environment."""
+    from pathlib import Path
+
+    from trainer_backend.home import open_home
+    from trainer_backend.model import fetch_model
+    from trainer_backend.recipe import STARTER_MODEL
+
+    return fetch_model(open_home(Path(__file__).parent.parent / ".starter"), STARTER_MODEL)
