@@ -17,18 +17,15 @@ SECONDS_SHOWN = 15
 
 def toast(error: UserError) -> gr.Error:
     """The message as Gradio shows it. Gradio renders it as HTML, so user text is escaped here."""
-    title, message = _texts(error)
+    message = f"{escape(error.where)}<br>{escape(error.fix)}"
+    title = escape(error.what)
     return gr.Error(message, title=title, duration=SECONDS_SHOWN, print_exception=False)
 
 
 def tell(error: UserError) -> None:
     """Show the message without ending the handler."""
-    title, message = _texts(error)
-    gr.Warning(message, title=title, duration=SECONDS_SHOWN)
-
-
-def _texts(error: UserError) -> tuple[str, str]:
-    return escape(error.what), f"{escape(error.where)}<br>{escape(error.fix)}"
+    parts = (error.what, error.where, error.fix)
+    gr.Warning("<br>".join(map(escape, parts)), duration=SECONDS_SHOWN)
 
 
 def attempt(action: Callable, *args, **kwargs) -> tuple[object, UserError | None]:

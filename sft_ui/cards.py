@@ -69,7 +69,7 @@ def more(summary: str, body: str) -> str:
 def problem_card(problem: Problem) -> str:
     """One finding: what, where with row numbers, and how to fix it."""
     where = problem.where
-    if problem.rows:
+    if problem.count > 1 and problem.rows:
         numbers = ", ".join(f"{row:,}" for row in problem.rows[:12])
         rest = problem.count - min(len(problem.rows), 12)
         where += f" · rows {numbers}" + (f" and {rest:,} more" if rest > 0 else "")

@@ -126,36 +126,34 @@ def _build_sources():
 def _wire_sources(studio: Studio, tab: DataTab, sources, notice: gr.HTML) -> None:
     upload, sample, grid, use_grid = sources
 
-    def take(dataset: StoredDataset | None, error: UserError | None):
+    def take(dataset: StoredDataset | None, error: UserError | None, sample_id=None) -> list:
+        """The new dataset, or the old one and the error; the upload is free for the next file."""
         if error:
             tell(error)
-            return gr.skip(), cards.error_card(error)
-        return dataset.id, ""
+        notice = cards.error_card(error) if error else ""
+        return [gr.skip() if error else dataset.id, notice, None, sample_id]
 
     def from_file(path: str | None, progress=gr.Progress()):  # noqa: B008 - how Gradio asks for it
         if not path:
-            return gr.skip(), ""
+            return [gr.skip(), "", None, None]
         said = {"on_progress": lambda done, total: progress((done, total), "Reading", unit="bytes")}
         return take(*attempt(create_dataset, studio.home, Path(path), **said))
 
     def from_sample(sample_id: str | None):
-        return take(*attempt(create_from_sample, studio.home, sample_id or ""))
+        return take(*attempt(create_from_sample, studio.home, sample_id or ""), sample_id)
 
     def from_grid(rows: list[list]):
-        return take(
-            *attempt(create_from_rows, studio.home, typed_rows(rows), name="Typed examples")
-        )
+        made = attempt(create_from_rows, studio.home, typed_rows(rows), name="Typed examples")
+        return take(*made)
 
-    out = [tab.dataset_id, notice]
-    upload.upload(from_file, upload, out, **PRIVATE)
-    sample.input(from_sample, sample, out, **PRIVATE)
-    use_grid.click(from_grid, grid, out, **PRIVATE)
-
-    @show_user_errors
     def remap(dataset_id: str, format: str, **columns: str):
         mapping = read_mapping(format, columns)
         return take(*attempt(remap_dataset, studio.home, dataset_id, mapping))
 
+    out = [tab.dataset_id, notice, upload, sample]
+    upload.upload(from_file, upload, out, **PRIVATE)
+    sample.input(from_sample, sample, out, **PRIVATE)
+    use_grid.click(from_grid, grid, out, **PRIVATE)
     chosen = {"dataset_id": tab.dataset_id, "format": tab.roles.format, **tab.roles.columns}
     tab.roles.apply.click(remap, inputs_kwargs=chosen, outputs=out, **PRIVATE)
     tab.roles.format.input(visible_for, tab.roles.format, list(tab.roles.columns.values()), **QUICK)

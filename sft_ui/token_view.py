@@ -71,5 +71,5 @@ def hint() -> str:
     """What stands there before a row was chosen."""
     return cards.empty(
         "See what the model will learn",
-        "Choose a row above: it is shown as the exact tokens of training, for the chosen model.",
+        "Choose a row of the table: it appears here as the exact tokens of training.",
     )
