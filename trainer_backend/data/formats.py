@@ -3,11 +3,19 @@
 After this room nothing knows Alpaca or ShareGPT. Messages are read in conversations.py.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer_backend.data.column_names import (
+    SYNONYMS,
+    columns_of,
+    is_label,
+    listed,
+    named,
+    plain_name,
+    quoted,
+)
 from trainer_backend.data.conversations import RowError, as_list, to_messages, with_system
 from trainer_backend.data.json_values import BadJSON, cell_text, parse
 from trainer_backend.errors import UserError
@@ -20,19 +28,6 @@ FORMATS = {
     "text": ("text",),
 }  # the roles each format needs
 ROLE_NAMES = ("prompt", "completion", "system", "input", "messages", "text", "tools")
-SYNONYMS = {
-    "prompt": ("prompt", "question", "instruction", "input", "query", "user", "human", "request",
-               "user_message", "user_prompt", "problem", "source_text", "q"),
-    "completion": ("completion", "response", "answer", "output", "reply", "assistant", "target",
-                   "assistant_message", "model_response", "expected_output", "solution", "bot",
-                   "a"),
-    "system": ("system", "system_prompt", "system_message"),
-    "input": ("input", "context"),
-    "messages": ("messages", "conversations", "conversation", "chat", "dialog", "dialogue",
-                 "turns"),
-    "text": ("text", "content", "document", "body"),
-    "tools": ("tools", "functions"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,19 +58,14 @@ class Example:
     tools: list | None = None
 
 
-def columns_of(rows: Sequence[dict]) -> list[str]:
-    """All column names in the order they appear."""
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
 def detect_format(rows: Sequence[dict]) -> Detection:
     """Tell the format from the first rows: names and values must agree, else it is not sure."""
     columns = columns_of(rows)
     chats = [name for name in columns if _is_chat_column(rows, name)]
     if chats:
         return _detect_chat(rows, columns, chats)
-    found = {role: _named(columns, role) for role in SYNONYMS}
-    if "rejected" in map(_plain, columns):
+    found = {role: named(columns, role) for role in SYNONYMS}
+    if "rejected" in map(plain_name, columns):
         mapping = _suggest_pair(columns, found)
         return _unsure(columns, "This looks like preference data (chosen and rejected)", mapping)
     if _is_alpaca(found):
@@ -86,7 +76,7 @@ def detect_format(rows: Sequence[dict]) -> Detection:
         return _sure(columns, "prompt_completion", roles | _extra(found))
     if not prompts and not found["completion"] and found["text"]:
         others = [name for name in columns if name not in found["text"]]
-        if len(found["text"]) == 1 and not any(_is_label(name) for name in others):
+        if len(found["text"]) == 1 and not any(is_label(name) for name in others):
             return _sure(columns, "text", {"text": found["text"][0]})
     return _unsure(columns, _why_unsure(prompts, found), _suggest_pair(columns, found))
 
@@ -100,15 +90,15 @@ def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
 
 
 def _is_alpaca(found: dict[str, list[str]]) -> bool:
-    instruction = [name for name in found["prompt"] if _plain(name) == "instruction"]
+    instruction = [name for name in found["prompt"] if plain_name(name) == "instruction"]
     extras = {"instruction", *SYNONYMS["input"]}
-    alone = all(_plain(name) in extras for name in found["prompt"])
+    alone = all(plain_name(name) in extras for name in found["prompt"])
     one_answer = len(found["completion"]) == 1
     return len(instruction) == 1 and alone and one_answer and len(found["input"]) < 2
 
 
 def _detect_alpaca(columns: list[str], found: dict[str, list[str]]) -> Detection:
-    prompt = next(name for name in found["prompt"] if _plain(name) == "instruction")
+    prompt = next(name for name in found["prompt"] if plain_name(name) == "instruction")
     roles = {"prompt": prompt, "completion": found["completion"][0]}
     if found["input"]:
         roles["input"] = found["input"][0]
@@ -116,35 +106,23 @@ def _detect_alpaca(columns: list[str], found: dict[str, list[str]]) -> Detection
 
 
 def _detect_chat(rows: Sequence[dict], columns: list[str], chats: list[str]) -> Detection:
-    named = [name for name in chats if _plain(name) in SYNONYMS["messages"]] or chats
-    first = next(item for row in rows for item in _turns(row.get(named[0])))
-    roles = {"messages": named[0]}
-    roles |= {role: names[0] for role in ("system", "tools") if (names := _named(columns, role))}
+    likely = [name for name in chats if plain_name(name) in SYNONYMS["messages"]] or chats
+    first = next(item for row in rows for item in _turns(row.get(likely[0])))
+    roles = {"messages": likely[0]}
+    roles |= {role: names[0] for role in ("system", "tools") if (names := named(columns, role))}
     format = "sharegpt" if "from" in first else "messages"
-    pair = {name for name in chats if _plain(name) in ("prompt", "completion", "response")}
+    pair = {name for name in chats if plain_name(name) in ("prompt", "completion", "response")}
     if len(pair) == 2 and len(chats) == 2:
-        completion = next(name for name in chats if _plain(name) != "prompt")
+        completion = next(name for name in chats if plain_name(name) != "prompt")
         prompt = next(name for name in chats if name != completion)
         return _sure(columns, "prompt_completion", {"prompt": prompt, "completion": completion})
-    if len(named) == 1:
+    if len(likely) == 1:
         return _sure(columns, format, roles)
     return _unsure(columns, "Several columns hold conversations", Mapping(format, roles))
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
-def _named(columns: list[str], role: str) -> list[str]:
-    return [name for name in columns if _plain(name) in SYNONYMS[role]]
-
-
 def _extra(found: dict[str, list[str]]) -> dict[str, str]:
     return {"system": found["system"][0]} if len(found["system"]) == 1 else {}
-
-
-def _is_label(name: str) -> bool:
-    return _plain(name) in ("label", "labels", "class", "category", "sentiment", "score", "summary")
 
 
 def _turns(value: Any) -> list[dict]:
@@ -181,14 +159,16 @@ def _sure(columns: list[str], format: str, roles: dict[str, str]) -> Detection:
 
 
 def _unsure(columns: list[str], why: str, mapping: Mapping | None) -> Detection:
-    names = ", ".join(f"“{name}”" for name in columns[:12])
+    names = listed(columns, 12) or "no columns"
     sentence = f"{why} ({names}): choose which column is the prompt and which is the answer."
+    if any(len(name) > 40 for name in columns):
+        sentence += " If the first line is not a header, add one, for example: prompt,response."
     return Detection(mapping, sentence, False, columns)
 
 
 def describe_mapping(mapping: Mapping, columns: Sequence[str] = ()) -> str:
     """Say in one or two plain sentences what each column is used for."""
-    role = {name: f"“{column}”" for name, column in mapping.roles.items()}
+    role = {name: quoted(column) for name, column in mapping.roles.items()}
     if mapping.format == "text":
         said = f"Plain text from {role['text']}: the model learns all of it."
     elif "messages" in role:
@@ -199,30 +179,29 @@ def describe_mapping(mapping: Mapping, columns: Sequence[str] = ()) -> str:
         said = f"{style}: prompt from {role['prompt']}"
         said += f" followed by {role['input']}" if "input" in role else ""
         said += f", answer from {role['completion']}."
-    extra = [f"{name} from {role[name]}" for name in ("system", "tools") if name in role]
-    said += f" {' and '.join(extra).capitalize()}." if extra else ""
-    unused = [f"“{name}”" for name in columns if name not in mapping.roles.values()]
-    more = f" and {len(unused) - 6} more" if len(unused) > 6 else ""
-    return said + (f" Not used: {', '.join(unused[:6])}{more}." if unused else "")
+    said += f" System message from {role['system']}." if "system" in role else ""
+    said += f" Tools from {role['tools']}." if "tools" in role else ""
+    unused = [name for name in columns if name not in mapping.roles.values()]
+    return said + (f" Not used: {listed(unused, 6)}." if unused else "")
 
 
 def check_mapping(mapping: Mapping, columns: Sequence[str], where: str) -> None:
     """Refuse a mapping that misses a role or names a column that is not there."""
-    listed = ", ".join(f"“{name}”" for name in columns)[:300]
+    fix = f"Choose one of {listed(columns, 12)}."
     needed = FORMATS.get(mapping.format)
     if needed is None:
         raise UserError(
-            f"Unknown format “{mapping.format}”", where, f"Use one of {', '.join(FORMATS)}."
+            f"Unknown format {quoted(mapping.format)}", where, f"Use one of {', '.join(FORMATS)}."
         )
     for role in needed:
         if not mapping.roles.get(role):
             what = f"No column is chosen for the {role}"
-            raise UserError(what, where, f"Choose one of {listed}.")
+            raise UserError(what, where, fix)
     for role, column in mapping.roles.items():
         if role not in ROLE_NAMES:
-            raise UserError(f"Unknown role “{role}”", where, f"Use {', '.join(ROLE_NAMES)}.")
+            raise UserError(f"Unknown role {quoted(role)}", where, f"Use {', '.join(ROLE_NAMES)}.")
         if column not in columns:
-            raise UserError(f"There is no column “{column}”", where, f"Choose one of {listed}.")
+            raise UserError(f"There is no column {quoted(column)}", where, fix)
     if len(set(mapping.roles.values())) < len(mapping.roles):
         raise UserError("One column is chosen twice", where, "Choose a different column for each.")
 

@@ -5,7 +5,13 @@ import json
 import pytest
 
 from trainer_backend.data.conversations import RowError
-from trainer_backend.data.formats import Mapping, check_mapping, detect_format, to_example
+from trainer_backend.data.formats import (
+    Mapping,
+    check_mapping,
+    describe_mapping,
+    detect_format,
+    to_example,
+)
 from trainer_backend.data.json_values import NumberText
 from trainer_backend.errors import UserError
 
@@ -53,6 +59,15 @@ def test_sentence_names_what_is_not_used():
     assert detection.sentence == (
         "Prompt and response pairs: prompt from “question”, answer from “answer”. Not used: “id”."
     )
+
+
+def test_names_are_shown_as_they_are_but_not_at_length():
+    columns = ["prompt", "response", "System"]
+    mapping = detect_format([dict.fromkeys(columns, "a")]).mapping
+    assert describe_mapping(mapping, columns).endswith("System message from “System”.")
+    detection = found({"x" * 10_000: "a", "y": "b"})
+    assert len(detection.sentence) < 300 and "not a header" in detection.sentence
+    assert found({f"c{at}": "a" for at in range(900)}).sentence.count("“") == 12
 
 
 def test_alpaca_with_and_without_input():
