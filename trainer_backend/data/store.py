@@ -17,6 +17,7 @@ from trainer_backend.data import row_pages
 from trainer_backend.data.dataset_writer import content_hash, id_of, write_dataset
 from trainer_backend.data.files import SUFFIXES, Progress, open_rows
 from trainer_backend.data.formats import Example, Mapping, check_mapping
+from trainer_backend.data.hub import download_hub_data, is_hub_id
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
 from trainer_backend.data.split import split_indices
 from trainer_backend.errors import Problem, UserError
@@ -24,7 +25,6 @@ from trainer_backend.home import check_id, read_json
 from trainer_backend.presets import samples
 
 DATASET_ID = re.compile(r"[0-9a-f]{16}")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 BIDI_MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -193,7 +193,7 @@ def list_datasets(home: Path) -> list[StoredDataset]:
 
 
 def resolve_data(home: Path, data: str) -> StoredDataset:
-    """DATA of the command line: a file, a folder with one data file, a sample, or a dataset id."""
+    """DATA of the command line: a file, a folder of one, a sample, a dataset id or a Hub id."""
     path = Path(data).expanduser()
     if path.is_file():
         return create_dataset(home, path)
@@ -203,11 +203,8 @@ def resolve_data(home: Path, data: str) -> StoredDataset:
         return create_from_sample(home, data)
     if DATASET_ID.fullmatch(data) and (home / "datasets" / data / "meta.json").is_file():
         return open_dataset(home, data)
-    if HUB_ID.fullmatch(data) and path.suffix not in SUFFIXES:
-        raise UserError(
-            "Datasets of the Hugging Face Hub are not loaded by name", data,
-            "Download one of its Parquet, JSON or CSV files and give the file.",
-        )  # fmt: skip
+    if is_hub_id(data) and path.suffix.lower() not in SUFFIXES:
+        return create_dataset(home, download_hub_data(data), name=data)
     known = ", ".join(sample.id for sample in samples())
     raise UserError(
         "There is no such file, folder, sample or dataset", data,

@@ -317,7 +317,7 @@ def test_resolve_data(home, put, tmp_path):
     (folder / "b.csv").write_text("x")
     with pytest.raises(UserError, match="2 data files"):
         resolve_data(home, str(folder))
-    for unknown in ("someone/some-data", "nothing", str(tmp_path / "gone.csv"), "f" * 16, ""):
+    for unknown in ("someone/some-data.csv", "nothing", str(tmp_path / "gone.csv"), "f" * 16, ""):
         with pytest.raises(UserError):
             resolve_data(home, unknown)
 
