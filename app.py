@@ -57,7 +57,8 @@ def serve(arguments: argparse.Namespace) -> None:
         auth=arguments.auth,
         allow_open=arguments.allow_open,
     )
-    scheduler, model_process = Scheduler(home), ModelProcess(home)
+    model_process = ModelProcess(home)
+    scheduler = Scheduler(home, make_room=model_process.make_room)
     scheduler.start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container stop ends like Ctrl-C
     try:

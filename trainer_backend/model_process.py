@@ -4,7 +4,6 @@ The process itself is model_server.py; it is started when first needed and can d
 """
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -16,7 +15,8 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from .errors import UserError
-from .worker import PACKAGE_PARENT
+from .hardware import hardware
+from .worker import child_environment
 
 START_LIMIT_S = 120
 SILENCE_LIMIT_S = 900
@@ -64,6 +64,13 @@ class ModelProcess:
             self._end()
 
     close = unload
+
+    def make_room(self) -> None:
+        """Free a GPU that a training is about to need; on the CPU both have room."""
+        if self._process is not None and hardware().kind == "cuda":
+            for waiting in list(self._replies.values()):
+                waiting.put(("error", _lost("A training needs the GPU and has right of way.")))
+            self.unload()
 
     def _ask(self, op: str, **arguments) -> dict:
         answers = list(self._stream(op, **arguments))
@@ -136,7 +143,7 @@ class ModelProcess:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(PACKAGE_PARENT)},
+            env=child_environment(),
             start_new_session=True,
         )
         log.close()

@@ -6,6 +6,7 @@ Started by model_process.py; reads its address and key from standard input and e
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -145,6 +146,8 @@ def main() -> None:
     address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
     connection = Client(address, authkey=key)
     torch.set_grad_enabled(False)
+    if hasattr(os, "nice"):
+        os.nice(5)  # a training on the same cores has right of way
     ModelServer(home, connection, idle_limit).serve()
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,8 +26,9 @@ FORCE_AFTER_S = 5.0
 class Scheduler:
     """Drives the runs of one home. Only one scheduler may hold a home."""
 
-    def __init__(self, home: Path):
-        self.home = home
+    def __init__(self, home: Path, make_room: Callable[[], None] = lambda: None):
+        """`make_room` is called before a worker starts, to free its device."""
+        self.home, self._make_room = home, make_room
         self._workers: dict[str, subprocess.Popen] = {}
         self._lock = threading.Lock()
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -107,6 +109,7 @@ class Scheduler:
                 busy = self._still_working(run, state) or busy
         waiting = self._queued()
         if waiting and not busy:
+            self._make_room()
             self._workers[waiting[0].id] = start_worker(waiting[0])
 
     def _still_working(self, run: Run, state: dict) -> bool:

@@ -22,9 +22,6 @@ def start_worker(run: Run, machine: Hardware | None = None) -> subprocess.Popen:
     """Start the worker of a run in its own process group, its output going to worker.log."""
     (run.dir / "stop").unlink(missing_ok=True)
     _set_state(run, state="preparing", updated_at=time.time(), error=None)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true"}
-    paths = [str(PACKAGE_PARENT), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     with open(run.dir / "worker.log", "ab") as log:
         process = subprocess.Popen(
             worker_command(run, machine or hardware()),
@@ -32,10 +29,24 @@ def start_worker(run: Run, machine: Hardware | None = None) -> subprocess.Popen:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment,
+            env=child_environment(TOKENIZERS_PARALLELISM="true"),
         )
     write_json(run.dir / "worker.json", {"pid": process.pid, "started": _start_time(process.pid)})
     return process
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """The environment of a process of ours that computes."""
+    paths = [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
+    return {
+        # idle compute threads sleep instead of spinning: with chat or a browser beside a training
+        # on few cores, spinning halved the speed of all of them
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        **more,
+    }
 
 
 def worker_command(run: Run, machine: Hardware) -> list[str]:
