@@ -110,7 +110,7 @@ function makeLineChart(canvas, tip) {
       c.fillText(shortNumber(tick), EDGE.left - 8, y);
     }
     c.textAlign = 'center'; c.textBaseline = 'top';
-    const whole = niceTicks(at.x0, at.x1, Math.max(2, Math.floor(at.width / 110))).filter(Number.isInteger);
+    const whole = niceTicks(at.x0, at.x1, Math.max(4, Math.floor(at.width / 110))).filter(Number.isInteger);
     for (const tick of whole) c.fillText(shortNumber(tick), at.x(tick), at.height - EDGE.bottom + 9);
   }
 

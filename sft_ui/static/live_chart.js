@@ -113,8 +113,9 @@ function showAnswers(answers) {
   const rows = (answers.examples ?? []).map(example => {
     const row = document.createElement('tr');
     for (const key of ['prompt', 'expected', 'base', 'tuned']) {
-      const cell = document.createElement('td');
-      cell.textContent = example[key] ?? '';
+      const cell = document.createElement('td'), text = document.createElement('div');
+      text.textContent = example[key] ?? '';
+      cell.append(text);
       if (key === 'base' || key === 'tuned') cell.className = (example[key] ?? '').trim() === (example.expected ?? '').trim() ? 'right' : 'wrong';
       row.append(cell);
     }

@@ -1,0 +1,72 @@
+"""UserError becomes a message; nothing else is caught."""
+
+import asyncio
+
+import gradio as gr
+import pytest
+
+from sft_ui.alerts import attempt, show_user_errors
+from trainer_backend.errors import UserError
+
+WRONG = UserError("<b>what</b>", "<i>where</i>", "<u>fix</u>")
+
+
+def fail():
+    raise WRONG
+
+
+def test_a_plain_handler_shows_an_escaped_message():
+    with pytest.raises(gr.Error) as shown:
+        show_user_errors(fail)()
+    assert shown.value.title == "&lt;b&gt;what&lt;/b&gt;"
+    assert shown.value.message == "&lt;i&gt;where&lt;/i&gt;<br>&lt;u&gt;fix&lt;/u&gt;"
+    assert shown.value.print_exception is False
+
+
+def test_a_generator_stays_a_generator():
+    @show_user_errors
+    def count():
+        yield 1
+        fail()
+
+    steps = count()
+    assert next(steps) == 1
+    with pytest.raises(gr.Error):
+        next(steps)
+
+
+def test_closing_a_shown_generator_closes_the_handler():
+    closed = []
+
+    @show_user_errors
+    def count():
+        try:
+            yield 1
+        finally:
+            closed.append(True)
+
+    steps = count()
+    next(steps)
+    steps.close()
+    assert closed == [True]
+
+
+def test_an_async_handler_stays_async():
+    @show_user_errors
+    async def later():
+        fail()
+
+    with pytest.raises(gr.Error):
+        asyncio.run(later())
+
+
+def test_our_own_mistakes_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        show_user_errors(lambda: 1 / 0)()
+    with pytest.raises(ZeroDivisionError):
+        attempt(lambda: 1 / 0)
+
+
+def test_attempt_returns_the_result_or_the_error():
+    assert attempt(lambda: 3) == (3, None)
+    assert attempt(fail) == (None, WRONG)
