@@ -104,9 +104,11 @@ class Checker:
             self._find(row, *finding)
         if ("<" in text or "[" in text) and _CONTROL_TOKEN.search(text):
             self._find(
-                row, "warning", "A text holds what looks like control tokens of a chat template",
+                row,
+                "warning",
+                "A text holds what looks like control tokens of a chat template",
                 "They are trained as plain text. Remove them if an earlier template left them.",
-            )  # fmt: skip
+            )
         if not text.isascii():
             self._check_damage(row, text)
         if "\\u00" in text or not text.isprintable():
@@ -115,21 +117,27 @@ class Checker:
     def _check_damage(self, row: int, text: str) -> None:
         if "\ufffd" in text:
             self._find(
-                row, "warning", "A text holds the replacement character \ufffd: letters were lost",
+                row,
+                "warning",
+                "A text holds the replacement character \ufffd: letters were lost",
                 "Export the data again as UTF-8 from where it came from.",
-            )  # fmt: skip
+            )
         if _MOJIBAKE.search(text):
             self._find(
-                row, "warning", "A text looks wrongly decoded (like Ã© instead of é)",
+                row,
+                "warning",
+                "A text looks wrongly decoded (like Ã© instead of é)",
                 "Export the data again as UTF-8 from where it came from.",
-            )  # fmt: skip
+            )
 
     def _check_control(self, row: int, text: str) -> None:
         if _ESCAPED_CONTROL.search(text) or _CONTROL_LETTER.search(text):
             self._find(
-                row, "info", "A text holds invisible control characters",
+                row,
+                "info",
+                "A text holds invisible control characters",
                 "They are kept as they are. Remove them if they are not meant.",
-            )  # fmt: skip
+            )
 
     def _duplicates(self) -> list[tuple[Problem, np.ndarray]]:
         rows = repeated_rows(self._row_numbers, self._digests)

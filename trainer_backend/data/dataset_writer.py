@@ -189,9 +189,10 @@ def _add_columns(columns: dict, row: dict, number: int, name: str) -> None:
     columns.update(dict.fromkeys(row))
     if len(columns) > MAX_COLUMNS:
         raise UserError(
-            f"The rows have more than {MAX_COLUMNS:,} different columns", f"{name}, row {number}",
+            f"The rows have more than {MAX_COLUMNS:,} different columns",
+            f"{name}, row {number}",
             "Give every row the same few columns.",
-        )  # fmt: skip
+        )
 
 
 def _add_example(
@@ -220,8 +221,11 @@ def _nothing_left(problems: list[Problem], name: str) -> UserError:
 
 def _undecided(found: Detection, name: str) -> Problem:
     return Problem(
-        "error", found.sentence, name, "Choose the columns above the table, then load it again.",
-    )  # fmt: skip
+        "error",
+        found.sentence,
+        name,
+        "Choose the columns above the table, then load it again.",
+    )
 
 
 def _meta(

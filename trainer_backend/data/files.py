@@ -88,9 +88,10 @@ def _content_kind(path: Path, head: bytes, suffix: str) -> str:
     _refuse_binary(path, head)
     if suffix == ".parquet":
         raise UserError(
-            "This is not a Parquet file, though its name says so", path.name,
+            "This is not a Parquet file, though its name says so",
+            path.name,
             "Give the file the ending of what it holds, or export it as Parquet again.",
-        )  # fmt: skip
+        )
     start = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
     if suffix in (".csv", ".tsv"):
         looks_json = start.startswith(('{"', "[{", "{\n", "[\n", "[\r"))
@@ -104,9 +105,10 @@ def _expect(path: Path, found: str, ending: str, fits: bool, kind: str) -> str:
     if fits:
         return kind
     raise UserError(
-        f"The file holds {found}, but its name ends with “{path.suffix}”", path.name,
+        f"The file holds {found}, but its name ends with “{path.suffix}”",
+        path.name,
         f"Rename it to end with {ending} and upload it again.",
-    )  # fmt: skip
+    )
 
 
 def _refuse_not_json(path: Path, start: str, suffix: str) -> None:
@@ -132,9 +134,10 @@ def _refuse_binary(path: Path, head: bytes) -> None:
             raise UserError(f"The file holds {what}, which is not read here", path.name, fix)
     if _is_pickle(head):
         raise UserError(
-            "The file is a Python pickle, which can run code when opened", path.name,
+            "The file is a Python pickle, which can run code when opened",
+            path.name,
             "Save the data as JSON Lines or Parquet.",
-        )  # fmt: skip
+        )
 
 
 def _is_pickle(head: bytes) -> bool:

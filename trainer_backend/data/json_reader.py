@@ -142,9 +142,10 @@ def _read_object(file: TextFile) -> Rows:
         size += len(chunk)
         if size > MAX_WHOLE:
             raise UserError(
-                "One JSON object of this size cannot be read row by row", file.name,
+                "One JSON object of this size cannot be read row by row",
+                file.name,
                 "Save the rows as JSON Lines (.jsonl): one object a line.",
-            )  # fmt: skip
+            )
     text = "".join(parts)
     try:
         value = parse(text)
@@ -171,9 +172,10 @@ def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
         raise UserError(
-            f"The columns have different lengths: {said}", file.name,
+            f"The columns have different lengths: {said}",
+            file.name,
             "Give every column the same number of values.",
-        )  # fmt: skip
+        )
     return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 

@@ -65,9 +65,10 @@ def _check_columns(schema: pa.Schema, name: str) -> list[str]:
     columns = schema.names
     if len(columns) > MAX_COLUMNS:
         raise UserError(
-            f"The file has {len(columns):,} columns, more than {MAX_COLUMNS:,}", name,
+            f"The file has {len(columns):,} columns, more than {MAX_COLUMNS:,}",
+            name,
             "Keep only the columns that matter.",
-        )  # fmt: skip
+        )
     if len(set(columns)) != len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
         raise UserError(

@@ -163,9 +163,10 @@ def _stored(
 def label(name: str) -> str:
     """A name as a label: one line, no invisible or direction-changing letters, not too long."""
     shown = "".join(
-        letter for letter in name if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp")
-        and letter not in BIDI_MARKS
-    )  # fmt: skip
+        letter
+        for letter in name
+        if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") and letter not in BIDI_MARKS
+    )
     return shown.strip()[:120] or "data"
 
 
@@ -207,21 +208,25 @@ def resolve_data(home: Path, data: str) -> StoredDataset:
         return create_dataset(home, download_hub_data(data), name=data)
     known = ", ".join(sample.id for sample in samples())
     raise UserError(
-        "There is no such file, folder, sample or dataset", data,
+        "There is no such file, folder, sample or dataset",
+        data,
         f"Give the path of a data file, or one of the samples: {known or 'none'}.",
-    )  # fmt: skip
+    )
 
 
 def _only_file(folder: Path) -> Path:
     found = sorted(
-        path for path in folder.iterdir()
+        path
+        for path in folder.iterdir()
         if path.is_file() and path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
-    )  # fmt: skip
+    )
     if len(found) == 1:
         return found[0]
     names = ", ".join(path.name for path in found[:5])
     raise UserError(
-        f"The folder holds {len(found)} data files ({names})" if found
-        else "The folder holds no data file", str(folder),
+        f"The folder holds {len(found)} data files ({names})"
+        if found
+        else "The folder holds no data file",
+        str(folder),
         f"Give the path of one file ({', '.join(SUFFIXES)}).",
-    )  # fmt: skip
+    )

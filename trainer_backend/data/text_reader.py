@@ -82,9 +82,10 @@ def broken_gzip(name: str) -> UserError:
 def over_budget(name: str, size: int) -> UserError:
     """The error for a small file that unpacks to far too much."""
     return UserError(
-        f"The file unpacks to more than {size // 2**20:,} MB", name,
+        f"The file unpacks to more than {size // 2**20:,} MB",
+        name,
         "Files that grow this much are refused. Save the data without compression.",
-    )  # fmt: skip
+    )
 
 
 def decoded_budget(path: Path) -> int:
@@ -156,9 +157,10 @@ class TextFile:
             self._bad_byte() if "utf-8" in self.encoding else "near its end"
         )
         return UserError(
-            f"The text is not {spoken_encoding(self.encoding)}", where,
+            f"The text is not {spoken_encoding(self.encoding)}",
+            where,
             "Save the file as UTF-8 (in a spreadsheet: “CSV UTF-8”) and upload it again.",
-        )  # fmt: skip
+        )
 
     def _bad_byte(self) -> str:
         number, within = 1, 0
