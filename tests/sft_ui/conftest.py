@@ -8,7 +8,9 @@ from trainer_backend.home import open_home
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
 
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>${alert(3)}{{value}}![x](http://e/x)"
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)>${alert(3)}{{value}}![x](http://e/x)"
+)
 
 
 class SchedulerStandIn:

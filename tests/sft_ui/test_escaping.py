@@ -51,7 +51,13 @@ def test_a_run_is_shown_as_text(run, hostile):
 
 def test_tokens_are_text_with_visible_blanks(hostile):
     tokens = [{"text": hostile, "id": 1, "learned": True, "cut": False}]
-    view = {"tokens": tokens, "num_tokens": 1, "num_learned": 1, "max_length": 8, "notes": [hostile]}
+    view = {
+        "tokens": tokens,
+        "num_tokens": 1,
+        "num_learned": 1,
+        "max_length": 8,
+        "notes": [hostile],
+    }
     assert_is_text(token_view.token_card(view, 1, hostile))
     assert token_view.visible("a b\n<") == "a·b↵\n&lt;"
 
