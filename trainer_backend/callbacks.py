@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from transformers import TrainerCallback
 
 from .checkpoints import commit, rotate
@@ -36,7 +37,7 @@ class RecordRun(TrainerCallback):
         last = state.global_step >= state.max_steps
         if last and args.eval_strategy != "no":
             control.should_evaluate = True
-        if self.stop_requested():
+        if _any_process(self.stop_requested()):
             control.should_training_stop = True
         if last or control.should_training_stop:
             control.should_save = True
@@ -63,6 +64,8 @@ class RecordRun(TrainerCallback):
         self._clock = time.monotonic()  # evaluation time is not training time
 
     def on_save(self, args, state, control, **kwargs):
+        if dist.is_initialized():
+            dist.barrier()  # every process has written its part
         if not state.is_world_process_zero:
             return
         self.writer.enter("saving")
@@ -89,6 +92,16 @@ class RecordRun(TrainerCallback):
         done = state.global_step - step
         each = (time.monotonic() - began) / max(done, 1)
         return {"eta_seconds": round(each * max(0, state.max_steps - state.global_step), 1)}
+
+
+def _any_process(flag: bool) -> bool:
+    """Whether any process of the run says so: all of them must stop after the same step."""
+    if not dist.is_initialized():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    seen = torch.tensor(int(flag), device=device)
+    dist.all_reduce(seen, dist.ReduceOp.MAX)
+    return bool(seen)
 
 
 def memory_used() -> int:

@@ -145,7 +145,6 @@ def main() -> None:
     home, idle_limit = Path(sys.argv[1]), float(sys.argv[2])
     address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
     connection = Client(address, authkey=key)
-    torch.set_grad_enabled(False)
     if hasattr(os, "nice"):
         os.nice(5)  # a training on the same cores has right of way
     ModelServer(home, connection, idle_limit).serve()

@@ -33,9 +33,8 @@ class Stopped(Exception):
 def train(run: Run, writer: RunWriter) -> None:
     """Train a run from where it stands to its end or to a stop. Raises UserError and Stopped."""
     stop_requested = _stop_signal(run)
-    writer.enter(
-        "preparing", step=0, error=None, started_at=time.time(), ended_at=None, warnings=[]
-    )
+    began = run.state().get("started_at") or time.time()
+    writer.enter("preparing", error=None, started_at=began, ended_at=None, warnings=[])
     recipe, notes = resolve(run.recipe(), hardware())
     for note in notes:
         writer.warn(note)
@@ -49,7 +48,9 @@ def train(run: Run, writer: RunWriter) -> None:
     folder = fetch_model(run.home, recipe.base_model, progress)
     progress("Loading the model", 0, 1, "step")
     tokenizer = load_tokenizer(folder)
-    model = load_base(folder, recipe.precision)
+    # all weights train: they stay in fp32 and only the computing is in half precision, because a
+    # small learning rate is rounded away in 16-bit weights
+    model = load_base(folder, "fp32" if recipe.adapter == "full" else recipe.precision)
     train_rows, eval_rows = training_rows(run, recipe)
     progress("Turning text into tokens", 0, len(train_rows), "rows")
     recorder = RecordRun(writer, stop_requested)
@@ -96,7 +97,8 @@ def _finish(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) ->
     if trainer.state.global_step < trainer.state.max_steps:
         writer.enter("paused", **over)
         return
-    writer.update(now=True, answers=_answers(run, recipe, trainer, writer))
+    if trainer.is_world_process_zero():
+        writer.update(now=True, answers=_answers(run, recipe, trainer, writer))
     writer.enter("finished", **{**over, "ended_at": time.time()})
 
 

@@ -4,6 +4,7 @@ The story is train.py.
 """
 
 import gc
+import os
 import sys
 import time
 import traceback
@@ -22,13 +23,15 @@ def run_worker(folder: Path) -> int:
     Returns 0 fine (also after a stop), 1 failed, 2 the user must fix something.
     """
     run = Run(folder)
+    first = int(os.environ.get("RANK", "0")) == 0  # of several processes one writes the run
     lock = run.lock()
     try:
-        lock.acquire(timeout=5)
+        if first:
+            lock.acquire(timeout=5)
     except Timeout:
         sys.stderr.write("Another worker holds this run.\n")
         return 1
-    writer = RunWriter(run)
+    writer = RunWriter(run, enabled=first)
     writer.update(now=True)
     try:
         from .train import Stopped, train
