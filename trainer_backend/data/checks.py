@@ -94,7 +94,9 @@ class Checker:
         self._prompts.append(digest_of(asked))
         said = [message["content"].strip() for message in messages[-2:]]
         if len(said) == 2 and said[0] and said[0] == said[1]:
-            self._find(row, "warning", "The answer repeats the prompt", "Check the columns' roles.")
+            self._find(
+                row, "warning", "The answer repeats the prompt.", "Check the columns' roles."
+            )
         elif messages[-1]["role"] == "assistant":
             for finding in answer_findings(asked, messages[-1]["content"]):
                 self._find(row, *finding)
@@ -106,7 +108,7 @@ class Checker:
             self._find(
                 row,
                 "warning",
-                "A text holds what looks like control tokens of a chat template",
+                "A text holds what looks like control tokens of a chat template.",
                 "They are trained as plain text. Remove them if an earlier template left them.",
             )
         if not text.isascii():
@@ -119,14 +121,14 @@ class Checker:
             self._find(
                 row,
                 "warning",
-                "A text holds the replacement character \ufffd: letters were lost",
+                "A text holds the replacement character \ufffd: letters were lost.",
                 "Export the data again as UTF-8 from where it came from.",
             )
         if _MOJIBAKE.search(text):
             self._find(
                 row,
                 "warning",
-                "A text looks wrongly decoded (like Ã© instead of é)",
+                "A text looks wrongly decoded (like Ã© instead of é).",
                 "Export the data again as UTF-8 from where it came from.",
             )
 
@@ -135,7 +137,7 @@ class Checker:
             self._find(
                 row,
                 "info",
-                "A text holds invisible control characters",
+                "A text holds invisible control characters.",
                 "They are kept as they are. Remove them if they are not meant.",
             )
 
@@ -144,7 +146,7 @@ class Checker:
         found = []
         if len(rows):
             all_same = len(rows) == self.num_examples - 1
-            what = "All rows are the same" if all_same else "Rows repeat an earlier row exactly"
+            what = "All rows are the same." if all_same else "Rows repeat an earlier row exactly."
             fix = "They count more in training. Remove them if that is not meant."
             found.append(self._problem("warning", what, rows, fix))
         if len(self._prompts) < len(self._row_numbers):
@@ -152,7 +154,7 @@ class Checker:
         asked = repeated_rows(self._row_numbers, self._prompts)
         asked = asked[~np.isin(asked, rows)]
         if len(asked):
-            what = "Prompts repeat an earlier prompt with another answer"
+            what = "Prompts repeat an earlier prompt with another answer."
             fix = "Fine for varied answers; otherwise keep the better one."
             found.append(self._problem("info", what, asked, fix))
         return found
@@ -160,10 +162,10 @@ class Checker:
     def _totals(self) -> list[tuple[Problem, np.ndarray]]:
         if self.num_examples == 1:
             fix = "The model will learn it by heart. Add more rows."
-            what = "There is only one usable row"
+            what = "There is only one usable row."
             return [self._problem("warning", what, self._row_numbers, fix)]
         if 0 < self.num_examples < FEW_ROWS:
-            what = f"There are only {self.num_examples} usable rows"
+            what = f"There are only {self.num_examples} usable rows."
             fix = "A few hundred different rows teach more reliably."
             return [self._problem("info", what, (), fix)]
         return []

@@ -31,11 +31,11 @@ def to_messages(value: Any) -> list[dict]:
     """A messages or ShareGPT cell (a list, or its JSON text) as messages; roles are mapped."""
     turns = as_list(value)
     if not turns:
-        raise RowError("The conversation is empty", "Fill it in, or remove the row.")
+        raise RowError("The conversation is empty.", "Fill it in, or remove the row.")
     messages = [_message(turn) for turn in turns]
     if not any(message["role"] == "assistant" for message in messages):
         raise RowError(
-            "The conversation has no assistant message, so there is nothing to learn",
+            "The conversation has no assistant message, so there is nothing to learn.",
             "Add the answer the model should give.",
         )
     return messages
@@ -49,24 +49,24 @@ def as_list(value: Any) -> list:
         try:
             value = parse(value)
         except BadJSON:
-            raise RowError("The conversation is text, not a list of messages", CHAT_FIX) from None
+            raise RowError("The conversation is text, not a list of messages.", CHAT_FIX) from None
     if value is None:
         return []
     if not isinstance(value, list):
-        raise RowError("The conversation is not a list of messages", CHAT_FIX)
+        raise RowError("The conversation is not a list of messages.", CHAT_FIX)
     return value
 
 
 def _message(turn: Any) -> dict:
     if not isinstance(turn, dict):
-        raise RowError("A message is not an object with a role and a text", CHAT_FIX)
+        raise RowError("A message is not an object with a role and a text.", CHAT_FIX)
     said = turn.get("role", turn.get("from"))
     role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
     if role is None:
         if said is None:
-            raise RowError("A message has no role", CHAT_FIX)
+            raise RowError("A message has no role.", CHAT_FIX)
         known = "user, assistant, system or tool"
-        raise RowError(f"Unknown role “{cell_text(said)[:40]}”", f"Use {known}.")
+        raise RowError(f"Unknown role “{cell_text(said)[:40]}”.", f"Use {known}.")
     content = _content(turn.get("content", turn.get("value")))
     message = {"role": role, "content": content}
     message |= {
@@ -96,10 +96,10 @@ def _part_text(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind in ("image", "image_url", "audio", "input_audio", "video"):
         raise RowError(
-            "A message holds a picture, sound or film; only text is trained",
+            "A message holds a picture, sound or film; only text is trained.",
             "Remove such rows, or keep only their text.",
         )
-    raise RowError("A message holds something other than text", CHAT_FIX)
+    raise RowError("A message holds something other than text.", CHAT_FIX)
 
 
 def _function_call(text: str) -> list[dict]:
@@ -109,7 +109,7 @@ def _function_call(text: str) -> list[dict]:
         call = None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         raise RowError(
-            "A function call is not JSON with a name and arguments",
+            "A function call is not JSON with a name and arguments.",
             'Write it as {"name": "…", "arguments": {…}}.',
         )
     function = {"name": call["name"], "arguments": call.get("arguments", {})}
@@ -120,9 +120,9 @@ def _refuse_empty(message: dict) -> None:
     if message["content"].strip() or message.get("tool_calls") or message["role"] == "tool":
         return
     if message["role"] == "assistant":
-        raise RowError("The answer is empty", "Fill it in, or leave the row out.")
+        raise RowError("The answer is empty.", "Fill it in, or leave the row out.")
     if message["role"] == "user":
-        raise RowError("A user message is empty", "Fill it in, or leave the row out.")
+        raise RowError("A user message is empty.", "Fill it in, or leave the row out.")
 
 
 def with_system(messages: list[dict], system_prompt: str) -> list[dict]:
@@ -137,17 +137,17 @@ def order_problem(messages: list[dict]) -> tuple[str, str] | None:
     roles = [message["role"] for message in messages]
     body = roles[1:] if roles[0] == "system" else roles
     if "system" in body:
-        return "A system message stands in the middle", "Move it to the beginning."
+        return "A system message stands in the middle.", "Move it to the beginning."
     if body[0] != "user":
-        return "The conversation does not begin with the user", "Add the user's message before it."
+        return "The conversation does not begin with the user.", "Add the user's message before it."
     pairs = list(zip(body, body[1:], strict=False))
     if ("user", "user") in pairs:
-        return "Two user messages in a row", "Join them, or add the assistant's reply between."
+        return "Two user messages in a row.", "Join them, or add the assistant's reply between."
     if ("assistant", "assistant") in pairs:
-        return "Two assistant messages in a row", "Join them, or add the user's message between."
+        return "Two assistant messages in a row.", "Join them, or add the user's message between."
     if body[-1] != "assistant":
         return (
-            "The conversation does not end with an answer; its last message teaches nothing",
+            "The conversation does not end with an answer; its last message teaches nothing.",
             "Add the answer, or remove the last message.",
         )
     return None

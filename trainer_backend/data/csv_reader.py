@@ -68,7 +68,7 @@ class _Feed:
         if "\0" in line:
             column = line.index("\0") + 1
             raise UserError(
-                "The text holds a NUL character",
+                "The text holds a NUL character.",
                 f"{self.file.name}, line {self.file.line}, column {column}",
                 "Remove the character, or save the file as UTF-8 text again.",
             )
@@ -97,16 +97,16 @@ def _csv_error(feed: _Feed, start: int, delimiter: str, message: str) -> UserErr
     file = feed.file
     if "end of data" in message:
         return file.error(
-            "A quote is opened and never closed",
+            "A quote is opened and never closed.",
             'Close it, or write " inside a text as "" (two quotes).',
             _open_quote(feed.quoted, delimiter),
         )
     if "expected after" in message:
         return file.error(
-            "Text follows a closing quote",
+            "Text follows a closing quote.",
             'Put the quotes around the whole text, and write " inside it as "" (two quotes).',
         )
-    return file.error(f"The row cannot be read: {message}", "Correct the row.", start)
+    return file.error(f"The row cannot be read: {message}.", "Correct the row.", start)
 
 
 def _open_quote(quoted: list[tuple[int, str]], delimiter: str) -> int:
@@ -144,13 +144,13 @@ def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -
     fix = f"Fill in the row: a missing value still needs its {mark}."
     if found > width:
         fix = f"Put text that holds a {mark} in double quotes."
-    return file.error(f"The row has {found} columns, the header has {width}", fix, line)
+    return file.error(f"The row has {found} columns, the header has {width}.", fix, line)
 
 
 def _check_header(file: TextFile, line: int, header: list[str]) -> list[str]:
     if len(header) > MAX_COLUMNS:
         raise file.error(
-            f"The header has {len(header):,} columns, more than {MAX_COLUMNS:,}",
+            f"The header has {len(header):,} columns, more than {MAX_COLUMNS:,}.",
             "Keep only the columns that matter.",
             line,
         )
@@ -159,7 +159,7 @@ def _check_header(file: TextFile, line: int, header: list[str]) -> list[str]:
     if twice is not None:
         places = [str(at) for at, name in enumerate(columns, start=1) if name == twice]
         raise UserError(
-            f"Two columns have the same name “{twice[:60]}”",
+            f"Two columns have the same name “{twice[:60]}”.",
             f"{file.name}, line {line}, columns {' and '.join(places[:4])}",
             "Rename one of them in the header.",
         )

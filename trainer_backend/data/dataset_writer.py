@@ -108,7 +108,7 @@ def write_dataset(
         _publish(building, target)
     except OSError as error:
         raise UserError(
-            f"The dataset could not be stored: {error.strerror or error}",
+            f"The dataset could not be stored: {error.strerror or error}.",
             "the datasets folder of the home",
             "Free some space or check the folder's permissions, then try again.",
         ) from None
@@ -189,7 +189,7 @@ def _add_columns(columns: dict, row: dict, number: int, name: str) -> None:
     columns.update(dict.fromkeys(row))
     if len(columns) > MAX_COLUMNS:
         raise UserError(
-            f"The rows have more than {MAX_COLUMNS:,} different columns",
+            f"The rows have more than {MAX_COLUMNS:,} different columns.",
             f"{name}, row {number}",
             "Give every row the same few columns.",
         )

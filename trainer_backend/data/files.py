@@ -48,7 +48,9 @@ class RowReader:
             self.on_progress(size, size)
 
     def _no_rows(self) -> UserError:
-        what = "The file has a header but no rows" if self.kind == "csv" else "The file has no rows"
+        what = (
+            "The file has a header but no rows." if self.kind == "csv" else "The file has no rows."
+        )
         return UserError(what, self.path.name, "Add at least one row of data below it.")
 
 
@@ -62,7 +64,9 @@ def open_rows(path: Path, *, on_progress: Progress | None = None) -> RowReader:
     path = Path(path)
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
-        what = f"Files ending in “{suffix}” cannot be read" if suffix else "The name has no ending"
+        what = (
+            f"Files ending in “{suffix}” cannot be read." if suffix else "The name has no ending."
+        )
         fix = f"Use one of {', '.join(SUFFIXES)}, each also as .gz."
         if suffix in (".xlsx", ".xls", ".ods"):
             fix = "In the spreadsheet choose “Save as” and “CSV UTF-8”."
@@ -82,13 +86,13 @@ def _suffix(path: Path) -> str:
 
 def _content_kind(path: Path, head: bytes, suffix: str) -> str:
     if not head.strip(b" \t\r\n\xef\xbb\xbf\xff\xfe\0"):
-        raise UserError("The file is empty", path.name, "Upload a file with at least one row.")
+        raise UserError("The file is empty.", path.name, "Upload a file with at least one row.")
     if head.startswith(b"PAR1"):
         return _expect(path, "Parquet", ".parquet", suffix == ".parquet", "parquet")
     _refuse_binary(path, head)
     if suffix == ".parquet":
         raise UserError(
-            "This is not a Parquet file, though its name says so",
+            "This is not a Parquet file, though its name says so.",
             path.name,
             "Give the file the ending of what it holds, or export it as Parquet again.",
         )
@@ -105,7 +109,7 @@ def _expect(path: Path, found: str, ending: str, fits: bool, kind: str) -> str:
     if fits:
         return kind
     raise UserError(
-        f"The file holds {found}, but its name ends with “{path.suffix}”",
+        f"The file holds {found}, but its name ends with “{path.suffix}”.",
         path.name,
         f"Rename it to end with {ending} and upload it again.",
     )
@@ -114,7 +118,7 @@ def _expect(path: Path, found: str, ending: str, fits: bool, kind: str) -> str:
 def _refuse_not_json(path: Path, start: str, suffix: str) -> None:
     if start[:1] in '{["':
         return
-    what = f"This is not JSON: it begins with “{start[:20].splitlines()[0]}”"
+    what = f"This is not JSON: it begins with “{start[:20].splitlines()[0]}”."
     fix = "Rename it to .csv if it is a table, or export it as JSON."
     raise UserError(what, f"{path.name}, line 1, column 1", fix)
 
@@ -131,10 +135,10 @@ def _refuse_binary(path: Path, head: bytes) -> None:
     )
     for magic, what, fix in kinds:
         if head.startswith(magic):
-            raise UserError(f"The file holds {what}, which is not read here", path.name, fix)
+            raise UserError(f"The file holds {what}, which is not read here.", path.name, fix)
     if _is_pickle(head):
         raise UserError(
-            "The file is a Python pickle, which can run code when opened",
+            "The file is a Python pickle, which can run code when opened.",
             path.name,
             "Save the data as JSON Lines or Parquet.",
         )

@@ -191,19 +191,19 @@ def check_mapping(mapping: Mapping, columns: Sequence[str], where: str) -> None:
     needed = FORMATS.get(mapping.format)
     if needed is None:
         raise UserError(
-            f"Unknown format {quoted(mapping.format)}", where, f"Use one of {', '.join(FORMATS)}."
+            f"Unknown format {quoted(mapping.format)}.", where, f"Use one of {', '.join(FORMATS)}."
         )
     for role in needed:
         if not mapping.roles.get(role):
-            what = f"No column is chosen for the {role}"
+            what = f"No column is chosen for the {role}."
             raise UserError(what, where, fix)
     for role, column in mapping.roles.items():
         if role not in ROLE_NAMES:
-            raise UserError(f"Unknown role {quoted(role)}", where, f"Use {', '.join(ROLE_NAMES)}.")
+            raise UserError(f"Unknown role {quoted(role)}.", where, f"Use {', '.join(ROLE_NAMES)}.")
         if column not in columns:
-            raise UserError(f"There is no column {quoted(column)}", where, fix)
+            raise UserError(f"There is no column {quoted(column)}.", where, fix)
     if len(set(mapping.roles.values())) < len(mapping.roles):
-        raise UserError("One column is chosen twice", where, "Choose a different column for each.")
+        raise UserError("One column is chosen twice.", where, "Choose a different column for each.")
 
 
 def to_example(row_number: int, row: dict, mapping: Mapping, system_prompt: str = "") -> Example:
@@ -212,7 +212,7 @@ def to_example(row_number: int, row: dict, mapping: Mapping, system_prompt: str 
     if mapping.format == "text":
         text = cell_text(row.get(roles["text"]))
         if not text.strip():
-            raise RowError("The text is empty", "Fill it in, or leave the row out.")
+            raise RowError("The text is empty.", "Fill it in, or leave the row out.")
         return Example(row_number, None, text)
     if "messages" in roles:
         messages = to_messages(row.get(roles["messages"]))
@@ -235,10 +235,10 @@ def _pair_messages(row: dict, roles: dict[str, str]) -> list[dict]:
         asked = f"{asked}\n\n{extra}" if asked.strip() else extra
     if not answer.strip():
         missing = roles["completion"] not in row
-        what = "The answer is missing" if missing else "The answer is empty"
+        what = "The answer is missing." if missing else "The answer is empty."
         raise RowError(what, "Fill it in, or leave the row out.")
     if not asked.strip():
-        raise RowError("The prompt is empty", "Fill it in, or leave the row out.")
+        raise RowError("The prompt is empty.", "Fill it in, or leave the row out.")
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
@@ -252,9 +252,9 @@ def _tools(value: Any) -> list | None:
         try:
             value = parse(value)
         except BadJSON:
-            raise RowError("The tools are not JSON", "Write them as a list of objects.") from None
+            raise RowError("The tools are not JSON.", "Write them as a list of objects.") from None
     if not value:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowError("The tools are not a list of objects", "Write them as a list of objects.")
+        raise RowError("The tools are not a list of objects.", "Write them as a list of objects.")
     return value

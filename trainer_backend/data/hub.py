@@ -34,13 +34,13 @@ def download_hub_data(repo_id: str) -> Path:
         )
     except hub_errors.GatedRepoError:
         fix = f"Accept its terms on the page of {repo_id}, then set HF_TOKEN and try again."
-        raise UserError("This dataset asks you to accept its terms first", where, fix) from None
+        raise UserError("This dataset asks you to accept its terms first.", where, fix) from None
     except hub_errors.RepositoryNotFoundError:
         fix = "Check the spelling (owner/name). A private dataset also needs HF_TOKEN."
-        raise UserError("The Hub has no such dataset", where, fix) from None
+        raise UserError("The Hub has no such dataset.", where, fix) from None
     except (hub_errors.HTTPError, OSError):  # OfflineModeIsEnabled is an OSError
         fix = "Check the network, or give the path of a data file on this machine."
-        raise UserError("The Hub cannot be reached", where, fix) from None
+        raise UserError("The Hub cannot be reached.", where, fix) from None
 
 
 def choose_file(names: list[str], where: str) -> str:
@@ -53,10 +53,10 @@ def choose_file(names: list[str], where: str) -> str:
             return found[0]
     if not data:
         fix = f"Choose a dataset with files in {', '.join(SUFFIXES)}."
-        raise UserError("The dataset has no data file that can be read here", where, fix)
+        raise UserError("The dataset has no data file that can be read here.", where, fix)
     shown = ", ".join(sorted(train or data)[:5])
     raise UserError(
-        f"The dataset has {len(train or data)} data files ({shown}…), and only one is read",
+        f"The dataset has {len(train or data)} data files ({shown}…), and only one is read.",
         where,
         "Download the file you want and give its path.",
     )

@@ -66,7 +66,7 @@ def _read_array(file: TextFile) -> Rows:
         raise file.error(*window.expected(), line=window.line())
     if window.peek():
         raise file.error(
-            "There is more text after the end of the list", "Remove what follows.", window.line()
+            "There is more text after the end of the list.", "Remove what follows.", window.line()
         )
 
 
@@ -117,14 +117,14 @@ class _Window:
                 continue
             line = self.line()
             if end - self.at > MAX_LINE:
-                raise self.file.error("A row is longer than 16 MB", "Split the row.", line)
+                raise self.file.error("A row is longer than 16 MB.", "Split the row.", line)
             self.at = end
             return line, value
 
     def expected(self) -> tuple[str, str]:
         if self.peek():
-            return "Broken JSON: a comma is missing between two rows", "Add the comma."
-        return "Broken JSON: the list is not closed", "The file is cut off: add the closing ]."
+            return "Broken JSON: a comma is missing between two rows.", "Add the comma."
+        return "Broken JSON: the list is not closed.", "The file is cut off: add the closing ]."
 
     def _located(self, error: BadJSON) -> UserError:
         line = self.line()
@@ -142,7 +142,7 @@ def _read_object(file: TextFile) -> Rows:
         size += len(chunk)
         if size > MAX_WHOLE:
             raise UserError(
-                "One JSON object of this size cannot be read row by row",
+                "One JSON object of this size cannot be read row by row.",
                 file.name,
                 "Save the rows as JSON Lines (.jsonl): one object a line.",
             )
@@ -172,7 +172,7 @@ def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
         raise UserError(
-            f"The columns have different lengths: {said}",
+            f"The columns have different lengths: {said}.",
             file.name,
             "Give every column the same number of values.",
         )
@@ -194,7 +194,7 @@ def _as_row(value: Any, file: TextFile, line: int) -> dict:
         return {"text": value}
     kind = {list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")
     raise file.error(
-        f"A row must be an object with named columns, but this is {kind}",
+        f"A row must be an object with named columns, but this is {kind}.",
         'Write each row like {"prompt": "…", "response": "…"}.',
         line,
     )

@@ -46,10 +46,10 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise BadJSON(f"The key “{twice[:60]}” appears twice", "Remove or rename one of them.")
+        raise BadJSON(f"The key “{twice[:60]}” appears twice.", "Remove or rename one of them.")
     if len(value) > MAX_COLUMNS:
         raise BadJSON(
-            f"An object has {len(value):,} keys, more than {MAX_COLUMNS:,}",
+            f"An object has {len(value):,} keys, more than {MAX_COLUMNS:,}.",
             "Keep only the columns that matter.",
         )
     return value
@@ -62,12 +62,12 @@ def _float(text: str) -> float | NumberText:
 
 def _int(text: str) -> int | NumberText:
     if len(text) > MAX_DIGITS:
-        raise BadJSON(f"A number has {len(text):,} digits", "Put it in quotes if it is text.")
+        raise BadJSON(f"A number has {len(text):,} digits.", "Put it in quotes if it is text.")
     return NumberText(text) if text == "-0" else int(text)
 
 
 def _constant(text: str) -> None:
-    raise BadJSON(f"{text} is not JSON", "Use null, or put it in quotes if it is text.")
+    raise BadJSON(f"{text} is not JSON.", "Use null, or put it in quotes if it is text.")
 
 
 _DECODER = json.JSONDecoder(
@@ -82,7 +82,7 @@ def parse(text: str) -> Any:
     rest = text[end:].strip(" \t\r\n")
     if rest:
         fix = "Remove what follows." if rest != "," else "Remove the comma at the end."
-        raise BadJSON("There is more text after the end of the JSON value", fix, end)
+        raise BadJSON("There is more text after the end of the JSON value.", fix, end)
     return value
 
 
@@ -91,7 +91,7 @@ def parse_at(text: str, start: int = 0) -> tuple[Any, int]:
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise BadJSON(f"Broken JSON: {_spoken(error)}", _advice(error), error.pos) from None
+        raise BadJSON(f"Broken JSON: {_spoken(error)}.", _advice(error), error.pos) from None
     except RecursionError:
         raise _too_deep() from None
     if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH:
@@ -102,7 +102,7 @@ def parse_at(text: str, start: int = 0) -> tuple[Any, int]:
 
 
 def _too_deep() -> BadJSON:
-    return BadJSON(f"The JSON is nested deeper than {MAX_DEPTH} levels", "Flatten the data.")
+    return BadJSON(f"The JSON is nested deeper than {MAX_DEPTH} levels.", "Flatten the data.")
 
 
 def _check_depth(text: str) -> None:
@@ -117,10 +117,10 @@ def check_strings(value: Any) -> None:
     """Refuse texts that no tokenizer takes: NUL and lone surrogates."""
     for text in strings_of(value):
         if "\0" in text:
-            raise BadJSON("A text holds a NUL character (\\u0000)", "Remove the character.")
+            raise BadJSON("A text holds a NUL character (\\u0000).", "Remove the character.")
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise BadJSON(
-                "A text holds half a character (a lone surrogate, \\ud800 to \\udfff)",
+                "A text holds half a character (a lone surrogate, \\ud800 to \\udfff).",
                 "Write the whole character; the text was cut in the middle of an emoji.",
             )
 

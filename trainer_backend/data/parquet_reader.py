@@ -38,11 +38,11 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict]]:
         reason = "a text is not UTF-8" if isinstance(error, UnicodeError) else _first_line(error)
         where = f"{name}, after row {number}" if number else name
         fix = "It is damaged, cut off or encrypted. Export it again."
-        raise UserError(f"The Parquet file cannot be read: {reason}", where, fix) from None
+        raise UserError(f"The Parquet file cannot be read: {reason}.", where, fix) from None
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
 
 
 def _decoded(column: pa.Array) -> pa.Array:
@@ -65,14 +65,14 @@ def _check_columns(schema: pa.Schema, name: str) -> list[str]:
     columns = schema.names
     if len(columns) > MAX_COLUMNS:
         raise UserError(
-            f"The file has {len(columns):,} columns, more than {MAX_COLUMNS:,}",
+            f"The file has {len(columns):,} columns, more than {MAX_COLUMNS:,}.",
             name,
             "Keep only the columns that matter.",
         )
     if len(set(columns)) != len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
         raise UserError(
-            f"Two columns have the same name “{twice[:60]}”", name, "Rename one of them."
+            f"Two columns have the same name “{twice[:60]}”.", name, "Rename one of them."
         )
     return columns
 
@@ -97,7 +97,7 @@ def _exact(value: Any, where: str, depth: int) -> Any:
         return _checked_text(value, where)
     if depth > MAX_DEPTH:
         raise UserError(
-            f"The value is nested deeper than {MAX_DEPTH} levels", where, "Flatten the data."
+            f"The value is nested deeper than {MAX_DEPTH} levels.", where, "Flatten the data."
         )
     if isinstance(value, list | tuple):
         return [_exact(item, where, depth + 1) for item in value]
@@ -105,7 +105,7 @@ def _exact(value: Any, where: str, depth: int) -> Any:
         return {str(key): _exact(item, where, depth + 1) for key, item in value.items()}
     if isinstance(value, bytes):
         raise UserError(
-            "The column holds binary data, not text",
+            "The column holds binary data, not text.",
             where,
             "Save the column as text, or remove it.",
         )
@@ -114,7 +114,7 @@ def _exact(value: Any, where: str, depth: int) -> Any:
 
 def _checked_text(value: str, where: str) -> str:
     if "\0" in value:
-        raise UserError("The text holds a NUL character", where, "Remove the character.")
+        raise UserError("The text holds a NUL character.", where, "Remove the character.")
     if len(value) > MAX_LINE:
-        raise UserError("The text is longer than 16 MB", where, "Split the row.")
+        raise UserError("The text is longer than 16 MB.", where, "Split the row.")
     return value

@@ -101,7 +101,7 @@ def create_from_rows(home: Path, rows: list[dict], *, name: str) -> StoredDatase
     filled = [row for row in typed if any(cell_text(cell).strip() for cell in row.values())]
     if not filled:
         raise UserError(
-            "There are no rows", "the table", "Fill in at least one prompt and its answer."
+            "There are no rows.", "the table", "Fill in at least one prompt and its answer."
         )
     lines = [to_json(row) for row in filled]
     content = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
@@ -123,7 +123,7 @@ def create_from_sample(home: Path, sample_id: str) -> StoredDataset:
     sample = next((one for one in samples() if one.id == sample_id), None)
     if sample is None:
         known = ", ".join(one.id for one in samples())
-        raise UserError(f"There is no sample “{sample_id}”", "samples", f"Use one of: {known}.")
+        raise UserError(f"There is no sample “{sample_id}”.", "samples", f"Use one of: {known}.")
     facts = _file_facts(sample.path, sample.title, None) | {"sample": sample.id}
     return _stored(home, open_rows(sample.path), facts, None, [])
 
@@ -176,7 +176,7 @@ def open_dataset(home: Path, dataset_id: str) -> StoredDataset:
     meta = read_json(folder / "meta.json")
     if meta is None:
         raise UserError(
-            "There is no such dataset", f"dataset id {dataset_id}", "Load the data again."
+            "There is no such dataset.", f"dataset id {dataset_id}", "Load the data again."
         )
     meta["problems"] = [
         Problem(**problem | {"rows": tuple(problem["rows"])}) for problem in meta["problems"]
@@ -208,7 +208,7 @@ def resolve_data(home: Path, data: str) -> StoredDataset:
         return create_dataset(home, download_hub_data(data), name=data)
     known = ", ".join(sample.id for sample in samples())
     raise UserError(
-        "There is no such file, folder, sample or dataset",
+        "There is no such file, folder, sample or dataset.",
         data,
         f"Give the path of a data file, or one of the samples: {known or 'none'}.",
     )
@@ -224,9 +224,9 @@ def _only_file(folder: Path) -> Path:
         return found[0]
     names = ", ".join(path.name for path in found[:5])
     raise UserError(
-        f"The folder holds {len(found)} data files ({names})"
+        f"The folder holds {len(found)} data files ({names})."
         if found
-        else "The folder holds no data file",
+        else "The folder holds no data file.",
         str(folder),
         f"Give the path of one file ({', '.join(SUFFIXES)}).",
     )

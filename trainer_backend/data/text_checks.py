@@ -30,13 +30,13 @@ def text_findings(whole: str) -> Iterator[Finding]:
     """Secrets and personal data anywhere in an example."""
     if any(hint in whole for hint in _SECRET_HINTS) and _SECRET.search(whole):
         fix = "Remove it, and have the key replaced: a model can repeat what it learned."
-        yield "warning", "A text seems to hold a password or access key", fix
+        yield "warning", "A text seems to hold a password or access key.", fix
     if "@" in whole and _EMAIL.search(whole):
         fix = "Make sure that you may train on them; a model can repeat what it learned."
-        yield "info", "Texts hold e-mail addresses", fix
+        yield "info", "Texts hold e-mail addresses.", fix
     if any(is_card_number(found[0]) for found in _LONG_NUMBER.finditer(whole)):
         fix = "Remove or blacken it: a model can repeat what it learned."
-        yield "warning", "A text seems to hold a card number", fix
+        yield "warning", "A text seems to hold a card number.", fix
 
 
 def answer_findings(asked: str, answer: str) -> Iterator[Finding]:
@@ -44,10 +44,10 @@ def answer_findings(asked: str, answer: str) -> Iterator[Finding]:
     lowered = answer.lower().replace("’", "'")
     if any(phrase in lowered for phrase in _BOILERPLATE):
         fix = "Remove such rows, unless the model should answer like this."
-        yield "warning", "Answers hold another assistant's stock phrases", fix
+        yield "warning", "Answers hold another assistant's stock phrases.", fix
     if len(answer) >= MIN_LEAK and answer in asked:
         fix = "Make sure that the model will get this text too when it is used."
-        yield "info", "The whole answer already stands in the prompt", fix
+        yield "info", "The whole answer already stands in the prompt.", fix
 
 
 def is_card_number(text: str) -> bool:

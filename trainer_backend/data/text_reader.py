@@ -49,12 +49,12 @@ def open_bytes(path: Path) -> BinaryIO:
         raw = path.open("rb")
     except FileNotFoundError:
         raise UserError(
-            "The file was not found", path.name, "Check the name, or upload the file again."
+            "The file was not found.", path.name, "Check the name, or upload the file again."
         ) from None
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
         raise UserError(
-            f"The file cannot be read: {reason}", path.name, "Check its permissions."
+            f"The file cannot be read: {reason}.", path.name, "Check its permissions."
         ) from None
     if raw.read(2) == GZIP_MAGIC:
         raw.seek(0)
@@ -75,14 +75,14 @@ def read_head(path: Path, size: int = 4096) -> bytes:
 def broken_gzip(name: str) -> UserError:
     """The error for a gzip file that ends early or is damaged."""
     return UserError(
-        "The compressed file is damaged or cut off", name, "Upload it again, or unpack it first."
+        "The compressed file is damaged or cut off.", name, "Upload it again, or unpack it first."
     )
 
 
 def over_budget(name: str, size: int) -> UserError:
     """The error for a small file that unpacks to far too much."""
     return UserError(
-        f"The file unpacks to more than {size // 2**20:,} MB",
+        f"The file unpacks to more than {size // 2**20:,} MB.",
         name,
         "Files that grow this much are refused. Save the data without compression.",
     )
@@ -117,7 +117,7 @@ class TextFile:
             self.line += 1
             seen += len(line)
             if len(line) > MAX_LINE:
-                raise self.error("A line is longer than 16 MB", "Put each row on its own line.")
+                raise self.error("A line is longer than 16 MB.", "Put each row on its own line.")
             if seen > self._budget:
                 raise over_budget(self.name, self._budget)
             yield line
@@ -157,7 +157,7 @@ class TextFile:
             self._bad_byte() if "utf-8" in self.encoding else "near its end"
         )
         return UserError(
-            f"The text is not {spoken_encoding(self.encoding)}",
+            f"The text is not {spoken_encoding(self.encoding)}.",
             where,
             "Save the file as UTF-8 (in a spreadsheet: “CSV UTF-8”) and upload it again.",
         )

@@ -95,10 +95,10 @@ def test_ordinary_text_is_not_accused(text):
 
 def test_duplicates_and_repeated_prompts():
     found = findings(pair(31, "question 1", "answer 1"), pair(32, "question 1", "another"))
-    assert found["Rows repeat an earlier row exactly"] == ("warning", (31,), 1)
-    assert found["Prompts repeat an earlier prompt with another answer"] == ("info", (32,), 1)
+    assert found["Rows repeat an earlier row exactly."] == ("warning", (31,), 1)
+    assert found["Prompts repeat an earlier prompt with another answer."] == ("info", (32,), 1)
     same = check_examples([pair(at, "a", "b") for at in range(1, 41)], "x")
-    assert same[0].what == "All rows are the same" and same[0].count == 39
+    assert same[0].what == "All rows are the same." and same[0].count == 39
 
 
 def test_few_rows():

@@ -183,11 +183,11 @@ def test_unsure_asks_the_user(row):
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"prompt": "a", "response": ""}, "The answer is empty"),
-        ({"prompt": "a", "response": None}, "The answer is empty"),
-        ({"prompt": "a", "response": " \n"}, "The answer is empty"),
-        ({"prompt": "a"}, "The answer is missing"),
-        ({"prompt": "", "response": "b"}, "The prompt is empty"),
+        ({"prompt": "a", "response": ""}, "The answer is empty."),
+        ({"prompt": "a", "response": None}, "The answer is empty."),
+        ({"prompt": "a", "response": " \n"}, "The answer is empty."),
+        ({"prompt": "a"}, "The answer is missing."),
+        ({"prompt": "", "response": "b"}, "The prompt is empty."),
     ],
 )
 def test_bad_pairs(row, what):

@@ -119,10 +119,10 @@ def test_dropped_rows_are_listed_and_have_no_example(home, put):
     dataset = create_dataset(home, put("a.jsonl", rows))
     assert dataset.num_rows == 30 and dataset.num_examples == 27
     found = {problem.what: problem.rows for problem in dataset.problems}
-    assert found == {"The answer is empty": (5, 10), "The prompt is empty": (21,)}
+    assert found == {"The answer is empty.": (5, 10), "The prompt is empty.": (21,)}
     assert dataset.example(5) is None and dataset.example(99) is None and dataset.example(0) is None
     assert dataset.example(6).row == 6
-    assert dataset.page(0, 5, rows_only=found["The answer is empty"])[1] == 2
+    assert dataset.page(0, 5, rows_only=found["The answer is empty."])[1] == 2
     assert [dataset.rows_of(at) for at in (0, 1, 2)] == [[5, 10], [21], []]
 
 
