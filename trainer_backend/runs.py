@@ -19,7 +19,9 @@ from .data.store import StoredDataset, open_dataset
 from .errors import UserError
 from .hardware import hardware
 from .home import check_id, new_id, read_json, write_atomic, write_json
+from .model_source import locate_model
 from .recipe import Recipe, save_recipe
+from .resolve import resolve
 
 FORMAT_VERSION = 1
 ACTIVE = ("preparing", "running", "saving")
@@ -42,9 +44,12 @@ def create_run(
 
     With `foreground` the caller starts the worker itself and no scheduler may take the run.
 
-    Raises UserError when the dataset has nothing to train on.
+    Raises UserError when the dataset has nothing to train on, the model cannot be meant, or the
+    recipe is impossible on this machine: what can be known now does not wait for the worker.
     """
     _check_dataset(dataset)
+    locate_model(home, recipe.base_model)
+    resolve(recipe, hardware())
     with FileLock(home / "runs" / ".create.lock"):
         if key and (same := _run_with_key(home, key)):
             return same

@@ -37,6 +37,16 @@ def test_a_dataset_without_a_usable_row_is_refused(home):
     assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"base_model": "nope"}, {"base_model": "/etc"}, {"adapter": "full", "precision": "int4"}],
+)
+def test_what_cannot_work_is_refused_before_there_is_a_run(home, dataset, changes):
+    with pytest.raises(UserError):
+        create_run(home, Recipe.from_dict(changes), dataset)
+    assert list_runs(home) == []
+
+
 def test_runs_are_listed_newest_first_and_opened_by_id(home, dataset):
     first, second = (create_run(home, Recipe(), dataset) for _ in range(2))
     assert [one.id for one in list_runs(home)] == [second.id, first.id]

@@ -1,6 +1,7 @@
 """A whole run with a tiny model: the worker's path, stop, resume, answers, chat, export."""
 
 import math
+import shutil
 
 import pytest
 from run_files import set_state
@@ -107,13 +108,14 @@ def test_a_stop_before_the_first_step_keeps_nothing_and_says_stopped(home, datas
     assert run.state()["state"] == "stopped" and run.checkpoints() == []
 
 
-def test_what_the_user_must_fix_is_told_with_exit_code_two(home, dataset, tmp_path):
-    empty = tmp_path / "not-a-model"
-    empty.mkdir()
-    run = create_run(home, Recipe(base_model=str(empty)), dataset, foreground=True)
+def test_what_the_user_must_fix_is_told_with_exit_code_two(home, dataset, tiny_model_dir, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    run = make_run(home, dataset, folder)
+    (folder / "model.safetensors").unlink()  # somebody moved the weights after Start
     assert run_worker(run.dir) == 2
     error = run.state()["error"]
-    assert run.state()["state"] == "failed" and str(empty) in error["where"] and error["fix"]
+    assert run.state()["state"] == "failed" and str(folder) in error["where"] and error["fix"]
     assert [event["type"] for event in run.events()[0]][-2:] == ["error", "state"]
 
 

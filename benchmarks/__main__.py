@@ -1,0 +1,27 @@
+"""Runs the measurements: all of them, or those named. What they measure is in their own files.
+
+Run: make bench, or make bench ARGS="app_speed data".
+"""
+
+import subprocess
+import sys
+
+ALL = ("app_speed", "teaches", "data", "throughput")
+
+
+def main() -> int:
+    """Run each named measurement in a process of its own; 1 if one of them failed."""
+    names = sys.argv[1:] or ALL
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        print(f"There is no measurement {unknown[0]!r}; choose from: {', '.join(ALL)}.")
+        return 2
+    failed = False
+    for name in names:
+        print(f"\n== {name}", flush=True)
+        failed = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode or failed
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
