@@ -87,6 +87,11 @@ def _suffix(path: Path) -> str:
 def _content_kind(path: Path, head: bytes, suffix: str) -> str:
     if not head.strip(b" \t\r\n\xef\xbb\xbf\xff\xfe\0"):
         raise UserError("The file is empty.", path.name, "Upload a file with at least one row.")
+    if head.startswith(b"PAR1") and path.name.lower().endswith(".gz"):
+        fix = "Unpack it first: Parquet is compressed inside already."
+        raise UserError(
+            "The file holds Parquet inside gzip, which is not read here.", path.name, fix
+        )
     if head.startswith(b"PAR1"):
         return _expect(path, "Parquet", ".parquet", suffix == ".parquet", "parquet")
     _refuse_binary(path, head)

@@ -123,7 +123,9 @@ def create_from_sample(home: Path, sample_id: str) -> StoredDataset:
     sample = next((one for one in samples() if one.id == sample_id), None)
     if sample is None:
         known = ", ".join(one.id for one in samples())
-        raise UserError(f"There is no sample “{sample_id}”.", "samples", f"Use one of: {known}.")
+        raise UserError(
+            f"There is no sample “{sample_id[:60]}”.", "samples", f"Use one of: {known}."
+        )
     facts = _file_facts(sample.path, sample.title, None) | {"sample": sample.id}
     return _stored(home, open_rows(sample.path), facts, None, [])
 

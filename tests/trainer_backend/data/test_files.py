@@ -176,6 +176,7 @@ BAD = [  # name, content, what is said, where it points
     ("csv.json", CSV + "a,b\n", "not JSON", "line 1, column 1"),
     ("csv.parquet", CSV, "not a Parquet file", "csv.parquet"),
     ("parquet.csv", b"PAR1....PAR1", "holds Parquet", "parquet.csv"),
+    ("a.parquet.gz", gzip.compress(b"PAR1...."), "inside gzip", "a.parquet.gz"),
     ("cut.parquet", b"PAR1....", "cannot be read", "cut.parquet"),
     ("encrypted.parquet", b"PARE" + b"\x01" * 40, "not a Parquet", "encrypted.parquet"),
     ("sheet.csv", b"PK\x03\x04....", "zip archive or a spreadsheet", "sheet.csv"),
