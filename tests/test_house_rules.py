@@ -1,4 +1,4 @@
-"""The house rules of DESIGN.md, checked on the code itself: walls, sizes, late imports, documents."""
+"""The house rules, checked on the code itself: walls, sizes, late imports, documents."""
 
 import ast
 import re
@@ -39,7 +39,7 @@ def test_a_file_is_small_and_says_what_lives_in_it(path):
     assert len(path.read_text().splitlines()) <= MAX_LINES
     assert doc and doc.strip(), "a module docstring says what lives here"
     sizes = {
-        node.name: node.end_lineno - node.lineno
+        node.name: node.end_lineno - node.body[0].lineno  # a long signature is no long function
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }

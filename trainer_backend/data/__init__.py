@@ -1,1 +1,4 @@
-"""From files to tokens: reading, understanding, checking, encoding, packing, collating. No training here."""
+"""From files to tokens: reading, understanding, checking, encoding, packing, collating.
+
+Training is not here.
+"""
