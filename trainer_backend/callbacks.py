@@ -3,11 +3,11 @@
 What training does is in sft_trainer.py.
 """
 
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
@@ -58,7 +58,7 @@ class RecordRun(TrainerCallback):
         elif "loss" in logs:
             facts |= {k: logs[k] for k in CURVES if k in logs} | self._speed(logs)
             self.writer.event("metrics", **facts)
-            self.writer.update(now=True, **facts)
+            self.writer.update(**facts)
 
     def on_evaluate(self, args, state, control, **kwargs):
         self._clock = time.monotonic()  # evaluation time is not training time
@@ -105,7 +105,7 @@ def _any_process(flag: bool) -> bool:
 
 
 def memory_used() -> int:
-    """Peak bytes: of the GPU where there is one, else of this process."""
+    """Bytes in use: the GPU's peak where there is one, else this process's memory now."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return psutil.Process().memory_info().rss

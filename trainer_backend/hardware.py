@@ -10,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 
+import psutil
+
 GIB = 2**30
 
 
@@ -52,13 +54,8 @@ def hardware() -> Hardware:
 
 def ram() -> tuple[float, float]:
     """Total and available RAM in GiB, within the container's limit where there is one."""
-    try:
-        with open("/proc/meminfo") as lines:
-            info = {line.split(":")[0]: int(line.split()[1]) / 2**20 for line in lines}
-    except OSError:
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-        return pages * size / GIB, pages * size / GIB
-    total, free = info["MemTotal"], info.get("MemAvailable", info["MemFree"])
+    memory = psutil.virtual_memory()
+    total, free = memory.total / GIB, memory.available / GIB
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is not None and limit < total:
         total, free = limit, min(free, max(0.0, limit - (used or 0.0)))
