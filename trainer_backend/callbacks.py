@@ -3,6 +3,7 @@
 What training does is in sft_trainer.py.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import TrainerCallback
 from .checkpoints import commit, rotate
 from .run_writer import RunWriter
 
+logger = logging.getLogger(__name__)
 CURVES = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy")
 
 
@@ -54,11 +56,18 @@ class RecordRun(TrainerCallback):
                 k: v for k, v in logs.items() if k in ("eval_loss", "eval_mean_token_accuracy")
             }
             self.writer.event("eval", **facts, **scores)
+            logger.info(
+                "step %d of %d  eval loss %.4f", facts["step"], state.max_steps, self.eval_loss
+            )
             self.writer.update(now=True, **facts, eval_loss=self.eval_loss)
         elif "loss" in logs:
             facts |= {k: logs[k] for k in CURVES if k in logs} | self._speed(logs)
             self.writer.event("metrics", **facts)
             self.writer.update(**facts)
+            logger.info(
+                "step %d of %d  loss %.4f  learning rate %.2e",
+                *(facts["step"], state.max_steps, facts["loss"], facts["learning_rate"]),
+            )
 
     def on_evaluate(self, args, state, control, **kwargs):
         self._clock = time.monotonic()  # evaluation time is not training time
@@ -73,6 +82,7 @@ class RecordRun(TrainerCallback):
         commit(path, state.global_step, self.eval_loss)
         rotate(Path(args.output_dir))
         self.writer.event("checkpoint", step=state.global_step)
+        logger.info("checkpoint of step %d is safe", state.global_step)
         self.writer.enter("running")
         self._clock = time.monotonic()
 

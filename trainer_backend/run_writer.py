@@ -4,6 +4,7 @@ Reading is in runs.py.
 """
 
 import json
+import logging
 import math
 import os
 import time
@@ -13,6 +14,7 @@ from .home import write_json
 from .runs import Run
 
 STATE_EVERY_S = 0.5
+logger = logging.getLogger(__name__)
 
 
 class RunWriter:
@@ -51,12 +53,15 @@ class RunWriter:
 
     def enter(self, state: str, **facts) -> None:
         """Move the run to another state, at once and with an event."""
+        logger.info("%s", state)
         self.event("state", state=state)
         self.update(now=True, state=state, **facts)
 
     def progress(self, what: str, done: float, total: float, unit: str) -> None:
         """Say how far a preparation step is."""
         facts = {"what": what, "done": done, "total": total, "unit": unit}
+        if done == 0 or done >= total:
+            logger.info("%s: %g of %g %s", what, done, total, unit)
         self.update(now=done == 0 or done >= total, progress=facts)
 
     def warn(self, text: str) -> None:
@@ -64,6 +69,7 @@ class RunWriter:
         warnings = self._state.setdefault("warnings", [])
         if text not in warnings:
             warnings.append(text)
+            logger.info("note: %s", text)
             self.event("warning", text=text)
             self.update(now=True)
 

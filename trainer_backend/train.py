@@ -7,7 +7,9 @@ import signal
 import time
 from contextlib import contextmanager
 
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
+from transformers import PrinterCallback
+from transformers.utils.logging import disable_progress_bar
 
 from .answers import check_answers
 from .callbacks import RecordRun
@@ -33,6 +35,8 @@ class Stopped(Exception):
 def train(run: Run, writer: RunWriter) -> None:
     """Train a run from where it stands to its end or to a stop. Raises UserError and Stopped."""
     stop_requested = _stop_signal(run)
+    disable_progress_bars()  # progress goes into the run's state
+    disable_progress_bar()
     began = run.state().get("started_at") or time.time()
     writer.enter("preparing", error=None, started_at=began, ended_at=None, warnings=[])
     recipe, notes = resolve(run.recipe(), hardware())
@@ -66,6 +70,7 @@ def train(run: Run, writer: RunWriter) -> None:
             "Turning text into tokens", done, total, "rows"
         ),
     )
+    trainer.remove_callback(PrinterCallback)  # the recorder logs what a person wants to read
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
     _warn_about_rows(trainer, recipe, writer)
     progress("Starting", 1, 1, "step")

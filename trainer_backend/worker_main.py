@@ -4,10 +4,12 @@ The story is train.py.
 """
 
 import gc
+import logging
 import os
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 from filelock import Timeout
@@ -33,6 +35,7 @@ def run_worker(folder: Path) -> int:
         return 1
     writer = RunWriter(run, enabled=first)
     writer.update(now=True)
+    _set_up_log(first)
     try:
         from .train import Stopped, train
     except ImportError as error:
@@ -51,6 +54,18 @@ def run_worker(folder: Path) -> int:
         return _fail(writer, *_explain(error, run), code=1)
     finally:
         lock.release()
+
+
+def _set_up_log(first: bool) -> None:
+    """A log that a person reads: one line an event, no hints to programmers."""
+    level = logging.INFO if first else logging.ERROR
+    logging.basicConfig(
+        stream=sys.stdout, level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
+    )
+    for name in ("httpx", "httpcore", "huggingface_hub", "datasets", "filelock", "accelerate"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def _fail(writer: RunWriter, what: str, where: str, fix: str, code: int) -> int:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from trainer_backend.errors import UserError
+from trainer_backend.hardware import Hardware
 from trainer_backend.model_process import ModelProcess
 from trainer_backend.recipe import Recipe
 
@@ -53,6 +54,19 @@ def test_token_view_chat_stop_and_recovery(process, dataset, tiny_model_dir):
     process._process.kill()
     process._process.wait()
     assert last(process.chat(model, MESSAGES, which="base", max_new_tokens=2)) == again
+
+
+def test_it_leaves_the_gpu_to_a_training_and_says_so(process, tiny_model_dir, monkeypatch):
+    gpu = Hardware("cuda", "Test GPU", 1, 8.0, 8.0, 4, True)
+    stream = process.chat(str(tiny_model_dir), MESSAGES, which="base", max_new_tokens=400)
+    next(stream)
+    process.make_room()
+    assert process.state()["loaded"], "on the CPU both have room"
+    monkeypatch.setattr("trainer_backend.model_process.hardware", lambda: gpu)
+    process.make_room()
+    assert process.state() == {"loaded": None}
+    with pytest.raises(UserError, match="right of way"):
+        list(stream)
 
 
 def test_a_row_that_does_not_train_says_why(process, dataset, tiny_model_dir):
