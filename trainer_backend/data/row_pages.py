@@ -51,7 +51,7 @@ def _matches(path: Path, num_rows: int, query: str, rows_only: Sequence[int] | N
     return found
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def _search(path: Path, query: str) -> np.ndarray:
     """Indices of rows whose cells hold the query, whatever the case. Files never change: cached."""
     wanted = to_json(query)[1:-1]
