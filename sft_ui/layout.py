@@ -118,8 +118,7 @@ def _build_tabs(studio: Studio) -> Page:
     built, opened = [], {}
     with gr.Tabs(selected="data") as tabs:
         for name, build in zip(TABS, builders, strict=True):
-            # the Train tab's live view must also run while another tab is in front
-            with gr.Tab(name.capitalize(), id=name, render_children=name == "train") as tab:
+            with gr.Tab(name.capitalize(), id=name) as tab:
                 built.append(build(studio))
             opened[name] = tab
     return Page(tabs, *built, draft, opened)
@@ -210,6 +209,7 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
     train = page.train
 
     def load(draft: dict | None, base_model: str, request: gr.Request):
+        # nothing to restore leaves things alone: a quick visitor may already have chosen data
         run_id = run_to_show(studio, request.query_params.get("run", ""))
         dataset_id, preset, values = restored(studio, draft)
         recipe, _ = read_form(values) if values else (None, [])
@@ -221,8 +221,8 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         tab = gr.Tabs(selected="train") if run_id else gr.skip()
         chats = chat_choices(studio, base_model, run_id or None)
         return [
-            *(run_id, run_id, tab, new_key(), chats),
-            *(dataset_id, preset if recipe else gr.skip(), *form),
+            *(run_id or gr.skip(), run_id or gr.skip(), tab, new_key(), chats),
+            *(dataset_id or gr.skip(), preset if recipe else gr.skip(), *form),
         ]
 
     shown = [train.run_id, train.chart, page.tabs, train.start_key]

@@ -54,7 +54,7 @@ def test_the_web_api_has_its_names_and_no_others(config):
 
 def test_templates_with_values_are_gradios_own(config):
     for component in config["components"]:
-        if component["type"] == "html" and component["props"]["elem_id"] != "live-chart":
+        if component["type"] == "html" and component["props"].get("elem_id") != "live-chart":
             assert component["props"]["html_template"] == "${value}"
 
 
