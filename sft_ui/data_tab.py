@@ -116,7 +116,7 @@ def _build_sources():
             interactive=True,
             wrap=True,
             max_height=320,
-            label="Paste from a spreadsheet, or type; new rows appear as needed",
+            label="Type, or paste from a spreadsheet",
             elem_id="data-grid",
         )
         use_grid = gr.Button("Use these examples", elem_id="use-grid")

@@ -55,7 +55,7 @@ def _buttons() -> dict[str, str]:
         "button_cancel_background_fill_hover": "#fee2e2",
         "button_cancel_background_fill_hover_dark": "#450a0a",
         "button_cancel_text_color": "#b91c1c",
-        "button_cancel_text_color_dark": "#fca5a5",
+        "button_cancel_text_color_dark": "#fecaca",
     }
 
 

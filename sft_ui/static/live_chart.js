@@ -114,7 +114,8 @@ function showAnswers(answers) {
     const row = document.createElement('tr');
     for (const key of ['prompt', 'expected', 'base', 'tuned']) {
       const cell = document.createElement('td'), text = document.createElement('div');
-      text.textContent = example[key] ?? '';
+      const whole = example[key] ?? '';
+      text.textContent = whole.length > 400 ? whole.slice(0, 400) + '…' : whole;
       cell.append(text);
       if (key === 'base' || key === 'tuned') cell.className = (example[key] ?? '').trim() === (example.expected ?? '').trim() ? 'right' : 'wrong';
       row.append(cell);

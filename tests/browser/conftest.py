@@ -114,7 +114,7 @@ def open_page(chromium):
         page.on("console", lambda message: note_console(message, troubles))
         if url:
             page.goto(url)
-            page.wait_for_selector("#data-upload, #live-chart", state="visible")
+            page.wait_for_selector("[role=tab]")
         return page
 
     yield open_one

@@ -1,0 +1,68 @@
+"""The web API as a script uses it, with the tiny model: load, start, watch, chat, export."""
+
+import time
+import zipfile
+
+import pytest
+from browser.page_steps import write_pairs
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+OVER = ("finished", "failed", "stopped", "paused")
+SETTINGS = '{{"preset": "quick_try", "base_model": "{model}", "max_steps": 2, "max_length": 64}}'
+
+
+@pytest.fixture
+def client(app):
+    return Client(app.url, verbose=False)
+
+
+@pytest.fixture
+def data(tmp_path):
+    pairs = [(f"What is {n}?", f"It is {n}.") for n in range(30)]
+    return write_pairs(tmp_path / "numbers.jsonl", pairs)
+
+
+def wait_until_over(client, run_id) -> dict:
+    for _ in range(400):
+        status = client.predict(run_id, api_name="/run_status")
+        if status["state"] in OVER:
+            return status
+        time.sleep(0.5)
+    raise AssertionError(status)
+
+
+def test_a_script_trains_and_talks(client, data, tiny_model_dir):
+    loaded = client.predict(handle_file(str(data)), api_name="/load_dataset")
+    assert loaded["rows"] == 30 and loaded["format"] == "prompt_completion"
+    settings = SETTINGS.format(model=tiny_model_dir)
+    run_id = client.predict(loaded["dataset_id"], settings, api_name="/start_training")
+    status = wait_until_over(client, run_id)
+    assert status["state"] == "finished" and status["step"] == status["total_steps"] == 2
+    assert "dir" not in status
+    rows = client.predict(run_id, 0, api_name="/run_metrics")
+    assert client.predict(run_id, len(rows), api_name="/run_metrics") == []
+    assert [row["step"] for row in rows if row["type"] == "metrics"] == [1, 2]
+    assert client.predict(api_name="/list_runs")[0]["id"] == run_id
+    assert isinstance(client.predict(run_id, "What is 3?", api_name="/chat"), str)
+    file = client.predict(run_id, "adapter", api_name="/export_run")
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("/run_status", ["../../etc/passwd"]),
+        ("/run_metrics", ["run-unknown", 0]),
+        ("/start_training", ["ds-unknown", "{}"]),
+        ("/start_training", ["ds-unknown", '{"learning_rate": "abc"}']),
+        ("/start_training", ["ds-unknown", "no json"]),
+        ("/stop_training", ["run-unknown"]),
+        ("/export_run", ["/etc/passwd", "adapter"]),
+    ],
+)
+def test_a_mistake_is_answered_in_words(client, name, arguments):
+    with pytest.raises(AppError) as error:
+        client.predict(*arguments, api_name=name)
+    assert "Traceback" not in str(error.value)
