@@ -6,6 +6,9 @@ Loading the base model is pretrained.py; merging and exporting are elsewhere.
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 
+from trainer_backend.lora_layer import quicken_lora
+from trainer_backend.precision import halve_frozen, is_large
+
 
 def add_adapter(model, peft_config, added_tokens: list[int]):
     """Wrap the model in a new adapter if configured; an adapted model is trained as it is."""
@@ -42,6 +45,10 @@ def prepare_trainable(model, args) -> None:
     quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(
         model, "is_loaded_in_8bit", False
     )
+    if isinstance(model, PeftModel):
+        quicken_lora(model)
+        if args.bf16 and not quantised and is_large(model):
+            halve_frozen(model)
     if quantised and args.bf16:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and "magnitude_vector" not in name:

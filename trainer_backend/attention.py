@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from trainer_backend.cpu_attention import PackedAttention
+
 PER_DOCUMENT = "per_document"
 _NO_WINDOW = 0
 _current: list[tuple[int, ...]] = []  # lengths of the documents in the row now going forward
@@ -74,6 +76,9 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
     window, *lengths = attention_mask.tolist()
     if query.is_cuda and softcap is None and _varlen_fits(query, value, dropout):
         return _varlen(query, key, value, tuple(lengths), window, scaling), None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.device.type == "cpu" and softcap is None and not dropout and _same_width(query, value):
+        return PackedAttention.apply(query, key, value, tuple(lengths), window, scale), None
     parts, start = [], 0
     for length in lengths:
         rows = slice(start, start + length)
@@ -121,9 +126,13 @@ def _band(length: int, window: int, device: torch.device) -> torch.Tensor:
     return ones.tril() & ~ones.tril(-window)
 
 
+def _same_width(query, value) -> bool:
+    return query.shape[-1] == value.shape[-1]
+
+
 def _varlen_fits(query, value, dropout: float) -> bool:
     width = query.shape[-1]
-    fits = query.dtype in (torch.float16, torch.bfloat16) and width == value.shape[-1]
+    fits = query.dtype in (torch.float16, torch.bfloat16) and _same_width(query, value)
     return fits and not dropout and width <= 256 and width % 8 == 0
 
 

@@ -45,23 +45,19 @@ def _chunks(count: int, vocabulary: int, device: torch.device) -> int:
 
 
 def _token_terms(logits: torch.Tensor, targets: torch.Tensor, spec: LossSpec):
-    """Loss, argmax hits, entropy and exponentials of float32 logits (scaled and capped)."""
-    top, guess = logits.max(dim=-1, keepdim=True)
-    shifted = logits - top
-    target_logit = shifted.gather(1, targets[:, None])[:, 0]
-    mean_logit = shifted.mean(dim=-1) if spec.label_smoothing else None
-    exps = shifted.exp()
-    total = exps.sum(dim=-1)
-    log_total = total.log()
-    entropy = log_total - torch.linalg.vecdot(exps, shifted) / total
-    nll = log_total - target_logit
-    loss, weight = nll, None
+    """Loss, argmax hits, entropy, probabilities and weights of finished float32 logits."""
+    logp = torch.log_softmax(logits, dim=-1)
+    own = logp.gather(1, targets[:, None])[:, 0]
+    hits = own >= logp.amax(dim=-1)
+    loss, weight = -own, None
     if spec.label_smoothing:
-        loss = (1 - spec.label_smoothing) * nll + spec.label_smoothing * (log_total - mean_logit)
+        loss = (1 - spec.label_smoothing) * loss - spec.label_smoothing * logp.mean(dim=-1)
     if spec.loss_type == "dft":
-        weight = (-nll).exp()
+        weight = own.exp()
         loss = loss * weight
-    return loss, (guess[:, 0] == targets), entropy, exps, total, weight
+    probabilities = logp.exp()
+    entropy = -logp.mul_(probabilities).sum(dim=-1)
+    return loss, hits, entropy, probabilities, weight
 
 
 def _cap(logits: torch.Tensor, spec: LossSpec):
@@ -98,10 +94,10 @@ class _FusedHead(torch.autograd.Function):
                 states, matrix, None if bias is None else bias.to(states.dtype)
             )
             logits, bent = _cap(raw.float(), spec)
-            loss, hits, entropy, exps, total, weights = _token_terms(logits, goal, spec)
+            loss, hits, entropy, probabilities, weights = _token_terms(logits, goal, spec)
             sums += torch.stack((loss.sum(), hits.sum(), entropy.sum()))
             if any(wants):
-                slope = _slope(exps, total, goal, weights, bent, spec).to(hidden.dtype)
+                slope = _slope(probabilities, goal, weights, bent, spec).to(hidden.dtype)
                 _add_grads(grads, part, slope, states, matrix)
         ctx.save_for_backward(*grads)
         ctx.mark_non_differentiable(hidden_stats := sums[1:].clone())
@@ -113,9 +109,8 @@ class _FusedHead(torch.autograd.Function):
         return *grads, None, None
 
 
-def _slope(exps, total, targets, weights, bent, spec: LossSpec) -> torch.Tensor:
-    """Gradient of the summed loss by the raw logits; reuses the memory of `exps`."""
-    slope = exps.div_(total[:, None])
+def _slope(slope, targets, weights, bent, spec: LossSpec) -> torch.Tensor:
+    """Gradient of the summed loss by the raw logits; made in place of the probabilities."""
     if spec.label_smoothing:
         slope -= spec.label_smoothing / slope.shape[1]
     rows = torch.arange(len(targets), device=targets.device)
@@ -172,7 +167,7 @@ def logits_loss(logits: torch.Tensor, targets: torch.Tensor, spec: LossSpec) -> 
     """Sum the losses given finished logits (N, vocabulary), through autograd."""
     logits = logits.float()
     with torch.no_grad():
-        _, hits, entropy, _, _, weight = _token_terms(logits, targets, spec)
+        _, hits, entropy, _, weight = _token_terms(logits, targets, spec)
     logp = torch.log_softmax(logits, dim=-1)
     loss = -logp.gather(1, targets[:, None])[:, 0]
     if spec.label_smoothing:

@@ -27,6 +27,7 @@ from trainer_backend.data.prepare import (
 from trainer_backend.fused_head import balance_router, install_fused_head
 from trainer_backend.loss import LossSpec, TokenSums, logits_loss, shift_and_select
 from trainer_backend.model_probe import ModelTraits, probe_model
+from trainer_backend.precision import settle_bf16
 from trainer_backend.pretrained import (
     open_model,
     open_processing_class,
@@ -76,6 +77,7 @@ class SFTTrainer(Trainer):
         check_arguments(args, data_collator, formatting_func, compute_loss_func)
         set_seed(args.seed)
         model = open_model(model, args, quantization_config)
+        settle_bf16(args, model)
         processing_class = processing_class or tokenizer or open_processing_class(model, args)
         self._tokenizer = tokenizer_of(processing_class)
         added = prepare_tokens(model, self._tokenizer, args)

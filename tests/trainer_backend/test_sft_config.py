@@ -3,6 +3,7 @@
 import warnings
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
 from trainer_backend import SFTConfig, precision
@@ -81,13 +82,33 @@ def test_bf16_on_a_cpu_is_used_if_the_cpu_has_it(monkeypatch, possible):
 
 
 @pytest.mark.parametrize(("times", "chosen"), [((1.0, 0.5), True), ((1.0, 0.9), False)])
-def test_bf16_is_chosen_by_measurement(monkeypatch, times, chosen):
+def test_bf16_is_chosen_by_measurement(tmp_path, monkeypatch, times, chosen):
     monkeypatch.setattr(precision, "bf16_possible", lambda device: True)
     measured = iter(times)
     monkeypatch.setattr(precision, "_seconds", lambda dtype: next(measured))
     precision.bf16_pays_on_cpu.cache_clear()
-    assert precision.resolve_precision(None, False, "cpu") == (chosen, False)
+    monkeypatch.setattr("trainer_backend.sft_config.accelerator", lambda: "cpu")
+    args = SFTConfig(str(tmp_path))
+    assert args.bf16 is None
+    monkeypatch.setattr(precision, "_LARGE", 1)
+    precision.settle_bf16(args, torch.nn.Linear(2, 2))
+    assert args.bf16 is chosen
+    assert (args.mixed_precision == "bf16") is chosen
     precision.bf16_pays_on_cpu.cache_clear()
+
+
+def test_a_small_model_stays_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer_backend.sft_config.accelerator", lambda: "cpu")
+    args = SFTConfig(str(tmp_path))
+    precision.settle_bf16(args, torch.nn.Linear(2, 2))
+    assert args.bf16 is False
+
+
+def test_frozen_weights_of_an_adapted_model_are_kept_in_bf16():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    precision.halve_frozen(model)
+    assert [p.dtype for p in model.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 2
 
 
 def test_bf16_asked_for_on_a_cpu_trains_there(tmp_path, monkeypatch):

@@ -1,0 +1,125 @@
+"""Attention over packed documents on a CPU, forward and backward, without slicing through autograd.
+
+Slices would cost a zeroed copy of the whole row per document in the backward pass. Which models
+use this is attention.py's matter.
+"""
+
+from functools import lru_cache
+
+import torch
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+LONGEST_DENSE = 1024  # half-precision documents up to here: matrix products beat the flash kernel
+
+
+class PackedAttention(torch.autograd.Function):
+    """Causal attention within each document; query is (1, heads, tokens, width)."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, lengths, window, scale):
+        rows = query.shape[2]
+        out = query.new_empty(1, rows, query.shape[1], value.shape[3])
+        sums = []
+        for part, length in _documents(lengths):
+            q, k, v = _grouped(query, key, value, part)
+            if _dense(query, length, window):
+                result, lse = _probabilities(q, k, window, scale) @ v, None
+            else:
+                heads = q.shape[1] // length
+                result, lse = _flash(
+                    *_as_flash(q, k, v, heads), 0.0, True, attn_mask=None, scale=scale
+                )
+            _write(out, part, result, length)
+            sums.append(lse)
+        kept = [lse for lse in sums if lse is not None]
+        ctx.save_for_backward(query, key, value, out if kept else None, *kept)
+        ctx.settings = lengths, window, scale
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        lengths, window, scale = ctx.settings
+        query, key, value, out, *sums = ctx.saved_tensors
+        grads = [torch.empty_like(t) for t in (query, key, value)]
+        waiting = iter(sums)
+        for part, length in _documents(lengths):
+            q, k, v = _grouped(query, key, value, part)
+            g = _heads_first(grad, part, k.shape[0])
+            if _dense(query, length, window):
+                found = _dense_backward(g, q, k, v, window, scale)
+            else:
+                o = _heads_first(out, part, k.shape[0])
+                found = _flash_grads(g, q, k, v, o, next(waiting), scale)
+            for whole, piece in zip(grads, found, strict=True):
+                whole[0, :, part].copy_(piece.reshape(whole.shape[1], length, -1))
+        return *grads, None, None, None
+
+
+def _documents(lengths: tuple[int, ...]):
+    start = 0
+    for length in lengths:
+        yield slice(start, start + length), length
+        start += length
+
+
+def _dense(query: torch.Tensor, length: int, window: int) -> bool:
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    return (half and length <= LONGEST_DENSE) or bool(window and length > window)
+
+
+def _grouped(query, key, value, part: slice):
+    """One document as (key heads, query heads per key head * tokens, width)."""
+    k, v = key[0, :, part], value[0, :, part]
+    return query[0, :, part].reshape(k.shape[0], -1, query.shape[3]), k, v
+
+
+def _heads_first(rows: torch.Tensor, part: slice, key_heads: int) -> torch.Tensor:
+    """(1, tokens, heads, width) to the grouped shape."""
+    return rows[0, part].transpose(0, 1).reshape(key_heads, -1, rows.shape[3])
+
+
+def _write(out, part: slice, result: torch.Tensor, length: int) -> None:
+    out[0, part].copy_(result.reshape(out.shape[2], length, out.shape[3]).transpose(0, 1))
+
+
+def _probabilities(q, k, window: int, scale: float) -> torch.Tensor:
+    length = k.shape[1]
+    mask = _mask(length, window, q.dtype)
+    scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
+    scores.view(-1, length, length).add_(mask)
+    return torch.softmax(scores, dim=-1)
+
+
+def _dense_backward(g, q, k, v, window: int, scale: float):
+    p = _probabilities(q, k, window, scale)
+    for_p = torch.bmm(g, v.transpose(1, 2))
+    slope = torch._softmax_backward_data(for_p, p, -1, p.dtype).mul_(scale)
+    return torch.bmm(slope, k), torch.bmm(slope.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), g)
+
+
+def _as_flash(q, k, v, heads: int):
+    """The kernel wants as many key heads as query heads: a view repeats them without a copy."""
+    shape = (k.shape[0], heads, *k.shape[1:])
+    return (
+        q.unflatten(1, (heads, -1)),
+        k[:, None].expand(shape),
+        v[:, None].expand(*shape[:3], v.shape[2]),
+    )
+
+
+def _flash_grads(g, q, k, v, out, lse, scale: float):
+    heads = q.shape[1] // k.shape[1]
+    views = _as_flash(q, k, v, heads)
+    g, out = (t.unflatten(1, (heads, -1)) for t in (g, out))
+    dq, dk, dv = _flash_backward(g, *views, out, lse, 0.0, True, attn_mask=None, scale=scale)
+    return dq, dk.sum(1), dv.sum(1)
+
+
+@lru_cache(maxsize=64)
+def _mask(length: int, window: int, dtype: torch.dtype) -> torch.Tensor:
+    """Minus infinity where a token must not look: ahead, or further back than the window."""
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    if window:
+        seen &= ~seen.tril(-window)
+    return torch.zeros(length, length, dtype=dtype).masked_fill_(~seen, float("-inf"))
