@@ -3,6 +3,8 @@
 Files, formats and checks are in trainer_backend/data; how things look is in data_view.py.
 """
 
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def build_data_tab(studio: Studio) -> DataTab:
     dataset_id, start, row = gr.State(""), gr.State(0), gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            upload, sample, grid, use_grid = _build_sources()
+            sources = _build_sources()
         with gr.Column(scale=8, min_width=340):
             notice = gr.HTML(elem_id="data-notice")
             report = gr.HTML(data_view.report(None, 0, 0), elem_id="data-report")
@@ -70,7 +72,7 @@ def build_data_tab(studio: Studio) -> DataTab:
         *(dataset_id, report, preview, tokens, row, roles, filter, search, start, page_line),
         browser,
     )
-    _wire_sources(studio, tab, (upload, sample, grid, use_grid), notice)
+    _wire_sources(studio, tab, sources, notice)
     _wire_pages(studio, tab, back, on, go_to)
     return tab
 
@@ -116,15 +118,22 @@ def _build_sources():
             interactive=True,
             wrap=True,
             max_height=320,
-            label="Type, or paste from a spreadsheet",
+            label="Type a prompt and its answer in each row",
             elem_id="data-grid",
         )
+        pasted = gr.Textbox(
+            label="Or paste two columns from a spreadsheet",
+            placeholder="prompt ⇥ answer, one example a line",
+            lines=3,
+            max_lines=8,
+            elem_id="data-paste",
+        )
         use_grid = gr.Button("Use these examples", elem_id="use-grid")
-    return upload, sample, grid, use_grid
+    return upload, sample, grid, pasted, use_grid
 
 
 def _wire_sources(studio: Studio, tab: DataTab, sources, notice: gr.HTML) -> None:
-    upload, sample, grid, use_grid = sources
+    upload, sample, grid, pasted, use_grid = sources
 
     def take(dataset: StoredDataset | None, error: UserError | None, sample_id=None) -> list:
         """The new dataset, or the old one and the error; the upload is free for the next file."""
@@ -142,9 +151,9 @@ def _wire_sources(studio: Studio, tab: DataTab, sources, notice: gr.HTML) -> Non
     def from_sample(sample_id: str | None):
         return take(*attempt(create_from_sample, studio.home, sample_id or ""), sample_id)
 
-    def from_grid(rows: list[list]):
-        made = attempt(create_from_rows, studio.home, typed_rows(rows), name="Typed examples")
-        return take(*made)
+    def from_grid(rows: list[list], text: str):
+        filled = typed_rows(rows) + typed_rows(pasted_cells(text))
+        return take(*attempt(create_from_rows, studio.home, filled, name="Typed examples"))
 
     def remap(dataset_id: str, format: str, **columns: str):
         mapping = read_mapping(format, columns)
@@ -153,10 +162,15 @@ def _wire_sources(studio: Studio, tab: DataTab, sources, notice: gr.HTML) -> Non
     out = [tab.dataset_id, notice, upload, sample]
     upload.upload(from_file, upload, out, **PRIVATE)
     sample.input(from_sample, sample, out, **PRIVATE)
-    use_grid.click(from_grid, grid, out, **PRIVATE)
+    use_grid.click(from_grid, [grid, pasted], out, **PRIVATE)
     chosen = {"dataset_id": tab.dataset_id, "format": tab.roles.format, **tab.roles.columns}
     tab.roles.apply.click(remap, inputs_kwargs=chosen, outputs=out, **PRIVATE)
     tab.roles.format.input(visible_for, tab.roles.format, list(tab.roles.columns.values()), **QUICK)
+
+
+def pasted_cells(text: str | None) -> list[list[str]]:
+    """Cells as a spreadsheet copies them: tabs between columns, quotes around line breaks."""
+    return [[*row, "", ""][:2] for row in csv.reader(io.StringIO(text or ""), delimiter="\t")]
 
 
 def typed_rows(grid: list[list]) -> list[dict]:

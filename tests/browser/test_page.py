@@ -127,10 +127,13 @@ def test_typed_examples_become_data(page):
     texts = ("What is 2+2?", "4", "What is 3+3?", "6")
     for text, place in zip(texts, ("0-0", "0-1", "1-0", "1-1"), strict=True):
         page.locator(f"#data-grid [data-testid='cell-{place}']").dblclick()
+        page.wait_for_timeout(400)
         page.keyboard.type(text)
         page.keyboard.press("Enter")
+        page.wait_for_timeout(400)
+    page.locator("#data-paste textarea").fill('What is 4+4?\t8\n"Two\nlines"\t2')
     page.locator("#use-grid").click()
-    expect(page.locator("#data-report")).to_contain_text("2 usable examples")
+    expect(page.locator("#data-report")).to_contain_text("4 usable examples")
 
 
 def test_settings_and_data_survive_a_reload(page):

@@ -35,6 +35,12 @@ def test_typed_rows_leave_out_empty_ones():
     assert data_tab.typed_rows(None) == []
 
 
+def test_pasted_cells_are_read_as_a_spreadsheet_copies_them():
+    text = 'a\t1\n"two\nlines"\t2\textra\nalone\n'
+    assert data_tab.pasted_cells(text) == [["a", "1"], ["two\nlines", "2"], ["alone", ""]]
+    assert data_tab.pasted_cells(None) == []
+
+
 def test_a_page_has_25_rows_and_says_where_it_is(studio, dataset):
     table, where, start = data_tab.show_page(studio, dataset.id, 0, "", -1, None)
     assert table.count("<tr data-pick") == 25 and "Rows 1 to 25 of 60" in where and start == 0
