@@ -243,6 +243,12 @@ def show_dataset(studio: Studio, dataset_id: str, eval_fraction: float, held_out
     ]
 
 
+def show_report(studio: Studio, dataset_id: str, eval_fraction: float, held_out: int) -> str:
+    """The report alone, with the held-out share as the form has it now."""
+    dataset = open_dataset(studio.home, dataset_id) if dataset_id else None
+    return data_view.report(dataset, held_out, eval_fraction)
+
+
 def dataset_outputs(tab: DataTab) -> list:
     """The components `show_dataset` fills, in its order."""
     return [

@@ -10,21 +10,27 @@ from pathlib import Path
 
 import gradio as gr
 
-from trainer_backend.data.store import open_dataset
 from trainer_backend.hardware import hardware
-from trainer_backend.runs import list_runs, open_run
 
 from . import access
-from .alerts import attempt, show_user_errors, tell
+from .alerts import show_user_errors
+from .arrival import restored, run_to_show
 from .chat_tab import ChatTab, build_chat_tab, chat_choices
-from .data_tab import DataTab, build_data_tab, dataset_outputs, show_dataset, show_tokens
+from .data_tab import (
+    DataTab,
+    build_data_tab,
+    dataset_outputs,
+    show_dataset,
+    show_report,
+    show_tokens,
+)
 from .model_tab import ModelTab, build_model_tab, estimate, sizes_for
-from .recipe_form import edits, form_values, read_form, relevance
+from .recipe_form import edits, read_form, relevance
 from .runs_tab import RunsTab, build_runs_tab, show_runs
 from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 from .theme import STYLE_SHEETS, build_theme
+from .token_view import hint as token_hint
 from .train_tab import (
-    LIVE,
     TrainTab,
     build_train_tab,
     new_key,
@@ -36,6 +42,8 @@ from .web_api import build_web_api
 TITLE = "SFT Studio"
 MAX_UPLOAD = "4gb"
 KEEP_UPLOADS_S = (3600, 86400)
+# A row shown as tokens is out of date when one of these changes.
+TOKEN_FIELDS = ("base_model", "max_length", "assistant_only_loss", "system_prompt")
 TABS = ("data", "model", "train", "chat", "runs")
 SWITCH_THEME = """
 element.querySelector('button')
@@ -153,6 +161,16 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     )
     shown.then(refresh, **again)
 
+    @show_user_errors
+    def report(dataset_id: str, **values):
+        recipe, _ = read_form(values)
+        share = recipe.eval_fraction if recipe else 0.0
+        return show_report(studio, dataset_id, share, sizes_for(studio, dataset_id, recipe)[1])
+
+    page.opened["data"].select(report, inputs_kwargs=given, outputs=data.report, **QUICK)
+    deciding = {name: model.fields[name] for name in TOKEN_FIELDS}
+    gr.on(edits(deciding), lambda: (None, token_hint()), None, [data.row, data.tokens], **QUICK)
+
     def tokens(event: gr.EventData, dataset_id: str, **values):
         row = int(event.id) if str(event.id).isdigit() else 0
         return row, show_tokens(studio, dataset_id, row, values)
@@ -245,26 +263,3 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         outputs=[page.model.estimate, train.start, train.next_card],
         **QUICK,
     )
-
-
-def run_to_show(studio: Studio, asked: str) -> str:
-    """The run in the address if there is one, else the newest that is live, else none."""
-    if asked:
-        run, error = attempt(open_run, studio.home, asked)
-        if run:
-            return run.id
-        tell(error)
-    live = (run.id for run in list_runs(studio.home) if run.state()["state"] in LIVE)
-    return next(live, "")
-
-
-def restored(studio: Studio, draft: dict | None) -> tuple[str, str, dict]:
-    """Dataset, preset and form values a reload brings back, as far as they still hold."""
-    if not isinstance(draft, dict):
-        return "", "", {}
-    dataset_id = str(draft.get("dataset_id") or "")
-    dataset, _ = attempt(open_dataset, studio.home, dataset_id) if dataset_id else (None, None)
-    values = draft.get("values") if isinstance(draft.get("values"), dict) else {}
-    recipe, problems = read_form(values)
-    whole = form_values(recipe) if recipe and not problems and values else {}
-    return (dataset.id if dataset else ""), str(draft.get("preset") or ""), whole
