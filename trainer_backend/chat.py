@@ -51,8 +51,9 @@ def run_target(run: Run, step: int | None = None) -> Target:
     if not chosen:
         what = "This run has no checkpoint yet." if not kept else f"There is no checkpoint {step}."
         raise UserError(what, run.name(), "Wait for the first checkpoint, or choose another run.")
-    recipe, _ = resolve(run.recipe(), hardware())
-    return Target(recipe.base_model, recipe.precision, chosen[-1].path)
+    recipe = run.recipe()
+    precision = run.state().get("precision") or resolve(recipe, hardware())[0].precision
+    return Target(recipe.base_model, precision, chosen[-1].path)
 
 
 class ChatModel:

@@ -55,10 +55,13 @@ def _precision(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
 
 
 def best_precision(machine: Hardware) -> str:
-    """The number format this machine trains well in."""
-    if machine.kind == "cuda":
-        return "bf16" if machine.bf16 else "fp16"
-    return "fp32"
+    """The number format this machine trains well in.
+
+    A CPU that names bf16 instructions is believed here; the worker measures before it starts.
+    """
+    if machine.kind == "mps":
+        return "fp32"
+    return "bf16" if machine.bf16 else "fp16" if machine.kind == "cuda" else "fp32"
 
 
 def _optimizer(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:

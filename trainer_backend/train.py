@@ -6,6 +6,7 @@ Each step's details are in its own room.
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback
@@ -18,6 +19,7 @@ from .data.training_rows import training_dataset, training_row
 from .errors import UserError
 from .hardware import hardware
 from .model import fetch_model, load_base, load_tokenizer, lora_config
+from .precision import accelerator, bf16_pays_on_cpu
 from .recipe import Recipe
 from .resolve import resolve
 from .run_writer import RunWriter
@@ -39,7 +41,7 @@ def train(run: Run, writer: RunWriter) -> None:
     disable_progress_bar()
     began = run.state().get("started_at") or time.time()
     writer.enter("preparing", error=None, started_at=began, ended_at=None, warnings=[])
-    recipe, notes = resolve(run.recipe(), hardware())
+    recipe, notes = _settled(run)
     for note in notes:
         writer.warn(note)
     writer.update(precision=recipe.precision, learning_rate=None)
@@ -76,6 +78,18 @@ def train(run: Run, writer: RunWriter) -> None:
     progress("Starting", 1, 1, "step")
     trainer.train(resume_from_checkpoint=_resume_from(run, writer))
     _finish(run, recipe, trainer, writer)
+
+
+def _settled(run: Run) -> tuple[Recipe, list[str]]:
+    """The recipe as this run trains it. A resumed run keeps the precision it began with."""
+    asked = run.recipe()
+    recipe, notes = resolve(asked, hardware())
+    began_with = run.state().get("precision")
+    if began_with:
+        return replace(recipe, precision=began_with), notes
+    if (asked.precision, recipe.precision) == ("auto", "bf16") and accelerator() == "cpu":
+        recipe = replace(recipe, precision="bf16" if bf16_pays_on_cpu() else "fp32")
+    return recipe, notes
 
 
 def _warn_about_rows(trainer: SFTTrainer, recipe: Recipe, writer: RunWriter) -> None:

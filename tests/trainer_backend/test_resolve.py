@@ -18,6 +18,8 @@ APPLE = Hardware("mps", "Apple GPU", 1, 16.0, 9.0, 8, True)
     ("asked", "machine", "expected", "noted"),
     [
         ({"precision": "auto"}, CPU, "fp32", False),
+        ({"precision": "auto"}, CPU_BF16, "bf16", False),
+        ({"precision": "auto"}, APPLE, "fp32", False),
         ({"precision": "auto"}, H100, "bf16", False),
         ({"precision": "auto"}, T4, "fp16", False),
         ({"precision": "fp16"}, CPU, "fp32", True),
