@@ -42,6 +42,10 @@ from .web_api import build_web_api
 TITLE = "SFT Studio"
 MAX_UPLOAD = "4gb"
 KEEP_UPLOADS_S = (3600, 86400)
+# On a phone the tokens stand below the table: bring them into view.
+SHOW_TOKENS = """() => {
+  if (innerWidth < 720) document.querySelector('#token-view')?.scrollIntoView({ block: 'start' });
+}"""
 # A row shown as tokens is out of date when one of these changes.
 TOKEN_FIELDS = ("base_model", "max_length", "assistant_only_loss", "system_prompt")
 TABS = ("data", "model", "train", "chat", "runs")
@@ -175,9 +179,10 @@ def _wire_settings(studio: Studio, page: Page) -> None:
         row = int(event.id) if str(event.id).isdigit() else 0
         return row, show_tokens(studio, dataset_id, row, values)
 
-    data.preview.pick(
+    picked = data.preview.pick(
         tokens, inputs_kwargs=given, outputs=[data.row, data.tokens], concurrency_limit=4, **PRIVATE
     )
+    picked.then(None, None, None, js=SHOW_TOKENS, **PRIVATE)
 
 
 def _wire_runs(studio: Studio, page: Page) -> None:

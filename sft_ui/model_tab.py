@@ -3,6 +3,7 @@
 Fields and limits are in trainer_backend/recipe.py; their components are in recipe_form.py.
 """
 
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from .recipe_form import (
 from .studio import QUICK, Studio
 
 FIRST_PRESET = "quick_try"
+SECONDS_MACHINE_IS_KNOWN = 5
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,16 @@ def about_preset(preset_id: str) -> str:
     return cards.line(preset.when, "quiet") if preset else ""
 
 
+def machine_now() -> Hardware:
+    """The machine as it was at most five seconds ago: asking a GPU takes longer than a key press."""
+    return _machine_at(int(time.monotonic() // SECONDS_MACHINE_IS_KNOWN))
+
+
+@lru_cache(maxsize=1)
+def _machine_at(moment: int) -> Hardware:
+    return hardware()
+
+
 @lru_cache(maxsize=64)
 def split_sizes(home: Path, dataset_id: str, eval_fraction: float, seed: int) -> tuple[int, int]:
     """How many examples are trained on and held out; a dataset with an id never changes."""
@@ -156,7 +168,7 @@ def sizes_for(studio: Studio, dataset_id: str, recipe: Recipe | None) -> tuple[i
 def estimate(studio: Studio, dataset_id: str, preset_id: str, values: dict) -> str:
     """What the settings mean here: batch, steps, differences from the preset, free memory."""
     recipe, problems = read_form(values)
-    machine = hardware()
+    machine = machine_now()
     if recipe is None:
         return cards.stack([*map(cards.problem_card, problems), _machine_card(machine)])
     problems = check_recipe(recipe, machine)

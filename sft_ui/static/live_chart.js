@@ -79,8 +79,9 @@ function progressOf(state) {
   if (known.status === 'idle') return [0, 'Nothing is training.'];
   if (known.status === 'queued') return [0, state.queue_position > 1 ? `Waiting: number ${state.queue_position} in line` : 'Waiting: next in line'];
   if (prepares) return [progress.total ? progress.done / progress.total : 0, `${progress.what}: ${amount(progress.done, progress.total, progress.unit)}`];
-  if (known.status === 'preparing') return [0, 'Getting model and data ready'];
-  return [total ? step / total : 0, `Step ${step.toLocaleString('en')} of ${total ? total.toLocaleString('en') : '…'}${epochs}`];
+  if (known.status === 'preparing' || (known.status === 'running' && !total)) return [0, 'Getting model and data ready'];
+  if (!total) return [0, 'The run ended before its first step.'];
+  return [step / total, `Step ${step.toLocaleString('en')} of ${total.toLocaleString('en')}${epochs}`];
 }
 
 function showProgress(state) {
