@@ -9,7 +9,7 @@ from html import escape
 
 import gradio as gr
 
-from trainer_backend.recipe import Recipe
+from trainer_backend.model_card import snippet
 from trainer_backend.runs import list_runs, open_run
 
 from . import cards
@@ -23,30 +23,6 @@ FORMATS = [
 MAX_RUNS = 200
 HEADERS = ("Run", "Name", "Model", "Data", "State", "Steps", "Loss", "Eval loss", "Time", "Started")
 CLICK_DOWNLOAD = "() => setTimeout(() => document.querySelector('#export-file')?.click(), 150)"
-ADAPTER_CODE = """\
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-folder = "adapter"  # where you unpacked the zip
-model = AutoPeftModelForCausalLM.from_pretrained(folder)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-"""
-MERGED_CODE = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "merged"  # where you unpacked the zip
-model = AutoModelForCausalLM.from_pretrained(folder)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-"""
-ASK_CODE = """\
-
-messages = {messages}
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-)
-output = model.generate(**inputs, max_new_tokens=128)
-print(tokenizer.decode(output[0][inputs["input_ids"].shape[1]:], skip_special_tokens=True))
-"""
 
 
 @dataclass(frozen=True)
@@ -193,12 +169,3 @@ def load_code(studio: Studio, run_id: str, kind: str) -> str:
     text = snippet(run.recipe(), kind)
     body = f'<pre class="snippet" tabindex="0" aria-label="Code">{escape(text)}</pre>'
     return cards.card("How to load it", body)
-
-
-def snippet(recipe: Recipe, kind: str) -> str:
-    """Python that loads the unpacked export and asks it something."""
-    messages = [{"role": "user", "content": "Hello!"}]
-    if recipe.system_prompt:
-        messages.insert(0, {"role": "system", "content": recipe.system_prompt})
-    head = ADAPTER_CODE if kind == "adapter" else MERGED_CODE
-    return head + ASK_CODE.format(messages=messages)

@@ -1,36 +1,19 @@
 """Turns a run into files to take away: the adapter, or one merged model. Chatting is chat.py."""
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
 
 from .chat import Target, run_target
 from .errors import UserError
-from .home import new_id
+from .home import new_id, write_json
 from .model import Progress, fetch_model, load_base, load_tokenizer, load_tuned, silent
+from .model_card import model_card
+from .model_source import locate_model
 from .runs import Run
 
 FORMATS = ("adapter", "merged")
-LOADING = {
-    "adapter": """from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-model = AutoPeftModelForCausalLM.from_pretrained("{path}")
-""",
-    "merged": """from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("{path}")
-""",
-}
-TALKING = """tokenizer = AutoTokenizer.from_pretrained("{path}")
-messages = [{{"role": "user", "content": "Hello!"}}]
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-)
-output = model.generate(**inputs, max_new_tokens=64)
-answer = output[0][inputs["input_ids"].shape[1] :]
-print(tokenizer.decode(answer, skip_special_tokens=True))
-"""
 TRAINING_ONLY = (
     "optimizer",
     "scheduler",
@@ -72,7 +55,7 @@ def export_run(
     try:
         write = _write_adapter if format == "adapter" else _write_merged
         write(run, target, work, progress)
-        (work / "README.md").write_text(snippet(run, format, folder), encoding="utf-8")
+        (work / "README.md").write_text(model_card(run, format, str(folder)), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
     finally:
@@ -95,6 +78,10 @@ def _write_adapter(run: Run, target: Target, work: Path, progress: Progress) -> 
     for file in target.checkpoint.iterdir():
         if file.is_file() and not file.name.startswith(TRAINING_ONLY):
             shutil.copy2(file, work / file.name)
+    if locate_model(run.home, target.base_model).folder is None:  # its files are in the Hub cache
+        config = json.loads((work / "adapter_config.json").read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = target.base_model
+        write_json(work / "adapter_config.json", config)
 
 
 def _write_merged(run: Run, target: Target, work: Path, progress: Progress) -> None:
@@ -109,14 +96,3 @@ def _write_merged(run: Run, target: Target, work: Path, progress: Progress) -> N
     model.save_pretrained(work)
     load_tokenizer(target.checkpoint).save_pretrained(work)
     progress("Merging the model", 1, 1, "step")
-
-
-def snippet(run: Run, format: str, folder: Path) -> str:
-    """A page on how to load the export with plain transformers and peft; works as written."""
-    recipe = run.recipe()
-    code = LOADING[format].format(path=folder) + TALKING.format(path=folder)
-    return (
-        f"# {run.name()}\n\nBase model: {recipe.base_model}. "
-        f"Data: {run.spec()['dataset']['name']}. "
-        f"Made with SFT Studio.\n\n```python\n{code}```\n"
-    )

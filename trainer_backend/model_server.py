@@ -7,6 +7,7 @@ Started by model_process.py; reads its address and key from standard input and e
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -91,7 +92,9 @@ class ModelServer:
         with self._heavy:
             self._loaded = None
             folder = export_run(open_run(self.home, run), format)
-            yield {"path": str(zip_folder(folder))}
+            archive = zip_folder(folder)
+            shutil.rmtree(folder)
+            yield {"path": str(archive)}
 
     def do_chat(
         self,

@@ -1,5 +1,6 @@
 """A whole run with a tiny model: the worker's path, stop, resume, answers, chat, export."""
 
+import json
 import math
 import shutil
 
@@ -12,6 +13,7 @@ from trainer_backend.data.chat_template import encode
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run, zip_folder
 from trainer_backend.generate import Sampling
+from trainer_backend.model_source import ModelSource
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
 from trainer_backend.worker_main import run_worker
@@ -209,6 +211,15 @@ def test_the_snippet_of_an_export_runs_as_written(home, finished, capsys):
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     exec(compile(code, "snippet", "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_an_adapter_of_a_hub_model_names_its_hub_id(home, finished, monkeypatch):
+    monkeypatch.setattr(
+        "trainer_backend.export.locate_model", lambda *_: ModelSource("hub", "own/er", None)
+    )
+    folder = export_run(finished, "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == finished.recipe().base_model
 
 
 @pytest.mark.parametrize("format", ["exe", "../x", ""])
