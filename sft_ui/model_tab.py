@@ -138,7 +138,7 @@ def about_preset(preset_id: str) -> str:
 
 
 def machine_now() -> Hardware:
-    """The machine as it was at most five seconds ago: asking a GPU takes longer than a key press."""
+    """The machine as it was at most five seconds ago: asking a GPU takes time."""
     return _machine_at(int(time.monotonic() // SECONDS_MACHINE_IS_KNOWN))
 
 
