@@ -26,7 +26,9 @@ class RunFeed:
 
     def __init__(self, run: Run):
         self.run = run
-        self._num_epochs = run.recipe().num_train_epochs
+        recipe = run.recipe()
+        # a run that goes by steps has no number of epochs to reach
+        self._num_epochs = recipe.num_train_epochs if recipe.max_steps < 0 else None
         self._offset, self._resumes = 0, 0
         self._points: list[list] = []
         self._state: dict = {}
