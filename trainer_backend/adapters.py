@@ -3,11 +3,16 @@
 Loading the base model is pretrained.py; merging and exporting are elsewhere.
 """
 
+import logging
+
+import bitsandbytes
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 
 from trainer_backend.lora_layer import quicken_lora
 from trainer_backend.precision import halve_frozen, is_large
+
+logger = logging.getLogger(__name__)
 
 
 def add_adapter(model, peft_config, added_tokens: list[int]):
@@ -38,8 +43,17 @@ def _train_new_tokens(peft_config, added_tokens: list[int]) -> None:
     peft_config.modules_to_save = saved if "lm_head" in saved else [*saved, "lm_head"]
 
 
+def _is_prefix(model) -> bool:
+    return isinstance(model, PeftModel) and model.active_peft_config.peft_type == "PREFIX_TUNING"
+
+
 def prepare_trainable(model, args) -> None:
     """Let gradients reach an adapter through checkpoints; match its format to a quantised base."""
+    if _is_prefix(model) and args.gradient_checkpointing:
+        logger.warning(
+            "Gradient checkpointing is switched off: prefix tuning cannot be recomputed."
+        )
+        args.gradient_checkpointing = args.activation_checkpointing = False
     if isinstance(model, PeftModel) and args.gradient_checkpointing:
         model.enable_input_require_grads()
     quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(
@@ -49,7 +63,25 @@ def prepare_trainable(model, args) -> None:
         quicken_lora(model)
         if args.bf16 and not quantised and is_large(model):
             halve_frozen(model)
+    if quantised:
+        _keep_differentiable(model)
     if quantised and args.bf16:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and "magnitude_vector" not in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _keep_differentiable(model) -> None:
+    """Stop 4-bit layers from repacking themselves on a CPU when they are evaluated.
+
+    The packed form has no gradient: training after one evaluation would silently go wrong.
+    """
+    for module in model.modules():
+        if not hasattr(module, "support_avx512bf16_for_cpu"):
+            continue
+        module.support_avx512bf16_for_cpu = False
+        weight = module.weight
+        if getattr(weight.quant_state, "packing_format_for_cpu", False):
+            unpack = bitsandbytes.nn.modules._convert_weight_packed_for_cpu_inverse
+            weight.data, weight.quant_state = unpack(weight.data, weight.quant_state)
+            module.quant_state = weight.quant_state

@@ -74,6 +74,9 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
             1, 2
         ), None
     window, *lengths = attention_mask.tolist()
+    if torch.is_autocast_enabled(query.device.type):  # as autocast does for sdpa itself
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if query.is_cuda and softcap is None and _varlen_fits(query, value, dropout):
         return _varlen(query, key, value, tuple(lengths), window, scaling), None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
