@@ -96,7 +96,7 @@ def _step_in_name(path: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
-def rotate(folder: Path, keep: int = 3) -> None:
+def rotate(folder: Path, keep: int = 2) -> None:
     """Delete old checkpoints; the newest `keep` and the one with the lowest eval loss stay."""
     everything = committed(folder)
     scored = [one for one in everything if one.eval_loss is not None]
