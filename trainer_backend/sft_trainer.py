@@ -164,7 +164,8 @@ class SFTTrainer(Trainer):
             num_proc=args.dataset_num_proc,
             on_rows=self._row_counter(data, name),
         )
-        prepared, counts = prepare_dataset(data, plan, name)
+        with args.main_process_first(local=False, desc=f"preparing the {name} dataset"):
+            prepared, counts = prepare_dataset(data, plan, name)
         self.data_counts[name] = counts
         return prepared
 
