@@ -7,7 +7,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils.chat_template_utils import (
+    _compile_jinja_template,
+    render_jinja_template,
+)
 
 from trainer_backend.errors import UserError
 
@@ -23,6 +26,7 @@ PLAIN_CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_SIMPLE = {"role", "content"}  # messages that need none of the checks before rendering
 _TRAINING_KEYS = {"train", "weight"}  # ours, for the mask; templates never see them
 
 
@@ -56,6 +60,8 @@ def parse_json_column(value, column: str):
 
 def drop_nones(value):
     """Remove keys that Arrow filled with null, at every depth: templates test for presence."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, Mapping):
         return {key: drop_nones(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
@@ -105,12 +111,15 @@ def render_marked(
     messages, tokenizer, tools, marked: bool, **kwargs
 ) -> tuple[str, list[tuple[int, int]]]:
     """Render, and return the character spans inside generation markers when `marked`."""
+    template, words = template_of(tokenizer, tools), {**tokenizer.special_tokens_map, **kwargs}
+    if not marked and not tools and all(message.keys() <= _SIMPLE for message in messages):
+        return _compile_jinja_template(template).render(messages=messages, tools=None, **words), []
     texts, spans = render_jinja_template(
         conversations=[messages],
         tools=tools or None,
-        chat_template=template_of(tokenizer, tools),
+        chat_template=template,
         return_assistant_tokens_mask=marked,
-        **{**tokenizer.special_tokens_map, **kwargs},
+        **words,
     )
     return texts[0], [tuple(span) for span in spans[0]] if marked else []
 

@@ -24,26 +24,34 @@ class Plan:
 def tokenise(plans: list[Plan], tokenizer) -> None:
     """Fill in ids and labels of every plan, in two batches: with and without special tokens."""
     for special_tokens in (True, False):
-        group = [
-            plan for plan in plans if plan.ids is None and plan.special_tokens == special_tokens
-        ]
+        group = [p for p in plans if p.ids is None and p.special_tokens == special_tokens]
         if not group:
             continue
-        settings = {"add_special_tokens": special_tokens, "return_attention_mask": False}
-        batch = tokenizer([plan.text for plan in group], **settings)
+        ids, at = _encode(tokenizer, [plan.text for plan in group], special_tokens)
         asked = [plan for plan in group if plan.prompt is not None]
-        contexts = (
-            tokenizer([plan.prompt for plan in asked], **settings)["input_ids"] if asked else []
-        )
+        contexts = _encode(tokenizer, [plan.prompt for plan in asked], special_tokens)[0]
         for row, plan in enumerate(group):
-            plan.ids = batch["input_ids"][row]
-            plan.labels = list(plan.ids)
+            plan.ids, plan.labels = ids[row], list(ids[row])
             if plan.spans is not None:
-                plan.labels = _mask_spans(plan, batch, row, tokenizer)
+                plan.labels = _mask_spans(plan, at[row], tokenizer)
             _drop_second_bos(plan, tokenizer)
         for plan, context in zip(asked, contexts, strict=True):
             start = _common_prefix(context, plan.ids)
             plan.labels[:start] = [IGNORED] * start
+
+
+def _encode(tokenizer, texts: list[str], special_tokens: bool):
+    """Ids of each text, and for each a function from a character's place to its token's."""
+    if not texts:
+        return [], []
+    if not tokenizer.is_fast:
+        ids = tokenizer(texts, add_special_tokens=special_tokens)["input_ids"]
+        return ids, [None] * len(ids)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    found = backend.encode_batch(texts, add_special_tokens=special_tokens)
+    return [encoding.ids for encoding in found], [encoding.char_to_token for encoding in found]
 
 
 def _drop_second_bos(plan: Plan, tokenizer) -> None:
@@ -60,27 +68,21 @@ def _common_prefix(first: list[int], second: list[int]) -> int:
     return min(len(first), len(second))
 
 
-def _mask_spans(plan: Plan, batch, row: int, tokenizer) -> list[int]:
+def _mask_spans(plan: Plan, at, tokenizer) -> list[int]:
     """Keep the labels of tokens that hold at least one character of a span."""
     labels = [IGNORED] * len(plan.ids)
     for start, end in plan.spans:
-        first, last = _token_range(plan, batch, row, tokenizer, start, end)
+        first, last = _token_range(plan, at, tokenizer, start, end)
         labels[first:last] = plan.ids[first:last]
     return labels
 
 
-def _token_range(plan: Plan, batch, row: int, tokenizer, start: int, end: int) -> Span:
-    if not tokenizer.is_fast:
-        heads = tokenizer([plan.text[:start], plan.text[:end]], add_special_tokens=False)[
-            "input_ids"
-        ]
+def _token_range(plan: Plan, at, tokenizer, start: int, end: int) -> Span:
+    if at is None:  # a slow tokenizer does not say where its tokens come from
+        texts = [plan.text[:start], plan.text[:end]]
+        heads = tokenizer(texts, add_special_tokens=False)["input_ids"]
         return _common_prefix(heads[0], plan.ids), _common_prefix(heads[1], plan.ids)
-    first = next(
-        (t for c in range(start, end) if (t := batch.char_to_token(row, c)) is not None), None
-    )
+    first = next((t for c in range(start, end) if (t := at(c)) is not None), None)
     if first is None:  # only characters that the tokenizer drops
         return 0, 0
-    last = next(
-        t for c in range(end - 1, start - 1, -1) if (t := batch.char_to_token(row, c)) is not None
-    )
-    return first, last + 1
+    return first, next(t for c in range(end - 1, start - 1, -1) if (t := at(c)) is not None) + 1
