@@ -65,19 +65,17 @@ def stream_talk(
 
 
 def _answers(studio, talk, sides, run, checkpoint, system, sampling) -> Iterator[tuple[str, str]]:
-    """Parts of the answers. Sides with the same conversation so far are asked together."""
+    """Parts of the answers; two sides are asked together, each with its own conversation."""
     asked = {side: with_system(talk[side][:-1], system) for side in sides}
-    together = len(sides) == 2 and asked["base"] == asked["tuned"]
-    questions = [("both", asked["tuned"])] if together else list(reversed(asked.items()))
+    which, messages = ("both", asked) if len(sides) == 2 else (sides[0], asked[sides[0]])
     step = checkpoint if isinstance(checkpoint, int) and checkpoint >= 0 else None
-    for which, messages in questions:
-        name = run.removeprefix(MODEL_PREFIX)
-        stream = studio.model_process.chat(name, messages, checkpoint=step, which=which, **sampling)
-        try:
-            for part in stream:
-                yield part["which"], part["text"]
-        finally:
-            stream.close()
+    name = run.removeprefix(MODEL_PREFIX)
+    stream = studio.model_process.chat(name, messages, checkpoint=step, which=which, **sampling)
+    try:
+        for part in stream:
+            yield part["which"], part["text"]
+    finally:
+        stream.close()
 
 
 def with_system(messages: list[dict], system: str | None) -> list[dict]:

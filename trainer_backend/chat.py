@@ -103,9 +103,14 @@ class ChatModel:
                 yield text
         yield self.tokenizer.decode(written, skip_special_tokens=True)
 
-    def stream_both(self, messages: list[dict], sampling: Sampling) -> Iterator[tuple[str, str]]:
-        """Yield (which, answer so far) in turns, so that both answers grow side by side."""
-        streams = {which: self.stream(messages, which, sampling) for which in ("base", "tuned")}
+    def stream_both(
+        self, messages: dict[str, list[dict]], sampling: Sampling
+    ) -> Iterator[tuple[str, str]]:
+        """Yield (which, answer so far) in turns, so that both answers grow side by side.
+
+        `messages` holds each side's own conversation: {"base": [...], "tuned": [...]}.
+        """
+        streams = {which: self.stream(said, which, sampling) for which, said in messages.items()}
         while streams:
             for which, stream in list(streams.items()):
                 text = next(stream, None)

@@ -44,6 +44,14 @@ def fetch_model(home: Path, base_model: str, progress: Progress = silent) -> Pat
     return folder
 
 
+def fetch_tokenizer(home: Path, base_model: str) -> Path:
+    """A folder with a base model's tokenizer; of a Hub model no weights are fetched for it."""
+    source = locate_model(home, base_model)
+    if source.folder is None and source.kind == "hub":
+        return download_from_hub(base_model, weights=False)
+    return fetch_model(home, base_model)
+
+
 def load_tokenizer(folder: Path):
     """The tokenizer of a model folder, with a chat template and a pad token. Raises UserError."""
     try:

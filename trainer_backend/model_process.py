@@ -41,10 +41,13 @@ class ModelProcess:
         """A row as the exact tokens of training, each learned or context only."""
         return self._ask("token_view", dataset_id=dataset_id, row=row, recipe=recipe_fields)
 
-    def chat(self, run_or_model: str, messages: list[dict], **options) -> Iterator[dict]:
+    def chat(
+        self, run_or_model: str, messages: list[dict] | dict[str, list[dict]], **options
+    ) -> Iterator[dict]:
         """Stream {"which", "text"} (the answer so far). Closing the generator stops the answer.
 
         Options: checkpoint, which (“tuned”, “base”, “both”), temperature, top_p, max_new_tokens.
+        For “both” the messages may be {"base": [...], "tuned": [...]}.
         """
         yield from self._stream("chat", run=run_or_model, messages=messages, **options)
 

@@ -100,7 +100,7 @@ class ModelServer:
         self,
         stopped: Cancelled,
         run: str,
-        messages: list[dict],
+        messages: list[dict] | dict[str, list[dict]],
         which: str = "tuned",
         checkpoint: int | None = None,
         **options,
@@ -111,7 +111,12 @@ class ModelServer:
                 return
             model = self._load(find_target(self.home, run, checkpoint))
             if which == "both":
-                pairs = model.stream_both(messages, sampling)
+                own = (
+                    messages
+                    if isinstance(messages, dict)
+                    else {"base": messages, "tuned": messages}
+                )
+                pairs = model.stream_both(own, sampling)
             else:
                 pairs = ((which, text) for text in model.stream(messages, which, sampling))
             for side, text in pairs:

@@ -115,19 +115,18 @@ def _check_index(folder: Path) -> None:
             )
 
 
-def download_from_hub(base_model: str) -> Path:
-    """Fetch a model's files from the Hub (safetensors, config, tokenizer) into the usual Hub cache.
+TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer*", "*.model", "*.txt")
 
-    Raises UserError: no network, unknown id, gated, no safetensors. Never runs code of the model.
+
+def download_from_hub(base_model: str, *, weights: bool = True) -> Path:
+    """Fetch a model's files from the Hub into the usual Hub cache; tokenizer and config at least.
+
+    Raises UserError: no network, unknown id, gated. Never runs code of the model.
     """
-    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.txt"]
+    patterns = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     where = f"Base model “{base_model}”"
-    try:
-        return Path(
-            hub.snapshot_download(base_model, allow_patterns=patterns, local_files_only=True)
-        )
-    except hub_errors.LocalEntryNotFoundError:
-        pass
+    if here := _in_cache(base_model, patterns, weights):
+        return here
     try:
         hub.HfApi().model_info(base_model, timeout=5)
         folder = Path(hub.snapshot_download(base_model, allow_patterns=patterns, etag_timeout=5))
@@ -139,6 +138,19 @@ def download_from_hub(base_model: str) -> Path:
         raise UserError("The Hub has no such model.", where, fix) from error
     except (hub_errors.HTTPError, OSError) as error:  # OfflineModeIsEnabled is an OSError
         raise offline_error(where) from error
+    return folder
+
+
+def _in_cache(base_model: str, patterns: list[str], weights: bool) -> Path | None:
+    """The folder of an earlier download, if what is wanted is in it."""
+    try:
+        folder = Path(
+            hub.snapshot_download(base_model, allow_patterns=patterns, local_files_only=True)
+        )
+        if weights:
+            check_folder(folder)
+    except (hub_errors.LocalEntryNotFoundError, UserError):
+        return None  # nothing yet, or a tokenizer without its weights: ask the Hub
     return folder
 
 

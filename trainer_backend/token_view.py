@@ -10,7 +10,7 @@ from .data.chat_template import encode, encode_batch
 from .data.store import StoredDataset, open_dataset
 from .data.training_rows import training_dataset, training_row
 from .errors import UserError
-from .model import fetch_model, load_tokenizer
+from .model import fetch_tokenizer, load_tokenizer
 from .recipe import Recipe
 
 MAX_TOKENS = 4000
@@ -85,7 +85,7 @@ def token_texts(tokenizer, ids: list[int]) -> list[str]:
 
 @lru_cache(maxsize=4)
 def _tokenizer(home: Path, base_model: str):
-    return load_tokenizer(fetch_model(home, base_model))
+    return load_tokenizer(fetch_tokenizer(home, base_model))
 
 
 def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe) -> dict:

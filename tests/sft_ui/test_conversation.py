@@ -20,7 +20,8 @@ def test_both_models_get_the_same_first_message(studio):
     assert talk["base"] == talk["tuned"]
     (run, messages, options), *others = studio.model_process.asked
     assert not others and run == "run-1" and options["which"] == "both"
-    assert [message["role"] for message in messages] == ["system", "user"]
+    for side in ("base", "tuned"):
+        assert [message["role"] for message in messages[side]] == ["system", "user"]
     assert options["checkpoint"] is None and options["max_new_tokens"] == 8
 
 
@@ -30,10 +31,10 @@ def test_later_turns_keep_each_sides_own_history(studio):
         "tuned": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "right"}],
     }
     list(say(studio, talk, "b", checkpoint=20))
-    histories = {options["which"]: messages for _, messages, options in studio.model_process.asked}
+    ((_, histories, options),) = studio.model_process.asked
     assert histories["base"][1]["content"] == "wrong"
     assert histories["tuned"][1]["content"] == "right"
-    assert {options["checkpoint"] for _, _, options in studio.model_process.asked} == {20}
+    assert options["which"] == "both" and options["checkpoint"] == 20
 
 
 def test_a_base_model_alone_answers_on_its_side(studio):
@@ -54,7 +55,7 @@ def test_a_question_stopped_before_its_answer_is_left_out(studio):
     assert answered(talk["base"]) == []
     list(say(studio, talk, "second"))
     messages = studio.model_process.asked[-1][1]
-    assert [message["content"] for message in messages] == ["second"]
+    assert [message["content"] for message in messages["base"]] == ["second"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from trainer_backend import model_source
 from trainer_backend.errors import UserError
 from trainer_backend.model_source import check_folder, download_from_hub, locate_model
 from trainer_backend.recipe import STARTER_MODEL
@@ -91,3 +92,13 @@ def test_an_unknown_id_without_network_is_a_quick_clear_message(monkeypatch):
         download_from_hub("nobody/no-such-model")
     assert time.monotonic() - began < 20
     assert "nobody/no-such-model" in caught.value.where and caught.value.fix
+
+
+def test_a_tokenizer_in_the_cache_is_not_taken_for_the_whole_model(folder, monkeypatch):
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr(model_source.hub, "snapshot_download", lambda *_, **__: str(folder))
+    assert download_from_hub("own/er", weights=False) == folder
+    with pytest.raises(UserError, match="Hub cannot be reached"):
+        download_from_hub("own/er")
+    (folder / "model.safetensors").write_bytes(b"x")
+    assert download_from_hub("own/er") == folder

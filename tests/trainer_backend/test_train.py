@@ -155,7 +155,7 @@ def test_the_base_side_of_a_chat_is_the_base_model(home, finished, tiny_model_di
     base_text = list(tuned.stream(QUESTION, "base", sampling))[-1]
     assert base_text == list(plain.stream(QUESTION, "base", sampling))[-1]
     both = {}
-    for which, text in tuned.stream_both(QUESTION, sampling):
+    for which, text in tuned.stream_both({"base": QUESTION, "tuned": QUESTION}, sampling):
         both[which] = text
     assert both["base"] == base_text
     assert both["tuned"] == list(tuned.stream(QUESTION, "tuned", sampling))[-1]
