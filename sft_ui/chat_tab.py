@@ -4,6 +4,7 @@ What is said is kept in conversation.py; which runs can be talked to is read fro
 """
 
 from dataclasses import dataclass
+from textwrap import shorten
 
 import gradio as gr
 
@@ -156,7 +157,8 @@ def _wire_choices(studio: Studio, tab: ChatTab, parts: Controls) -> None:
         if not run_id or run_id.startswith(MODEL_PREFIX):
             raise UserError("Only a run has held-out rows.", "Chat", "Choose a run first.")
         question, system, answer = held_out_turn(open_run(studio.home, run_id))
-        card = cards.card("Expected answer", cards.line(answer, "expected"))
+        asked = cards.line(f"To: {shorten(question, 160, placeholder=' …')}", "quiet")
+        card = cards.card("Expected answer", asked + cards.line(answer, "expected"))
         return question, system or gr.skip(), card
 
     parts.held_out.click(ask, tab.run, [parts.message, tab.system, parts.expected], **PRIVATE)
@@ -180,6 +182,12 @@ def run_choices(studio: Studio, run_id: str | None) -> list:
     steps = [(_checkpoint_words(one), one.step) for one in reversed(run.checkpoints())]
     choices = [("Newest", NEWEST), *steps]
     return [gr.update(choices=choices, value=NEWEST), run.recipe().system_prompt]
+
+
+def warm_up(studio: Studio, run: str | None) -> None:
+    """Somebody opened the Chat tab: load the model before the first question."""
+    if run and not run.startswith(MODEL_PREFIX):
+        studio.model_process.prepare(run)
 
 
 def _checkpoint_words(checkpoint) -> str:

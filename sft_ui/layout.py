@@ -15,7 +15,7 @@ from trainer_backend.hardware import hardware
 from . import access
 from .alerts import show_user_errors
 from .arrival import restored, run_to_show
-from .chat_tab import ChatTab, build_chat_tab, chat_choices
+from .chat_tab import ChatTab, build_chat_tab, chat_choices, warm_up
 from .data_tab import (
     DataTab,
     build_data_tab,
@@ -207,6 +207,7 @@ def _wire_runs(studio: Studio, page: Page) -> None:
 
     base_model = model.fields["base_model"]
     # an event of our own, like statuschange, cannot be listed in gr.on
+    page.opened["chat"].select(lambda run: warm_up(studio, run), chat.run, None, **QUICK)
     for event in (train.chart.statuschange, page.opened["chat"].select):
         choices = [base_model, chat.run]
         event(lambda name, run: chat_choices(studio, name, run), choices, chat.run, **QUICK)

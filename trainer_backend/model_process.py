@@ -16,6 +16,7 @@ from queue import Empty, Queue
 
 from .errors import UserError
 from .hardware import hardware
+from .runs import ACTIVE, list_runs
 from .worker import child_environment
 
 START_LIMIT_S = 120
@@ -50,6 +51,20 @@ class ModelProcess:
         For “both” the messages may be {"base": [...], "tuned": [...]}.
         """
         yield from self._stream("chat", run=run_or_model, messages=messages, **options)
+
+    def prepare(self, run_or_model: str) -> None:
+        """Load a run's model in the background, so that the first answer comes sooner.
+
+        Nothing happens while a training goes on: that has right of way.
+        """
+        if not any(run.state()["state"] in ACTIVE for run in list_runs(self.home)):
+            threading.Thread(target=self._prepare, args=(run_or_model,), daemon=True).start()
+
+    def _prepare(self, run_or_model: str) -> None:
+        try:
+            self._ask("load", run=run_or_model)
+        except UserError:
+            pass  # whoever asks for an answer is told
 
     def export(self, run_id: str, format: str) -> Path:
         """Export a run and return the finished zip file."""

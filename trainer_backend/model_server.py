@@ -85,6 +85,10 @@ class ModelServer:
     def do_state(self, stopped: Cancelled) -> Iterator[dict]:
         yield {"loaded": self._loaded.target.base_model if self._loaded else None}
 
+    def do_load(self, stopped: Cancelled, run: str) -> Iterator[dict]:
+        with self._heavy:
+            yield {"loaded": self._load(find_target(self.home, run)).target.base_model}
+
     def do_token_view(self, stopped: Cancelled, dataset_id: str, row: int, recipe: dict):
         yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe))
 

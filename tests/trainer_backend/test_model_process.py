@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from run_files import set_state
 
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
@@ -54,6 +55,18 @@ def test_token_view_chat_stop_and_recovery(process, dataset, tiny_model_dir):
     process._process.kill()
     process._process.wait()
     assert last(process.chat(model, MESSAGES, which="base", max_new_tokens=2)) == again
+
+
+def test_it_loads_ahead_unless_a_training_goes_on(process, run, tiny_model_dir):
+    set_state(run, state="running")
+    process.prepare(str(tiny_model_dir))
+    assert process.state() == {"loaded": None}
+    set_state(run, state="finished")
+    process.prepare(str(tiny_model_dir))
+    end = time.monotonic() + 60
+    while process.state()["loaded"] is None and time.monotonic() < end:
+        time.sleep(0.1)
+    assert process.state() == {"loaded": str(tiny_model_dir)}
 
 
 def test_it_leaves_the_gpu_to_a_training_and_says_so(process, tiny_model_dir, monkeypatch):
