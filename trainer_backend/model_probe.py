@@ -4,16 +4,19 @@ A few tiny forward passes decide, so that an unknown architecture falls back ins
 wrongly.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from peft import PeftModel
 
 from trainer_backend.attention import PER_DOCUMENT, document_layout
 from trainer_backend.fused_head import head_loss
 from trainer_backend.loss import LossSpec, logits_loss, shift_and_select
 
+logger = logging.getLogger(__name__)
 _LENGTHS = (9, 12, 7)
 _REFUSALS = (
     RuntimeError,
@@ -33,6 +36,30 @@ class ModelTraits:
     packs: bool
     spec: LossSpec | None
     why_not: str = ""
+
+
+def causal_lm(model):
+    """The language model itself, under an adapter or not."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def asked_loss(args) -> LossSpec:
+    """The loss that the settings ask for; label smoothing belongs to the plain one."""
+    smoothing = args.label_smoothing_factor if args.loss_type == "nll" else 0.0
+    return LossSpec(args.loss_type, smoothing)
+
+
+def examine(model, args) -> ModelTraits:
+    """Find out what the model can do, say so, and switch off what it cannot."""
+    traits = probe_model(causal_lm(model), asked_loss(args))
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        traits = replace(traits, packs=False, why_not="virtual tokens stand before every row")
+    if not traits.packs:
+        logger.warning("Batches are padded instead of joined: %s.", traits.why_not)
+        if args.packing:
+            logger.warning("packing is switched off for the same reason.")
+            args.packing = args.eval_packing = False
+    return traits
 
 
 def probe_model(model, spec: LossSpec) -> ModelTraits:

@@ -102,7 +102,7 @@ class SFTConfig(TrainingArguments):
         default="nll", metadata=_help("nll, or dft (weighted by the token's own probability).")
     )
     activation_offloading: bool = field(
-        default=False, metadata=_help("Keep activations in main memory until the backward pass.")
+        default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
     )
 
     def __post_init__(self):

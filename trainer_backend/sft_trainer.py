@@ -4,12 +4,11 @@ Rows to tokens is data/, the loss itself loss.py, attention across packed rows a
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import signature
 
 import torch
 from datasets import IterableDataset
-from peft import PeftModel
 from transformers import Trainer, set_seed
 
 from trainer_backend.adapters import add_adapter, prepare_trainable
@@ -20,13 +19,20 @@ from trainer_backend.data.prepare import (
     Counts,
     Preparation,
     as_dataset,
+    columns_of,
+    holds_datasets,
     prepare_dataset,
-    refuse_images,
     refuse_masks_without_labels,
 )
+from trainer_backend.data.vision import (
+    ROW_COLUMNS,
+    VisionCollator,
+    has_images,
+    refuse_images,
+)
 from trainer_backend.fused_head import balance_router, install_fused_head
-from trainer_backend.loss import LossSpec, TokenSums, logits_loss, shift_and_select
-from trainer_backend.model_probe import ModelTraits, probe_model
+from trainer_backend.loss import TokenSums, logits_loss, shift_and_select
+from trainer_backend.model_probe import asked_loss, causal_lm, examine
 from trainer_backend.precision import settle_bf16
 from trainer_backend.pretrained import (
     open_model,
@@ -34,7 +40,7 @@ from trainer_backend.pretrained import (
     short_name,
     tokenizer_of,
 )
-from trainer_backend.sft_config import SFTConfig, as_sft_config, check_arguments
+from trainer_backend.sft_config import as_sft_config, check_arguments
 from trainer_backend.special_tokens import prepare_tokens
 from trainer_backend.token_meter import TokenMeter, averages, num_tokens
 
@@ -44,9 +50,7 @@ logger = logging.getLogger(__name__)
 class SFTTrainer(Trainer):
     """Fine-tune a causal language model on prompts and answers, conversations or text."""
 
-    loss_is_scaled_for_ga = (
-        True  # compute_loss divides by the tokens of the whole accumulated batch
-    )
+    loss_is_scaled_for_ga = True  # the loss is divided by the tokens of all accumulated batches
 
     def __init__(  # noqa: PLR0913 - the well-known signature
         self,
@@ -80,12 +84,15 @@ class SFTTrainer(Trainer):
         settle_bf16(args, model)
         processing_class = processing_class or tokenizer or open_processing_class(model, args)
         self._tokenizer = tokenizer_of(processing_class)
+        self._processor = processing_class if processing_class is not self._tokenizer else None
         added = prepare_tokens(model, self._tokenizer, args)
         model = add_adapter(model, peft_config, added)
         prepare_trainable(model, args)
-        self.aux_loss_enabled = balance_router(_causal_lm(model), args)
-        self._traits = self._examine(model, args)
+        self.aux_loss_enabled = balance_router(causal_lm(model), args)
+        self._traits = examine(model, args)
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
+        self._pictures = False
+        self._rows_wanted = compute_metrics is not None  # logits are compared row by row
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
         self.data_counts: dict[str, Counts] = {}
         self._formatting_func = formatting_func
@@ -94,9 +101,8 @@ class SFTTrainer(Trainer):
         self.args = args
         train_dataset = self._prepare(train_dataset, "train", args.packing)
         eval_dataset = self._prepare_eval(eval_dataset)
-        self._padded = SFTCollator(
-            self._tokenizer.pad_token_id or 0, False, args.pad_to_multiple_of
-        )
+        pad, multiple = self._tokenizer.pad_token_id or 0, args.pad_to_multiple_of
+        self._padded = SFTCollator(pad, False, multiple)
         super().__init__(
             model=model,
             args=args,
@@ -114,34 +120,24 @@ class SFTTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted, shifted as we do
         self._loss_shifts_labels = True
         if self._traits.spec is not None:
-            install_fused_head(_causal_lm(self.model), self._traits.spec)
+            install_fused_head(causal_lm(self.model), self._traits.spec)
 
-    # What the model can do, and what that means for the batches
-
-    def _examine(self, model, args: SFTConfig) -> ModelTraits:
-        smoothing = args.label_smoothing_factor if args.loss_type == "nll" else 0.0
-        spec = LossSpec(args.loss_type, smoothing)
-        traits = probe_model(_causal_lm(model), spec)
-        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
-            traits = ModelTraits(False, traits.spec, "virtual tokens stand before every row")
-        if not traits.packs:
-            logger.warning("Batches are padded instead of joined: %s.", traits.why_not)
-            if args.packing:
-                logger.warning("packing is switched off for the same reason.")
-                args.packing = args.eval_packing = False
-        return traits
-
-    def _collator(self) -> SFTCollator:
+    def _collator(self):
+        multiple = self.args.pad_to_multiple_of
+        if self._pictures:
+            mask = self.args.completion_only_loss
+            return VisionCollator(self._processor, self.args.max_length, mask, multiple)
         joined = self._traits.packs and self.args.padding_free is not False or self.args.packing
-        return SFTCollator(self._padded.pad_token_id, bool(joined), self.args.pad_to_multiple_of)
-
-    # Data
+        return SFTCollator(self._padded.pad_token_id, bool(joined), multiple)
 
     def _prepare(self, data, name: str, packing: bool):
         data = as_dataset(data, name)
         if isinstance(data, IterableDataset):
             self.args.accelerator_config.dispatch_batches = False
-        refuse_images(data, name)
+        if has_images(columns_of(data)):
+            refuse_images(self._processor, self.args, name)
+            self._pictures = True
+            return data
         if self._skip_preparation:
             refuse_masks_without_labels(data, name)
             return data
@@ -162,6 +158,7 @@ class SFTTrainer(Trainer):
             pack_length=args.max_length,
             shuffle_seed=args.seed if args.shuffle_dataset else None,
             num_proc=args.dataset_num_proc,
+            vocabulary=self._vocabulary,
             on_rows=self._row_counter(data, name),
         )
         with args.main_process_first(local=False, desc=f"preparing the {name} dataset"):
@@ -177,21 +174,22 @@ class SFTTrainer(Trainer):
 
     def _prepare_eval(self, data):
         packing = self.args.packing if self.args.eval_packing is None else self.args.eval_packing
+        packing = packing and not self._rows_wanted
         if data is None or isinstance(data, str):
             return data
-        if isinstance(data, Mapping) and not all(isinstance(v, list) for v in data.values()):
+        if holds_datasets(data):
             return {name: self._prepare(part, name, packing) for name, part in data.items()}
         return self._prepare(data, "eval", packing)
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
-            own = signature(type(_causal_lm(self.model)).forward).parameters
-            self._signature_columns = ["input_ids", "labels", "seq_lengths", *own]
+            own = signature(type(causal_lm(self.model)).forward).parameters
+            self._signature_columns = ["input_ids", "labels", "seq_lengths", *own, *ROW_COLUMNS]
 
     def _with_padding(self, build: Callable, dataset):
         """Build a data loader whose rows stay rows, because their logits are wanted one by one."""
         usual = self.data_collator
-        if isinstance(usual, SFTCollator) and self.compute_metrics is not None:
+        if isinstance(usual, SFTCollator):
             self.data_collator = self._padded
         try:
             return build(dataset)
@@ -200,7 +198,13 @@ class SFTTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset=None):
         """As the Trainer's; rows are padded when compute_metrics wants their logits."""
-        return self._with_padding(super().get_eval_dataloader, eval_dataset)
+        build = super().get_eval_dataloader
+        return self._with_padding(build, eval_dataset) if self._rows_wanted else build(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset):
+        """As the Trainer's, for rows that may be raw; predictions come row by row."""
+        prepared = self._prepare(test_dataset, "test", packing=False)
+        return self._with_padding(super().get_test_dataloader, prepared)
 
     # Loss
 
@@ -225,21 +229,15 @@ class SFTTrainer(Trainer):
         aux = outputs.get("aux_loss") if self.aux_loss_enabled else None
         if aux is not None:
             steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
-            loss = loss + self._aux_weight() * aux.to(loss.device) / steps
+            weight = causal_lm(self.model).config.get_text_config().router_aux_loss_coef
+            loss = loss + weight * aux.to(loss.device) / steps
         meter = self._meters["train" if self.model.training else "eval"]
         meter.add(sums, num_tokens(inputs), aux)
         return (loss, outputs) if return_outputs else loss
 
     def _sums_from_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> TokenSums:
-        spec = LossSpec(self.args.loss_type, self._smoothing())
         own = logits[:, -labels.shape[1] :]  # virtual tokens of prompt tuning come first
-        return logits_loss(*shift_and_select(own, labels), spec)
-
-    def _smoothing(self) -> float:
-        return self.args.label_smoothing_factor if self.args.loss_type == "nll" else 0.0
-
-    def _aux_weight(self) -> float:
-        return _causal_lm(self.model).config.get_text_config().router_aux_loss_coef
+        return logits_loss(*shift_and_select(own, labels), asked_loss(self.args))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Loss of a held-out batch, and its logits if they are wanted."""
@@ -252,6 +250,13 @@ class SFTTrainer(Trainer):
                 return self.compute_loss(model, inputs).detach(), None, None
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         return loss.detach(), outputs.logits, inputs["labels"]
+
+    def training_step(self, *args, **kwargs):
+        """As the Trainer's; activations may wait for the backward pass in main memory."""
+        if not self.args.activation_offloading or self.args.device.type == "cpu":
+            return super().training_step(*args, **kwargs)
+        with torch.autograd.graph.save_on_cpu(pin_memory=True):
+            return super().training_step(*args, **kwargs)
 
     # Evaluation and logs
 
@@ -292,7 +297,3 @@ class SFTTrainer(Trainer):
         if self._meters["train"].num_tokens == 0:
             seen = [row["num_tokens"] for row in self.state.log_history if "num_tokens" in row]
             self._meters["train"].num_tokens = int(seen[-1]) if seen else 0
-
-
-def _causal_lm(model):
-    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -134,6 +134,19 @@ def test_compute_metrics_sees_logits_row_by_row(tmp_path, tiny_model, tokenizer,
     )
 
 
+def test_predictions_come_row_by_row_and_packed_eval_gives_way_to_metrics(
+    tmp_path, tiny_model, tokenizer, pairs
+):
+    found = trainer(tmp_path, tiny_model, tokenizer, pairs).predict(pairs)
+    assert found.predictions.shape[:2] == found.label_ids.shape
+    assert len(found.predictions) == len(pairs)
+    settings = {"packing": True, "compute_metrics": lambda prediction: {}, "eval_dataset": pairs}
+    run = trainer(tmp_path, tiny_model, tokenizer, pairs, **settings)
+    assert "seq_lengths" not in run.eval_dataset.column_names
+    assert "seq_lengths" in run.train_dataset.column_names
+    assert run.evaluate()["eval_loss"] == pytest.approx(found.metrics["test_loss"], abs=1e-5)
+
+
 def test_own_loss_function_is_used(tmp_path, tiny_model, tokenizer, pairs):
     def loss(outputs, labels, num_items_in_batch=None):
         return outputs.logits.float().square().mean() * 0 + 7.0
@@ -141,6 +154,46 @@ def test_own_loss_function_is_used(tmp_path, tiny_model, tokenizer, pairs):
     run = trainer(tmp_path, tiny_model, tokenizer, pairs, compute_loss_func=loss, max_steps=1)
     run.train()
     assert losses(run) == [7.0]
+
+
+def test_tokens_the_model_does_not_have_are_refused(tmp_path, tiny_model, tokenizer):
+    rows = [{"input_ids": [5, 6, 7]}, {"input_ids": [5, 400, 7]}]
+    with pytest.raises(ValueError, match="Token 400 does not exist.*row 2"):
+        trainer(tmp_path, tiny_model, tokenizer, rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"formatting_func": str, "completion_only_loss": True},
+            "formatting_func makes plain text",
+        ),
+        ({"compute_loss_func": print, "loss_type": "dft"}, "both define the loss"),
+        ({"router_aux_loss_coef": 0.1}, "has no router"),
+    ],
+)
+def test_settings_that_contradict_are_refused(
+    tmp_path, tiny_model, tokenizer, pairs, settings, message
+):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, tiny_model, tokenizer, pairs, **settings)
+
+
+def test_data_and_collators_that_do_not_fit_are_refused(tmp_path, tiny_model, tokenizer, pairs):
+    with pytest.raises(ValueError, match="train_dataset"):
+        trainer(tmp_path, tiny_model, tokenizer, None)
+    args = config(tmp_path, padding_free=True, max_length=None)
+    with pytest.raises(ValueError, match="cannot use a data_collator"):
+        SFTTrainer(
+            tiny_model, args, data_collator=list, train_dataset=pairs, processing_class=tokenizer
+        )
+    with pytest.raises(TypeError, match="tokenizer or a processor"):
+        trainer(tmp_path, tiny_model, "gpt2", pairs)
+    masked = Dataset.from_list([{"input_ids": [5, 6], "completion_mask": [0, 1]}])
+    skipping = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+    with pytest.raises(ValueError, match="masks but no labels"):
+        trainer(tmp_path, tiny_model, tokenizer, masked, **skipping)
 
 
 def test_rows_cut_to_nothing_are_dropped_and_counted(

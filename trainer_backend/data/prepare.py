@@ -76,6 +76,15 @@ def as_dataset(data, name: str = "train"):
     )
 
 
+def holds_datasets(data) -> bool:
+    """Tell a dict of datasets from a dict of columns."""
+    if not isinstance(data, Mapping):
+        return False
+    parts = list(data.values())
+    rows = [isinstance(part, list) and part and isinstance(part[0], Mapping) for part in parts]
+    return any(row or not isinstance(part, list) for row, part in zip(rows, parts, strict=True))
+
+
 def prepare_dataset(data, plan: Preparation, name: str = "train"):
     """Return (dataset with input_ids and labels, Counts)."""
     dataset = as_dataset(data, name)
@@ -84,7 +93,7 @@ def prepare_dataset(data, plan: Preparation, name: str = "train"):
             f"The {name} dataset uses with_transform(), which preparation would freeze. "
             "Use map(), or return tokens and pass dataset_kwargs={'skip_prepare_dataset': True}."
         )
-    columns = _columns(dataset)
+    columns = columns_of(dataset)
     if plan.formatting_func is not None:
         dataset = _apply_formatting(dataset, plan.formatting_func, columns)
     if isinstance(dataset, IterableDataset):
@@ -92,7 +101,8 @@ def prepare_dataset(data, plan: Preparation, name: str = "train"):
     return _prepare_table(dataset, plan, name)
 
 
-def _columns(dataset) -> list[str]:
+def columns_of(dataset) -> list[str]:
+    """Names of a dataset's columns; a stream is asked for its first row."""
     if dataset.column_names is not None:
         return list(dataset.column_names)
     first = next(iter(dataset), None)
@@ -239,7 +249,7 @@ def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableData
         batch_size=BATCH,
         with_indices=True,
         fn_kwargs={"plan": plan},
-        remove_columns=_columns(dataset),
+        remove_columns=columns_of(dataset),
     )
     encoded = encoded.remove_columns(["length"]).filter(lambda row: _teaches(row["labels"]))
     if plan.shuffle_seed is not None:
@@ -263,13 +273,4 @@ def refuse_masks_without_labels(data, name: str) -> None:
         raise ValueError(
             f"The {name} dataset has masks but no labels, and skip_prepare_dataset=True leaves it "
             "so: it would train on everything. Add 'labels', -100 where nothing is learned."
-        )
-
-
-def refuse_images(data, name: str) -> None:
-    """Stop when there are pictures and the model reads only text."""
-    if {"image", "images"} & set(_columns(data)):
-        raise ValueError(
-            f"The {name} dataset has images, but this model reads only text. Use a vision-language "
-            "model with its processor, or drop the image column."
         )

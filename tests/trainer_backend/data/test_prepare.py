@@ -11,7 +11,6 @@ from trainer_backend.data.prepare import (
     Preparation,
     as_dataset,
     prepare_dataset,
-    refuse_images,
     refuse_masks_without_labels,
 )
 from trainer_backend.data.render import TrainingDataError
@@ -136,9 +135,7 @@ def test_containers_that_are_none():
         prepare_dataset(Dataset.from_list([{"text": "a"}]).with_transform(lambda x: x), None)
 
 
-def test_images_and_masks_without_labels_are_refused():
-    with pytest.raises(ValueError, match="reads only text"):
-        refuse_images(Dataset.from_list([{"text": "a", "image": "b"}]), "train")
+def test_masks_without_labels_are_refused():
     masked = Dataset.from_list([{"input_ids": [1], "completion_mask": [1]}])
     with pytest.raises(ValueError, match="masks but no labels"):
         refuse_masks_without_labels(masked, "train")
