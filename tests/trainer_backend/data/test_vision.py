@@ -168,3 +168,25 @@ def test_a_text_model_refuses_pictures(tmp_path, tiny_model, tokenizer):
     rows = [{"messages": [USER, ANSWER], "image": "a.png"}]
     with pytest.raises(ValueError, match="reads only text"):
         SFTTrainer(tiny_model, settings(tmp_path), train_dataset=rows, processing_class=tokenizer)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_text_rows_train_a_vision_model_too(tmp_path, model, processor, packing):
+    rows = [{"messages": [USER, ANSWER]}, {"messages": [ANSWER, USER, ANSWER]}] * 2
+    trainer = SFTTrainer(
+        model, settings(tmp_path, packing=packing), train_dataset=rows, processing_class=processor
+    )
+    with torch.no_grad():
+        alone = [
+            type(model).forward(model, input_ids=ids, labels=ids).loss * (ids.shape[1] - 1)
+            for ids in (torch.tensor([row]) for row in _rows(processor, rows))
+        ]
+    count = sum(len(row) - 1 for row in _rows(processor, rows))
+    found = trainer.evaluate(rows)["eval_loss"]
+    assert found == pytest.approx(float(sum(alone)) / count, abs=1e-5)
+
+
+def _rows(processor, rows: list[dict]) -> list[list[int]]:
+    from trainer_backend.data.chat_template import encode
+
+    return [encode(row, processor.tokenizer).input_ids for row in rows]
