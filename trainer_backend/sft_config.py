@@ -21,7 +21,11 @@ def _help(text: str) -> dict[str, str]:
 
 @dataclass
 class SFTConfig(TrainingArguments):
-    """Settings of a fine-tuning run; every TrainingArguments field is accepted too."""
+    """Settings of a fine-tuning run; every TrainingArguments field is accepted too.
+
+    The same script runs on several devices or machines, on each of them started with:
+    torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 script.py
+    """
 
     _VALID_DICT_FIELDS = [
         *TrainingArguments._VALID_DICT_FIELDS,

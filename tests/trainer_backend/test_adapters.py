@@ -153,6 +153,12 @@ def test_what_is_refused(tmp_path, tiny_model, tiny_model_dir, tokenizer, pairs)
         SFTTrainer(str(tiny_model_dir), args, train_dataset=pairs, quantization_config=quantization)
 
 
+def test_a_model_in_which_nothing_can_learn_is_refused(tmp_path, tiny_model, tokenizer, pairs):
+    tiny_model.requires_grad_(False)
+    with pytest.raises(ValueError, match="No weight of this model can learn"):
+        run(tmp_path, tiny_model, tokenizer, pairs, None)
+
+
 def test_an_adapter_is_usable_with_plain_peft(tmp_path, tiny_model_dir, tokenizer, pairs):
     from peft import PeftModel
 

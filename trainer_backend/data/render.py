@@ -6,7 +6,9 @@ No token ids and no masks here: those are chat_template.py and assistant_mask.py
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
+from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import (
     _compile_jinja_template,
     render_jinja_template,
@@ -112,6 +114,8 @@ def render_marked(
 ) -> tuple[str, list[tuple[int, int]]]:
     """Render, and return the character spans inside generation markers when `marked`."""
     template, words = template_of(tokenizer, tools), {**tokenizer.special_tokens_map, **kwargs}
+    if _wants_parts(template):
+        messages = [_in_parts(message) for message in messages]
     if not marked and not tools and all(message.keys() <= _SIMPLE for message in messages):
         return _compile_jinja_template(template).render(messages=messages, tools=None, **words), []
     texts, spans = render_jinja_template(
@@ -122,6 +126,28 @@ def render_marked(
         **words,
     )
     return texts[0], [tuple(span) for span in spans[0]] if marked else []
+
+
+@lru_cache(maxsize=32)
+def _wants_parts(template: str) -> bool:
+    """Tell whether a template writes out only content given as a list of parts (vision models)."""
+    sign = "\ue000"
+    for content, parts in ((sign, False), ([{"type": "text", "text": sign}], True)):
+        try:
+            compiled = _compile_jinja_template(template)
+            text = compiled.render(messages=[{"role": "user", "content": content}], eos_token="")
+        except (TemplateError, TypeError):
+            continue
+        if sign in text:
+            return parts
+    return False
+
+
+def _in_parts(message: dict) -> dict:
+    content = message.get("content")
+    if not isinstance(content, str):
+        return message
+    return {**message, "content": [{"type": "text", "text": content}]}
 
 
 def render_prompt(messages, tokenizer, *, tools=None, **template_kwargs) -> str:

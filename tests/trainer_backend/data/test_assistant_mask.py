@@ -97,6 +97,15 @@ def test_tool_calls_without_content(tokenizer):
     assert spans_of(tokenizer, template, talk) == ["CALL f<|e|>", "It is 42<|e|>"]
 
 
+def test_a_template_that_wants_parts_gets_parts(tokenizer):
+    parts = (
+        "{% for m in messages %}{{ '<' + m['role'] + '>' }}{% for c in m['content'] %}"
+        "{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{{ '<e>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+    )
+    assert spans_of(tokenizer, parts, TALK) == ["Hello there<e>", "Hi<e>"]
+
+
 def test_the_shape_of_a_turn_is_learned(tokenizer):
     tokenizer.chat_template = LLAMA3
     shape = learn_turn_shape(tokenizer)
