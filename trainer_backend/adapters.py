@@ -51,8 +51,8 @@ def prepare_trainable(model, args) -> None:
     """Let gradients reach an adapter through checkpoints; match its format to a quantised base."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
-            "No weight of this model can learn: all are frozen. Load an adapter with is_trainable=True, "
-            "or pass peft_config."
+            "No weight of this model can learn: all are frozen. Load an adapter with "
+            "is_trainable=True, or pass peft_config."
         )
     if _is_prefix(model) and args.gradient_checkpointing:
         logger.warning(
