@@ -19,6 +19,8 @@ from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 FORMATS = [
     ("Adapter (small, needs the base model)", "adapter"),
     ("Merged model (complete)", "merged"),
+    ("GGUF file (llama.cpp, Ollama)", "gguf"),
+    ("Script (repeats the run)", "script"),
 ]
 MAX_RUNS = 200
 HEADERS = ("Run", "Name", "Model", "Data", "State", "Steps", "Loss", "Eval loss", "Time", "Started")
@@ -162,10 +164,10 @@ def _duration(seconds: float | None) -> str:
 
 
 def load_code(studio: Studio, run_id: str, kind: str) -> str:
-    """How to load the export with plain transformers and peft."""
+    """How to use the export without the studio."""
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
     if run is None:
         return ""
     text = snippet(run.recipe(), kind)
     body = f'<pre class="snippet" tabindex="0" aria-label="Code">{escape(text)}</pre>'
-    return cards.card("How to load it", body)
+    return cards.card("How to use it", body)

@@ -58,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = command("export", "write a run's model into a folder")
     export.add_argument("run", metavar="RUN")
-    export.add_argument("--format", required=True, metavar="FORMAT", help="adapter or merged")
+    export.add_argument(
+        "--format", required=True, metavar="FORMAT", help="adapter, merged, gguf or script"
+    )
     export.add_argument("--out", type=Path, metavar="DIR")
     return parser
 

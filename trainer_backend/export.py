@@ -1,19 +1,29 @@
-"""Turns a run into files to take away: the adapter, or one merged model. Chatting is chat.py."""
+"""Turns a run into files to take away: adapter, merged model, GGUF file, a script that repeats it.
+
+What is in a GGUF file is gguf_export.py, in a script script_export.py; chatting is chat.py.
+"""
 
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+from transformers import AutoConfig
 
 from .chat import Target, run_target
 from .errors import UserError
+from .gguf_export import check_model, write_gguf
+from .gguf_tokenizer import read_vocabulary
 from .home import new_id, write_json
 from .model import Progress, fetch_model, load_base, load_tokenizer, load_tuned, silent
-from .model_card import model_card
+from .model_card import GGUF_FILE, MADE_BY, model_card
 from .model_source import locate_model
 from .runs import Run
+from .script_export import write_script
 
-FORMATS = ("adapter", "merged")
+FORMATS = ("adapter", "merged", "gguf", "script")
 TRAINING_ONLY = (
     "optimizer",
     "scheduler",
@@ -34,14 +44,46 @@ def export_run(
     """Write a run's model into a folder (`out`, else the home's exports/) and return it.
 
     `adapter`: the small trained weights with their tokenizer. `merged`: base and adapter in one
-    model. Raises UserError for an unknown format or a run without a checkpoint.
+    model. `gguf`: the same as one file for llama.cpp. `script`: Python, data and recipe that repeat
+    the run; the only one that needs no checkpoint. Raises UserError, also for an unknown format.
     """
     if format not in FORMATS:
         raise UserError(
             f"There is no export format “{str(format)[:40]}”.",
             "Export",
-            f"Use {' or '.join(FORMATS)}.",
+            f"Use {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
         )
+    if out is not None and out.exists() and not (out.is_dir() and _is_export(out)):
+        raise UserError(
+            "This place is taken, and an export replaces what is there.",
+            str(out),
+            "Name a new folder, an empty one, or that of an earlier export.",
+        )
+    write = _writer(run, format, step)
+    folder = out or run.home / "exports" / run.id / format
+    work = folder.with_name(f".{new_id('export')}")
+    work.mkdir(parents=True)
+    try:
+        write(work, progress)
+        (work / "README.md").write_text(model_card(run, format, str(folder)), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether a folder may be replaced: it is empty, or it holds what an export writes."""
+    page = folder / "README.md"
+    made_here = page.is_file() and MADE_BY in page.read_text(encoding="utf-8", errors="replace")
+    return made_here or not any(folder.iterdir())
+
+
+def _writer(run: Run, format: str, step: int | None) -> Callable[[Path, Progress], None]:
+    """What fills the folder, after the cheap refusals."""
+    if format == "script":
+        return lambda work, progress: write_script(run, work, progress)
     target = run_target(run, step)
     if format == "adapter" and not target.has_adapter:
         raise UserError(
@@ -49,18 +91,8 @@ def export_run(
             run.name(),
             "Export “merged” instead.",
         )
-    folder = out or run.home / "exports" / run.id / format
-    work = folder.with_name(f".{new_id('export')}")
-    work.mkdir(parents=True)
-    try:
-        write = _write_adapter if format == "adapter" else _write_merged
-        write(run, target, work, progress)
-        (work / "README.md").write_text(model_card(run, format, str(folder)), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
+    write = {"adapter": _write_adapter, "merged": _write_merged, "gguf": _write_gguf}[format]
+    return lambda work, progress: write(run, target, work, progress)
 
 
 def zip_folder(folder: Path) -> Path:
@@ -86,6 +118,26 @@ def _write_adapter(run: Run, target: Target, work: Path, progress: Progress) -> 
 
 def _write_merged(run: Run, target: Target, work: Path, progress: Progress) -> None:
     folder = fetch_model(run.home, target.base_model, progress)
+    _merged(folder, target, progress).save_pretrained(work)
+    load_tokenizer(target.checkpoint).save_pretrained(work)
+
+
+def _write_gguf(run: Run, target: Target, work: Path, progress: Progress) -> None:
+    folder = fetch_model(run.home, target.base_model, progress)
+    source = folder if target.has_adapter else target.checkpoint
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+    check_model(config)
+    vocabulary = read_vocabulary(load_tokenizer(target.checkpoint), config)
+
+    def on_tensor(done: int, total: int) -> None:
+        progress("Writing the GGUF file", done, total, "weights")
+
+    model = _merged(folder, target, progress)
+    write_gguf(model, vocabulary, work / GGUF_FILE, run.name(), on_tensor)
+
+
+def _merged(folder: Path, target: Target, progress: Progress) -> torch.nn.Module:
+    """Base and adapter in one model."""
     progress("Merging the model", 0, 1, "step")
     # merged weights are whole numbers again: a 4-bit base would round the adapter away
     precision = "bf16" if target.precision in ("int8", "int4") else target.precision
@@ -93,6 +145,5 @@ def _write_merged(run: Run, target: Target, work: Path, progress: Progress) -> N
     model = load_tuned(target.checkpoint, base, precision)
     if target.has_adapter:
         model = model.merge_and_unload()
-    model.save_pretrained(work)
-    load_tokenizer(target.checkpoint).save_pretrained(work)
     progress("Merging the model", 1, 1, "step")
+    return model

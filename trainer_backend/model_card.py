@@ -1,8 +1,12 @@
-"""The page that goes with an export: what it is, the code that loads it. Files are export.py."""
+"""The page that goes with an export: what it is, the code that uses it. Files are export.py."""
+
+import shlex
 
 from .recipe import Recipe
 from .runs import Run
 
+GGUF_FILE = "model-f16.gguf"
+MADE_BY = "Made with SFT Studio."
 ADAPTER_CODE = """\
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
@@ -18,6 +22,16 @@ folder = {folder!r}
 model = AutoModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 """
+GGUF_CODE = """\
+# llama-cli is part of llama.cpp; Ollama, LM Studio and others open the same file
+llama-cli --conversation{system} --model {file}
+"""
+SCRIPT_CODE = """\
+# with SFT Studio's own folder on PYTHONPATH: the trainer is part of it
+cd {folder}
+pip install -r requirements.txt
+python train.py
+"""
 ASK_CODE = """\
 
 messages = {messages}
@@ -30,24 +44,39 @@ print(tokenizer.decode(output[0][inputs["input_ids"].shape[1]:], skip_special_to
 
 
 def snippet(recipe: Recipe, format: str, folder: str | None = None) -> str:
-    """Python that loads an export with plain transformers and peft and asks it something.
+    """How to use an export: Python for weights, a command for a GGUF file or a script.
 
-    `folder` is where it was unpacked; without one it is called “adapter” or “merged”.
+    `folder` is where it was unpacked; without one it is called like its format.
     """
+    folder = folder or format
+    if format == "gguf":
+        system = f" --system-prompt {shlex.quote(recipe.system_prompt)}"
+        file = shlex.quote(f"{folder}/{GGUF_FILE}")
+        return GGUF_CODE.format(system=system if recipe.system_prompt else "", file=file)
+    if format == "script":
+        return SCRIPT_CODE.format(folder=shlex.quote(folder))
     messages = [{"role": "user", "content": "Hello!"}]
     if recipe.system_prompt:
         messages.insert(0, {"role": "system", "content": recipe.system_prompt})
     head = ADAPTER_CODE if format == "adapter" else MERGED_CODE
-    return head.format(folder=folder or format) + ASK_CODE.format(messages=messages)
+    return head.format(folder=folder) + ASK_CODE.format(messages=messages)
+
+
+LIBRARIES = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}
 
 
 def model_card(run: Run, format: str, folder: str) -> str:
     """The README of an export, with the metadata block that the Hub reads."""
     recipe, spec = run.recipe(), run.spec()
+    head = ""
+    if format in LIBRARIES:
+        head = (
+            f"---\nlibrary_name: {LIBRARIES[format]}\nbase_model: {recipe.base_model}\n"
+            "pipeline_tag: text-generation\n---\n\n"
+        )
+    language = "python" if format in ("adapter", "merged") else "sh"
     return (
-        f"---\nlibrary_name: {'peft' if format == 'adapter' else 'transformers'}\n"
-        f"base_model: {recipe.base_model}\npipeline_tag: text-generation\n---\n\n"
-        f"# {run.name()}\n\nBase model: {recipe.base_model}. Data: {spec['dataset']['name']}, "
-        f"{spec['dataset']['num_examples']:,} rows. Made with SFT Studio.\n\n"
-        f"```python\n{snippet(recipe, format, folder)}```\n"
+        f"{head}# {run.name()}\n\nBase model: {recipe.base_model}. Data: "
+        f"{spec['dataset']['name']}, {spec['dataset']['num_examples']:,} rows. "
+        f"{MADE_BY}\n\n```{language}\n{snippet(recipe, format, folder)}```\n"
     )
