@@ -5,6 +5,8 @@ import time
 
 from trainer_backend.home import write_json
 
+ROWS = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(40)]
+
 
 def set_state(run, **facts):
     write_json(run.dir / "state.json", {**run.state(), "updated_at": time.time(), **facts})

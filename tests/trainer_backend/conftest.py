@@ -1,13 +1,12 @@
 """Small homes, datasets and runs for the tests of run folders. Nothing here needs torch."""
 
 import pytest
+from run_files import ROWS
 
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.home import open_home
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
-
-ROWS = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(40)]
 
 
 @pytest.fixture

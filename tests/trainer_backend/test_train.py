@@ -3,19 +3,22 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
-from run_files import set_state
+from run_files import ROWS, set_state
 
 from trainer_backend.answers import check_answers
 from trainer_backend.chat import ChatModel, find_target
 from trainer_backend.data.chat_template import encode
+from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run, zip_folder
 from trainer_backend.generate import Sampling
+from trainer_backend.home import open_home
 from trainer_backend.model_source import ModelSource
 from trainer_backend.recipe import Recipe
-from trainer_backend.runs import create_run
+from trainer_backend.runs import create_run, list_runs
 from trainer_backend.worker_main import run_worker
 
 QUESTION = [{"role": "user", "content": "Say 3"}]
@@ -52,9 +55,22 @@ def read_weights(checkpoint):
     return load_file(next(checkpoint.path.glob("*.safetensors")))
 
 
+@pytest.fixture(scope="module")
+def trained_home(tmp_path_factory, tiny_model_dir):
+    """A home with one finished run; each test gets a copy of it."""
+    home = open_home(tmp_path_factory.mktemp("trained"))
+    trained(home, create_from_rows(home, ROWS, name="numbers"), tiny_model_dir)
+    return home
+
+
 @pytest.fixture
-def finished(home, dataset, tiny_model_dir):
-    return trained(home, dataset, tiny_model_dir)
+def home(tmp_path, trained_home):
+    return Path(shutil.copytree(trained_home, tmp_path / "home"))
+
+
+@pytest.fixture
+def finished(home):
+    return list_runs(home)[-1]
 
 
 def test_a_run_trains_to_its_end_and_keeps_its_curves(finished):
@@ -77,8 +93,6 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights(
     home, dataset, tiny_model_dir, finished, monkeypatch
 ):
     run = make_run(home, dataset, tiny_model_dir)
-    steps = iter([False, False, False, True])  # before the step loop the stop is asked for too
-
     from trainer_backend import callbacks
 
     original = callbacks.RecordRun.on_step_end
@@ -100,7 +114,6 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights(
     assert all(one[name].equal(two[name]) for name in one)
     ours, theirs = ([row["loss"] for row in r.metrics() if "loss" in row] for r in (run, finished))
     assert ours == pytest.approx(theirs, abs=1e-6)
-    del steps
 
 
 def test_a_stop_before_the_first_step_keeps_nothing_and_says_stopped(home, dataset, tiny_model_dir):
