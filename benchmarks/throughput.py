@@ -23,7 +23,6 @@ TITLES = {
     "reference-best": "trl, best",
 }
 AGREE = 0.01
-SAMPLE = ROOT / "presets" / "samples" / "support_chats.jsonl"
 
 
 def main() -> int:
@@ -33,6 +32,7 @@ def main() -> int:
         print(json.dumps(train(options)))
         return 0
     options.model = options.model or starter()
+    options.data = options.data or sample()
     reference = options.reference_python or make_reference()
     results = {}
     for side in SIDES:
@@ -46,7 +46,7 @@ def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="model folder or id; the starter model if not given")
-    parser.add_argument("--data", type=Path, default=SAMPLE, help="rows as .json or .jsonl")
+    parser.add_argument("--data", type=Path, help="rows as .json or .jsonl (default: a sample)")
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=512)
@@ -56,6 +56,14 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def sample() -> Path:
+    """The bundled conversations."""
+    sys.path.insert(0, str(ROOT))
+    from trainer_backend.presets import samples
+
+    return next(one.path for one in samples() if one.id == "support_chats")
 
 
 def starter() -> str:
