@@ -6,7 +6,7 @@ What one row becomes is chat_template.py; how rows are packed is packing.py.
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from datasets import Dataset, Features, IterableDataset, Sequence, Value, concatenate_datasets
@@ -142,6 +142,9 @@ def _teaches(labels: list[int]) -> bool:
 
 
 def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
+    workers = plan.num_proc if plan.num_proc and len(dataset) > BATCH else None
+    if workers:
+        plan = replace(plan, on_rows=None)  # a callback cannot be called from another process
     encoded = dataset.map(
         _encode_columns,
         batched=True,
@@ -150,7 +153,7 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
         fn_kwargs={"plan": plan},
         remove_columns=dataset.column_names,
         features=_TOKENS,
-        num_proc=plan.num_proc if plan.num_proc and len(dataset) > BATCH else None,
+        num_proc=workers,
         new_fingerprint=Hasher.hash([dataset._fingerprint, plan.key()]),
         desc=f"Tokenising {name} dataset",
     )

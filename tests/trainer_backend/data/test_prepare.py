@@ -107,6 +107,15 @@ def test_a_stream_gives_the_same_rows(tokenizer):
     assert len(next(iter(packed))["seq_lengths"]) == 2
 
 
+def test_two_processes_prepare_the_same_rows(tokenizer):
+    rows = [{"text": f"Paris {number}"} for number in range(1100)]
+    seen = []
+    one, _ = prepare_dataset(rows, plan(tokenizer, on_rows=seen.append))
+    two, _ = prepare_dataset(rows, plan(tokenizer, num_proc=2, on_rows=lambda done: 1 / 0))
+    assert one["input_ids"][:] == two["input_ids"][:]
+    assert seen == [1000, 1100]
+
+
 def test_formatting_func_makes_the_text(tokenizer):
     dataset, _ = prepare_dataset(
         [{"a": "Hi", "b": "Yo"}], plan(tokenizer, formatting_func=lambda row: row["a"] + row["b"])
