@@ -191,7 +191,7 @@ def _cadences(given: SFTConfig, recipe: Recipe, has_eval: bool) -> dict:
     """When to evaluate and to save; in the studio 0 means at the end, which the script does."""
     values = {"save_strategy": "steps" if recipe.save_steps else "no"}
     if recipe.save_steps:
-        values["save_steps"] = given.save_steps
+        values |= {"save_steps": given.save_steps, "save_total_limit": 2}
     if has_eval:
         values["per_device_eval_batch_size"] = given.per_device_eval_batch_size
     if has_eval and recipe.eval_steps:

@@ -1,19 +1,19 @@
 """A GGUF file says what the model says (read back with transformers); what cannot, is refused."""
 
 import json
-from types import SimpleNamespace
+import subprocess
+import sys
 
 import gguf
 import pytest
 import torch
 import transformers
-from tokenizers import Regex, pre_tokenizers, processors
-from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run
 from trainer_backend.gguf_export import check_model, write_gguf
-from trainer_backend.gguf_tokenizer import PATTERNS, pre_tokenizer, read_vocabulary
+from trainer_backend.gguf_tokenizer import read_vocabulary
 from trainer_backend.model_card import GGUF_FILE
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
@@ -166,117 +166,6 @@ def test_llama_3_divides_slow_frequencies_and_leaves_fast_ones(tokenizer, tmp_pa
     assert first.data[0] == pytest.approx(1.0) and first.data[-1] == pytest.approx(8.0)
 
 
-def test_rows_without_a_token_are_filled_up(tokenizer):
-    vocabulary = read_vocabulary(tokenizer, settings("llama", vocab_size=403))
-    assert vocabulary.tokens[-1] == "[PAD402]" and vocabulary.types[-1] == 5
-    assert len(vocabulary.tokens) == len(vocabulary.types) == 403
-
-
-def test_added_tokens_that_are_not_special_are_the_users(tokenizer):
-    tokenizer.add_tokens(["<think>"])
-    vocabulary = read_vocabulary(tokenizer, settings("llama", vocab_size=401))
-    assert (vocabulary.tokens[400], vocabulary.types[400]) == ("<think>", 4)
-
-
-def test_a_start_token_put_before_every_text_is_noted(tokenizer):
-    tokenizer.bos_token = "<|endoftext|>"
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
-    )
-    vocabulary = read_vocabulary(tokenizer, settings("llama"))
-    assert (vocabulary.add_bos, vocabulary.add_eos) == (True, False)
-
-
-# How text is cut into words
-
-
-def spec_of(tokenizer, *parts, normalizer=None, **model) -> dict:
-    backend = tokenizer.backend_tokenizer
-    backend.pre_tokenizer = pre_tokenizers.Sequence(list(parts)) if len(parts) > 1 else parts[0]
-    spec = json.loads(backend.to_str())
-    spec["normalizer"] = normalizer
-    spec["model"].update(model)
-    return spec
-
-
-def split(pattern, behavior="isolated"):
-    return pre_tokenizers.Split(Regex(pattern), behavior=behavior)
-
-
-QWEN, LLAMA = PATTERNS
-BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-WORDS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-DIGITS = pre_tokenizers.Digits(individual_digits=True)
-NFC = {"type": "NFC"}
-
-
-@pytest.mark.parametrize(
-    ("name", "parts", "extra"),
-    [
-        ("gpt-2", [WORDS], {}),
-        ("smollm", [DIGITS, WORDS], {}),
-        ("qwen2", [split(QWEN), BYTES], {"normalizer": NFC}),
-        ("llama-bpe", [split(LLAMA), BYTES], {"ignore_merges": True}),
-    ],
-)
-def test_the_rule_for_words_has_llama_cpps_name(name, parts, extra, tokenizer):
-    assert pre_tokenizer(spec_of(tokenizer, *parts, **extra)) == name
-
-
-def test_qwens_own_tokenizer_class_is_known():
-    merges = [("a", "b")]
-    qwen = transformers.Qwen2Tokenizer(vocab={"a": 0, "b": 1, "ab": 2}, merges=merges)
-    assert pre_tokenizer(json.loads(qwen.backend_tokenizer.to_str())) == "qwen2"
-
-
-@pytest.mark.parametrize(
-    ("parts", "extra"),
-    [
-        ([pre_tokenizers.Whitespace()], {}),
-        ([pre_tokenizers.Metaspace()], {"byte_fallback": True}),
-        ([pre_tokenizers.ByteLevel(add_prefix_space=True)], {}),
-        ([BYTES], {}),
-        ([pre_tokenizers.Digits(individual_digits=False), WORDS], {}),
-        ([split(r"\d+"), BYTES], {}),
-        ([split(QWEN, "removed"), BYTES], {}),
-        ([split(QWEN), WORDS], {}),
-        ([split(LLAMA), BYTES], {"ignore_merges": False}),
-        ([WORDS], {"ignore_merges": True}),
-        ([WORDS], {"normalizer": NFC}),
-        ([split(QWEN), BYTES], {"normalizer": {"type": "Lowercase"}}),
-        ([WORDS], {"end_of_word_suffix": "</w>"}),
-        ([WORDS], {"type": "WordLevel"}),
-    ],
-)
-def test_other_ways_to_cut_text_are_refused(parts, extra, tokenizer):
-    refusal(pre_tokenizer, spec_of(tokenizer, *parts, **extra))
-
-
-def test_tokens_that_eat_the_space_beside_them_are_refused(tokenizer):
-    tokenizer.add_tokens([AddedToken("<mask>", lstrip=True)])
-    refusal(read_vocabulary, tokenizer, settings("llama", vocab_size=401))
-
-
-def test_tokenizers_without_byte_level_rules_are_refused():
-    refusal(read_vocabulary, SimpleNamespace(is_fast=False), settings("llama"))
-
-
-def test_more_tokens_than_rows_are_refused(tokenizer):
-    assert "rows" in refusal(read_vocabulary, tokenizer, settings("llama", vocab_size=300)).what
-
-
-def test_a_tokenizer_without_an_end_token_is_refused(tokenizer):
-    tokenizer.eos_token = None
-    assert "ends an answer" in refusal(read_vocabulary, tokenizer, settings("llama")).what
-
-
-def test_unusual_tokens_around_a_text_are_refused(tokenizer):
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
-    )
-    assert "every text" in refusal(read_vocabulary, tokenizer, settings("llama")).what
-
-
 # Models that are not written
 
 
@@ -361,3 +250,55 @@ def test_a_refused_model_leaves_nothing_behind(finished, monkeypatch):
     refusal(export_run, finished, "gguf")
     assert list((finished.home / "exports").rglob("*.gguf")) == []
     assert [path.name for path in (finished.home / "exports" / finished.id).iterdir()] == []
+
+
+# llama.cpp itself (runs where the package xllamacpp is installed)
+
+ASK_LLAMA_CPP = """
+import json, os, sys, urllib.request
+import xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx, params.cpuparams.n_threads = sys.argv[1], 512, 1
+params.warmup, params.port, params.verbosity, params.n_gpu_layers = False, 0, -1, 0
+server = xllamacpp.Server(params)
+answers = []
+for path, question in json.load(sys.stdin):
+    body, kind = json.dumps(question).encode(), {"Content-Type": "application/json"}
+    request = urllib.request.Request(server.listening_address + path, body, kind)
+    answers.append(json.load(urllib.request.urlopen(request)))
+print("\\nANSWERS" + json.dumps(answers), flush=True)
+os._exit(0)
+"""
+
+
+def ask_llama_cpp(file, *questions) -> list[dict]:
+    pytest.importorskip("xllamacpp")
+    command = [sys.executable, "-c", ASK_LLAMA_CPP, str(file)]
+    done = subprocess.run(
+        command, input=json.dumps(questions), capture_output=True, text=True, timeout=120
+    )
+    return json.loads(done.stdout.partition("ANSWERS")[2] or f'"{done.returncode}"')
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "llama3"])
+def test_llama_cpp_computes_and_reads_the_same(family, tokenizer, tmp_path):
+    kind, changes = FAMILIES.get(family, ("llama", {"rope_parameters": LLAMA3}))
+    model = build(kind, **changes)
+    ids = list(range(5, 300))
+    messages = [{"role": "user", "content": "Say 3"}]
+    next_token, template, *texts = ask_llama_cpp(
+        write(model, tokenizer, tmp_path),
+        ("/completion", {"prompt": ids, "n_predict": 1, "n_probs": 400, "temperature": 0.0}),
+        ("/apply-template", {"messages": messages}),
+        *[("/tokenize", {"content": text, "parse_special": True}) for text in TEXTS],
+    )
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+    found = {
+        t["id"]: t["logprob"] for t in next_token["completion_probabilities"][0]["top_logprobs"]
+    }
+    assert len(found) == 400
+    assert [found[n] for n in range(400)] == pytest.approx(expected.tolist(), abs=0.05)
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert template["prompt"] == rendered
+    assert [one["tokens"] for one in texts] == [tokenizer(text).input_ids for text in TEXTS]
