@@ -210,6 +210,13 @@ def test_a_weight_without_a_place_is_refused(tokenizer, tmp_path):
     assert "layers.0.extra" in refusal(write, model, tokenizer, tmp_path).what
 
 
+def test_weights_stored_in_fewer_bits_are_refused(tokenizer, tmp_path):
+    model = build("llama")
+    packed = torch.zeros(8, 8, dtype=torch.uint8)
+    model.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(packed, requires_grad=False)
+    assert "layers.0.mlp.up_proj" in refusal(write, model, tokenizer, tmp_path).what
+
+
 # The export of a run
 
 

@@ -65,6 +65,11 @@ REPEATED = {
         "lora_target_modules": "q_proj, v_proj",
         "max_steps": -1,
         "num_train_epochs": 2,
+        "seed": 7,
+        "weight_decay": 0.1,
+        "max_grad_norm": 0.5,
+        "warmup_steps": 2,
+        "lr_scheduler_type": "linear",
     },
     "every weight, evaluated at the end": {
         "adapter": "full",
