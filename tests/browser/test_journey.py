@@ -61,12 +61,13 @@ def ask_both(page):
 
 
 def stop_an_answer(page):
+    page.locator("#chat-clear").click()  # after short answers the model would be brief again
     page.get_by_label("number input for Longest answer, in tokens").fill("2000")
     page.locator("#chat-input textarea").fill("Tell a very long story <img src=x> ${1}")
     page.locator("#chat-send").click()
     expect(page.locator("#chat-stop")).to_be_enabled()
     expect(page.locator("#chat-tuned")).to_contain_text("story <img src=x> ${1}")
-    page.wait_for_timeout(2000)
+    expect(page.locator("#chat-base .turn.assistant")).to_have_text(re.compile(r"\w{3}"))
     began = time.monotonic()
     page.locator("#chat-stop").click()
     expect(page.locator("#chat-send")).to_be_enabled()
