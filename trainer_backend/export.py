@@ -65,7 +65,8 @@ def export_run(
     work.mkdir(parents=True)
     try:
         write(work, progress)
-        (work / "README.md").write_text(model_card(run, format, str(folder)), encoding="utf-8")
+        shown = str(out) if out else format  # in a zip no folder of this machine means anything
+        (work / "README.md").write_text(model_card(run, format, shown), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
     finally:

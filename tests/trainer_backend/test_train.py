@@ -219,8 +219,10 @@ def test_exports_load_with_plain_libraries_and_say_the_same(home, finished):
     assert zip_folder(adapter).stat().st_size > 0
 
 
-def test_the_snippet_of_an_export_runs_as_written(home, finished, capsys):
+def test_the_snippet_of_an_export_runs_as_written(home, finished, capsys, monkeypatch):
     folder = export_run(finished, "merged")
+    monkeypatch.chdir(folder.parent)
+    assert str(home) not in (folder / "README.md").read_text()
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     exec(compile(code, "snippet", "exec"), {})
     assert capsys.readouterr().out
