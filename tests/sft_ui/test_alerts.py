@@ -1,6 +1,7 @@
 """UserError becomes a message; nothing else is caught."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
@@ -57,7 +58,8 @@ def test_an_async_handler_stays_async():
         fail()
 
     with pytest.raises(gr.Error):
-        asyncio.run(later())
+        # in a thread of its own: browser tests leave an event loop running in this one
+        ThreadPoolExecutor().submit(asyncio.run, later()).result()
 
 
 def test_our_own_mistakes_are_not_hidden():

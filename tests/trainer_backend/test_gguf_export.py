@@ -248,7 +248,7 @@ def test_a_runs_gguf_file_is_its_merged_model(finished):
         torch.testing.assert_close(again(ids).logits, merged(ids).logits, atol=0.05, rtol=0.01)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", GGUF_FILE]
     page = (folder / "README.md").read_text()
-    assert f"--model {folder}/{GGUF_FILE}" in page and "'Don'\"'\"'t shout.'" in page
+    assert f"--model gguf/{GGUF_FILE}" in page and "'Don'\"'\"'t shout.'" in page
     assert "Writing the GGUF file" in seen
 
 

@@ -144,7 +144,7 @@ def test_the_folder_holds_the_rows_the_recipe_and_the_packages(home, dataset, ti
     assert any(line.startswith("bitsandbytes==") for line in packages)
     code = (folder / "train.py").read_text()
     assert code.startswith("# ") and "trainer_backend" in code.split("import json")[0]
-    assert f"cd {folder}\n" in (folder / "README.md").read_text()
+    assert "cd script\n" in (folder / "README.md").read_text()
 
 
 def test_a_run_of_another_machine_keeps_its_number_format(home, dataset, tiny_model_dir):
