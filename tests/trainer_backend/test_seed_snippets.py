@@ -75,7 +75,9 @@ def test_lora(seed):
     trainer.train()
     trainer.save_model("./llama2-alpaca-lora")
     base = AutoModelForCausalLM.from_pretrained(model.config._name_or_path)
-    PeftModel.from_pretrained(base, "./llama2-alpaca-lora")
+    loaded = PeftModel.from_pretrained(base, "./llama2-alpaca-lora")
+    trained = [p for name, p in loaded.named_parameters() if "lora_B" in name]
+    assert trained and all(p.abs().sum() > 0 for p in trained)  # B starts at zero
 
 
 def test_prompt_and_response_are_formatted_and_only_the_response_is_learned(seed):
