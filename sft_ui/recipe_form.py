@@ -4,11 +4,21 @@ Fields, limits and help sentences are the recipe's; where the form stands is in 
 """
 
 from dataclasses import fields
+from functools import lru_cache
 
 import gradio as gr
 
 from trainer_backend.errors import Problem
-from trainer_backend.recipe import CHOICES, HELP, LIMITS, Recipe, is_relevant, parse_settings
+from trainer_backend.hardware import hardware
+from trainer_backend.recipe import (
+    CHOICES,
+    HELP,
+    LIMITS,
+    MAY_BE_AUTO,
+    Recipe,
+    is_relevant,
+    parse_settings,
+)
 
 from .alerts import attempt
 
@@ -42,6 +52,11 @@ LABELS = {
     "report_to": "Also report to",
     "seed": "Seed",
     "answer_check_rows": "Answers to check afterwards",
+    "early_stopping_patience": "Stop early after measurements without progress",
+    "load_best_at_end": "End with the best checkpoint",
+    "on_out_of_memory": "When memory runs out",
+    "num_processes": "Training processes",
+    "distributed": "How devices share the work",
 }
 
 SECTIONS = (
@@ -71,8 +86,12 @@ SECTIONS = (
         "Measuring, saving, reporting",
         (
             *("eval_fraction", "eval_steps", "answer_check_rows", "save_steps", "logging_steps"),
-            "report_to",
+            *("report_to", "early_stopping_patience", "load_best_at_end"),
         ),
+    ),
+    (
+        "This machine",
+        ("on_out_of_memory", "num_processes", "distributed"),
     ),
 )
 
@@ -97,6 +116,11 @@ CHOICE_WORDS = {
     "none": "Nothing",
     "tensorboard": "TensorBoard",
     "wandb": "Weights & Biases",
+    "trackio": "trackio",
+    "stop": "Stop and say so",
+    "halve_batch": "Go on with half the batch",
+    "ddp": "A whole model each (DDP)",
+    "fsdp": "A share of the model each (FSDP)",
 }
 WIDE = ("system_prompt", "lora_target_modules")
 CONDITIONAL = tuple(
@@ -131,7 +155,7 @@ def build_field(name: str, recipe: Recipe) -> gr.components.Component:
         "label": LABELS[name],
         "info": HELP[name],
         "value": value,
-        "visible": is_relevant(name, recipe),
+        "visible": is_relevant(name, recipe, _devices()),
         "min_width": 520 if name in WIDE else 240,
         "elem_id": f"field-{name}",
     }
@@ -139,7 +163,7 @@ def build_field(name: str, recipe: Recipe) -> gr.components.Component:
         return gr.Dropdown([(CHOICE_WORDS[c], c) for c in CHOICES[name]], **common)
     if isinstance(value, bool):
         return gr.Checkbox(**common)
-    if name in LIMITS and name != "learning_rate":
+    if name in LIMITS and name not in MAY_BE_AUTO:
         is_whole = isinstance(getattr(Recipe(), name), int)
         return gr.Number(**common, precision=0 if is_whole else None, step=1 if is_whole else 0.01)
     return gr.Textbox(**{**common, "value": str(value)}, lines=2 if name == "system_prompt" else 1)
@@ -152,7 +176,7 @@ def edits(fields: dict[str, gr.components.Component]) -> list:
 
 def form_values(recipe: Recipe) -> dict[str, object]:
     """The recipe as the form shows it."""
-    return {**recipe.to_dict(), "learning_rate": str(recipe.learning_rate)}
+    return {**recipe.to_dict(), **{name: str(getattr(recipe, name)) for name in MAY_BE_AUTO}}
 
 
 def read_form(values: dict) -> tuple[Recipe | None, list[Problem]]:
@@ -176,4 +200,9 @@ def _cleaned(name: str, value: object) -> object:
 
 def relevance(recipe: Recipe) -> dict[str, bool]:
     """For the fields that come and go: whether each matters now."""
-    return {name: is_relevant(name, recipe) for name in CONDITIONAL}
+    return {name: is_relevant(name, recipe, _devices()) for name in CONDITIONAL}
+
+
+@lru_cache(maxsize=1)
+def _devices() -> int:
+    return hardware().num_devices

@@ -1,28 +1,89 @@
-"""What the user must fix, in words: one exception and one finding.
+"""What the user must fix, in words: one exception, one finding, and the stable names of both.
 
 Nothing is caught or shown here: that is done at the page's edge and the command line's edge.
 """
 
 from dataclasses import asdict, dataclass
 
+CODES = {  # a page or a script may act on a code; the words around it may change
+    # data
+    "encoding": "The file is not in the encoding it was read with.",
+    "damaged": "Some rows of the file cannot be read.",
+    "duplicates": "Rows that are the same word for word.",
+    "near_duplicates": "Rows that are nearly the same.",
+    "held_out_overlap": "Rows that are trained on and measured with.",
+    "empty_answer": "Rows without an answer.",
+    "over_length": "Rows that are cut at the longest example's length.",
+    "no_answer_left": "Rows whose answer is lost when they are cut.",
+    "template_error": "Rows the chat template refuses.",
+    "control_tokens": "Rows whose text spells the model's control tokens.",
+    "mojibake": "Text that was read in the wrong encoding once.",
+    "secret": "Text that looks like a password or a key.",
+    "dataset_in_use": "A run needs this dataset.",
+    # before the start
+    "disk_small": "The disk has less room than the run will write.",
+    "labels_empty": "A batch has nothing to learn from.",
+    "token_ids": "The tokenizer knows more tokens than the model.",
+    "missing_package": "A package is not installed.",
+    "import_error": "A package is installed and cannot be loaded.",
+    "home_in_use": "Another app holds this home folder.",
+    # while it trains
+    "out_of_memory": "The memory of the GPU ran out.",
+    "system_memory": "The memory of the machine ran out.",
+    "killed": "The training process was ended from outside.",
+    "crashed": "The training process crashed.",
+    "exit_code": "The training process ended without a word.",
+    "lost_worker": "The training process is gone, and nobody saw it end.",
+    "rank_failed": "One of several training processes failed.",
+    "hang": "There is no progress for longer than this phase should take.",
+    "nan_loss": "The loss or the gradient is not a number.",
+    "disk_full": "The disk is full.",
+    "failed": "Training failed in a way that has no name here.",
+    # resuming
+    "dataset_changed": "The data is not the one the run began with.",
+    "base_changed": "The base model is not the one the run began with.",
+    "settings_locked": "These settings cannot change within a run.",
+    "checkpoints_bad": "No checkpoint of the run is intact.",
+    # the Hub
+    "hub_down": "The Hub cannot be reached.",
+    "hub_login": "The Hub does not accept the access token.",
+    "hub_gated": "The model's terms must be accepted first.",
+    "hub_missing": "The Hub has no such model, dataset or file.",
+    "hub_busy": "The Hub asks to wait.",
+    "hub_partial": "A download ended early.",
+}
+
 
 class UserError(Exception):
-    """Something the user can fix: what happened, where, and how to fix it (all three filled)."""
+    """Something the user can fix: what happened, where, and how to fix it (all three filled).
 
-    def __init__(self, what: str, where: str, fix: str):
+    `code` is a name from CODES ("" for none). `offer` is what one click would do instead:
+    {"encoding": name} or {"skip_damaged": True} to read again so, {"retry": {recipe field: value}}
+    to start again so.
+    """
+
+    def __init__(
+        self, what: str, where: str, fix: str, *, code: str = "", offer: dict | None = None
+    ):
         if not (what and where and fix):
             raise ValueError("UserError needs what, where and fix")
         super().__init__(f"{what} ({where}) {fix}")
         self.what, self.where, self.fix = what, where, fix
+        self.code, self.offer = code, offer
 
-    def to_dict(self) -> dict[str, str]:
-        """The three parts as plain data, for state files and JSON output."""
-        return {"what": self.what, "where": self.where, "fix": self.fix}
+    def to_dict(self) -> dict:
+        """The parts as plain data, for state files and JSON output."""
+        parts = {"what": self.what, "where": self.where, "fix": self.fix}
+        return {**parts, "code": self.code, "offer": self.offer}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding of a check. `rows` are the first row numbers, `count` is how many there are."""
+    """One finding of a check. `rows` are the first row numbers, `count` is how many there are.
+
+    `code` is a name from CODES. `switches` are the safe fixes on offer, the default first:
+    "drop", "keep_one", "trim" (white space at the ends), "clean" (control characters).
+    """
 
     severity: str  # "error" stops a start, "warning" is shown, "info" is said
     what: str
@@ -30,7 +91,13 @@ class Problem:
     fix: str
     rows: tuple[int, ...] = ()
     count: int = 0
+    code: str = ""
+    switches: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in ("rows", "switches"):  # lists, when read back from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def to_dict(self) -> dict:
         """Plain data with the keys of the `check --json` output."""
-        return {**asdict(self), "rows": list(self.rows)}
+        return {**asdict(self), "rows": list(self.rows), "switches": list(self.switches)}

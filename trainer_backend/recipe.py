@@ -1,6 +1,6 @@
 """The recipe: every setting of a run, as plain frozen data, with its limits.
 
-How it is trained is not here.
+What each setting means is in recipe_fields.py, how it is trained in train.py.
 
 One name per setting everywhere: Recipe field = YAML key = form key = library argument.
 """
@@ -13,6 +13,8 @@ import yaml
 
 from .errors import UserError
 from .home import write_atomic
+from .recipe_fields import CHOICES, LIMITS
+from .recipe_fields import HELP as HELP
 
 STARTER_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -50,6 +52,11 @@ class Recipe:
     report_to: str = "none"
     seed: int = 42
     answer_check_rows: int = 0
+    early_stopping_patience: int = 0
+    load_best_at_end: bool = False
+    on_out_of_memory: str = "stop"
+    num_processes: int | str = "auto"
+    distributed: str = "ddp"
 
     @classmethod
     def from_dict(cls, values: dict, where: str = "recipe") -> "Recipe":
@@ -61,98 +68,10 @@ class Recipe:
         return asdict(self)
 
 
-HELP = {
-    "base_model": "The model to start from: a Hub id (owner/name) or a folder on this machine.",
-    "adapter": (
-        "LoRA trains a small add-on (fast, little memory). QLoRA also shrinks the base model. "
-        "Full trains every weight."
-    ),
-    "precision": (
-        "The number format of the base model. Automatic picks what this machine does well."
-    ),
-    "lora_r": "Size of the add-on. Higher learns more and takes more memory; 8 to 32 is usual.",
-    "lora_alpha": "How strongly the add-on counts. Twice the size is a good start.",
-    "lora_dropout": (
-        "Share of the add-on switched off at random while training; a little helps tiny datasets."
-    ),
-    "lora_target_modules": (
-        "Which layers get the add-on. “all-linear” is best; or layer names with commas."
-    ),
-    "learning_rate": (
-        "How big each correction is. “auto” picks 2e-4 for LoRA and 2e-5 for full training."
-    ),
-    "num_train_epochs": "How many times the model sees all of your data.",
-    "max_steps": "Stop after this many steps, whatever the epochs say. -1 means: go by epochs.",
-    "per_device_train_batch_size": "Examples looked at together. Halve it when memory runs out.",
-    "gradient_accumulation_steps": (
-        "Batches added up before each correction: a larger batch without more memory."
-    ),
-    "optim": "AdamW is the standard. 8-bit AdamW and Adafactor save memory.",
-    "lr_scheduler_type": "How the learning rate falls during the run.",
-    "warmup_steps": "A gentle start: below 1 a share of the run, else a number of steps.",
-    "weight_decay": "Pulls weights towards zero a little; guards against learning by heart.",
-    "max_grad_norm": "Cuts off corrections that are too big. 1.0 is a safe value.",
-    "gradient_checkpointing": (
-        "Saves memory by computing some things twice (about a quarter slower)."
-    ),
-    "max_length": "Longest example in tokens (about ¾ of a word each). Longer ones are cut.",
-    "packing": (
-        "Join short examples into full rows. Faster when examples are much shorter than the "
-        "longest."
-    ),
-    "assistant_only_loss": (
-        "On: the model learns to write the answers. Off: it also learns to write the prompts."
-    ),
-    "system_prompt": "Put in front of every example that has no system message of its own.",
-    "eval_fraction": "Share of the rows kept aside to measure progress honestly.",
-    "eval_steps": (
-        "How often to measure: below 1 a share of the run, else every so many steps; 0 only at "
-        "the end."
-    ),
-    "save_steps": (
-        "How often to save a checkpoint: below 1 a share of the run, else every so many steps; 0 "
-        "only at the end."
-    ),
-    "logging_steps": "Steps between two points of the live chart.",
-    "report_to": "Also send the curves to TensorBoard or Weights & Biases.",
-    "seed": "The same seed gives the same shuffling and the same start.",
-    "answer_check_rows": (
-        "After training, answer this many held-out rows with the base and the tuned model and "
-        "compare."
-    ),
-}
-
-CHOICES = {
-    "adapter": ("lora", "qlora", "full"),
-    "precision": ("auto", "fp32", "bf16", "fp16", "int8", "int4"),
-    "optim": ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_8bit", "adafactor"),
-    "lr_scheduler_type": ("cosine", "linear", "constant", "constant_with_warmup"),
-    "report_to": ("none", "tensorboard", "wandb"),
-}
-
-LIMITS = {
-    "lora_r": (1, 1024),
-    "lora_alpha": (1, 4096),
-    "lora_dropout": (0.0, 0.9),
-    "learning_rate": (1e-8, 0.1),
-    "num_train_epochs": (0.01, 1000),
-    "max_steps": (-1, 10_000_000),
-    "per_device_train_batch_size": (1, 1024),
-    "gradient_accumulation_steps": (1, 1024),
-    "warmup_steps": (0, 100_000),
-    "weight_decay": (0.0, 1.0),
-    "max_grad_norm": (0.0, 1000.0),
-    "max_length": (8, 1_048_576),
-    "eval_fraction": (0.0, 0.5),
-    "eval_steps": (0, 10_000_000),
-    "save_steps": (0, 10_000_000),
-    "logging_steps": (1, 10_000),
-    "seed": (0, 2**31 - 1),
-    "answer_check_rows": (0, 1000),
-}
-
 TYPES = {f.name: f.type for f in fields(Recipe)}
+MAY_BE_AUTO = ("learning_rate", "num_processes")
 LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+NEED_HELD_OUT = ("eval_steps", "answer_check_rows", "early_stopping_patience", "load_best_at_end")
 MAX_TEXT = 20_000
 
 
@@ -174,14 +93,14 @@ def parse_settings(values: dict, where: str = "recipe") -> dict:
 
 def _parse(name: str, value: object, where: str) -> object:
     kind = TYPES[name]
-    if name == "learning_rate" and value == "auto":
+    if name in MAY_BE_AUTO and value == "auto":
         return value
     if kind is bool:
         return _parse_bool(name, value, where)
     if kind is str:
         return _parse_text(name, value, where)
     number = _parse_number(name, value, where)
-    if kind is int:
+    if kind in (int, int | str):
         if number != int(number):
             raise _bad(name, value, where, "Use a whole number.")
         number = int(number)
@@ -215,7 +134,7 @@ def _parse_text(name: str, value: object, where: str) -> str:
 
 
 def _parse_number(name: str, value: object, where: str) -> float:
-    extra = " or “auto”" if name == "learning_rate" else ""
+    extra = " or “auto”" if name in MAY_BE_AUTO else ""
     try:
         if isinstance(value, bool):
             raise ValueError
@@ -230,7 +149,8 @@ def _parse_number(name: str, value: object, where: str) -> float:
 
 
 def _example(name: str) -> str:
-    return "0.0002" if name == "learning_rate" else f"{getattr(Recipe(), name):g}"
+    examples = {"learning_rate": "0.0002", "num_processes": "2"}
+    return examples.get(name) or f"{getattr(Recipe(), name):g}"
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -257,13 +177,15 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     write_atomic(path, yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True))
 
 
-def is_relevant(field: str, recipe: Recipe) -> bool:
+def is_relevant(field: str, recipe: Recipe, num_devices: int = 1) -> bool:
     """Whether a setting has any effect, given the others (the form hides those that do not)."""
+    if field in ("num_processes", "distributed"):
+        return num_devices > 1
     if field in LORA_FIELDS:
         return recipe.adapter != "full"
     if field == "num_train_epochs":
         return recipe.max_steps < 0
-    if field in ("eval_steps", "answer_check_rows"):
+    if field in NEED_HELD_OUT:
         return recipe.eval_fraction > 0
     if field == "warmup_steps":
         return recipe.lr_scheduler_type != "constant"

@@ -12,7 +12,7 @@ from .recipe import Recipe
 
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 QUANTIZED = ("int8", "int4")
-LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb"}
+LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 
 
 def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
@@ -76,6 +76,13 @@ def _optimizer(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
     return recipe, []
 
 
+def num_processes(recipe: Recipe, machine: Hardware) -> int:
+    """Training processes of a run on this machine; “auto” is one a GPU."""
+    if recipe.num_processes != "auto":
+        return recipe.num_processes
+    return machine.num_devices if machine.kind == "cuda" else 1
+
+
 def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
     """What will be refused (errors) and what will be changed (warnings) on this machine."""
     problems = []
@@ -97,6 +104,11 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
                 "Choose QLoRA, or the model's full version.",
             )
         )
+    wanted = num_processes(recipe, machine)
+    if machine.kind == "cuda" and wanted > machine.num_devices:
+        fix = f"Use {machine.num_devices} or fewer, or “auto”."
+        what = f"{wanted} training processes need {wanted} devices."
+        problems.append(Problem("error", what, f"Training processes; {machine.label()}", fix))
     package = LOGGERS.get(recipe.report_to)
     if package and find_spec(package) is None:
         fix = f"Run “pip install {package}”, or choose “none”."

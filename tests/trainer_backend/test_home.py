@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trainer_backend.errors import Problem, UserError
+from trainer_backend.errors import CODES, Problem, UserError
 from trainer_backend.home import FOLDERS, check_id, new_id, open_home, read_json, write_json
 
 
@@ -55,9 +55,22 @@ def test_json_is_strict_and_replaced_whole(tmp_path):
 def test_user_errors_have_three_parts():
     with pytest.raises(ValueError):
         UserError("what", "", "fix")
-    assert UserError("a", "b", "c").to_dict() == {"what": "a", "where": "b", "fix": "c"}
+    plain = {"what": "a", "where": "b", "fix": "c", "code": "", "offer": None}
+    assert UserError("a", "b", "c").to_dict() == plain
+
+
+def test_user_errors_name_what_one_click_would_do():
+    offer = {"retry": {"per_device_train_batch_size": 4}}
+    error = UserError("a", "b", "c", code="out_of_memory", offer=offer)
+    assert json.loads(json.dumps(error.to_dict()))["offer"] == offer
+    assert error.code in CODES and all(text.endswith(".") for text in CODES.values())
 
 
 def test_problems_are_plain_data():
     problem = Problem("warning", "a", "b", "c", rows=(1, 2), count=2)
     assert json.loads(json.dumps(problem.to_dict()))["rows"] == [1, 2]
+
+
+def test_problems_come_back_from_plain_data_as_they_were():
+    problem = Problem("warning", "a", "b", "c", (1, 2), 2, "duplicates", ("keep_one", "drop"))
+    assert Problem(**json.loads(json.dumps(problem.to_dict()))) == problem

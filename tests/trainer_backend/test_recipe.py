@@ -24,7 +24,9 @@ FIELDS = {field.name: field.type for field in dataclasses.fields(Recipe)}
 def test_every_field_has_a_sentence_and_every_number_a_limit():
     assert set(HELP) == set(FIELDS)
     assert all(text.endswith(".") for text in HELP.values())
-    numbers = {name for name, kind in FIELDS.items() if kind in (int, float, float | str)}
+    numbers = {
+        name for name, kind in FIELDS.items() if kind in (int, float, float | str, int | str)
+    }
     assert set(LIMITS) == numbers
     assert set(CHOICES) <= {name for name, kind in FIELDS.items() if kind is str}
 
@@ -40,6 +42,8 @@ def test_defaults_are_a_valid_recipe():
         ({"learning_rate": "auto"}, {"learning_rate": "auto"}),
         ({"max_steps": "20"}, {"max_steps": 20}),
         ({"max_steps": 20.0}, {"max_steps": 20}),
+        ({"num_processes": "auto"}, {"num_processes": "auto"}),
+        ({"num_processes": "2"}, {"num_processes": 2}),
         ({"packing": "true"}, {"packing": True}),
         ({"base_model": "  a/b "}, {"base_model": "a/b"}),
         ({"system_prompt": " kept as it is "}, {"system_prompt": " kept as it is "}),
@@ -65,6 +69,11 @@ def test_texts_of_forms_and_command_lines_become_values(values, expected):
         {"eval_fraction": 0.9},
         {"packing": "maybe"},
         {"adapter": "magic"},
+        {"num_processes": 0},
+        {"num_processes": 1.5},
+        {"num_processes": "all"},
+        {"distributed": "magic"},
+        {"on_out_of_memory": "pray"},
         {"base_model": ""},
         {"base_model": 7},
         {"base_model": "a\0b"},
@@ -132,6 +141,11 @@ def test_only_settings_with_an_effect_are_relevant():
     assert not is_relevant("num_train_epochs", full)
     assert not is_relevant("eval_steps", full)
     assert is_relevant("lora_r", Recipe()) and is_relevant("learning_rate", full)
+
+
+def test_processes_matter_only_where_there_are_several_devices():
+    for name in ("num_processes", "distributed"):
+        assert not is_relevant(name, Recipe()) and is_relevant(name, Recipe(), num_devices=2)
 
 
 def test_differences_name_both_values():

@@ -1,11 +1,13 @@
 """What a recipe becomes on a machine: automatic values, changes with a note, refusals in words."""
 
+from dataclasses import replace
+
 import pytest
 
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe import Recipe
-from trainer_backend.resolve import check_recipe, resolve
+from trainer_backend.resolve import check_recipe, num_processes, resolve
 
 CPU = Hardware("cpu", "CPU", 1, 24.0, 20.0, 2, False)
 CPU_BF16 = Hardware("cpu", "CPU", 1, 24.0, 20.0, 2, True)
@@ -86,3 +88,15 @@ def test_a_missing_logger_is_refused_with_the_command_that_installs_it(monkeypat
     monkeypatch.setattr("trainer_backend.resolve.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         resolve(Recipe(report_to="wandb"), CPU)
+
+
+def test_one_process_a_gpu_unless_the_recipe_says_otherwise():
+    two = replace(T4, num_devices=2)
+    assert num_processes(Recipe(), two) == 2
+    assert num_processes(Recipe(num_processes=1), two) == 1
+    assert num_processes(Recipe(), CPU) == 1 and num_processes(Recipe(num_processes=2), CPU) == 2
+
+
+def test_more_processes_than_gpus_are_refused():
+    with pytest.raises(UserError, match="3 training processes need 3 devices"):
+        resolve(Recipe(num_processes=3), replace(T4, num_devices=2))
