@@ -1,0 +1,138 @@
+"""The process that reads one upload: few memory, low priority, gone when the app is gone.
+
+The app's side is reading.py. What reading means is store.py.
+"""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer_backend.data import store
+from trainer_backend.data.formats import Mapping
+from trainer_backend.data.json_values import cell_text
+from trainer_backend.data.read_options import ReadOptions
+from trainer_backend.errors import Problem, UserError
+from trainer_backend.home import read_json, write_json
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
+
+PREVIEW_ROWS, PREVIEW_CELL = 25, 2_000
+EVERY_S = 0.2
+
+
+class Report:
+    """Writes what is known so far to small files, at most a few times a second."""
+
+    def __init__(self, folder: Path):
+        self.folder, self._rows, self._last = folder, 0, 0.0
+        self.say(what="Opening the file")
+
+    def say(self, **facts) -> None:
+        """Replace progress.json."""
+        self._last = time.monotonic()
+        write_json(self.folder / "progress.json", {"rows": self._rows, **facts})
+
+    def on_progress(self, done: int, total: int, rows: int = 0) -> None:
+        """Told by the reader every few thousand rows."""
+        self._rows = max(self._rows, rows)
+        if time.monotonic() - self._last > EVERY_S or done >= total:
+            what = "Reading and checking" if done < total else "Comparing rows with each other"
+            self.say(bytes=done, total=total, what=what)
+
+    def on_findings(self, problems: list[Problem], rows: list[tuple[int, dict]]) -> None:
+        """Told by the writer as soon as the first rows are understood, and now and then after."""
+        shown = [
+            (number, {name: cell_text(value)[:PREVIEW_CELL] for name, value in row.items()})
+            for number, row in rows[:PREVIEW_ROWS]
+        ]
+        said = [problem.to_dict() for problem in problems]
+        write_json(self.folder / "findings.json", {"problems": said, "rows": shown})
+
+
+def _create(home: Path, report: Report, arguments: dict) -> str:
+    files = [Path(file) for file in arguments["files"]]
+    mapping = arguments["mapping"]
+    return store.create_dataset(
+        home,
+        files[0] if len(files) == 1 else files,
+        name=arguments["name"],
+        mapping=Mapping(**mapping) if mapping else None,
+        options=ReadOptions(**arguments["options"]),
+        system_prompt=arguments["system_prompt"],
+        on_progress=report.on_progress,
+        on_findings=report.on_findings,
+    ).id
+
+
+WORK: dict[str, Callable[[Path, Report, dict], str]] = {"create_dataset": _create}
+
+
+def run(folder: Path) -> dict:
+    """Do what request.json asks; returns {"dataset_id"} or {"error"}, unless it crashes."""
+    request = read_json(folder / "request.json")
+    limit_memory(request["memory_limit"])
+    try:
+        work = WORK[request["work"]]
+        return {"dataset_id": work(Path(request["home"]), Report(folder), request["arguments"])}
+    except UserError as error:
+        return {"error": error.to_dict()}
+    except MemoryError:
+        return {"error": _too_large(request).to_dict()}
+    except Exception as error:  # noqa: BLE001 - the edge of this process: its log keeps the trace
+        traceback.print_exc()
+        return {"error": _unexpected(request, error).to_dict()}
+
+
+def limit_memory(size: int) -> None:
+    """Let this process map at most `size` bytes: what needs more fails here, and only here."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            size = min(size, most)
+        resource.setrlimit(resource.RLIMIT_AS, (size, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _too_large(request: dict) -> UserError:
+    return UserError(
+        f"Reading needs more than {request['memory_limit'] / 1024**3:.0f} GB of memory.",
+        request["name"],
+        "Save the rows as JSON Lines (.jsonl) or CSV: they are read row by row.",
+        code="system_memory",
+    )
+
+
+def _unexpected(request: dict, error: Exception) -> UserError:
+    said = (str(error).strip().splitlines() or [""])[0][:200]
+    return UserError(
+        "The data could not be read.",
+        f"{request['name']}: {type(error).__name__}: {said}" if said else request["name"],
+        "Save it as JSON Lines (.jsonl) or CSV, and load it again.",
+        code="failed",
+    )
+
+
+def _end_with_the_app() -> None:
+    """Standard input ends when the app does, however it ends."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Read the request in the folder given, and leave result.json there."""
+    folder = Path(sys.argv[1])
+    if hasattr(os, "nice"):
+        os.nice(10)  # the page, a training and a chat on the same cores have right of way
+    threading.Thread(target=_end_with_the_app, daemon=True).start()
+    write_json(folder / "result.json", run(folder))
+
+
+if __name__ == "__main__":
+    main()
