@@ -3,6 +3,7 @@
 Names follow the well-known SFTConfig; how they act is sft_trainer.py and data/.
 """
 
+import os
 import warnings
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -112,8 +113,10 @@ class SFTConfig(TrainingArguments):
     def __post_init__(self):
         device = "cpu" if self.use_cpu else accelerator()
         self.bf16, self.fp16 = resolve_precision(self.bf16, self.fp16, device)
-        if device == "cpu" and self.bf16:
-            self.use_cpu = True  # says to TrainingArguments that bf16 on a CPU is meant
+        if device == "cpu" and (self.bf16 or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+            # says that bf16 on a CPU is meant; without it the processes of a launch on a machine
+            # without a GPU would not join, and each train alone
+            self.use_cpu = True
         if device == "cpu":
             self.dataloader_pin_memory = False
         super().__post_init__()

@@ -30,6 +30,7 @@ from trainer_backend.data.vision import (
     has_images,
     refuse_images,
 )
+from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
 from trainer_backend.fused_head import balance_router, install_fused_head
 from trainer_backend.loss import TokenSums, logits_loss, shift_and_select
 from trainer_backend.model_probe import asked_loss, causal_lm, examine
@@ -186,25 +187,27 @@ class SFTTrainer(Trainer):
             own = signature(type(causal_lm(self.model)).forward).parameters
             self._signature_columns = ["input_ids", "labels", "seq_lengths", *own, *ROW_COLUMNS]
 
-    def _with_padding(self, build: Callable, dataset):
-        """Build a data loader whose rows stay rows, because their logits are wanted one by one."""
-        usual = self.data_collator
-        if isinstance(usual, SFTCollator):
+    def _get_dataloader(self, dataset, description: str, *args, **kwargs):
+        usual, evaluates = self.data_collator, description != "Training"
+        by_row = evaluates and (self._rows_wanted or description == "test")
+        if by_row and isinstance(usual, SFTCollator):
             self.data_collator = self._padded
+        if self.args.world_size > 1:
+            self.data_collator = WithRowLengths(self.data_collator)
+            dataset = with_length(dataset) if evaluates else dataset
         try:
-            return build(dataset)
+            return super()._get_dataloader(dataset, description, *args, **kwargs)
         finally:
             self.data_collator = usual
 
-    def get_eval_dataloader(self, eval_dataset=None):
-        """As the Trainer's; rows are padded when compute_metrics wants their logits."""
-        build = super().get_eval_dataloader
-        return self._with_padding(build, eval_dataset) if self._rows_wanted else build(eval_dataset)
-
     def get_test_dataloader(self, test_dataset):
         """As the Trainer's, for rows that may be raw; predictions come row by row."""
-        prepared = self._prepare(test_dataset, "test", packing=False)
-        return self._with_padding(super().get_test_dataloader, prepared)
+        return super().get_test_dataloader(self._prepare(test_dataset, "test", packing=False))
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """As the Trainer's; what only fills up an epoch's last batches does not count."""
+        batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
+        return super().get_batch_samples(batches, num_batches, device)
 
     # Loss
 
@@ -215,7 +218,8 @@ class SFTTrainer(Trainer):
         with document_layout(lengths):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 outputs = model(**inputs, use_cache=False)
-                sums = self._sums_from_logits(outputs.logits, labels)
+                own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
+                sums = logits_loss(*shift_and_select(own, labels), asked_loss(self.args))
             else:
                 outputs = model(**inputs, labels=labels, fused_loss=True)
                 sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.count)
@@ -235,12 +239,9 @@ class SFTTrainer(Trainer):
         meter.add(sums, num_tokens(inputs), aux)
         return (loss, outputs) if return_outputs else loss
 
-    def _sums_from_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> TokenSums:
-        own = logits[:, -labels.shape[1] :]  # virtual tokens of prompt tuning come first
-        return logits_loss(*shift_and_select(own, labels), asked_loss(self.args))
-
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Loss of a held-out batch, and its logits if they are wanted."""
+        inputs = ignore_repeats(inputs, self.accelerator)
         if "labels" not in inputs:
             inputs.pop("seq_lengths", None)
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)

@@ -1,0 +1,58 @@
+"""Repeated rows of a last round lose their labels; real ones keep them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+
+from trainer_backend.data.collator import SFTCollator
+from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
+
+ROWS = [{"input_ids": [5] * n, "labels": [5] * n} for n in (3, 2, 4)]
+
+
+def processes(index: int, remainder: int, number: int = 2, last: bool = True):
+    state = SimpleNamespace(end_of_dataloader=last, remainder=remainder)
+    return SimpleNamespace(num_processes=number, process_index=index, gradient_state=state)
+
+
+def rows_with_labels(batch) -> list[bool]:
+    lengths = batch.get("seq_lengths")
+    rows = batch["labels"][0].split(lengths) if lengths else batch["labels"]
+    return [bool((row != -100).any()) for row in rows]
+
+
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize(
+    ("index", "remainder", "kept"),
+    [(0, 4, 3), (1, 4, 1), (0, 2, 2), (1, 2, 0), (1, 0, 3), (0, -1, 3)],
+)
+def test_only_the_new_rows_of_the_last_round_count(joined, index, remainder, kept):
+    batch = WithRowLengths(SFTCollator(0, joined))(ROWS)
+    batch = ignore_repeats(batch, processes(index, remainder))
+    assert rows_with_labels(batch) == [True] * kept + [False] * (3 - kept)
+    assert "row_lengths" not in batch
+
+
+def test_packed_rows_are_cut_off_as_rows_not_as_documents():
+    rows = [{"input_ids": [5] * 6, "labels": [5] * 6, "seq_lengths": [2, 4]} for _ in range(2)]
+    batch = ignore_repeats(WithRowLengths(SFTCollator(0, True))(rows), processes(1, 3))
+    assert rows_with_labels(batch) == [True, True, False, False]
+
+
+@pytest.mark.parametrize("accelerator", [processes(0, 1, number=1), processes(0, 1, last=False)])
+def test_other_batches_stay_as_they_are(accelerator):
+    batch = WithRowLengths(SFTCollator(0, True))(ROWS)
+    assert rows_with_labels(ignore_repeats(batch, accelerator)) == [True] * 3
+
+
+def test_a_batch_without_labels_is_left_alone():
+    batch = {"input_ids": torch.ones(2, 2), "row_lengths": [1, 1]}
+    assert list(ignore_repeats(batch, processes(1, 1))) == ["input_ids"]
+
+
+def test_a_stream_gets_a_length_and_a_table_stays():
+    table = Dataset.from_list(ROWS)
+    assert len(with_length(table.to_iterable_dataset())) == 3
+    assert with_length(table) is table
