@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterator
 
 from trainer_backend.data.json_values import MAX_COLUMNS
+from trainer_backend.data.read_options import DELIMITERS
 from trainer_backend.data.text_reader import MAX_LINE, TextFile
 from trainer_backend.errors import UserError
 
-DELIMITERS = (",", ";", "\t", "|")
-SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SAMPLE_LINES = 50
 _SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # how Excel says its delimiter
 
@@ -54,6 +53,7 @@ class _Feed:
     def __init__(self, file: TextFile):
         self.file, self.lines, self.size = file, file.lines(), 0
         self.quoted: list[tuple[int, str]] = []
+        self.nul = ""  # where the current record holds a NUL character
 
     def __iter__(self) -> "_Feed":
         return self
@@ -65,13 +65,9 @@ class _Feed:
         self.size += len(line)
         if self.size > MAX_LINE:
             raise csv.Error("unexpected end of data")
-        if "\0" in line:
+        if "\0" in line and not self.nul:
             column = line.index("\0") + 1
-            raise UserError(
-                "The text holds a NUL character.",
-                f"{self.file.name}, line {self.file.line}, column {column}",
-                "Remove the character, or save the file as UTF-8 text again.",
-            )
+            self.nul = f"{self.file.name}, line {self.file.line}, column {column}"
         return line
 
 
@@ -82,15 +78,30 @@ def read_records(file: TextFile, delimiter: str) -> Iterator[tuple[int, list[str
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
         feed.quoted.clear()
-        feed.size, start = 0, file.line + 1
+        feed.size, feed.nul, start = 0, "", file.line + 1
         try:
             record = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise _csv_error(feed, start, delimiter, str(error)) from None
-        if record and (len(record) > 1 or record[0].strip()):
+            fault = _csv_error(feed, start, delimiter, str(error))
+            if "end of data" in str(error):  # everything after the quote was swallowed
+                raise fault from None
+            file.damage.report(start, _with_extent(fault, start, file.line))
+            continue
+        if feed.nul:
+            fix = "Remove the character, or save the file as UTF-8 text again."
+            fault = UserError("The text holds a NUL character.", feed.nul, fix)
+            file.damage.report(start, _with_extent(fault, start, file.line))
+        elif record and (len(record) > 1 or record[0].strip()):
             yield start, record
+
+
+def _with_extent(fault: UserError, start: int, end: int) -> UserError:
+    """Say which lines go with the row, so that leaving it out hides none of them."""
+    if end > start:
+        fault.what = f"{fault.what} (The row is lines {start:,} to {end:,}.)"
+    return fault
 
 
 def _csv_error(feed: _Feed, start: int, delimiter: str, message: str) -> UserError:
@@ -131,28 +142,32 @@ def read_csv(file: TextFile, delimiter: str) -> Iterator[tuple[int, dict]]:
         first = next(records, None)
     if first is None:
         return
-    columns = _check_header(file, *first)
+    columns = check_header(first[1], f"{file.name}, line {first[0]}")
     width = len(columns)
     for line, record in records:
         if len(record) != width:
-            raise _ragged(file, line, len(record), width, delimiter)
-        yield line, dict(zip(columns, record, strict=True))
+            file.damage.report(line, _ragged(file, line, len(record), width, delimiter))
+        elif file.undecoded("".join(record)):
+            file.damage.report(line, file.not_decoded(line))
+        else:
+            yield line, dict(zip(columns, record, strict=True))
 
 
 def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -> UserError:
-    mark = SPOKEN[delimiter]
+    mark = DELIMITERS[delimiter]
     fix = f"Fill in the row: a missing value still needs its {mark}."
     if found > width:
         fix = f"Put text that holds a {mark} in double quotes."
     return file.error(f"The row has {found} columns, the header has {width}.", fix, line)
 
 
-def _check_header(file: TextFile, line: int, header: list[str]) -> list[str]:
+def check_header(header: list[str], where: str) -> list[str]:
+    """The columns' names; UserError if there are too many or two are the same."""
     if len(header) > MAX_COLUMNS:
-        raise file.error(
+        raise UserError(
             f"The header has {len(header):,} columns, more than {MAX_COLUMNS:,}.",
+            where,
             "Keep only the columns that matter.",
-            line,
         )
     columns = [name.strip("\ufeff \t") or f"column {at}" for at, name in enumerate(header, start=1)]
     twice = next((name for name in columns if columns.count(name) > 1), None)
@@ -160,7 +175,7 @@ def _check_header(file: TextFile, line: int, header: list[str]) -> list[str]:
         places = [str(at) for at, name in enumerate(columns, start=1) if name == twice]
         raise UserError(
             f"Two columns have the same name “{twice[:60]}”.",
-            f"{file.name}, line {line}, columns {' and '.join(places[:4])}",
+            f"{where}, columns {' and '.join(places[:4])}",
             "Rename one of them in the header.",
         )
     return columns

@@ -1,174 +1,230 @@
-"""Files to rows: what a file really holds is told from its content, then read with nothing changed.
+"""Files to rows: open what was uploaded, one file or several, and read it with nothing changed.
 
-The readers for each kind are csv_reader, json_reader and parquet_reader; meaning is formats.py.
+What a file holds is told in file_kind.py; each kind has its reader; meaning is formats.py.
 """
 
-import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer_backend.data.csv_reader import SPOKEN, find_delimiter, read_csv
+from trainer_backend.data.archive import Archive
+from trainer_backend.data.arrow_reader import read_arrow
+from trainer_backend.data.csv_reader import find_delimiter, read_csv
+from trainer_backend.data.document_reader import PIECE, read_document
+from trainer_backend.data.file_kind import DOCUMENT_SUFFIXES, TABLE_SUFFIXES, kind_of
 from trainer_backend.data.json_reader import json_layout, read_json
 from trainer_backend.data.parquet_reader import read_parquet
-from trainer_backend.data.text_reader import TextFile, read_head, spoken_encoding
+from trainer_backend.data.read_options import DEFAULT, DELIMITERS, DamageLog, ReadOptions
+from trainer_backend.data.sheet_reader import read_sheet, sheet_names
+from trainer_backend.data.source import Source
+from trainer_backend.data.text_reader import TextFile, spoken_encoding
 from trainer_backend.errors import UserError
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+SUFFIXES = (*TABLE_SUFFIXES, ".zip")  # of files that are data by their name, each also as .gz
+UPLOAD_SUFFIXES = (*SUFFIXES, *DOCUMENT_SUFFIXES, ".gz")  # what an upload field takes
+MAX_FILES = 1_000
 Progress = Callable[[int, int], None]  # (bytes read, bytes in all)
 PROGRESS_ROWS = 2_000
 
 
 @dataclass
-class RowReader:
-    """An open data file: iterate it for (row number, row); `notes` say how it was understood."""
+class DataFile:
+    """One source that is told apart: iterate `rows` for (line or row in the file, row)."""
 
-    path: Path
-    kind: str  # "csv", "json" or "parquet"
-    layout: str = ""  # the delimiter, or how the JSON is laid out
+    source: Source
+    kind: str  # "csv", "json", "parquet", "arrow", "xlsx" or "text"
+    layout: str = ""  # the delimiter, how the JSON is laid out, or the sheet
+    encoding: str = ""  # of text
+    sheets: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    archive: Archive | None = None
+
+    def rows(self, damage: DamageLog) -> Iterator[tuple[int, dict]]:
+        """Every row, streamed; what cannot be read goes to `damage`."""
+        if self.kind in ("parquet", "arrow"):
+            read = read_parquet if self.kind == "parquet" else read_arrow
+            return read(self.source, damage)
+        if self.kind == "xlsx":
+            return read_sheet(self.source, self.layout, damage)
+        file = TextFile(self.source, self.encoding, damage)
+        if self.kind == "text":
+            return read_document(file)
+        return (read_json if self.kind == "json" else read_csv)(file, self.layout)
+
+
+@dataclass
+class RowReader:
+    """What was opened: iterate it for (row number, row); `notes` say how it was understood."""
+
+    files: list[DataFile]
+    options: ReadOptions = field(default_factory=ReadOptions)
     notes: list[str] = field(default_factory=list)
     on_progress: Progress | None = None
+    _damage: DamageLog = field(default_factory=DamageLog)
+
+    @property
+    def damaged(self) -> list[tuple[int, str]]:
+        """(line or row in its file, what) of rows left out with skip_damaged, once it is read."""
+        return self._damage.rows
+
+    @property
+    def num_damaged(self) -> int:
+        """How many rows were left out; `damaged` lists the first 10,000."""
+        return self._damage.count
+
+    @property
+    def kind(self) -> str:
+        """The kind of the (first) file: "csv", "json", "parquet", "arrow", "xlsx" or "text"."""
+        return self.files[0].kind
+
+    @property
+    def layout(self) -> str:
+        """Of the (first) file: its delimiter, how its JSON is laid out, or its sheet."""
+        return self.files[0].layout
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
-        size, number, position = self.path.stat().st_size, 0, lambda: 0
-        if self.kind == "parquet":
-            rows = read_parquet(self.path)
-        else:
-            file = TextFile(self.path)
-            position = file.position
-            rows = (read_json if self.kind == "json" else read_csv)(file, self.layout)
-        for _, row in rows:
-            number += 1
-            yield number, row
-            if self.on_progress and number % PROGRESS_ROWS == 0:
-                self.on_progress(min(position(), size), size)
+        number, report = 0, self.on_progress
+        self._damage = damage = DamageLog(self.options.skip_damaged)
+        sizes = [file.source.size for file in self.files]
+        for at, file in enumerate(self.files):
+            before = sum(sizes[:at])
+            damage.prefix = f"{file.source.name}: " if len(self.files) > 1 else ""
+            for _, row in file.rows(damage):
+                number += 1
+                yield number, file.archive.with_images(row, file.source) if file.archive else row
+                if report and number % PROGRESS_ROWS == 0:
+                    report(before + min(file.source.position(), sizes[at]), sum(sizes))
+        if said := damage.sentence():
+            self.notes[:] = [note for note in self.notes if note != said] + [said]
         if not number:
-            raise self._no_rows()
-        if self.on_progress:
-            self.on_progress(size, size)
+            raise self._no_rows(damage)
+        if report:
+            report(sum(sizes), sum(sizes))
 
-    def _no_rows(self) -> UserError:
-        what = (
-            "The file has a header but no rows." if self.kind == "csv" else "The file has no rows."
-        )
-        return UserError(what, self.path.name, "Add at least one row of data below it.")
+    def _no_rows(self, damage: DamageLog) -> UserError:
+        name = self.files[0].source.name
+        if damage.count:
+            what = f"None of the {damage.count:,} rows can be read: {damage.rows[0][1]}"
+            return UserError(what, name, "Correct the file, or choose how it is to be read.")
+        table = self.kind in ("csv", "xlsx")
+        what = "The file has a header but no rows." if table else "The file has no rows."
+        return UserError(what, name, "Add at least one row of data below it.")
 
 
-def read_rows(path: Path, *, on_progress: Progress | None = None) -> Iterator[tuple[int, dict]]:
+def read_rows(
+    path: Path | Sequence[Path],
+    *,
+    options: ReadOptions = DEFAULT,
+    on_progress: Progress | None = None,
+) -> Iterator[tuple[int, dict]]:
     """Every row as (number from 1, {column: exact value}); UserError names file, line, column."""
-    yield from open_rows(path, on_progress=on_progress)
+    yield from open_rows(path, options=options, on_progress=on_progress)
 
 
-def open_rows(path: Path, *, on_progress: Progress | None = None) -> RowReader:
-    """Tell what the file holds, refuse what cannot be data, and return its reader."""
-    path = Path(path)
-    suffix = _suffix(path)
-    if suffix not in SUFFIXES:
-        what = (
-            f"Files ending in “{suffix}” cannot be read." if suffix else "The name has no ending."
-        )
-        fix = f"Use one of {', '.join(SUFFIXES)}, each also as .gz."
-        if suffix in (".xlsx", ".xls", ".ods"):
-            fix = "In the spreadsheet choose “Save as” and “CSV UTF-8”."
-        raise UserError(what, path.name, fix)
-    head = read_head(path)
-    kind = _content_kind(path, head, suffix)
-    reader = RowReader(path, kind, on_progress=on_progress)
-    if kind != "parquet":
-        _tell_layout(reader, suffix)
-    return reader
+def open_rows(
+    path: Path | Sequence[Path],
+    *,
+    options: ReadOptions = DEFAULT,
+    on_progress: Progress | None = None,
+) -> RowReader:
+    """Tell what the files hold, refuse what cannot be data, and return their reader.
+
+    Several files are read one after another as one; a zip archive is the data files in it.
+    """
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    if not 0 < len(paths) <= MAX_FILES:
+        what = f"{len(paths):,} files were given; between 1 and {MAX_FILES:,} are read together."
+        raise UserError(what, "the upload", "Put the rows into fewer files.")
+    options.check(paths[0].name)
+    files, notes = [], []
+    for one in paths:
+        found, said = _open_one(one, options)
+        files += found
+        notes += [f"{one.name}: {note}" for note in said] if len(paths) > 1 else said
+    if len(files) > 1:
+        notes += _different_columns(files, options)
+    return RowReader(files, options, list(dict.fromkeys(notes)), on_progress)
 
 
-def _suffix(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    return Path(name).suffix
+def _open_one(path: Path, options: ReadOptions) -> tuple[list[DataFile], list[str]]:
+    """The data files in one upload, and what is to be said of it."""
+    source = Source(path)
+    if source.ending != ".zip" or source.file_name.lower().endswith(".gz"):
+        file = _tell(source, options)
+        return [file], file.notes
+    if not source.head(4).startswith(b"PK"):
+        fix = "Give the file the ending of what it holds, or pack it again."
+        raise UserError("This is not a zip archive, though its name says so.", path.name, fix)
+    archive = Archive(path)
+    files = [_tell(one, options, archive) for one in archive.sources]
+    notes = [f"{file.source.entry.filename}: {note}" for file in files for note in file.notes]
+    return files, archive.notes + notes
 
 
-def _content_kind(path: Path, head: bytes, suffix: str) -> str:
-    if not head.strip(b" \t\r\n\xef\xbb\xbf\xff\xfe\0"):
-        raise UserError("The file is empty.", path.name, "Upload a file with at least one row.")
-    if head.startswith(b"PAR1") and path.name.lower().endswith(".gz"):
-        fix = "Unpack it first: Parquet is compressed inside already."
-        raise UserError(
-            "The file holds Parquet inside gzip, which is not read here.", path.name, fix
-        )
-    if head.startswith(b"PAR1"):
-        return _expect(path, "Parquet", ".parquet", suffix == ".parquet", "parquet")
-    _refuse_binary(path, head)
-    if suffix == ".parquet":
-        raise UserError(
-            "This is not a Parquet file, though its name says so.",
-            path.name,
-            "Give the file the ending of what it holds, or export it as Parquet again.",
-        )
-    start = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
-    if suffix in (".csv", ".tsv"):
-        looks_json = start.startswith(('{"', "[{", "{\n", "[\n", "[\r"))
-        return _expect(path, "JSON", ".json or .jsonl", not looks_json, "csv")
-    if not head.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" not in head[:4]:
-        _refuse_not_json(path, start, suffix)
-    return "json"
+def _tell(source: Source, options: ReadOptions, archive: Archive | None = None) -> DataFile:
+    file = DataFile(source, kind_of(source), archive=archive)
+    if file.kind == "xlsx":
+        _tell_sheet(file, options.sheet)
+    elif file.kind in ("csv", "json", "text"):
+        _tell_text(file, options)
+    return file
 
 
-def _expect(path: Path, found: str, ending: str, fits: bool, kind: str) -> str:
-    if fits:
-        return kind
-    raise UserError(
-        f"The file holds {found}, but its name ends with “{path.suffix}”.",
-        path.name,
-        f"Rename it to end with {ending} and upload it again.",
-    )
+def _tell_sheet(file: DataFile, wanted: str | None) -> None:
+    file.sheets = sheet_names(file.source)
+    if not file.sheets:
+        fix = "Put the rows into a sheet, or save them as CSV UTF-8."
+        raise UserError("The workbook has no sheet with cells.", file.source.name, fix)
+    if wanted is not None and wanted not in file.sheets:
+        known = ", ".join(f"“{name[:60]}”" for name in file.sheets[:12])
+        what = f"The workbook has no sheet “{wanted[:60]}”."
+        raise UserError(what, file.source.name, f"Choose one of {known}.")
+    file.layout = file.sheets[0] if wanted is None else wanted
+    others = [name for name in file.sheets if name != file.layout]
+    if others:
+        listed = ", ".join(f"“{name[:60]}”" for name in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        file.notes.append(f"Read from the sheet “{file.layout[:60]}”; not {listed}{more}.")
 
 
-def _refuse_not_json(path: Path, start: str, suffix: str) -> None:
-    if start[:1] in '{["':
-        return
-    what = f"This is not JSON: it begins with “{start[:20].splitlines()[0]}”."
-    fix = "Rename it to .csv if it is a table, or export it as JSON."
-    raise UserError(what, f"{path.name}, line 1, column 1", fix)
-
-
-def _refuse_binary(path: Path, head: bytes) -> None:
-    kinds = (
-        (b"PK\x03\x04", "a zip archive or a spreadsheet (.xlsx)", "Save the table as CSV UTF-8."),
-        (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the table as CSV UTF-8."),
-        (b"ARROW1", "an Arrow file", "Save it as Parquet."),
-        (b"%PDF", "a PDF", "Copy its text into a table or JSON Lines."),
-        (b"BZh", "a bzip2 archive", "Unpack it first."),
-        (b"\xfd7zXZ", "an xz archive", "Unpack it first."),
-        (b"SQLite format 3", "a SQLite database", "Export the table as CSV."),
-    )
-    for magic, what, fix in kinds:
-        if head.startswith(magic):
-            raise UserError(f"The file holds {what}, which is not read here.", path.name, fix)
-    if _is_pickle(head):
-        raise UserError(
-            "The file is a Python pickle, which can run code when opened.",
-            path.name,
-            "Save the data as JSON Lines or Parquet.",
+def _tell_text(file: DataFile, options: ReadOptions) -> None:
+    text = TextFile(file.source, options.encoding)
+    file.encoding = text.encoding
+    if text.encoding != "utf-8":
+        file.notes.append(f"Read as {spoken_encoding(text.encoding)}.")
+    if file.kind == "json":
+        _tell_json(file, text)
+    elif file.kind == "csv":
+        preferred = "\t" if file.source.ending == ".tsv" else ","
+        file.layout = options.delimiter or find_delimiter(text, preferred)
+        if file.layout != preferred:
+            file.notes.append(f"Columns are separated by a {DELIMITERS[file.layout]}.")
+    else:
+        file.notes.append(
+            f"The text is cut at paragraphs into pieces of up to {PIECE:,} characters; "
+            "the model learns to continue such text."
         )
 
 
-def _is_pickle(head: bytes) -> bool:
-    if not (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):
-        return False
-    try:
-        return next(pickletools.genops(head))[0].name == "PROTO"
-    except ValueError:
-        return False
+def _tell_json(file: DataFile, text: TextFile) -> None:
+    file.layout = json_layout(text)
+    said = {"array": "one list of rows", "object": "one object", "lines": "one object a line"}
+    if (file.layout == "lines") != (file.source.ending in (".jsonl", ".ndjson")):
+        file.notes.append(f"The file holds {said[file.layout]}, and was read as such.")
 
 
-def _tell_layout(reader: RowReader, suffix: str) -> None:
-    file = TextFile(reader.path)
-    if file.encoding != "utf-8":
-        reader.notes.append(f"Read as {spoken_encoding(file.encoding)}.")
-    if reader.kind == "json":
-        reader.layout = json_layout(file)
-        said = {"array": "one list of rows", "object": "one object", "lines": "one object a line"}
-        if (reader.layout == "lines") != (suffix == ".jsonl"):
-            reader.notes.append(f"The file holds {said[reader.layout]}, and was read as such.")
-        return
-    preferred = "\t" if suffix == ".tsv" else ","
-    reader.layout = find_delimiter(file, preferred)
-    if reader.layout != preferred:
-        reader.notes.append(f"Columns are separated by a {SPOKEN[reader.layout]}.")
+def _different_columns(files: list[DataFile], options: ReadOptions) -> list[str]:
+    """One sentence if the files' first rows do not have the same columns."""
+    seen: dict[frozenset, str] = {}
+    for file in files:
+        first = next(iter(file.rows(DamageLog(options.skip_damaged))), None)
+        if first:
+            seen.setdefault(frozenset(first[1]), file.source.name)
+    if len(seen) < 2:
+        return []
+    shared = frozenset.intersection(*seen)
+    said = []
+    for columns, name in list(seen.items())[:4]:
+        own = ", ".join(f"“{column[:60]}”" for column in sorted(columns - shared)[:6])
+        said.append(f"{name} also has {own}" if own else f"{name} has only what all have")
+    return [f"The files have different columns: {'; '.join(said)}."]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from trainer_backend.data.json_values import BadJSON, parse, parse_at
+from trainer_backend.data.json_values import BadJSON, end_of_value, parse, parse_at
 from trainer_backend.data.text_reader import MAX_LINE, TextFile
 from trainer_backend.errors import UserError
 
@@ -43,11 +43,17 @@ def _read_lines(file: TextFile) -> Rows:
     for line in file.lines():
         if line.isspace():
             continue
+        if file.undecoded(line):
+            file.damage.report(file.line, file.not_decoded(file.line))
+            continue
         try:
-            value = parse(line.rstrip(_SPACE))
+            row = _as_row(parse(line.rstrip(_SPACE)), file, file.line)
         except BadJSON as error:
-            raise _located(error, file, line, file.line) from None
-        yield file.line, _as_row(value, file, file.line)
+            file.damage.report(file.line, _located(error, file, line, file.line))
+        except UserError as error:
+            file.damage.report(file.line, error)
+        else:
+            yield file.line, row
 
 
 def _read_array(file: TextFile) -> Rows:
@@ -57,8 +63,11 @@ def _read_array(file: TextFile) -> Rows:
     if window.skip("]"):
         return
     while True:
-        line, value = window.value()
-        yield line, _as_row(value, file, line)
+        line, value, fault = window.value()
+        if fault is None and isinstance(value, dict | str):
+            yield line, _as_row(value, file, line)
+        else:
+            file.damage.report(line, fault or _not_a_row(value, file, line))
         if window.skip(","):
             continue
         if window.skip("]"):
@@ -105,21 +114,28 @@ class _Window:
         self.at += found
         return found
 
-    def value(self) -> tuple[int, Any]:
+    def value(self) -> tuple[int, Any, UserError | None]:
+        """(line, value, None) of the next element, or (line, None, why it is refused)."""
         self.peek()
         while True:
+            value = fault = None
             try:
                 value, end = parse_at(self.text, self.at)
             except BadJSON as error:
-                whole = error.position is None or len(self.text) - self.at > MAX_LINE
-                if whole or not self.more():
-                    raise self._located(error) from None
-                continue
+                end = end_of_value(self.text, self.at)
+                if end is None:  # no JSON at all, or not all of it is here yet
+                    too_much = error.too_deep or len(self.text) - self.at > MAX_LINE
+                    if too_much or not self.more():
+                        raise self._located(error) from None
+                    continue
+                fault = self._located(error)
             line = self.line()
             if end - self.at > MAX_LINE:
                 raise self.file.error("A row is longer than 16 MB.", "Split the row.", line)
+            if self.file.undecoded(self.text[self.at : end]):
+                fault = self.file.not_decoded(line)
             self.at = end
-            return line, value
+            return line, value, fault
 
     def expected(self) -> tuple[str, str]:
         if self.peek():
@@ -147,6 +163,88 @@ def _read_object(file: TextFile) -> Rows:
                 "Save the rows as JSON Lines (.jsonl): one object a line.",
             )
     text = "".join(parts)
+    if file.undecoded(text):
+        raise file.not_decoded(1)
+    try:
+        value = parse(text)
+    except BadJSON as error:
+        raise _located(error, file, text, 1) from None
+    for number, row in enumerate(_rows_of_object(value, file), start=1):
+        yield number, _as_row(row, file, number)
+
+
+def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
+    wrapped = [key for key, item in value.items() if _is_rows(item)]
+    if len(wrapped) == 1 and wrapped[0] not in ("messages", "conversations"):
+        return value[wrapped[0]]
+    columns = list(value.values())
+    if columns and all(isinstance(column, dict) for column in columns):
+        columns = [
+            list(column.values()) for column in columns if column.keys() == columns[0].keys()
+        ]
+    if not columns or len(columns) != len(value):
+        return [value]
+    if not all(isinstance(column, list) and not _is_chat(column) for column in columns):
+        return [value]
+    lengths = {name: len(column) for name, column in zip(value, columns, strict=True)}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
+        raise UserError(
+            f"The columns have different lengths: {said}.",
+            file.name,
+            "Give every column the same number of values.",
+        )
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _is_rows(item: Any) -> bool:
+    return isinstance(item, list) and bool(item) and all(isinstance(row, dict) for row in item)
+
+
+def _is_chat(column: list) -> bool:
+    return _is_rows(column) and ("role" in column[0] or "from" in column[0])
+
+
+def _as_row(value: Any, file: TextFile, line: int) -> dict:
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, str):
+        return {"text": value}
+    raise _not_a_row(value, file, line)
+
+
+def _not_a_row(value: Any, file: TextFile, line: int) -> UserError:
+    kind = {list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")
+    return file.error(
+        f"A row must be an object with named columns, but this is {kind}.",
+        'Write each row like {"prompt": "…", "response": "…"}.',
+        line,
+    )
+
+
+def _located(self, error: BadJSON) -> UserError:
+    line = self.line()
+    if error.position is None:
+        return self.file.error(error.what, error.fix, line)
+    line += self.text.count("\n", self.at, error.position)
+    column = error.position - self.text.rfind("\n", 0, error.position)
+    return UserError(error.what, f"{self.file.name}, line {line}, column {column}", error.fix)
+
+
+def _read_object(file: TextFile) -> Rows:
+    parts, size = [], 0
+    for chunk in file.chunks():
+        parts.append(chunk)
+        size += len(chunk)
+        if size > MAX_WHOLE:
+            raise UserError(
+                "One JSON object of this size cannot be read row by row.",
+                file.name,
+                "Save the rows as JSON Lines (.jsonl): one object a line.",
+            )
+    text = "".join(parts)
+    if file.undecoded(text):
+        raise file.not_decoded(1)
     try:
         value = parse(text)
     except BadJSON as error:

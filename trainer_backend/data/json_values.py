@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from json.encoder import encode_basestring
 from typing import Any
 
+from trainer_backend.data.images import ImageBytes
+
 MAX_DEPTH = 64
 MAX_COLUMNS = 1_000
 MAX_DIGITS = 4_000
@@ -35,6 +37,8 @@ class NumberText:
 
 class BadJSON(ValueError):
     """Why a JSON text is refused: what, how to fix it, and the position in the text if known."""
+
+    too_deep = False  # then the rest of the text cannot be looked at either
 
     def __init__(self, what: str, fix: str, position: int | None = None):
         super().__init__(what)
@@ -73,6 +77,7 @@ def _constant(text: str) -> None:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_pairs, parse_float=_float, parse_int=_int, parse_constant=_constant
 )
+_LOOSE_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # only asked where a value ends
 
 
 def parse(text: str) -> Any:
@@ -101,8 +106,18 @@ def parse_at(text: str, start: int = 0) -> tuple[Any, int]:
     return value, end
 
 
+def end_of_value(text: str, start: int) -> int | None:
+    """Where the JSON value at `start` ends, whatever parse_at says of it; None if it is broken."""
+    try:
+        return _LOOSE_DECODER.raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return None
+
+
 def _too_deep() -> BadJSON:
-    return BadJSON(f"The JSON is nested deeper than {MAX_DEPTH} levels.", "Flatten the data.")
+    error = BadJSON(f"The JSON is nested deeper than {MAX_DEPTH} levels.", "Flatten the data.")
+    error.too_deep = True
+    return error
 
 
 def _check_depth(text: str) -> None:
@@ -170,6 +185,8 @@ def to_json(value: Any) -> str:
 def _slow_json(value: Any) -> str:
     if isinstance(value, NumberText):
         return value.text
+    if isinstance(value, ImageBytes):
+        return _encode(value.to_json())
     if isinstance(value, list):
         return "[" + ",".join(map(_slow_json, value)) + "]"
     if isinstance(value, dict):

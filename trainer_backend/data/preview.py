@@ -3,13 +3,15 @@
 Nothing is stored or checked here: dataset_writer.py reads all of it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from trainer_backend.data.files import open_rows
 from trainer_backend.data.formats import Detection, detect_format
 from trainer_backend.data.json_values import cell_text
+from trainer_backend.data.read_options import DEFAULT, ReadOptions
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,35 @@ class Preview:
     rows: list[tuple[int, dict[str, str]]]
     detection: Detection
     notes: list[str]
+    kind: str = ""  # of the first file: "csv", "json", "parquet", "arrow", "xlsx" or "text"
+    encoding: str = ""  # of text
+    delimiter: str = ""  # of csv
+    sheets: list[str] = field(default_factory=list)  # of a workbook; the one that is read: `sheet`
+    sheet: str = ""
+    damaged: list[tuple[int, str]] = field(default_factory=list)  # among the rows looked at
 
 
-def preview_file(file: Path, count: int = 25) -> Preview:
+def preview_file(
+    file: Path | Sequence[Path],
+    count: int = 25,
+    *,
+    options: ReadOptions = DEFAULT,
+) -> Preview:
     """Read the first `count` rows; UserError if already these cannot be read."""
-    reader = open_rows(Path(file))
+    reader = open_rows(file, options=options)
     first = list(islice(reader, count))
     shown = [
         (number, {column: cell_text(cell) for column, cell in row.items()}) for number, row in first
     ]
-    return Preview(shown, detect_format([row for _, row in first]), reader.notes)
+    opened = reader.files[0]
+    return Preview(
+        shown,
+        detect_format([row for _, row in first]),
+        reader.notes,
+        kind=opened.kind,
+        encoding=opened.encoding,
+        delimiter=opened.layout if opened.kind == "csv" else "",
+        sheets=opened.sheets,
+        sheet=opened.layout if opened.kind == "xlsx" else "",
+        damaged=reader.damaged,
+    )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer_backend.data.files import SUFFIXES, open_rows, read_rows
+from trainer_backend.data.files import DOCUMENT_SUFFIXES, SUFFIXES, open_rows, read_rows
 from trainer_backend.data.json_values import NumberText, cell_text, to_json
 from trainer_backend.errors import UserError
 
@@ -167,19 +167,21 @@ BAD = [  # name, content, what is said, where it points
     ("header.csv", CSV, "header but no rows", "header.csv"),
     ("none.json", "[]", "no rows", "none.json"),
     ("none2.json", '{"prompt":[],"response":[]}', "no rows", "none2.json"),
-    ("a.txt", "hello", "cannot be read", "a.txt"),
+    ("a.docx", "hello", "cannot be read", "a.docx"),
     ("noending", "hello", "no ending", "noending"),
-    ("a.xlsx", "hello", "cannot be read", "a.xlsx"),
+    ("a.xlsx", "hello", "not an Excel", "a.xlsx"),
+    ("a.xls", "hello", "cannot be read", "a.xls"),
+    ("a.arrow", "hello", "not an Arrow", "a.arrow"),
     ("sep.csv", "sep=;\na;b\n", "header but no rows", "sep.csv"),
     ("json.csv", '{"a": 1}', "holds JSON", "json.csv"),
     ("array.csv", '[\n {"a": 1}]', "holds JSON", "array.csv"),
     ("csv.json", CSV + "a,b\n", "not JSON", "line 1, column 1"),
     ("csv.parquet", CSV, "not a Parquet file", "csv.parquet"),
     ("parquet.csv", b"PAR1....PAR1", "holds Parquet", "parquet.csv"),
-    ("a.parquet.gz", gzip.compress(b"PAR1...."), "inside gzip", "a.parquet.gz"),
+    ("a.parquet.gz", gzip.compress(b"PAR1...."), "cannot be read", "a.parquet.gz"),
     ("cut.parquet", b"PAR1....", "cannot be read", "cut.parquet"),
-    ("encrypted.parquet", b"PARE" + b"\x01" * 40, "not a Parquet", "encrypted.parquet"),
-    ("sheet.csv", b"PK\x03\x04....", "zip archive or a spreadsheet", "sheet.csv"),
+    ("encrypted.parquet", b"PARE" + b"\x01" * 40, "an encrypted Parquet", "encrypted.parquet"),
+    ("sheet.csv", b"PK\x03\x04....", "holds a zip archive", "sheet.csv"),
     ("old.csv", b"\xd0\xcf\x11\xe0....", "Excel", "old.csv"),
     ("evil.json", pickle.dumps({"a": 1}), "pickle", "evil.json"),
     ("evil.csv", pickle.dumps(["a"], protocol=2), "pickle", "evil.csv"),
@@ -319,4 +321,5 @@ def test_bombs_stop_under_a_memory_limit(tmp_path, name, write, said):
 
 
 def test_suffixes_are_the_documented_ones():
-    assert SUFFIXES == (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+    text = " ".join((*SUFFIXES, *DOCUMENT_SUFFIXES))
+    assert text == (".csv .tsv .json .jsonl .ndjson .parquet .arrow .feather .xlsx .zip .txt .md")

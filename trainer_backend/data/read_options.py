@@ -1,0 +1,84 @@
+"""How to read a file where its content does not say it, and what was left out on the way.
+
+The readers ask this room what to do with a row they cannot read; nothing is read here.
+"""
+
+from dataclasses import dataclass, field
+
+from trainer_backend.errors import UserError
+
+ENCODINGS = {
+    "utf-8": "UTF-8",
+    "utf-16": "UTF-16",
+    "latin-1": "Latin-1 (Western Europe)",
+    "cp1252": "Windows-1252 (Western Europe)",
+    "cp1250": "Windows-1250 (Central Europe)",
+    "cp1251": "Windows-1251 (Cyrillic)",
+    "cp1253": "Windows-1253 (Greek)",
+    "cp1254": "Windows-1254 (Turkish)",
+    "cp1255": "Windows-1255 (Hebrew)",
+    "cp1256": "Windows-1256 (Arabic)",
+    "koi8-r": "KOI8-R (Cyrillic)",
+    "gb18030": "GB18030 (Chinese)",
+    "big5": "Big5 (Chinese)",
+    "shift_jis": "Shift JIS (Japanese)",
+    "euc-kr": "EUC-KR (Korean)",
+}  # what a person may choose, and how it is shown
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+MAX_LISTED = 10_000  # damaged rows kept by line; all of them are counted
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user chose for reading; None is what the content says."""
+
+    encoding: str | None = None  # one of ENCODINGS
+    delimiter: str | None = None  # of a csv file: one of DELIMITERS
+    skip_damaged: bool = False  # leave out rows that cannot be read, and list them
+    sheet: str | None = None  # of a workbook; None is the first
+
+    def check(self, where: str) -> None:
+        """Refuse a choice that does not exist."""
+        if self.encoding is not None and self.encoding not in ENCODINGS:
+            what = f"There is no encoding “{self.encoding[:40]}” to choose."
+            raise UserError(what, where, f"Use one of {', '.join(ENCODINGS)}.")
+        if self.delimiter is not None and self.delimiter not in DELIMITERS:
+            what = f"Columns cannot be separated by “{self.delimiter[:10]}”."
+            raise UserError(what, where, f"Use one of {', '.join(DELIMITERS.values())}.")
+
+
+DEFAULT = ReadOptions()
+
+
+@dataclass
+class DamageLog:
+    """The rows that cannot be read: the first is an error, unless they are to be left out."""
+
+    skip: bool = False
+    rows: list[tuple[int, str]] = field(default_factory=list)  # (line or row in its file, what)
+    count: int = 0
+    prefix: str = ""  # the file, when there are several
+
+    def report(self, line: int, error: UserError) -> None:
+        """Note a row that is left out; raises the error, with the offer to skip, if none may be."""
+        if not self.skip:
+            raise UserError(
+                error.what,
+                error.where,
+                error.fix,
+                code=error.code or "damaged",
+                offer={"skip_damaged": True},
+            )
+        self.count += 1
+        if len(self.rows) < MAX_LISTED:
+            self.rows.append((line, f"{self.prefix}{error.what}"))
+
+    def sentence(self) -> str:
+        """How many rows were left out and where they stood; empty if none."""
+        if not self.count:
+            return ""
+        lines = ", ".join(f"{line:,}" for line, _ in self.rows[:5])
+        more = f" and {self.count - 5:,} more" if self.count > 5 else ""
+        rows = "row that cannot be read was" if self.count == 1 else "rows that cannot be read were"
+        place = "line" if self.count == 1 else "lines"
+        return f"{self.count:,} {rows} left out ({place} {lines}{more} of the file)."
