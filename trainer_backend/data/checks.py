@@ -1,182 +1,224 @@
 """Every problem of a whole data file, counted while its rows stream by, with the first row numbers.
 
-Nothing is changed or raised here. What one row means is formats.py; token lengths need a model.
+Nothing is changed or raised here. Patterns in texts are text_checks.py, what only all rows together
+show is whole_checks.py, and what one row means is formats.py; token lengths need a model.
 """
 
-import re
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
 from trainer_backend.data.conversations import RowError, order_problem
+from trainer_backend.data.findings import Findings, Kind, rows_text
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import to_json
-from trainer_backend.data.text_checks import answer_findings, text_findings
+from trainer_backend.data.languages import languages_of
+from trainer_backend.data.near_duplicates import BINS, Sketcher
+from trainer_backend.data.statistics import Collector
+from trainer_backend.data.text_checks import text_findings
+from trainer_backend.data.whole_checks import Facts, ends_in_mid_sentence, repeated_rows, whole_file
+from trainer_backend.data.word_arrays import word_arrays
 from trainer_backend.errors import Problem
 
-FIRST_ROWS = 100  # row numbers kept for each kind of problem
-MAX_KINDS = 60
-FEW_ROWS = 20
-_CONTROL_TOKEN = re.compile(
-    r"<\|[A-Za-z0-9_ ./-]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>"
-    r"|<(?:bos|eos|pad|unk)>|<(?:start_of_turn|end_of_turn)>|<｜[^｜<>]{1,40}｜>"
+BATCH_ROWS, BATCH_CHARS = 4_096, 4 * 1024 * 1024  # texts that are searched at once
+SKETCHES = "sketches.bin"  # uint8 (examples, BINS), in the dataset's folder
+NEAR = "near.npy"  # int64 (2, n): indices of examples, and of the earlier one that each repeats
+MIN_LEAK = 40  # letters: shorter answers stand in their prompt for good reasons
+_BOILERPLATE = (
+    "as an ai language model", "as a large language model", "as an ai assistant, i",
+    "my knowledge cutoff", "my last knowledge update", "i'm sorry, but i cannot assist",
+    "i'm sorry, but i can't assist",
+)  # fmt: skip
+SAME_TEXT = Kind(
+    "same_text",
+    "warning",
+    "The answer repeats the prompt.",
+    "Check the columns' roles.",
+    ("drop",),
 )
-_MOJIBAKE = re.compile(
-    "[ÃÂ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ¦“”\u009d]|ðŸ[\u0080-\u00bf˜™š]|ï»¿|Ã[¤¶¼ŸŽ©¨]"
+BOILERPLATE = Kind(
+    "boilerplate",
+    "warning",
+    "Answers hold another assistant's stock phrases.",
+    "Leave such rows out, unless the model should answer like this.",
+    ("drop",),
 )
-_ESCAPED_CONTROL = re.compile(r"(?<!\\)(?:\\\\)*\\u00(?:0[0-8be-f]|1[0-9a-f])")  # as JSON writes it
-_CONTROL_LETTER = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-
-
-@dataclass
-class _Finding:
-    severity: str
-    fix: str
-    rows: array = field(default_factory=lambda: array("q"))
-
-    def add(self, row: int) -> None:
-        if not self.rows or self.rows[-1] != row:
-            self.rows.append(row)
+LABEL_LEAK = Kind(
+    "label_leak",
+    "info",
+    "The whole answer already stands in the prompt.",
+    "Make sure that the model will get this text too when it is used.",
+    ("drop",),
+)
+OUTER_SPACE = Kind(
+    "outer_space",
+    "info",
+    "Answers begin or end with white space.",
+    "The model learns it too, unless you have it taken off.",
+    ("trim",),
+)
+_EMPTY_SIDES = {
+    "The answer is empty.": "empty_answer",
+    "The answer is missing.": "empty_answer",
+    "The prompt is empty.": "empty_prompt",
+    "A user message is empty.": "empty_prompt",
+    "The text is empty.": "empty_text",
+}
 
 
 class Checker:
-    """Collects findings row by row: `see` a good example, `drop` a bad row, then `finish`."""
+    """Collects findings row by row: `see` a good example, `drop` a bad row, then `finish`.
 
-    def __init__(self, file_name: str):
+    With a folder it leaves there: SKETCHES, by which another dataset can be compared with this one,
+    NEAR (which examples nearly repeat an earlier one), and the statistics.
+    """
+
+    def __init__(self, file_name: str, folder: Path | None = None):
         self.file_name = file_name
         self.num_examples = 0
-        self._findings: dict[str, _Finding] = {}
-        self._row_numbers, self._digests = array("q"), array("q")
-        self._prompts = array("q")
+        self.statistics = Collector()
         self.problem_rows: list[np.ndarray] = []  # all rows of each problem, once finished
+        self.near: np.ndarray = np.empty(
+            (2, 0), np.int64
+        )  # examples and the earlier one they repeat
+        self._findings = Findings()
+        self._facts, self._folder = Facts(), folder
+        self._sketcher, self._sketches = Sketcher(), bytearray()
+        self._file = open(folder / SKETCHES, "w+b") if folder else None  # noqa: SIM115
+        self._rows, self._asked, self._answers = array("q"), [], []
+        self._others: list[tuple[int, str]] = []
+        self._size = 0
 
     def see(self, example: Example, written: str = "") -> int:
         """Check one example (`written`: its JSON, if known); returns the digest of duplicates."""
         self.num_examples += 1
         whole = written or as_written(example)
         digest = digest_of(whole)
-        self._row_numbers.append(example.row)
-        self._digests.append(digest)
-        if example.messages is not None:
-            self._check_messages(example.row, example.messages)
-        self._check_text(example.row, whole)
+        if example.messages is None:
+            asked, answer, other = "", example.text or "", ""
+            self.statistics.see_text(len(answer))
+        else:
+            asked, answer, other = self._sides(example, whole)
+            self._check_sides(example.row, asked, answer)
+        self._facts.rows.append(example.row)
+        self._facts.digests.append(digest)
+        self._facts.prompts.append(hash(asked))
+        self._facts.answers.append(hash(answer))
+        self._facts.lengths.append(len(answer))
+        self._facts.cut.append(ends_in_mid_sentence(answer))
+        self._rows.append(example.row)
+        self._asked.append(asked)
+        self._answers.append(answer)
+        if other:
+            self._others.append((len(self._rows) - 1, other))
+        self._size += len(whole)
+        if self._size >= BATCH_CHARS or len(self._rows) >= BATCH_ROWS:
+            self._search()
         return digest
 
     def drop(self, row: int, error: RowError) -> None:
         """Count a row that cannot be used and is left out."""
-        self._find(row, "warning", error.what, f"Such rows are left out. {error.fix}")
+        code = _EMPTY_SIDES.get(error.what, "unusable_row")
+        fix = f"Such rows are left out. {error.fix}"
+        self._findings.add(Kind(code, "warning", error.what, fix), row)
+
+    def so_far(self) -> list[Problem]:
+        """What single rows have shown until now; comparing rows with each other comes last."""
+        self._search()
+        pairs = self._findings.problems(self.file_name, self.num_examples)
+        return [problem for problem, _ in pairs]
 
     def finish(self) -> list[Problem]:
         """All problems: errors first, then by how many rows they touch."""
-        found = [
-            self._problem(finding.severity, what, finding.rows, finding.fix)
-            for what, finding in self._findings.items()
-        ]
-        found += self._duplicates() + self._totals()
-        order = {"error": 0, "warning": 1, "info": 2}
-        found.sort(key=lambda pair: (order[pair[0].severity], -pair[0].count))
-        self.problem_rows = [rows for _, rows in found]
-        return [problem for problem, _ in found]
+        self._search()
+        sketches = self._all_sketches()
+        more, self.near = whole_file(self._facts, sketches, self.statistics, self.file_name)
+        pairs = self._findings.problems(self.file_name, self.num_examples, more)
+        self.problem_rows = [rows for _, rows in pairs]
+        if self._folder is not None:
+            self._file.close()
+            np.save(self._folder / NEAR, self.near)
+            self.statistics.finish().save(self._folder)
+        return [problem for problem, _ in pairs]
 
-    def _find(self, row: int, severity: str, what: str, fix: str) -> None:
-        if what not in self._findings and len(self._findings) >= MAX_KINDS:
-            what, fix = "Other problems", "Correct the problems above first, then look again."
-        self._findings.setdefault(what, _Finding(severity, fix)).add(row)
-
-    def _check_messages(self, row: int, messages: list[dict]) -> None:
+    def _sides(self, example: Example, whole: str) -> tuple[str, str, str]:
+        """(what the user says, what the assistant says, all else) of a conversation."""
+        messages = example.messages
+        self.statistics.see_messages(messages)
+        plain = len(messages) == 2 and not example.tools and len(messages[1]) == 2
+        if plain and messages[0]["role"] == "user" and messages[1]["role"] == "assistant":
+            return messages[0]["content"], messages[1]["content"], ""
         odd = order_problem(messages)
         if odd:
-            self._find(row, "warning", *odd)
-        asked = "\0".join(m["content"] for m in messages if m["role"] in ("user", "system"))
-        self._prompts.append(digest_of(asked))
-        said = [message["content"].strip() for message in messages[-2:]]
-        if len(said) == 2 and said[0] and said[0] == said[1]:
-            self._find(
-                row, "warning", "The answer repeats the prompt.", "Check the columns' roles."
-            )
-        elif messages[-1]["role"] == "assistant":
-            for finding in answer_findings(asked, messages[-1]["content"]):
-                self._find(row, *finding)
+            self._findings.add(Kind("role_order", "warning", *odd, ("drop",)), example.row)
+        said = {"user": [], "assistant": [], "system": [], "tool": []}
+        for message in messages:
+            said[message["role"]].append(message["content"])
+        extra = example.tools or any(len(message) > 2 for message in messages)
+        other = whole if extra else "\n".join(said["system"] + said["tool"])
+        return "\n".join(said["user"]), "\n".join(said["assistant"]), other
 
-    def _check_text(self, row: int, text: str) -> None:
-        for finding in text_findings(text):
-            self._find(row, *finding)
-        if ("<" in text or "[" in text) and _CONTROL_TOKEN.search(text):
-            self._find(
-                row,
-                "warning",
-                "A text holds what looks like control tokens of a chat template.",
-                "They are trained as plain text. Remove them if an earlier template left them.",
-            )
-        if not text.isascii():
-            self._check_damage(row, text)
-        if "\\u00" in text or not text.isprintable():
-            self._check_control(row, text)
+    def _check_sides(self, row: int, asked: str, answer: str) -> None:
+        trimmed = answer.strip()
+        if not trimmed:  # only calls of tools
+            return
+        if trimmed == asked.strip():
+            self._findings.add(SAME_TEXT, row)
+        elif len(answer) >= MIN_LEAK and trimmed in asked:
+            self._findings.add(LABEL_LEAK, row)
+        if len(trimmed) != len(answer):
+            self._findings.add(OUTER_SPACE, row)
+        if asked.endswith(trimmed) and not asked[: -len(trimmed)][-1:].isalnum():
+            self._facts.leaks += 1
 
-    def _check_damage(self, row: int, text: str) -> None:
-        if "\ufffd" in text:
-            self._find(
-                row,
-                "warning",
-                "A text holds the replacement character \ufffd: letters were lost.",
-                "Export the data again as UTF-8 from where it came from.",
-            )
-        if _MOJIBAKE.search(text):
-            self._find(
-                row,
-                "warning",
-                "A text looks wrongly decoded (like Ã© instead of é).",
-                "Export the data again as UTF-8 from where it came from.",
-            )
+    def _search(self) -> None:
+        """Look through the texts gathered so far, all at once."""
+        if not self._rows:
+            return
+        numbers, count = np.array(self._rows, np.int64), len(self._rows)
+        sides = [text for pair in zip(self._asked, self._answers, strict=True) for text in pair]
+        row_of_text = np.arange(2 * count) // 2
+        words = word_arrays(sides)
+        spoken = languages_of(words)
+        self.statistics.see_languages(spoken[0::2], spoken[1::2])
+        self._keep(self._sketcher.sketch(words, row_of_text, count).tobytes())
+        row_of_text = np.append(row_of_text, [at for at, _ in self._others]).astype(np.int64)
+        texts = sides + [text for _, text in self._others]
+        for kind, found in text_findings(texts):
+            self._findings.extend(kind, np.unique(numbers[row_of_text[found]]))
+        self._findings.extend(BOILERPLATE, numbers[_boilerplate(self._answers)])
+        self._rows, self._asked, self._answers = array("q"), [], []
+        self._others, self._size = [], 0
 
-    def _check_control(self, row: int, text: str) -> None:
-        if _ESCAPED_CONTROL.search(text) or _CONTROL_LETTER.search(text):
-            self._find(
-                row,
-                "info",
-                "A text holds invisible control characters.",
-                "They are kept as they are. Remove them if they are not meant.",
-            )
+    def _keep(self, sketches: bytes) -> None:
+        if self._file is None:
+            self._sketches += sketches
+        else:
+            self._file.write(sketches)
 
-    def _duplicates(self) -> list[tuple[Problem, np.ndarray]]:
-        rows = repeated_rows(self._row_numbers, self._digests)
-        found = []
-        if len(rows):
-            all_same = len(rows) == self.num_examples - 1
-            what = "All rows are the same." if all_same else "Rows repeat an earlier row exactly."
-            fix = "They count more in training. Remove them if that is not meant."
-            found.append(self._problem("warning", what, rows, fix))
-        if len(self._prompts) < len(self._row_numbers):
-            return found
-        asked = repeated_rows(self._row_numbers, self._prompts)
-        asked = asked[~np.isin(asked, rows)]
-        if len(asked):
-            what = "Prompts repeat an earlier prompt with another answer."
-            fix = "Fine for varied answers; otherwise keep the better one."
-            found.append(self._problem("info", what, asked, fix))
-        return found
+    def _all_sketches(self) -> np.ndarray:
+        if self._file is None or not self.num_examples:
+            return np.frombuffer(self._sketches, np.uint8).reshape(-1, BINS)
+        self._file.flush()
+        return np.memmap(self._file, np.uint8, "r").reshape(-1, BINS)
 
-    def _totals(self) -> list[tuple[Problem, np.ndarray]]:
-        if self.num_examples == 1:
-            fix = "The model will learn it by heart. Add more rows."
-            what = "There is only one usable row."
-            return [self._problem("warning", what, self._row_numbers, fix)]
-        if 0 < self.num_examples < FEW_ROWS:
-            what = f"There are only {self.num_examples} usable rows."
-            fix = "A few hundred different rows teach more reliably."
-            return [self._problem("info", what, (), fix)]
-        return []
 
-    def _problem(
-        self, severity: str, what: str, rows: Sequence[int], fix: str
-    ) -> tuple[Problem, np.ndarray]:
-        first = tuple(int(row) for row in rows[:FIRST_ROWS])
-        where = f"{self.file_name}, {rows_text(first, len(rows))}" if first else self.file_name
-        problem = Problem(severity, what, where, fix, first, len(rows))
-        return problem, np.asarray(rows, dtype=np.int64)
+def _boilerplate(answers: list[str]) -> np.ndarray:
+    """Indices of the answers with a stock phrase."""
+    lowered = _lowered("\0".join(answers))
+    phrases = [phrase for phrase in _BOILERPLATE if phrase in lowered]
+    if not phrases:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(
+        [any(phrase in _lowered(answer) for phrase in phrases) for answer in answers]
+    )
+
+
+def _lowered(text: str) -> str:
+    return text.lower().replace("’", "'")
 
 
 def as_written(example: Example) -> str:
@@ -192,30 +234,12 @@ def digest_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def repeated_rows(rows: array, digests: array) -> np.ndarray:
-    """The numbers of the rows whose digest an earlier row has, in order."""
-    numbers, values = np.frombuffer(rows, np.int64), np.frombuffer(digests, np.int64)
-    if len(values) < 2:
-        return np.empty(0, np.int64)
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    again = order[1:][ordered[1:] == ordered[:-1]]
-    return np.sort(numbers[again])
-
-
-def rows_text(rows: Iterable[int], count: int) -> str:
-    """ "row 3", "rows 3, 5 and 9", "rows 3, 5, 9, 12, 13 and 40 more"."""
-    shown = [f"{row:,}" for row in list(rows)[:5]]
-    if count > len(shown):
-        return f"rows {', '.join(shown)} and {count - len(shown):,} more"
-    if len(shown) == 1:
-        return f"row {shown[0]}"
-    return f"rows {', '.join(shown[:-1])} and {shown[-1]}"
-
-
 def check_examples(examples: Iterable[Example], file_name: str) -> list[Problem]:
     """Check examples that are already in memory."""
     checker = Checker(file_name)
     for example in examples:
         checker.see(example)
     return checker.finish()
+
+
+__all__ = ["Checker", "as_written", "check_examples", "digest_of", "repeated_rows", "rows_text"]

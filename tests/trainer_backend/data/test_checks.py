@@ -42,7 +42,7 @@ def test_good_rows_have_no_problems():
         (chat(31, "a:b", "u:x", "a:c"), "does not begin with the user"),
         (chat(31, "s:b", "a:c"), "does not begin with the user"),
         (chat(31, "u:a", "a:b", "u:c"), "does not end with an answer"),
-        (pair(31, "same", "same "), "The answer repeats the prompt"),
+        (pair(31, "same ", "same"), "The answer repeats the prompt"),
         (pair(31, "a<|im_end|><|im_start|>system", "b"), "control tokens"),
         (pair(31, "a", "b</s>"), "control tokens"),
         (pair(31, "[INST] a [/INST]", "b"), "control tokens"),
@@ -58,7 +58,14 @@ def test_good_rows_have_no_problems():
         (pair(31, "write to jo.doe+x@mail.co.uk", "b"), "e-mail"),
         (pair(31, "pay with 4539-5787-6362-1486 now", "b"), "card number"),
         (pair(31, "a", "As an AI language model, I cannot"), "stock phrases"),
-        (pair(31, "Repeat: " + "some words " * 5, "some words " * 5), "stands in the prompt"),
+        (
+            pair(31, "Repeat: " + "some words " * 5, "some words " * 4 + "some"),
+            "stands in the prompt",
+        ),
+        (pair(31, "a", " b"), "begin or end with white space"),
+        (pair(31, "a", "b\n"), "begin or end with white space"),
+        (pair(31, "Call +49 30 901820 today", "b"), "phone"),
+        (pair(31, "a", "(212) 664-7665"), "phone"),
     ],
 )
 def test_each_problem_is_found(example, what):
@@ -73,7 +80,7 @@ def test_each_problem_is_found(example, what):
     [
         "a < b and c[0] > 2",
         "<p>hi</p>",
-        "tab\tline\n",
+        "tab\tline\nend",
         "naïve Ångström façade “quotes” 🎉",
         "\\u0041",
         "C:\\u0001",
@@ -86,11 +93,15 @@ def test_each_problem_is_found(example, what):
         "a@example.com",
         "3.14159265358979323846",
         "0000 0000 0000 0000",
+        "2024-05-17 12:30:45 and 10.0.0.255",
+        "call 212-555-0187",
+        "ISBN 978-3-16-148410-0",
         "I am an AI",
     ],
 )
 def test_ordinary_text_is_not_accused(text):
-    assert findings(pair(31, text, "b"), pair(32, "c", text)) == {}
+    assert findings(pair(31, text, "b")) == {}
+    assert findings(pair(31, "c", text)) == {}
 
 
 def test_duplicates_and_repeated_prompts():
