@@ -1,109 +1,70 @@
-"""One pass from a file to a dataset folder: rows, examples, problems; all of it or nothing.
+"""One pass from rows to a dataset folder: rows, examples, problems; all of it or nothing.
 
-Reading a finished folder is store.py.
+Reading a finished folder is stored_dataset.py; what an id covers is fingerprint.py.
 """
 
-import hashlib
 import itertools
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.checks import Checker
+from trainer_backend.data.checks import Checker, check_examples
 from trainer_backend.data.conversations import RowError
+from trainer_backend.data.fingerprint import VERSION, ExampleHash
 from trainer_backend.data.formats import (
     Detection,
+    Example,
     Mapping,
     check_mapping,
     describe_mapping,
     detect_format,
     to_example,
 )
+from trainer_backend.data.image_store import MARK, ImageStore, pictures_in
 from trainer_backend.data.json_values import MAX_COLUMNS, to_json
+from trainer_backend.data.lengths import LENGTHS, answer_length, save_array
+from trainer_backend.data.overlap import held_out_facts, overlap_problem
+from trainer_backend.data.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import write_json
 
-VERSION = 2  # part of every id: a reader that reads otherwise makes other datasets
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
-GROUP_ROWS, GROUP_CHARS = 4_096, 8 * 1024 * 1024
-ROWS_SCHEMA = pa.schema([("row", pa.int64()), ("cells", pa.string())])
-EXAMPLES_SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("messages", pa.string()),
-        ("text", pa.string()),
-        ("tools", pa.string()),
-        ("digest", pa.int64()),
-    ]
-)
-
-
-class GroupWriter:
-    """Writes tuples to a Parquet file, a row group at a time, so memory stays flat."""
-
-    def __init__(self, path: Path, schema: pa.Schema):
-        self.schema, self.rows, self.size, self.count = schema, [], 0, 0
-        # long texts hardly repeat, and a search has to unpack all of them: quick beats small
-        self.writer = pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False)
-
-    def add(self, row: tuple, size: int) -> None:
-        """Add one row of about `size` characters."""
-        self.rows.append(row)
-        self.size += size
-        self.count += 1
-        if len(self.rows) >= GROUP_ROWS or self.size >= GROUP_CHARS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self.rows:
-            arrays = [
-                pa.array(cells, type=field.type)
-                for cells, field in zip(zip(*self.rows, strict=True), self.schema, strict=True)
-            ]
-            self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
-        self.rows, self.size = [], 0
-
-    def __enter__(self) -> "GroupWriter":
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        if kind is None:
-            self._flush()
-        self.writer.close()
-
-
-def content_hash(path: Path) -> str:
-    """sha256 of the file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def id_of(content: str, mapping: Mapping | None) -> str:
-    """The id of a content under the mapping a user chose (None: the one that was found)."""
-    chosen = json.dumps([VERSION, content, asdict(mapping) if mapping else None], sort_keys=True)
-    return hashlib.sha256(chosen.encode()).hexdigest()[:16]
+Findings = Callable[[list[Problem], list[tuple[int, dict]]], None]  # (problems, first rows)
 
 
 def write_dataset(
-    home: Path, rows: Iterable[tuple[int, dict]], facts: dict, mapping: Mapping | None
+    home: Path,
+    rows: Iterable[tuple[int, dict]],
+    facts: dict,
+    said: dict,
+    mapping: Mapping | None,
+    on_findings: Findings | None = None,
+    picture_folders: Sequence[Path] = (),
 ) -> None:
-    """Build home/datasets/<id>/ in a temporary folder and rename it; `facts` go into meta.json."""
+    """Build home/datasets/<id>/ in a temporary folder and rename it.
+
+    `facts` and `said` go into meta.json; `said` is read after the last row. Pictures that rows only
+    name are linked from `picture_folders`, the datasets the rows come from.
+    """
     target = home / "datasets" / facts["id"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    sweep(target.parent)
+    building = Path(tempfile.mkdtemp(prefix=f".building-{os.getpid()}-", dir=target.parent))
     try:
-        meta = facts | _write_tables(building, rows, mapping, facts["name"])
-        write_json(building / "meta.json", meta)
+        held_out = said.get("held_out")
+        work = _Pass(building, facts, mapping, held_out, ImageStore(building, picture_folders))
+        meta = work.run(iter(rows), on_findings)
+        known = facts | said | meta | {"format_version": VERSION}
+        write_json(building / "meta.json", known)
         building.chmod(0o755)
         _publish(building, target)
     except OSError as error:
@@ -111,19 +72,20 @@ def write_dataset(
             f"The dataset could not be stored: {error.strerror or error}.",
             "the datasets folder of the home",
             "Free some space or check the folder's permissions, then try again.",
+            code="disk_full" if error.errno == 28 else "",
         ) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed process left half-made a day ago or earlier."""
-    for left in folder.glob(".building-*"):
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-made a day ago or earlier, and what was deleted."""
+    for left in itertools.chain(folder.glob(".building-*"), folder.glob(".trash-*")):
         try:
             old = time.time() - left.stat().st_mtime > 24 * 3600
         except FileNotFoundError:
             continue  # another process finished it in this moment
-        if old:
+        if old or left.name.startswith(".trash-"):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -135,35 +97,118 @@ def _publish(building: Path, target: Path) -> None:
             raise
 
 
-def _write_tables(
-    folder: Path, rows: Iterable[tuple[int, dict]], mapping: Mapping | None, name: str
-) -> dict:
-    rows = iter(rows)
-    first = _first_rows(rows)
-    found = detect_format([row for _, row in first])
-    chosen = mapping or (found.mapping if found.sure else None)
-    checker, columns = Checker(name), {}
-    with (
-        GroupWriter(folder / "rows.parquet", ROWS_SCHEMA) as cells,
-        GroupWriter(folder / "examples.parquet", EXAMPLES_SCHEMA) as examples,
+class _Pass:
+    """The state of one pass over the rows."""
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict,
+        mapping: Mapping | None,
+        held_out: dict | None,
+        pictures: ImageStore,
     ):
-        for number, row in itertools.chain(first, rows):
-            if row.keys() - columns.keys():
-                _add_columns(columns, row, number, name)
-            text = to_json(row)
-            cells.add((number, text), len(text))
-            if chosen:
-                _add_example(number, row, chosen, checker, examples)
-        if mapping:
-            check_mapping(mapping, list(columns), name)
-    problems = checker.finish() if chosen else [_undecided(found, name)]
-    if chosen and not examples.count:
-        raise _nothing_left(problems, name)
-    _write_problem_rows(folder / "problems.parquet", checker.problem_rows)
-    return _meta(chosen, found, list(columns), problems) | {
-        "num_rows": cells.count,
-        "num_examples": examples.count,
-    }
+        self.folder, self.name, self.mapping = folder, facts["name"], mapping
+        self.system_prompt = facts["system_prompt"]
+        self.held_out, self.pictures = held_out, pictures
+        self.checker, self.columns = Checker(self.name), {}
+        self.hash = ExampleHash()
+        self.lengths = array("q")  # row number, characters, characters of the answer, again and …
+
+    def run(self, rows: Iterator[tuple[int, dict]], on_findings: Findings | None) -> dict:
+        """Write all tables; returns the facts they hold."""
+        first = _first_rows(rows)
+        found = detect_format([row for _, row in first])
+        chosen = self.mapping or (found.mapping if found.sure else None)
+        if on_findings:
+            on_findings(self._first_findings(first, found, chosen), first)
+        counts = self._write_tables(itertools.chain(first, rows), chosen)
+        problems = self.checker.finish() if chosen else [_undecided(found, self.name)]
+        if chosen and not counts["num_examples"]:
+            raise _nothing_left(problems, self.name)
+        problem_rows = list(self.checker.problem_rows)
+        if self.held_out and chosen:
+            counts["held_out"] = self._own_held_out(problems, problem_rows)
+        _write_problem_rows(self.folder / "problems.parquet", problem_rows)
+        lengths = np.frombuffer(self.lengths, np.int64).reshape(-1, 3).T
+        save_array(self.folder / LENGTHS, np.ascontiguousarray(lengths))
+        return _meta(chosen, found, list(self.columns), problems) | counts
+
+    def _own_held_out(self, problems: list[Problem], problem_rows: list[np.ndarray]) -> dict:
+        """Count what is held out; rows that are also trained on become the first warning."""
+        table = pq.read_table(self.folder / "examples.parquet", columns=["row", "digest"])
+        facts, both = held_out_facts(
+            self.held_out, table["row"].to_numpy(), table["digest"].to_numpy()
+        )
+        if len(both):
+            at = sum(problem.severity == "error" for problem in problems)
+            problems.insert(at, overlap_problem(facts, both, self.name))
+            problem_rows.insert(at, both)
+        return facts
+
+    def _first_findings(
+        self, first: list[tuple[int, dict]], found: Detection, chosen: Mapping | None
+    ) -> list[Problem]:
+        if chosen is None:
+            return [_undecided(found, self.name)]
+        examples = []
+        for number, row in first:
+            try:
+                examples.append(to_example(number, row, chosen, self.system_prompt))
+            except RowError:
+                continue  # counted in the pass
+        return check_examples(examples, self.name)
+
+    def _write_tables(self, rows: Iterable[tuple[int, dict]], chosen: Mapping | None) -> dict:
+        with (
+            GroupWriter(self.folder / "rows.parquet", ROWS_SCHEMA) as cells,
+            GroupWriter(self.folder / "examples.parquet", EXAMPLES_SCHEMA) as examples,
+        ):
+            for number, row in rows:
+                if row.keys() - self.columns.keys():
+                    _add_columns(self.columns, row, number, self.name)
+                text = to_json(row)
+                cells.add((number, text), len(text))
+                if MARK in text:
+                    self._keep_pictures(row)
+                example = self._example(number, row, chosen) if chosen else None
+                if example:
+                    self._add(example, examples)
+                self.lengths.extend((number, len(text), answer_length(example) if example else 0))
+            if self.mapping:
+                check_mapping(self.mapping, list(self.columns), self.name)
+        return {
+            "num_rows": cells.count,
+            "num_examples": examples.count,
+            "hash": self.hash.hexdigest(),
+        }
+
+    def _keep_pictures(self, row: dict) -> None:
+        for picture in pictures_in(row):
+            try:
+                self.pictures.keep(picture)
+            except RowError:
+                continue  # said when the picture is to be trained on
+
+    def _example(self, number: int, row: dict, mapping: Mapping) -> Example | None:
+        try:
+            example = to_example(number, row, mapping, self.system_prompt)
+            if example.images:
+                names = [self.pictures.keep(picture) for picture in example.images]
+                example = replace(example, images=names)
+            return example
+        except RowError as error:
+            self.checker.drop(number, error)
+            return None
+
+    def _add(self, example: Example, examples: GroupWriter) -> None:
+        messages = None if example.messages is None else to_json(example.messages)
+        tools = None if example.tools is None else to_json(example.tools)
+        images = to_json(example.images) if example.images else None
+        whole = example.text if messages is None else messages + (tools or "") + (images or "")
+        digest = self.checker.see(example, whole)
+        self.hash.add(messages, example.text, tools, images)
+        examples.add((example.row, messages, example.text, tools, images, digest), len(whole))
 
 
 def _write_problem_rows(path: Path, problem_rows: list[np.ndarray]) -> None:
@@ -193,21 +238,6 @@ def _add_columns(columns: dict, row: dict, number: int, name: str) -> None:
             f"{name}, row {number}",
             "Give every row the same few columns.",
         )
-
-
-def _add_example(
-    number: int, row: dict, mapping: Mapping, checker: Checker, examples: GroupWriter
-) -> None:
-    try:
-        example = to_example(number, row, mapping)
-    except RowError as error:
-        checker.drop(number, error)
-        return
-    messages = None if example.messages is None else to_json(example.messages)
-    tools = None if example.tools is None else to_json(example.tools)
-    whole = example.text if messages is None else messages + (tools or "")
-    digest = checker.see(example, whole)
-    examples.add((number, messages, example.text, tools, digest), len(whole))
 
 
 def _nothing_left(problems: list[Problem], name: str) -> UserError:

@@ -56,6 +56,7 @@ class Example:
     messages: list[dict] | None
     text: str | None
     tools: list | None = None
+    images: list | None = None  # names below the dataset's folder; ImageBytes before it is stored
 
 
 def detect_format(rows: Sequence[dict]) -> Detection:

@@ -7,6 +7,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -18,42 +19,66 @@ import pyarrow.parquet as pq
 
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import cell_text, parse, to_json
+from trainer_backend.data.lengths import SORTS, order_of, row_numbers
+from trainer_backend.errors import UserError
 
 SEARCH_THREADS = min(4, os.cpu_count() or 1)
 
 
-def page(
-    path: Path, start: int, count: int, query: str, rows_only: Sequence[int] | None
-) -> tuple[list[tuple[int, dict]], int]:
-    """Rows of rows.parquet as (number, {column: text}) from the `start`th match on; all matches."""
-    with pq.ParquetFile(path, memory_map=True) as file:
-        num_rows = file.metadata.num_rows
-        start, count = max(0, start), max(0, count)
-        if not query and rows_only is None:
-            wanted, total = range(start, min(start + count, num_rows)), num_rows
-        else:
-            matches = _matches(path, num_rows, query, rows_only)
-            wanted, total = matches[start : start + count].tolist(), len(matches)
-        cells = _take(file, list(wanted), ["row", "cells"])
+@dataclass(frozen=True)
+class Find:
+    """Which rows a page shows: those that hold the query and are among `rows_only`, sorted."""
+
+    query: str = ""
+    rows_only: Sequence[int] | None = None
+    sort: str = "row"  # one of lengths.SORTS
+
+
+def page(folder: Path, find: Find, start: int, count: int) -> tuple[list[tuple[int, dict]], int]:
+    """Rows as (number, {column: text}) from the `start`th match on, and how many match."""
+    start, count = max(0, start), max(0, count)
+    with pq.ParquetFile(folder / "rows.parquet", memory_map=True) as file:
+        matches = _matches(folder, find, file.metadata.num_rows)
+        wanted = [int(index) for index in matches[start : start + count]]
+        cells = _take(file, wanted, ["row", "cells"])
     rows = [(one["row"], _as_text(parse(one["cells"]))) for one in cells]
-    return rows, total
+    return rows, len(matches)
+
+
+def place_of(folder: Path, find: Find, row: int) -> int | None:
+    """Which match a row is, from 0; None if it is none."""
+    numbers = row_numbers(folder)
+    index = int(np.searchsorted(numbers, row))
+    if index == len(numbers) or numbers[index] != row:
+        return None
+    matches = np.asarray(_matches(folder, find, len(numbers)))
+    found = np.flatnonzero(matches == index)
+    return int(found[0]) if len(found) else None
 
 
 def _as_text(row: dict) -> dict[str, str]:
     return {column: cell_text(value) for column, value in row.items()}
 
 
-def _matches(path: Path, num_rows: int, query: str, rows_only: Sequence[int] | None) -> np.ndarray:
-    """Indices of the rows that hold the query and are among `rows_only`."""
-    found = _search(path, query) if query else np.arange(num_rows)
-    if rows_only is not None:
-        found = np.intersect1d(found, np.asarray(rows_only, dtype=np.int64) - 1)
-    return found
+def _matches(folder: Path, find: Find, num_rows: int) -> Sequence[int]:
+    """Indices of the rows to show, in the order to show them."""
+    if find.sort not in SORTS:
+        what = f"Rows cannot be sorted by “{find.sort[:40]}”."
+        raise UserError(what, "the table", f"Use one of {', '.join(SORTS)}.")
+    if not find.query and find.rows_only is None:
+        return range(num_rows) if find.sort == "row" else order_of(folder, find.sort)
+    hits = _search(folder / "rows.parquet", find.query) if find.query else np.ones(num_rows, bool)
+    if find.rows_only is not None:
+        hits = hits & np.isin(row_numbers(folder), np.asarray(find.rows_only, dtype=np.int64))
+    if find.sort == "row":
+        return np.flatnonzero(hits)
+    order = order_of(folder, find.sort)
+    return order[hits[order]]
 
 
 @lru_cache(maxsize=8)
 def _search(path: Path, query: str) -> np.ndarray:
-    """Indices of rows whose cells hold the query, whatever the case. Files never change: cached."""
+    """For each row, whether its cells hold the query, whatever the case. Cached: files stay."""
     wanted = to_json(query)[1:-1]
     with pq.ParquetFile(path, memory_map=True) as file:
         groups = list(range(file.metadata.num_row_groups))
@@ -61,7 +86,7 @@ def _search(path: Path, query: str) -> np.ndarray:
     parts = [groups[at : at + starts.step] for at in starts]
     with ThreadPoolExecutor(SEARCH_THREADS) as threads:
         hits = list(threads.map(lambda part: _search_groups(path, part, wanted), parts))
-    return np.flatnonzero(np.concatenate(hits)) if hits else np.empty(0, np.int64)
+    return np.concatenate(hits) if hits else np.empty(0, bool)
 
 
 def _search_groups(path: Path, groups: list[int], wanted: str) -> np.ndarray:
@@ -76,25 +101,26 @@ def _search_groups(path: Path, groups: list[int], wanted: str) -> np.ndarray:
 
 
 def _take(file: pq.ParquetFile, indices: list[int], columns: list[str]) -> list[dict]:
-    """The rows at these indices, in their order; only row groups that hold them are read."""
+    """The rows at these indices, in the order given; a row group that holds some is read once."""
     groups = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
     ends = list(accumulate(groups))
-    taken: list[dict] = []
-    at = 0
-    while at < len(indices):
-        group = bisect_right(ends, indices[at])
-        begin, end = ends[group] - groups[group], ends[group]
-        until = at
-        while until < len(indices) and begin <= indices[until] < end:
-            until += 1
+    places: dict[int, list[int]] = {}
+    for place, index in enumerate(indices):
+        places.setdefault(bisect_right(ends, index), []).append(place)
+    taken: list[dict] = [{}] * len(indices)
+    for group, wanted in places.items():
+        begin = ends[group] - groups[group]
         table = file.read_row_group(group, columns=columns, use_threads=False)
-        inside = pa.array([index - begin for index in indices[at:until]], pa.int64())
-        taken.extend(table.take(inside).to_pylist())
-        at = until
+        inside = pa.array([indices[place] - begin for place in wanted], pa.int64())
+        for place, row in zip(wanted, table.take(inside).to_pylist(), strict=True):
+            taken[place] = row
     return taken
 
 
-EXAMPLE_COLUMNS = ["row", "messages", "text", "tools"]
+def _example_columns(file: pq.ParquetFile) -> list[str]:
+    """What an Example is made of; datasets of an earlier version have no images."""
+    known = file.schema_arrow.names
+    return [name for name in ("row", "messages", "text", "tools", "images") if name in known]
 
 
 def example_of_row(path: Path, row: int) -> Example | None:
@@ -107,7 +133,8 @@ def example_of_row(path: Path, row: int) -> Example | None:
                 at = int(np.searchsorted(rows, row))
                 if at == len(rows) or rows[at] != row:
                     return None
-                table = file.read_row_group(group, columns=EXAMPLE_COLUMNS, use_threads=False)
+                columns = _example_columns(file)
+                table = file.read_row_group(group, columns=columns, use_threads=False)
                 return _as_example(table.slice(at, 1).to_pylist()[0])
     return None
 
@@ -115,13 +142,14 @@ def example_of_row(path: Path, row: int) -> Example | None:
 def iter_examples(path: Path, indices: Sequence[int] | None = None) -> Iterator[Example]:
     """Examples in file order, or those at `indices` in the order given."""
     with pq.ParquetFile(path, memory_map=True) as file:
+        columns = _example_columns(file)
         if indices is not None:
             wanted = list(indices)
             for at in range(0, len(wanted), 1_000):
-                for one in _take(file, wanted[at : at + 1_000], EXAMPLE_COLUMNS):
+                for one in _take(file, wanted[at : at + 1_000], columns):
                     yield _as_example(one)
             return
-        for batch in file.iter_batches(batch_size=1_000, columns=EXAMPLE_COLUMNS):
+        for batch in file.iter_batches(batch_size=1_000, columns=columns):
             yield from map(_as_example, batch.to_pylist())
 
 
@@ -129,6 +157,15 @@ def rows_of_problem(path: Path, problem: int) -> list[int]:
     """All row numbers of one problem, from problems.parquet."""
     table = pq.read_table(path, filters=[("problem", "=", problem)])
     return table["row"].to_pylist()
+
+
+def rows_of_problems(path: Path, problems: Sequence[int] | None) -> np.ndarray:
+    """The row numbers that any of these problems touches (None: any at all), each once."""
+    table = pq.read_table(path)
+    rows = table["row"].to_numpy()
+    if problems is not None:
+        rows = rows[np.isin(table["problem"].to_numpy(), list(problems))]
+    return np.unique(rows)
 
 
 def iter_rows(path: Path) -> Iterator[tuple[int, dict]]:
@@ -142,6 +179,9 @@ def iter_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _as_example(one: dict) -> Example:
-    messages = None if one["messages"] is None else parse(one["messages"])
-    tools = None if one["tools"] is None else parse(one["tools"])
-    return Example(one["row"], messages, one["text"], tools)
+    parsed = {
+        name: parse(one[name])
+        for name in ("messages", "tools", "images")
+        if one.get(name) is not None
+    }
+    return Example(one["row"], parsed.pop("messages", None), one["text"], **parsed)

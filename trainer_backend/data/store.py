@@ -1,98 +1,98 @@
-"""Stored datasets: create, open, page through, split. A dataset never changes once it has its id.
+"""Making datasets from files, typed rows, samples and Hub ids, and the door to all that is stored.
 
-The pass from file to folder is dataset_writer.py; pages of the interface read only through here.
+What a stored dataset can tell is stored_dataset.py; versions made from one are versions.py,
+held_out.py and mixes.py; taking one out or away is downloads.py and removal.py.
 """
 
 import hashlib
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from trainer_backend.data import row_pages
-from trainer_backend.data.dataset_writer import content_hash, id_of, write_dataset
+from trainer_backend.data.dataset_writer import Findings
+from trainer_backend.data.downloads import download_dataset
 from trainer_backend.data.files import SUFFIXES, Progress, open_rows
-from trainer_backend.data.formats import Example, Mapping, check_mapping
+from trainer_backend.data.fingerprint import content_hash
+from trainer_backend.data.formats import Mapping, check_mapping
+from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.hub import download_hub_data, is_hub_id
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
-from trainer_backend.data.split import split_indices
-from trainer_backend.errors import Problem, UserError
-from trainer_backend.home import check_id, read_json
+from trainer_backend.data.making import Making, label, make, next_version
+from trainer_backend.data.mixes import mix_datasets
+from trainer_backend.data.read_options import DEFAULT, ReadOptions
+from trainer_backend.data.removal import delete_dataset
+from trainer_backend.data.stored_dataset import StoredDataset, list_datasets, open_dataset
+from trainer_backend.data.versions import apply_fixes, edit_rows, upload_of
+from trainer_backend.errors import UserError
 from trainer_backend.presets import samples
 
+__all__ = [
+    "StoredDataset",
+    "apply_fixes",
+    "create_dataset",
+    "create_from_rows",
+    "create_from_sample",
+    "delete_dataset",
+    "download_dataset",
+    "edit_rows",
+    "label",
+    "list_datasets",
+    "mix_datasets",
+    "open_dataset",
+    "remap_dataset",
+    "resolve_data",
+    "upload_of",
+    "with_held_out",
+]
 DATASET_ID = re.compile(r"[0-9a-f]{16}")
-BIDI_MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-@dataclass(frozen=True)
-class StoredDataset:
-    """A dataset on disk. Rows count from 1 as in the file; examples are the rows that train."""
-
-    id: str
-    dir: Path
-    name: str
-    format: str
-    sentence: str
-    sure: bool
-    columns: list[str]
-    mapping: Mapping | None
-    num_rows: int
-    num_examples: int
-    problems: list[Problem]
-    sample: str | None = None
-    suggestion: Mapping | None = None  # what the pickers begin with when it is not sure
-    notes: list[str] = field(default_factory=list)  # encoding, delimiter and layout, if unusual
-    content: str = ""  # sha256 of the uploaded bytes
-    num_bytes: int = 0
-    created_at: str = ""
-
-    @property
-    def examples_path(self) -> Path:
-        """Parquet with row, messages (JSON), text, tools (JSON), digest."""
-        return self.dir / "examples.parquet"
-
-    def page(
-        self, start: int, count: int = 25, query: str = "", rows_only: Sequence[int] | None = None
-    ) -> tuple[list[tuple[int, dict]], int]:
-        """Rows as (number, {column: text}) from the `start`th match on, and how many match."""
-        path = self.dir / "rows.parquet"
-        return row_pages.page(path, start, count, query, rows_only)
-
-    def rows_of(self, problem_index: int) -> list[int]:
-        """All row numbers a problem touches (Problem.rows holds only the first ones)."""
-        return row_pages.rows_of_problem(self.dir / "problems.parquet", problem_index)
-
-    def example(self, row: int) -> Example | None:
-        """The example a row became; None if the row was left out (see problems)."""
-        return row_pages.example_of_row(self.examples_path, row)
-
-    def examples(self, indices: Sequence[int] | None = None) -> Iterator[Example]:
-        """Examples in order, all or those at `indices` (as split() gives them)."""
-        return row_pages.iter_examples(self.examples_path, indices)
-
-    def split(self, eval_fraction: float, seed: int) -> tuple[list[int], list[int]]:
-        """Ascending indices into the examples: (train, held out)."""
-        digests = pq.read_table(self.examples_path, columns=["digest"])["digest"].to_numpy()
-        return split_indices(digests, eval_fraction, seed)
-
-
-def create_dataset(
+def create_dataset(  # noqa: PLR0913 - what a person can choose when data is loaded
     home: Path,
-    file: Path,
+    files: Path | Sequence[Path],
     *,
     name: str | None = None,
     mapping: Mapping | None = None,
+    options: ReadOptions = DEFAULT,
+    system_prompt: str = "",
+    source: dict | None = None,
     on_progress: Progress | None = None,
+    on_findings: Findings | None = None,
 ) -> StoredDataset:
-    """Read, understand, check and store a file; the same content again is the same dataset."""
-    file = Path(file)
-    rows = open_rows(file, on_progress=on_progress)
-    facts = _file_facts(file, name or file.name, mapping)
-    return _stored(home, rows, facts, mapping, rows.notes)
+    """Read, understand, check and store one file or several; the same again is the same dataset.
+
+    `source` says more of where the files come from. `on_findings` is told (problems, first rows) as
+    soon as the first rows are understood.
+    """
+    paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
+    rows = open_rows(
+        paths[0] if len(paths) == 1 else paths, options=options, on_progress=on_progress
+    )
+    known = [{"name": label(path.name), "bytes": path.stat().st_size} for path in paths]
+    making = Making(
+        name=name or _name_of(paths),
+        content=content_hash(paths),
+        num_bytes=sum(one["bytes"] for one in known),
+        kinds=tuple("".join(path.suffixes[-2:]).lower() for path in paths),
+        options=_chosen(options),
+        mapping=mapping,
+        system_prompt=system_prompt.strip(),
+        said={"source": {"files": known, **(source or {})}, "notes": rows.notes},
+    )
+    return make(home, rows, making, on_findings)
+
+
+def _name_of(paths: list[Path]) -> str:
+    more = len(paths) - 1
+    return paths[0].name + (f" and {more} more" if more else "")
+
+
+def _chosen(options: ReadOptions) -> dict:
+    """The options that differ from the default: an option of a later version changes no old id."""
+    default = asdict(ReadOptions())
+    return {name: value for name, value in asdict(options).items() if value != default[name]}
 
 
 def create_from_rows(home: Path, rows: list[dict], *, name: str) -> StoredDataset:
@@ -105,8 +105,9 @@ def create_from_rows(home: Path, rows: list[dict], *, name: str) -> StoredDatase
         )
     lines = [to_json(row) for row in filled]
     content = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
-    facts = _facts(content, sum(map(len, lines)), name, None)
-    return _stored(home, _typed_rows(lines, name), facts, None, [])
+    said = {"source": {"typed": True}}
+    making = Making(name, content, sum(map(len, lines)), kinds=("typed",), said=said)
+    return make(home, _typed_rows(lines, name), making)
 
 
 def _typed_rows(lines: list[str], name: str) -> Iterator[tuple[int, dict]]:
@@ -126,82 +127,52 @@ def create_from_sample(home: Path, sample_id: str) -> StoredDataset:
         raise UserError(
             f"There is no sample “{sample_id[:60]}”.", "samples", f"Use one of: {known}."
         )
-    facts = _file_facts(sample.path, sample.title, None) | {"sample": sample.id}
-    return _stored(home, open_rows(sample.path), facts, None, [])
+    path = sample.path
+    making = Making(
+        name=sample.title,
+        content=content_hash([path]),
+        num_bytes=path.stat().st_size,
+        kinds=("sample",),
+        said={"sample": sample.id, "source": {"sample": sample.id}},
+    )
+    return make(home, open_rows(path), making)
 
 
-def remap_dataset(home: Path, dataset_id: str, mapping: Mapping) -> StoredDataset:
-    """The same rows under the columns a user chose, as a dataset of its own."""
+def remap_dataset(
+    home: Path, dataset_id: str, mapping: Mapping, *, system_prompt: str | None = None
+) -> StoredDataset:
+    """The same rows under the columns (and system prompt) a user chose, as a version of its own."""
     old = open_dataset(home, dataset_id)
-    if old.mapping == mapping:
+    prompt = old.system_prompt if system_prompt is None else system_prompt.strip()
+    if old.mapping == mapping and old.system_prompt == prompt:
         return old
     check_mapping(mapping, old.columns, old.name)
-    facts = _facts(old.content, old.num_bytes, old.name, mapping) | {"sample": old.sample}
-    return _stored(home, row_pages.iter_rows(old.dir / "rows.parquet"), facts, mapping, old.notes)
+    before = old
+    if old.step == "mapping" and (home / "datasets" / old.parent / "meta.json").is_file():
+        before = open_dataset(home, old.parent)  # a second choice takes the place of the first
+    making = next_version(before, "mapping", {}, mapping=mapping, system_prompt=prompt)
+    return make(home, row_pages.iter_rows(old.dir / "rows.parquet"), making)
 
 
-def _file_facts(file: Path, name: str, mapping: Mapping | None) -> dict:
-    return _facts(content_hash(file), file.stat().st_size, name, mapping)
-
-
-def _facts(content: str, num_bytes: int, name: str, mapping: Mapping | None) -> dict:
-    return {
-        "id": id_of(content, mapping),
-        "name": label(name),
-        "content": content,
-        "num_bytes": num_bytes,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _stored(
-    home: Path, rows: Iterable, facts: dict, mapping: Mapping | None, notes: list[str]
+def resolve_data(  # noqa: PLR0913 - what the command line can say of its data
+    home: Path,
+    data: str | Sequence[str],
+    *,
+    options: ReadOptions = DEFAULT,
+    config: str | None = None,
+    split: str = "train",
+    max_rows: int | None = None,
+    on_progress: Progress | None = None,
 ) -> StoredDataset:
-    if not (home / "datasets" / facts["id"] / "meta.json").is_file():
-        write_dataset(home, rows, facts | {"notes": notes}, mapping)
-    return open_dataset(home, facts["id"])
-
-
-def label(name: str) -> str:
-    """A name as a label: one line, no invisible or direction-changing letters, not too long."""
-    shown = "".join(
-        letter
-        for letter in name
-        if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") and letter not in BIDI_MARKS
-    )
-    return shown.strip()[:120] or "data"
-
-
-def open_dataset(home: Path, dataset_id: str) -> StoredDataset:
-    """The dataset with this id; UserError if there is none."""
-    folder = home / "datasets" / check_id(dataset_id, "dataset")
-    meta = read_json(folder / "meta.json")
-    if meta is None:
-        raise UserError(
-            "There is no such dataset.", f"dataset id {dataset_id}", "Load the data again."
-        )
-    meta["problems"] = [
-        Problem(**problem | {"rows": tuple(problem["rows"])}) for problem in meta["problems"]
-    ]
-    for key in ("mapping", "suggestion"):
-        meta[key] = Mapping(**meta[key]) if meta[key] else None
-    return StoredDataset(dir=folder, **meta)
-
-
-def list_datasets(home: Path) -> list[StoredDataset]:
-    """All stored datasets, newest first."""
-    folders = (home / "datasets").glob("*/meta.json")
-    found = [open_dataset(home, path.parent.name) for path in folders if path.parent.name[0] != "."]
-    return sorted(found, key=lambda dataset: (dataset.created_at, dataset.id), reverse=True)
-
-
-def resolve_data(home: Path, data: str) -> StoredDataset:
-    """DATA of the command line: a file, a folder of one, a sample, a dataset id or a Hub id."""
+    """DATA of the command line: files, a folder of one, a sample, a dataset id or a Hub id."""
+    several = [data] if isinstance(data, str) else list(data)
+    if len(several) > 1:
+        return create_dataset(home, list(map(_a_file, several)), options=options)
+    data = several[0]
     path = Path(data).expanduser()
-    if path.is_file():
-        return create_dataset(home, path)
-    if path.is_dir():
-        return create_dataset(home, _only_file(path))
+    if path.is_file() or path.is_dir():
+        file = _only_file(path) if path.is_dir() else path
+        return create_dataset(home, file, options=options, on_progress=on_progress)
     if any(sample.id == data for sample in samples()):
         return create_from_sample(home, data)
     if DATASET_ID.fullmatch(data) and (home / "datasets" / data / "meta.json").is_file():
@@ -214,6 +185,14 @@ def resolve_data(home: Path, data: str) -> StoredDataset:
         data,
         f"Give the path of a data file, or one of the samples: {known or 'none'}.",
     )
+
+
+def _a_file(name: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        fix = "Several of them must all be files. Check the spelling."
+        raise UserError("There is no such file.", name, fix)
+    return path
 
 
 def _only_file(folder: Path) -> Path:

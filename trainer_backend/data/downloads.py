@@ -1,0 +1,152 @@
+"""A stored dataset as a file to take away: JSON Lines, Parquet or CSV.
+
+Rows and cells are written as they are, but for what a spreadsheet would run (CSV only).
+"""
+
+import csv
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainer_backend.data import row_pages
+from trainer_backend.data.json_values import cell_text, to_json
+from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
+from trainer_backend.errors import UserError
+
+FORMATS = ("jsonl", "parquet", "csv")
+CSV_NOTE = (
+    "Cells that a spreadsheet would run (they begin with =, +, -, @, a tab or a line end) have a '"
+    " put before them in this file. The training text is unchanged."
+)
+BATCH = 1_000
+_RUNS = re.compile(r"[\s\u00a0\ufeff]*[=+\-@]|[\t\r\n]")
+_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
+
+
+def download_dataset(
+    home: Path, dataset_id: str, format: str = "jsonl", *, neutralise: bool = True
+) -> Path:
+    """Write all rows of a version to a file under home/exports and return its path.
+
+    JSON Lines and Parquet come back through our readers exactly as they are here. In CSV, cells
+    that a spreadsheet would run get a ' before them, unless `neutralise` is off.
+    """
+    dataset = open_dataset(home, dataset_id)
+    if format not in FORMATS:
+        what = f"A dataset cannot be saved as “{str(format)[:40]}”."
+        raise UserError(what, dataset.name, f"Use one of {', '.join(FORMATS)}.")
+    folder = home / "exports" / f"data-{dataset.id}"
+    return save_rows(_rows(dataset), folder / file_name(dataset, format), neutralise)
+
+
+def file_name(dataset: StoredDataset, format: str) -> str:
+    """A plain file name that tells the dataset: letters, digits and dashes, never a path."""
+    stem = Path(dataset.name).stem if dataset.name.count(".") else dataset.name
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-").lower()[:40] or "rows"
+    version = f"-v{dataset.version}" if dataset.version > 1 else ""
+    return f"data-{plain}{version}.{format}"
+
+
+def _rows(dataset: StoredDataset) -> Callable[[], Iterator[dict]]:
+    path = dataset.dir / "rows.parquet"
+    return lambda: (row for _, row in row_pages.iter_rows(path))
+
+
+def save_rows(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool = True) -> Path:
+    """Write rows (`rows()` begins anew each time) as the ending of `path` says; all or nothing."""
+    write = {".jsonl": _write_jsonl, ".parquet": _write_parquet, ".csv": _write_csv}[path.suffix]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+        os.close(handle)
+        try:
+            write(rows, Path(part), neutralise)
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The file could not be written: {error.strerror or error}.",
+            str(path.name),
+            "Free some space or check the folder's permissions, then try again.",
+        ) from None
+    return path
+
+
+def _write_jsonl(rows: Callable[[], Iterator[dict]], path: Path, _: bool) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        for row in rows():
+            out.write(to_json(row) + "\n")
+
+
+def _columns(rows: Iterator[dict]) -> list[str]:
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+    return list(names)
+
+
+def _write_csv(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool) -> None:
+    safe = _safe if neutralise else str
+    columns = _columns(rows())
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow([safe(name) for name in columns])
+        for row in rows():
+            writer.writerow([safe(cell_text(row.get(name))) for name in columns])
+
+
+def _safe(text: str) -> str:
+    """The text with a ' before it if a spreadsheet would take it for a formula."""
+    return f"'{text}" if _RUNS.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def _write_parquet(rows: Callable[[], Iterator[dict]], path: Path, _: bool) -> None:
+    schema = pa.schema(_types(rows()))
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in _batches(rows()):
+            arrays = [
+                pa.array([_cell(row.get(one.name), one.type) for row in batch], one.type)
+                for one in schema
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _batches(rows: Iterator[dict]) -> Iterator[list[dict]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch
+
+
+def _types(rows: Iterator[dict]) -> list[tuple[str, pa.DataType]]:
+    """A type for each column that gives every value back exactly; else its JSON text."""
+    types: dict[str, pa.DataType] = {}
+    for batch in _batches(rows):
+        for name in _columns(iter(batch)):
+            cells = [row.get(name) for row in batch]
+            types[name] = _common(types.get(name, pa.null()), cells)
+    return [(name, pa.string() if type == pa.null() else type) for name, type in types.items()]
+
+
+def _common(before: pa.DataType, cells: list) -> pa.DataType:
+    if before == pa.string():
+        return before
+    try:
+        found = pa.array(cells).type
+        same = before == pa.null() or found in (before, pa.null())
+        kept = before if found == pa.null() else found
+        exact = same and to_json(pa.array(cells, kept).to_pylist()) == to_json(cells)
+    except (pa.ArrowException, TypeError, OverflowError):
+        return pa.string()
+    return kept if exact else pa.string()
+
+
+def _cell(value: Any, type: pa.DataType) -> Any:
+    return cell_text(value) if type == pa.string() and value is not None else value
