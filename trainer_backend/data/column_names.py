@@ -18,6 +18,7 @@ SYNONYMS = {
                  "turns"),
     "text": ("text", "content", "document", "body"),
     "tools": ("tools", "functions"),
+    "images": ("images", "image", "img", "picture", "pictures", "photo", "image_path", "file_name"),
 }  # fmt: skip
 
 

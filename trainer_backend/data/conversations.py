@@ -6,6 +6,10 @@ Which column holds it is decided in formats.py.
 from typing import Any
 
 from trainer_backend.data.json_values import BadJSON, cell_text, parse
+from trainer_backend.data.pictures import MARK, Picture, part_picture
+from trainer_backend.data.row_error import RowError
+
+__all__ = ["RowError", "as_list", "order_problem", "to_messages", "with_system"]
 
 ROLES = {
     "user": "user", "human": "user", "prompter": "user", "customer": "user",
@@ -16,27 +20,32 @@ ROLES = {
     "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool",
     "ipython": "tool",
 }  # fmt: skip
+TRAIN_MARKS = ("train", "training", "weight")
+CALL_FIX = 'Write it as {"name": "…", "arguments": {…}}.'
 CHAT_FIX = 'Write it as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
 
 
-class RowError(Exception):
-    """Why one row cannot be used, and how to fix it. `what` is the same for all rows alike."""
+def to_messages(value: Any, pictures: list[Picture | None] | None = None) -> list[dict]:
+    """A messages or ShareGPT cell (a list, or its JSON text) as messages; roles are mapped.
 
-    def __init__(self, what: str, fix: str):
-        super().__init__(what)
-        self.what, self.fix = what, fix
-
-
-def to_messages(value: Any) -> list[dict]:
-    """A messages or ShareGPT cell (a list, or its JSON text) as messages; roles are mapped."""
+    Pictures inside the messages are marked in the text and added to `pictures`: None for one that
+    is only marked there and must come from another column.
+    """
     turns = as_list(value)
     if not turns:
         raise RowError("The conversation is empty.", "Fill it in, or remove the row.")
-    messages = [_message(turn) for turn in turns]
-    if not any(message["role"] == "assistant" for message in messages):
+    pictures = [] if pictures is None else pictures
+    messages = [_message(turn, pictures) for turn in turns]
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if not answers:
         raise RowError(
             "The conversation has no assistant message, so there is nothing to learn.",
             "Add the answer the model should give.",
+        )
+    if all(message.get("train") is False for message in answers):
+        raise RowError(
+            "Every answer of the conversation is marked as not to be trained.",
+            "Remove the mark (train: false or weight: 0) from the answers to learn.",
         )
     return messages
 
@@ -52,12 +61,23 @@ def as_list(value: Any) -> list:
             raise RowError("The conversation is text, not a list of messages.", CHAT_FIX) from None
     if value is None:
         return []
+    if isinstance(value, dict):
+        value = _from_columns(value)
     if not isinstance(value, list):
         raise RowError("The conversation is not a list of messages.", CHAT_FIX)
     return value
 
 
-def _message(turn: Any) -> dict:
+def _from_columns(value: dict) -> list | None:
+    """{"role": [...], "content": [...]} as a list of messages: how some tables store them."""
+    lists = [item for item in value.values() if isinstance(item, list)]
+    same = len(lists) == len(value) and len({len(item) for item in lists}) == 1
+    if not same or not value.keys() & {"role", "from"}:
+        return None
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
+
+
+def _message(turn: Any, pictures: list[Picture | None]) -> dict:
     if not isinstance(turn, dict):
         raise RowError("A message is not an object with a role and a text.", CHAT_FIX)
     said = turn.get("role", turn.get("from"))
@@ -67,53 +87,100 @@ def _message(turn: Any) -> dict:
             raise RowError("A message has no role.", CHAT_FIX)
         known = "user, assistant, system or tool"
         raise RowError(f"Unknown role “{cell_text(said)[:40]}”.", f"Use {known}.")
-    content = _content(turn.get("content", turn.get("value")))
-    message = {"role": role, "content": content}
-    message |= {
-        key: item
-        for key, item in turn.items()
-        if key not in ("role", "from", "content", "value") and item is not None
-    }
+    content = turn.get("content", turn.get("value"))
+    message = {"role": role, "content": _content(content, pictures)}
+    if len(turn) > 2:
+        message |= _other_keys(turn)
     if said == "function_call":
-        message |= {"content": "", "tool_calls": _function_call(content)}
+        message |= {"content": "", "tool_calls": [_tool_call(message["content"])]}
     _refuse_empty(message)
     return message
 
 
-def _content(value: Any) -> str:
-    """Text as it is; text parts ({"type": "text"}) are put one after another."""
+def _other_keys(turn: dict) -> dict:
+    """What a message says beside role and text: kept as given, but tool calls and train marks."""
+    kept = {
+        key: item
+        for key, item in turn.items()
+        if key not in ("role", "from", "content", "value", *TRAIN_MARKS) and item is not None
+    }
+    calls = kept.get("tool_calls")
+    if calls is not None:
+        if not isinstance(calls, list):
+            raise RowError("The tool calls of a message are not a list.", CALL_FIX)
+        kept["tool_calls"] = [_tool_call(call) for call in calls]
+    if not _is_trained(turn):
+        kept["train"] = False
+    return kept
+
+
+def _is_trained(turn: dict) -> bool:
+    """Whether a message is learned: false for `train: false`, `training: false`, `weight: 0`."""
+    for key in TRAIN_MARKS:
+        mark = turn.get(key)
+        if mark is None:
+            continue
+        if mark not in (0, 1, "0", "1"):  # True and False are 1 and 0
+            raise RowError(
+                f"A message has “{key}” other than true, false, 0 or 1.",
+                "Use weight 0 (or train: false) for messages that are not to be learned.",
+            )
+        if mark in (0, "0"):
+            return False
+    return True
+
+
+def _content(value: Any, pictures: list[Picture | None]) -> str:
+    """Text as it is; parts are put one after another, a picture as its mark."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list):
-        parts = [part if isinstance(part, str) else _part_text(part) for part in value]
+        parts = [part if isinstance(part, str) else _part_text(part, pictures) for part in value]
         return "".join(parts)
     return cell_text(value)
 
 
-def _part_text(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type", "text") == "text" and "text" in part:
+def _part_text(part: Any, pictures: list[Picture | None]) -> str:
+    if not isinstance(part, dict):
+        raise RowError("A message holds something other than text.", CHAT_FIX)
+    kind = part.get("type", "text")
+    if kind in ("text", "input_text", "output_text") and part.get("text") is not None:
         return cell_text(part["text"])
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind in ("image", "image_url", "audio", "input_audio", "video"):
+    if kind in ("image", "image_url", "input_image"):
+        pictures.append(part_picture(part))
+        return MARK
+    if kind in ("audio", "input_audio", "video"):
         raise RowError(
-            "A message holds a picture, sound or film; only text is trained.",
+            "A message holds sound or film; only text and pictures are trained.",
             "Remove such rows, or keep only their text.",
         )
     raise RowError("A message holds something other than text.", CHAT_FIX)
 
 
-def _function_call(text: str) -> list[dict]:
+def _tool_call(value: Any) -> dict:
+    """A call as chat templates expect it: wrapped, its arguments an object."""
+    if isinstance(value, str):
+        value = _parsed(value, "A function call is not JSON with a name and arguments.")
+    function = value.get("function", value) if isinstance(value, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise RowError("A function call is not JSON with a name and arguments.", CALL_FIX)
+    arguments = function.get("arguments", function.get("parameters"))
+    if isinstance(arguments, str):
+        what = "The arguments of a function call are not JSON."
+        arguments = _parsed(arguments, what) if arguments.strip() else {}
+    if not isinstance(arguments, dict | None):
+        raise RowError("The arguments of a function call are not an object.", CALL_FIX)
+    outer = {key: item for key, item in value.items() if value is not function and item is not None}
+    return {"type": "function", **outer} | {
+        "function": {"name": function["name"], "arguments": arguments or {}}
+    }
+
+
+def _parsed(text: str, what: str) -> Any:
     try:
-        call = parse(text)
+        return parse(text)
     except BadJSON:
-        call = None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        raise RowError(
-            "A function call is not JSON with a name and arguments.",
-            'Write it as {"name": "…", "arguments": {…}}.',
-        )
-    function = {"name": call["name"], "arguments": call.get("arguments", {})}
-    return [{"type": "function", "function": function}]
+        raise RowError(what, CALL_FIX) from None
 
 
 def _refuse_empty(message: dict) -> None:

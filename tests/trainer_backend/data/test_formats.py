@@ -134,7 +134,8 @@ def test_openai_chat_with_tools_is_kept():
     example = to_example(7, row, mapping)
     assert example.tools == tools and example.row == 7 and example.text is None
     assert example.messages[0]["role"] == "system" and example.messages[1]["content"] == "ab"
-    assert example.messages[2] == {"role": "assistant", "content": "", "tool_calls": [call]}
+    as_object = call | {"function": {"name": "f", "arguments": {}}}
+    assert example.messages[2] == {"role": "assistant", "content": "", "tool_calls": [as_object]}
     assert example.messages[4] == BOT
 
 
