@@ -89,6 +89,14 @@ def prompt_ids(messages, tokenizer, *, tools=None, **template_kwargs) -> list[in
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+def text_plan(example: Mapping, tokenizer, options: EncodeOptions) -> Plan:
+    """One example before it becomes tokens: its text and what of it is learned.
+
+    For a vision model, whose processor makes the tokens.
+    """
+    return _numbered(0, _plan, example, tokenizer, options, {})
+
+
 def _plan(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
     if example.get("input_ids") is not None:
         return _plan_ids(example, options)
@@ -224,9 +232,11 @@ __all__ = [
     "PLAIN_CHAT_TEMPLATE",
     "EncodeOptions",
     "Encoding",
+    "Plan",
     "encode",
     "encode_batch",
     "ensure_chat_template",
     "prompt_ids",
     "render_prompt",
+    "text_plan",
 ]
