@@ -1,4 +1,4 @@
-"""The process that reads one upload: few memory, low priority, gone when the app is gone.
+"""The process that reads one upload: little memory, low priority, gone when the app is gone.
 
 The app's side is reading.py. What reading means is store.py.
 """
@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend.data import store
+from trainer_backend.data.files import PROGRESS_ROWS
 from trainer_backend.data.formats import Mapping
 from trainer_backend.data.json_values import cell_text
+from trainer_backend.data.preview import preview_file
 from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import read_json, write_json
@@ -25,6 +27,7 @@ except ImportError:  # Windows has no such limits
 
 PREVIEW_ROWS, PREVIEW_CELL = 25, 2_000
 EVERY_S = 0.2
+OF_FEW_ROWS = ("one_row", "few_rows")  # not known before the last row
 
 
 class Report:
@@ -32,16 +35,16 @@ class Report:
 
     def __init__(self, folder: Path):
         self.folder, self._rows, self._last = folder, 0, 0.0
-        self.say(what="Opening the file")
+        self.say(what="Opening")
 
     def say(self, **facts) -> None:
         """Replace progress.json."""
         self._last = time.monotonic()
         write_json(self.folder / "progress.json", {"rows": self._rows, **facts})
 
-    def on_progress(self, done: int, total: int, rows: int = 0) -> None:
-        """Told by the reader every few thousand rows."""
-        self._rows = max(self._rows, rows)
+    def on_progress(self, done: int, total: int) -> None:
+        """Told by the reader every PROGRESS_ROWS rows, and at the end."""
+        self._rows += PROGRESS_ROWS if done < total else 0
         if time.monotonic() - self._last > EVERY_S or done >= total:
             what = "Reading and checking" if done < total else "Comparing rows with each other"
             self.say(bytes=done, total=total, what=what)
@@ -52,26 +55,60 @@ class Report:
             (number, {name: cell_text(value)[:PREVIEW_CELL] for name, value in row.items()})
             for number, row in rows[:PREVIEW_ROWS]
         ]
-        said = [problem.to_dict() for problem in problems]
+        said = [one.to_dict() for one in problems if one.code not in OF_FEW_ROWS]
         write_json(self.folder / "findings.json", {"problems": said, "rows": shown})
 
 
 def _create(home: Path, report: Report, arguments: dict) -> str:
-    files = [Path(file) for file in arguments["files"]]
+    files, options = list(map(Path, arguments["files"])), ReadOptions(**arguments["options"])
+    report.on_findings([], preview_file(files, PREVIEW_ROWS, options=options).rows)
     mapping = arguments["mapping"]
     return store.create_dataset(
         home,
-        files[0] if len(files) == 1 else files,
+        files,
         name=arguments["name"],
         mapping=Mapping(**mapping) if mapping else None,
-        options=ReadOptions(**arguments["options"]),
+        options=options,
         system_prompt=arguments["system_prompt"],
         on_progress=report.on_progress,
         on_findings=report.on_findings,
     ).id
 
 
-WORK: dict[str, Callable[[Path, Report, dict], str]] = {"create_dataset": _create}
+def _hub_dataset(home: Path, report: Report, arguments: dict) -> str:
+    """Fetch a split of a Hub dataset, then read it; `arguments` are download_hub_data's."""
+    arguments = dict(arguments)
+    repo_id = arguments.pop("repo_id")
+    report.say(what="Fetching from the Hub")
+    files = store.download_hub_data(repo_id, **arguments)
+    report.say(what="Reading and checking")
+    hub = {"repo_id": repo_id, **{key: value for key, value in arguments.items() if value}}
+    return store.create_dataset(
+        home,
+        files,
+        name=repo_id,
+        source={"hub": hub},
+        on_progress=report.on_progress,
+        on_findings=report.on_findings,
+    ).id
+
+
+def _remap(home: Path, report: Report, arguments: dict) -> str:
+    mapping = Mapping(**arguments.pop("mapping"))
+    return store.remap_dataset(home, mapping=mapping, **arguments).id
+
+
+WORK: dict[str, Callable[[Path, Report, dict], str]] = {
+    "create_dataset": _create,
+    "hub_dataset": _hub_dataset,
+    "remap_dataset": _remap,
+    "apply_fixes": lambda home, report, arguments: (
+        store.apply_fixes(home, on_findings=report.on_findings, **arguments).id
+    ),
+    "edit_rows": lambda home, report, arguments: store.edit_rows(home, **arguments).id,
+    "mix_datasets": lambda home, report, arguments: store.mix_datasets(home, **arguments).id,
+    "with_held_out": lambda home, report, arguments: store.with_held_out(home, **arguments).id,
+}  # what the process can do: JSON arguments are those of the function of that name in store.py
 
 
 def run(folder: Path) -> dict:
