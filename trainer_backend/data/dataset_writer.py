@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.checks import Checker, check_examples
+from trainer_backend.data.checks import Checker
 from trainer_backend.data.conversations import RowError
 from trainer_backend.data.fingerprint import VERSION, ExampleHash
 from trainer_backend.data.formats import (
@@ -38,6 +38,7 @@ from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import write_json
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
+TELL_ROWS = 20_000
 Findings = Callable[[list[Problem], list[tuple[int, dict]]], None]  # (problems, first rows)
 
 
@@ -111,7 +112,7 @@ class _Pass:
         self.folder, self.name, self.mapping = folder, facts["name"], mapping
         self.system_prompt = facts["system_prompt"]
         self.held_out, self.pictures = held_out, pictures
-        self.checker, self.columns = Checker(self.name), {}
+        self.checker, self.columns = Checker(self.name, folder), {}
         self.hash = ExampleHash()
         self.lengths = array("q")  # row number, characters, characters of the answer, again and …
 
@@ -120,9 +121,10 @@ class _Pass:
         first = _first_rows(rows)
         found = detect_format([row for _, row in first])
         chosen = self.mapping or (found.mapping if found.sure else None)
-        if on_findings:
-            on_findings(self._first_findings(first, found, chosen), first)
-        counts = self._write_tables(itertools.chain(first, rows), chosen)
+        if on_findings and not chosen:
+            on_findings([_undecided(found, self.name)], first)
+        tell = _teller(on_findings, self.checker, first) if chosen else None
+        counts = self._write_tables(itertools.chain(first, rows), chosen, tell)
         problems = self.checker.finish() if chosen else [_undecided(found, self.name)]
         if chosen and not counts["num_examples"]:
             raise _nothing_left(problems, self.name)
@@ -146,20 +148,12 @@ class _Pass:
             problem_rows.insert(at, both)
         return facts
 
-    def _first_findings(
-        self, first: list[tuple[int, dict]], found: Detection, chosen: Mapping | None
-    ) -> list[Problem]:
-        if chosen is None:
-            return [_undecided(found, self.name)]
-        examples = []
-        for number, row in first:
-            try:
-                examples.append(to_example(number, row, chosen, self.system_prompt))
-            except RowError:
-                continue  # counted in the pass
-        return check_examples(examples, self.name)
-
-    def _write_tables(self, rows: Iterable[tuple[int, dict]], chosen: Mapping | None) -> dict:
+    def _write_tables(
+        self,
+        rows: Iterable[tuple[int, dict]],
+        chosen: Mapping | None,
+        tell: Callable[[int], None] | None,
+    ) -> dict:
         with (
             GroupWriter(self.folder / "rows.parquet", ROWS_SCHEMA) as cells,
             GroupWriter(self.folder / "examples.parquet", EXAMPLES_SCHEMA) as examples,
@@ -175,6 +169,8 @@ class _Pass:
                 if example:
                     self._add(example, examples)
                 self.lengths.extend((number, len(text), answer_length(example) if example else 0))
+                if tell:
+                    tell(cells.count)
             if self.mapping:
                 check_mapping(self.mapping, list(self.columns), self.name)
         return {
@@ -218,6 +214,18 @@ def _write_problem_rows(path: Path, problem_rows: list[np.ndarray]) -> None:
         "row": np.concatenate([np.empty(0, np.int64), *problem_rows]),
     }
     pq.write_table(pa.table(columns), path)
+
+
+def _teller(
+    on_findings: Findings | None, checker: Checker, first: list[tuple[int, dict]]
+) -> Callable[[int], None] | None:
+    """Tells what is known: after the first rows, then every TELL_ROWS."""
+
+    def tell(count: int) -> None:
+        if count == len(first) or count % TELL_ROWS == 0:
+            on_findings(checker.so_far(), first)
+
+    return tell if on_findings else None
 
 
 def _first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:

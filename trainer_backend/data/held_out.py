@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from trainer_backend.data import row_pages
+from trainer_backend.data.files import Progress
 from trainer_backend.data.formats import Mapping
 from trainer_backend.data.lengths import row_numbers
-from trainer_backend.data.making import make, next_version
+from trainer_backend.data.making import counted, make, next_version
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 
 
-def with_held_out(home: Path, dataset_id: str, held_out_id: str | None) -> StoredDataset:
+def with_held_out(
+    home: Path, dataset_id: str, held_out_id: str | None, *, on_progress: Progress | None = None
+) -> StoredDataset:
     """A version that is measured with the rows of another dataset; None goes back to a share.
 
     The held-out rows are numbered on from the last training row. Rows that are in both are named
@@ -34,7 +37,8 @@ def with_held_out(home: Path, dataset_id: str, held_out_id: str | None) -> Store
     change = {"dataset_id": other.id, "hash": other.hash}
     making = next_version(dataset, "held_out", change, said={"held_out": about, "done": done})
     making = replace(making, picture_folders=(dataset.dir, other.dir))
-    return make(home, _both(dataset, other, offset), making)
+    rows = counted(_both(dataset, other, offset), dataset.num_rows + other.num_rows, on_progress)
+    return make(home, rows, making)
 
 
 def _without(home: Path, dataset: StoredDataset) -> StoredDataset:

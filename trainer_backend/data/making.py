@@ -5,12 +5,13 @@ told by store.py, versions.py, held_out.py and mixes.py.
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from trainer_backend.data.dataset_writer import Findings, write_dataset
+from trainer_backend.data.files import PROGRESS_ROWS, Progress
 from trainer_backend.data.fingerprint import dataset_id
 from trainer_backend.data.formats import Mapping
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
@@ -77,6 +78,19 @@ def make(
         facts, folders = making.facts(), making.picture_folders
         write_dataset(home, rows, facts, making.said, making.mapping, on_findings, folders)
     return open_dataset(home, making.id)
+
+
+def counted(
+    rows: Iterable[tuple[int, dict]], total: int, on_progress: Progress | None
+) -> Iterator[tuple[int, dict]]:
+    """The same rows; tells (rows done, rows in all) as they go by."""
+    done = 0
+    for done, pair in enumerate(rows, start=1):
+        if on_progress and done % PROGRESS_ROWS == 0:
+            on_progress(min(done, total), total)
+        yield pair
+    if on_progress:
+        on_progress(total, total)
 
 
 def next_version(

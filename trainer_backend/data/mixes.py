@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer_backend.data.files import Progress
 from trainer_backend.data.fingerprint import dataset_id as id_of
 from trainer_backend.data.formats import Example, Mapping
-from trainer_backend.data.making import Making, label, make
+from trainer_backend.data.making import Making, counted, label, make
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 
@@ -26,6 +27,7 @@ def mix_datasets(
     name: str,
     seed: int,
     repeat: bool = False,
+    on_progress: Progress | None = None,
 ) -> StoredDataset:
     """One dataset of (dataset id, weight) parts; the weights are shares of the result.
 
@@ -52,7 +54,8 @@ def mix_datasets(
         picture_folders=tuple(one.dir for one in datasets),
         said={"step": "mix", "parts": said, "done": _sentence(said), "source": {"mix": said}},
     )
-    return make(home, _mixed(datasets, sizes, counts, seed), making)
+    rows = counted(_mixed(datasets, sizes, counts, seed), sum(counts), on_progress)
+    return make(home, rows, making)
 
 
 def _open_parts(home: Path, parts: Sequence[tuple[str, float]]) -> list[StoredDataset]:

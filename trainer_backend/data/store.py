@@ -19,7 +19,7 @@ from trainer_backend.data.formats import Mapping, check_mapping
 from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.hub import download_hub_data, is_hub_id
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
-from trainer_backend.data.making import Making, label, make, next_version
+from trainer_backend.data.making import Making, counted, label, make, next_version
 from trainer_backend.data.mixes import mix_datasets
 from trainer_backend.data.read_options import DEFAULT, ReadOptions
 from trainer_backend.data.removal import delete_dataset
@@ -139,7 +139,12 @@ def create_from_sample(home: Path, sample_id: str) -> StoredDataset:
 
 
 def remap_dataset(
-    home: Path, dataset_id: str, mapping: Mapping, *, system_prompt: str | None = None
+    home: Path,
+    dataset_id: str,
+    mapping: Mapping,
+    *,
+    system_prompt: str | None = None,
+    on_progress: Progress | None = None,
 ) -> StoredDataset:
     """The same rows under the columns (and system prompt) a user chose, as a version of its own."""
     old = open_dataset(home, dataset_id)
@@ -151,7 +156,8 @@ def remap_dataset(
     if old.step == "mapping" and (home / "datasets" / old.parent / "meta.json").is_file():
         before = open_dataset(home, old.parent)  # a second choice takes the place of the first
     making = next_version(before, "mapping", {}, mapping=mapping, system_prompt=prompt)
-    return make(home, row_pages.iter_rows(old.dir / "rows.parquet"), making)
+    rows = row_pages.iter_rows(old.dir / "rows.parquet")
+    return make(home, counted(rows, old.num_rows, on_progress), making)
 
 
 def resolve_data(  # noqa: PLR0913 - what the command line can say of its data

@@ -9,9 +9,10 @@ from typing import Any
 
 from trainer_backend.data import row_pages
 from trainer_backend.data.dataset_writer import Findings
+from trainer_backend.data.files import Progress
 from trainer_backend.data.json_values import BadJSON, parse
-from trainer_backend.data.making import make, next_version
-from trainer_backend.data.row_changes import CHANGES, changed_row
+from trainer_backend.data.making import counted, make, next_version
+from trainer_backend.data.row_changes import CHANGES
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 
@@ -30,6 +31,7 @@ def apply_fixes(
     fixes: dict[str, str],
     *,
     rows: dict[str, Sequence[int]] | None = None,
+    on_progress: Progress | None = None,
     on_findings: Findings | None = None,
 ) -> StoredDataset:
     """A new version with the rows of some problems fixed: {problem code: one of its switches}.
@@ -49,7 +51,8 @@ def apply_fixes(
     said = {"fixes": dict(fixes), "done": ""}
     change = {"fixes": fixes, "rows": {code: given[code] for code in fixes if code in given}}
     making = next_version(dataset, "fixes", change, said=said)
-    return make(home, _fixed_rows(dataset, fixes, chosen, said), making, on_findings)
+    fixed = _fixed_rows(dataset, fixes, chosen, said)
+    return make(home, counted(fixed, dataset.num_rows, on_progress), making, on_findings)
 
 
 def _check_fix(dataset: StoredDataset, code: str, switch: str, given: dict) -> None:
@@ -84,7 +87,7 @@ def _fixed_rows(
             continue
         for name, change, wanted in changes:
             if number in wanted:
-                fixed = changed_row(row, dataset.mapping, change)
+                fixed = change(row, dataset.mapping)
                 counts[_DONE[name]] += fixed != row
                 row = fixed
         yield number, row
@@ -107,6 +110,7 @@ def edit_rows(
     *,
     edits: dict[int, dict[str, str]] | None = None,
     drops: Sequence[int] = (),
+    on_progress: Progress | None = None,
 ) -> StoredDataset:
     """A new version with cells changed ({row: {column: text}}) and rows dropped.
 
@@ -122,7 +126,8 @@ def edit_rows(
     done = done_sentence({"left out": len(dropped), "edited": len(edits.keys() - dropped)})
     change = {"edits": {str(row): cells for row, cells in edits.items()}, "drops": sorted(dropped)}
     making = next_version(dataset, "edits", change, said={"done": done})
-    return make(home, _edited_rows(dataset, edits, dropped), making)
+    edited = _edited_rows(dataset, edits, dropped)
+    return make(home, counted(edited, dataset.num_rows, on_progress), making)
 
 
 def _check_places(dataset: StoredDataset, edits: dict, dropped: set[int]) -> None:
