@@ -68,9 +68,9 @@ def load_tokenizer(folder: Path):
     return tokenizer
 
 
-def load_base(folder: Path, precision: str) -> torch.nn.Module:
+def load_base(folder: Path, precision: str, device: str | None = None) -> torch.nn.Module:
     """Load a causal language model. `precision` is resolved (no “auto”). Raises UserError."""
-    device = best_device()
+    device = device or best_device()
     quantization = _quantization(precision, device)
     dtype = DTYPES.get(precision) or _compute_dtype(device)
     try:

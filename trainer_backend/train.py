@@ -12,6 +12,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
+from .agree import first_decides, first_goes_ahead, join, shards_model
 from .answers import check_answers
 from .callbacks import RecordRun
 from .checkpoints import newest_intact
@@ -37,26 +38,31 @@ class Stopped(Exception):
 def train(run: Run, writer: RunWriter) -> None:
     """Train a run from where it stands to its end or to a stop. Raises UserError and Stopped."""
     stop_requested = _stop_signal(run)
+    join()
     disable_progress_bars()  # progress goes into the run's state
     disable_progress_bar()
     began = run.state().get("started_at") or time.time()
     writer.enter("preparing", error=None, started_at=began, ended_at=None, warnings=[])
-    recipe, notes = _settled(run)
+    recipe, notes = first_decides(lambda: _settled(run))
     for note in notes:
         writer.warn(note)
     writer.update(precision=recipe.precision, learning_rate=None)
 
     def progress(what: str, done: float, total: float, unit: str) -> None:
         writer.progress(what, done, total, unit)
-        if stop_requested():
+        if writer.enabled and stop_requested():  # the first process decides for all
             raise Stopped
 
-    folder = fetch_model(run.home, recipe.base_model, progress)
+    folder = first_goes_ahead(lambda: fetch_model(run.home, recipe.base_model, progress))
     progress("Loading the model", 0, 1, "step")
     tokenizer = load_tokenizer(folder)
     # all weights train: they stay in fp32 and only the computing is in half precision, because a
     # small learning rate is rounded away in 16-bit weights
-    model = load_base(folder, "fp32" if recipe.adapter == "full" else recipe.precision)
+    sharded = shards_model(recipe)
+    precision = "fp32" if recipe.adapter == "full" else recipe.precision
+    model = load_base(folder, precision, device="cpu" if sharded else None)
+    if recipe.distributed == "fsdp" and not sharded:
+        writer.warn("FSDP needs several GPUs: each training process holds the whole model.")
     train_rows, eval_rows = training_rows(run, recipe)
     progress("Turning text into tokens", 0, len(train_rows), "rows")
     recorder = RecordRun(writer, stop_requested)
@@ -104,7 +110,7 @@ def _warn_about_rows(trainer: SFTTrainer, recipe: Recipe, writer: RunWriter) -> 
 
 
 def _resume_from(run: Run, writer: RunWriter) -> str | None:
-    checkpoint, set_aside = newest_intact(run.dir / "checkpoints")
+    checkpoint, set_aside = first_decides(lambda: newest_intact(run.dir / "checkpoints"))
     for name in set_aside:
         writer.warn(f"{name} was incomplete or damaged and was set aside.")
     writer.event("resumed", step=checkpoint.step if checkpoint else 0)
@@ -126,6 +132,9 @@ def _answers(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -
     held_out = run.split()[1][: recipe.answer_check_rows]
     stored = run.dataset()
     if not held_out or stored.format == "text":
+        return None
+    if shards_model(recipe):
+        writer.warn("The answers were not compared: no single process holds the whole model.")
         return None
     rows = [training_row(one, recipe.system_prompt) for one in stored.examples(held_out)]
     tuned = trainer.accelerator.unwrap_model(trainer.model)
@@ -195,6 +204,7 @@ def training_arguments(run: Run, recipe: Recipe, has_eval: bool) -> SFTConfig:
         fp16=recipe.precision == "fp16",
         logging_first_step=True,
         logging_nan_inf_filter=False,
+        fsdp=shards_model(recipe),
         disable_tqdm=True,
     )
 

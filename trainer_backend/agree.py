@@ -1,0 +1,48 @@
+"""What the processes of a run decide together; with one process each answer is its own.
+
+How they notice that one of them is gone is ranks.py.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from .precision import accelerator
+from .ranks import rank_and_size
+from .recipe import Recipe
+
+# Reading and fetching may take the first process hours while the others wait for it; a process
+# that is gone is noticed by ranks.py within seconds, not by a time limit.
+PATIENCE = timedelta(days=7)
+T = TypeVar("T")
+
+
+def join() -> None:
+    """Meet the other processes, if there are any, before anything is decided or loaded."""
+    if rank_and_size()[1] > 1:
+        PartialState(cpu=accelerator() == "cpu", timeout=PATIENCE)
+
+
+def first_decides(decide: Callable[[], T]) -> T:
+    """The first process decides, and all get its answer (which must be picklable)."""
+    if not dist.is_initialized():
+        return decide()
+    answer = [decide() if dist.get_rank() == 0 else None]
+    return broadcast_object_list(answer)[0]
+
+
+def first_goes_ahead(work: Callable[[], T]) -> T:
+    """The first process of a machine does it alone, then the others find it done."""
+    if not dist.is_initialized():
+        return work()
+    with PartialState().local_main_process_first():
+        return work()
+
+
+def shards_model(recipe: Recipe) -> bool:
+    """Whether each process holds a share of the model only (accelerate does this on GPUs alone)."""
+    return recipe.distributed == "fsdp" and dist.is_initialized() and accelerator() != "cpu"

@@ -1,0 +1,147 @@
+"""How a run's training processes are started: one, several on this machine, on several machines.
+
+What a process does is worker_main.py; how several notice each other's end is ranks.py.
+
+accelerate starts one process a device. On a CPU `accelerate launch --cpu` would start a single one
+(it leaves the rest to MPI), so there too it is asked as for several GPUs, and ACCELERATE_USE_CPU
+makes the processes join over gloo.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UserError
+from .hardware import Hardware, hardware
+from .resolve import num_processes
+from .runs import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+PORT = 29500  # where the processes of several machines meet
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Several machines with the same number of processes each."""
+
+    nodes: int = 1
+    processes_per_node: int = 1
+    host: str = "127.0.0.1"  # the first machine, as the others reach it
+    port: int = 0  # 0: any free one; several machines need a fixed one
+
+
+def worker_command(run: Run, devices: Sequence[int] | None = None) -> list[str]:
+    """The command of a run's worker on this machine, on the GPUs with these indices.
+
+    None stands for all visible GPUs; on a CPU the recipe says how many processes, else one.
+    """
+    count = processes_here(run, devices)
+    if count == 1:
+        return [sys.executable, *_worker(run)]
+    return [sys.executable, *accelerate_arguments(run, Fleet(1, count), "0")]
+
+
+def processes_here(run: Run, devices: Sequence[int] | None = None) -> int:
+    """Training processes a run has on this machine."""
+    wanted = num_processes(run.recipe(), hardware())
+    return min(wanted, len(devices)) if devices else wanted
+
+
+def worker_environment(run: Run, devices: Sequence[int] | None = None) -> dict[str, str]:
+    """What the worker's environment needs besides the usual: its GPUs, or that there are none."""
+    return _environment(processes_here(run, devices), devices, hardware())
+
+
+def _environment(count: int, devices: Sequence[int] | None, machine: Hardware) -> dict[str, str]:
+    if machine.kind != "cuda":
+        return {"ACCELERATE_USE_CPU": "true"} if count > 1 else {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))} if devices else {}
+
+
+def accelerate_arguments(run: Run, fleet: Fleet, node: str) -> list[str]:
+    """Arguments of Python that start the processes of one machine; `node` is its number from 0.
+
+    Everything is said, so that a configuration file of the user's changes nothing.
+    """
+    count = fleet.nodes * fleet.processes_per_node
+    options = {
+        "--num_processes": str(count),
+        "--num_machines": str(fleet.nodes),
+        "--machine_rank": node,
+        "--main_process_ip": fleet.host,
+        "--main_process_port": str(fleet.port),
+        "--num_cpu_threads_per_process": str(_threads(fleet.processes_per_node)),
+        "--mixed_precision": "no",  # the recipe decides, and so does the trainer
+        "--dynamo_backend": "no",
+        "--gpu_ids": "all",
+    }
+    launch = ["-m", "accelerate.commands.launch"]
+    launch += ["--multi_gpu"] if count > 1 else []
+    return [*launch, *(part for pair in options.items() for part in pair), *_worker(run)]
+
+
+def _worker(run: Run) -> list[str]:
+    return ["-m", "trainer_backend", "worker", str(run.dir)]
+
+
+def _threads(processes: int) -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() else max(1, hardware().cores // processes)
+
+
+def check_fleet(run: Run, fleet: Fleet) -> None:
+    """Raises UserError for a number of machines or processes that cannot be meant."""
+    if not (1 <= fleet.nodes <= 1024 and 1 <= fleet.processes_per_node <= 1024):
+        raise UserError(
+            f"{fleet.nodes} machines with {fleet.processes_per_node} processes cannot be started.",
+            "--nodes and --processes-per-node",
+            "Use numbers from 1 to 1024.",
+        )
+    if run.is_alive():
+        raise UserError("This run is at work.", run.name(), "Stop it first.")
+
+
+def machine_commands(run: Run, fleet: Fleet) -> list[str]:
+    """One shell line a machine, the first machine first; all are started at about the same time."""
+    return [_shell_line(run, fleet, str(node)) for node in range(fleet.nodes)]
+
+
+def _shell_line(run: Run, fleet: Fleet, node: str) -> str:
+    facts = {"PYTHONPATH": str(ROOT)}
+    facts |= _environment(fleet.nodes * fleet.processes_per_node, None, hardware())
+    settings = [f"{name}={shlex.quote(value)}" for name, value in facts.items()]
+    arguments = accelerate_arguments(run, fleet, node)
+    return " ".join(["env", *settings, shlex.join([sys.executable, *arguments])])
+
+
+def slurm_script(run: Run, fleet: Fleet) -> str:
+    """A batch script for Slurm: the same run in the same folder, which all machines must share.
+
+    The job ends two minutes before its time is over, with a checkpoint; submitted again it goes on.
+    """
+    gpus = [f"#SBATCH --gpus-per-node={fleet.processes_per_node}"]
+    meeting = Fleet(fleet.nodes, fleet.processes_per_node, "$MASTER", fleet.port)
+    line = _shell_line(run, meeting, "$SLURM_NODEID")
+    for name in ("MASTER", "SLURM_NODEID"):  # for each machine's shell, not for this text
+        line = line.replace(f"'${name}'", f'"${name}"')
+    folder = shlex.quote(str(run.dir))
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            f"#SBATCH --job-name={run.id}",
+            f"#SBATCH --nodes={fleet.nodes}",
+            "#SBATCH --ntasks-per-node=1",
+            *(gpus if hardware().kind == "cuda" else []),
+            f"#SBATCH --output={run.dir / 'worker.log'}",
+            "#SBATCH --open-mode=append",
+            "#SBATCH --signal=TERM@120",
+            "",
+            f"rm -rf {folder}/stop {folder}/ranks",
+            'export MASTER=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+            f"exec srun --kill-on-bad-exit=1 bash -c {shlex.quote(line)}",
+            "",
+        ]
+    )
