@@ -6,7 +6,7 @@ Run: make bench, or make bench ARGS="app_speed data".
 import subprocess
 import sys
 
-ALL = ("app_speed", "teaches", "data", "throughput")
+ALL = ("app_speed", "teaches", "data", "preparation", "throughput")
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ and the tokenizer is called in tokens.py.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from jinja2.exceptions import TemplateError
 
 from trainer_backend.data.assistant_mask import Conversation, assistant_spans, learn_turn_shape
@@ -56,6 +57,14 @@ def encode(example: Mapping, tokenizer, **options) -> Encoding:
 
 def encode_batch(examples: Sequence[Mapping], tokenizer, **options) -> list[Encoding]:
     """Turn examples into token ids and labels, the same as one by one but faster."""
+    return [
+        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length)
+        for row in encode_arrays(examples, tokenizer, **options)
+    ]
+
+
+def encode_arrays(examples: Sequence[Mapping], tokenizer, **options) -> list[Encoding]:
+    """The same with ids and labels as int32 arrays, for whole datasets."""
     chosen = EncodeOptions(**options)
     shapes: dict = {}
     plans = [
@@ -114,8 +123,8 @@ def _plan(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> 
 
 
 def _plan_ids(example: Mapping, options: EncodeOptions) -> Plan:
-    ids = list(example["input_ids"])
-    labels = list(example["labels"]) if example.get("labels") is not None else list(ids)
+    ids = _int_array(example["input_ids"])
+    labels = _int_array(example["labels"]) if example.get("labels") is not None else ids.copy()
     if example.get("labels") is None:
         masks = []
         if options.completion_only_loss is not False and example.get("completion_mask") is not None:
@@ -123,14 +132,23 @@ def _plan_ids(example: Mapping, options: EncodeOptions) -> Plan:
         if example.get("assistant_masks") is not None:
             masks.append(example["assistant_masks"])
         for mask in masks:
-            labels = [label if keep else IGNORED for label, keep in zip(labels, mask, strict=True)]
-    if len(labels) != len(ids):
+            _check_length(ids, mask, "the mask")
+            labels[~np.asarray(mask, dtype=bool)] = IGNORED
+    _check_length(ids, labels, "labels")
+    return Plan(ids=ids, labels=labels)
+
+
+def _check_length(ids, other, name: str) -> None:
+    if len(other) != len(ids):
         raise TrainingDataError(
-            f"input_ids has {len(ids)} tokens and labels has {len(labels)}.",
+            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
             "columns input_ids, labels",
             "Make them equal.",
         )
-    return Plan(ids=ids, labels=labels)
+
+
+def _int_array(ids) -> np.ndarray:
+    return np.array(ids, dtype=np.int32)
 
 
 def _plan_pair(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
@@ -234,6 +252,7 @@ __all__ = [
     "Encoding",
     "Plan",
     "encode",
+    "encode_arrays",
     "encode_batch",
     "ensure_chat_template",
     "prompt_ids",

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, Sequence, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
 
-from trainer_backend.data.chat_template import IGNORED, EncodeOptions, encode_batch
+from trainer_backend.data.chat_template import IGNORED, EncodeOptions, Encoding, encode_arrays
 from trainer_backend.data.examples import as_example
 from trainer_backend.data.packing import pack_rows
 from trainer_backend.data.render import TrainingDataError
@@ -116,7 +117,7 @@ def _apply_formatting(dataset, function: Callable, columns: list[str]):
     return dataset.map(lambda row: {"text": function(row)}, remove_columns=columns)
 
 
-def _encode_columns(batch: Mapping, indices: list[int], plan: Preparation) -> dict[str, list]:
+def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[Encoding]:
     chat = bool(getattr(plan.tokenizer, "chat_template", None))
     columns = list(batch)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
@@ -124,16 +125,32 @@ def _encode_columns(batch: Mapping, indices: list[int], plan: Preparation) -> di
     try:
         for row in rows:
             examples.append(as_example(row, plan.text_field, chat))
-        encodings = encode_batch(examples, plan.tokenizer, **asdict(plan.options))
+        encodings = encode_arrays(examples, plan.tokenizer, **asdict(plan.options))
     except TrainingDataError as error:
         at = indices[getattr(error, "index", len(examples))] + 1
         raise TrainingDataError(error.what, f"row {at}, {error.where}", error.fix) from error
     if plan.on_rows is not None:
         plan.on_rows(indices[-1] + 1)
+    return encodings
+
+
+def _encode_table(batch: Mapping, indices: list[int], plan: Preparation) -> pa.Table:
+    rows = _encode_rows(batch, indices, plan)
+    starts = np.cumsum([0, *(len(row.input_ids) for row in rows)], dtype=np.int32)
+    joined = [
+        np.concatenate([np.zeros(0, np.int32), *parts])
+        for parts in zip(*((row.input_ids, row.labels) for row in rows), strict=True)
+    ]
+    lists = [pa.ListArray.from_arrays(pa.array(starts), pa.array(values)) for values in joined]
+    lengths = pa.array([row.length for row in rows], pa.int32())
+    return pa.Table.from_arrays([*lists, lengths], names=list(_TOKENS))
+
+
+def _encode_lists(batch: Mapping, indices: list[int], plan: Preparation) -> dict[str, list]:
+    rows = _encode_rows(batch, indices, plan)
     return {
-        "input_ids": [encoding.input_ids for encoding in encodings],
-        "labels": [encoding.labels for encoding in encodings],
-        "length": [encoding.length for encoding in encodings],
+        "input_ids": [row.input_ids.tolist() for row in rows],
+        "labels": [row.labels.tolist() for row in rows],
     }
 
 
@@ -146,7 +163,7 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
     if workers:
         plan = replace(plan, on_rows=None)  # a callback cannot be called from another process
     encoded = dataset.map(
-        _encode_columns,
+        _encode_table,
         batched=True,
         batch_size=BATCH,
         with_indices=True,
@@ -247,14 +264,14 @@ def _pack_columns(batch: Mapping, max_length: int, strategy: str) -> dict[str, l
 
 def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableDataset:
     encoded = dataset.map(
-        _encode_columns,
+        _encode_lists,
         batched=True,
         batch_size=BATCH,
         with_indices=True,
         fn_kwargs={"plan": plan},
         remove_columns=columns_of(dataset),
     )
-    encoded = encoded.remove_columns(["length"]).filter(lambda row: _teaches(row["labels"]))
+    encoded = encoded.filter(lambda row: _teaches(row["labels"]))
     if plan.shuffle_seed is not None:
         encoded = encoded.shuffle(seed=plan.shuffle_seed)
     return _pack(encoded, plan) if plan.packing is not None else encoded
