@@ -75,7 +75,8 @@ def balance_router(model, args) -> bool:
     routed = hasattr(config, "output_router_logits")
     if weight and not routed:
         raise ValueError(
-            f"router_aux_loss_coef={weight} is set, but {type(model).__name__} has no router."
+            f"router_aux_loss_coef={weight} is set, but {type(model).__name__} is not a "
+            "Mixture-of-Experts model: it has no router to balance."
         )
     if not routed:
         return False
