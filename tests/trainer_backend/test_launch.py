@@ -1,0 +1,117 @@
+"""How a run's processes are started: commands, environment, Slurm script."""
+
+import shlex
+import sys
+from dataclasses import replace
+
+import pytest
+
+from trainer_backend import launch
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import Hardware
+from trainer_backend.launch import (
+    Fleet,
+    check_fleet,
+    machine_commands,
+    slurm_script,
+    worker_command,
+    worker_environment,
+)
+from trainer_backend.recipe import Recipe
+from trainer_backend.runs import create_run
+
+CPU = Hardware("cpu", "CPU", 1, 8, 8, 2, False)
+FOUR = Hardware("cuda", "X", 4, 80, 80, 64, True)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def use(one):
+        monkeypatch.setattr(launch, "hardware", lambda: one)
+
+    use(CPU)
+    return use
+
+
+@pytest.fixture
+def pair(home, dataset):
+    return create_run(home, Recipe(max_steps=4, num_processes=2), dataset)
+
+
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
+
+
+def test_one_process_is_started_directly(run, machine):
+    assert worker_command(run) == [sys.executable, "-m", "trainer_backend", "worker", str(run.dir)]
+    assert worker_environment(run) == {}
+    machine(replace(FOUR, num_devices=1))
+    assert "accelerate.commands.launch" not in worker_command(run)
+
+
+def test_all_visible_gpus_are_used_or_those_the_run_was_given(run, machine):
+    machine(FOUR)
+    command = worker_command(run)
+    assert option(command, "--num_processes") == "4" and "--multi_gpu" in command
+    assert command[-3:] == ["trainer_backend", "worker", str(run.dir)]
+    assert option(worker_command(run, [1, 3]), "--num_processes") == "2"
+    assert worker_environment(run, [1, 3]) == {"CUDA_VISIBLE_DEVICES": "1,3"}
+    assert "accelerate.commands.launch" not in worker_command(run, [2])
+
+
+def test_a_cpu_takes_the_number_of_the_recipe_and_joins_over_gloo(pair, machine):
+    command = worker_command(pair)
+    assert option(command, "--num_processes") == "2" and "--multi_gpu" in command
+    assert "--cpu" not in command, "accelerate would start one process only"
+    assert option(command, "--main_process_port") == "0"
+    assert worker_environment(pair) == {"ACCELERATE_USE_CPU": "true"}
+
+
+def test_the_options_are_those_accelerate_knows(pair, machine):
+    from accelerate.commands.launch import launch_command_parser
+
+    command = worker_command(pair)
+    parsed = launch_command_parser().parse_args(command[3:])
+    assert (parsed.num_processes, parsed.num_machines, parsed.module) == (2, 1, True)
+    assert parsed.training_script_args == ["worker", str(pair.dir)]
+
+
+def test_each_machine_gets_its_line(run, machine):
+    lines = machine_commands(run, Fleet(2, 3, "node a", 29500))
+    for rank, line in enumerate(lines):
+        words = shlex.split(line)
+        assert words[0] == "env" and "ACCELERATE_USE_CPU=true" in words
+        assert option(words, "--machine_rank") == str(rank)
+        assert option(words, "--num_processes") == "6"
+        assert option(words, "--main_process_ip") == "node a"
+
+
+def test_the_slurm_script_runs_the_line_of_each_machine(run, machine, tmp_path):
+    import subprocess
+
+    machine(FOUR)
+    script = slurm_script(run, Fleet(2, 4, port=29500))
+    assert "#SBATCH --nodes=2" in script and "#SBATCH --gpus-per-node=4" in script
+    # Slurm's own commands are stood in for; `python` is replaced by echo
+    fakes = 'srun() { shift; "$@"; }; scontrol() { printf "node7\\nnode8\\n"; }; '
+    text = script.replace("exec srun", "srun").replace(sys.executable, "echo")
+    environment = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NODEID": "1", "PATH": "/usr/bin:/bin"}
+    (run.dir / "stop").write_text("")
+    done = subprocess.run(
+        ["bash", "-c", fakes + text], capture_output=True, text=True, env=environment
+    )
+    words = done.stdout.split()
+    assert option(words, "--machine_rank") == "1" and option(words, "--main_process_ip") == "node7"
+    assert option(words, "--num_processes") == "8" and not (run.dir / "stop").exists()
+
+
+@pytest.mark.parametrize("fleet", [Fleet(0, 1), Fleet(1, 0), Fleet(5000, 1)])
+def test_numbers_that_cannot_be_meant_are_refused(run, fleet):
+    with pytest.raises(UserError):
+        check_fleet(run, fleet)
+
+
+def test_a_run_at_work_is_not_started_again(run):
+    check_fleet(run, Fleet(2, 1))
+    with run.lock(), pytest.raises(UserError):
+        check_fleet(run, Fleet(2, 1))
