@@ -31,7 +31,7 @@ from trainer_backend.data.formats import (
 )
 from trainer_backend.data.image_store import MARK, ImageStore, pictures_in
 from trainer_backend.data.json_values import MAX_COLUMNS, to_json
-from trainer_backend.data.lengths import LENGTHS, answer_length, save_array
+from trainer_backend.data.lengths import answer_length, save_lengths
 from trainer_backend.data.overlap import held_out_facts, overlap_problem
 from trainer_backend.data.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter
 from trainer_backend.errors import Problem, UserError
@@ -133,7 +133,7 @@ class _Pass:
             counts["held_out"] = self._own_held_out(problems, problem_rows)
         _write_problem_rows(self.folder / "problems.parquet", problem_rows)
         lengths = np.frombuffer(self.lengths, np.int64).reshape(-1, 3).T
-        save_array(self.folder / LENGTHS, np.ascontiguousarray(lengths))
+        save_lengths(self.folder, np.ascontiguousarray(lengths))
         return _meta(chosen, found, list(self.columns), problems) | counts
 
     def _own_held_out(self, problems: list[Problem], problem_rows: list[np.ndarray]) -> dict:

@@ -13,6 +13,7 @@ import numpy as np
 from trainer_backend.data.formats import Example
 
 LENGTHS = "lengths.npy"  # int64 (3, rows): row number, characters of the row, of its answer
+ORDERS = "orders.npy"  # int32 (3, rows): row indices in each of SORTS but the first
 SORTS = ("row", "longest", "shortest", "answer")
 
 
@@ -35,15 +36,20 @@ def save_array(path: Path, array: np.ndarray) -> None:
         Path(part).unlink(missing_ok=True)
 
 
+def save_lengths(folder: Path, lengths: np.ndarray) -> None:
+    """Write LENGTHS (int64, shape (3, rows)) and the orders that follow, into a dataset folder."""
+    save_array(folder / LENGTHS, lengths)
+    _, rows, answers = lengths
+    orders = [np.argsort(keys, kind="stable") for keys in (-rows, rows, -answers)]
+    save_array(folder / ORDERS, np.stack(orders).astype(np.int32))
+
+
 @lru_cache(maxsize=8)
 def row_numbers(folder: Path) -> np.ndarray:
     """The row numbers of a stored dataset, ascending. Files never change: cached."""
     return np.ascontiguousarray(np.load(folder / LENGTHS, mmap_mode="r")[0])
 
 
-@lru_cache(maxsize=8)
 def order_of(folder: Path, sort: str) -> np.ndarray:
     """Row indices in one of SORTS (not "row"); rows of the same length stay in order."""
-    _, rows, answers = np.load(folder / LENGTHS, mmap_mode="r")
-    keys = {"longest": -rows, "shortest": rows, "answer": -answers}
-    return np.argsort(keys[sort], kind="stable").astype(np.int32)
+    return np.load(folder / ORDERS, mmap_mode="r")[SORTS.index(sort) - 1]

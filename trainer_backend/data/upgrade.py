@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer_backend.data.fingerprint import VERSION, hash_of_examples
-from trainer_backend.data.lengths import LENGTHS, answer_length, save_array
+from trainer_backend.data.lengths import LENGTHS, answer_length, save_lengths
 from trainer_backend.data.row_pages import iter_examples
 from trainer_backend.home import write_json
 
@@ -20,7 +20,7 @@ def upgraded(folder: Path, meta: dict) -> dict:
     if meta.get("format_version", 2) >= VERSION:
         return meta
     if not (folder / LENGTHS).is_file():
-        save_array(folder / LENGTHS, _lengths(folder))
+        save_lengths(folder, _lengths(folder))
     meta = meta | {
         "format_version": VERSION,
         "hash": hash_of_examples(folder / "examples.parquet"),
