@@ -1,0 +1,114 @@
+"""A Hub of our own on this machine: enough of its answers to list, download and read by range."""
+
+import json
+import re
+import threading
+from contextlib import contextmanager
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+SHA = "5" * 40
+CONVERTED_SHA = "7" * 40
+
+
+class FakeHub:
+    """Repositories by revision: `files` is path → bytes; `fetched` counts bytes by file."""
+
+    def __init__(self):
+        self.files: dict[str, dict[str, bytes]] = {SHA: {}}
+        self.card: dict | None = None
+        self.status = 0  # answer everything with this error
+        self.fetched: dict[str, int] = {}
+        self.endpoint = ""
+
+    def info(self, revision: str) -> dict | None:
+        known = {"main": SHA, SHA: SHA, "refs/convert/parquet": CONVERTED_SHA}
+        sha = known.get(revision)
+        if sha not in self.files:
+            return None
+        names = [{"rfilename": name} for name in self.files[sha]]
+        return {"id": "o/d", "sha": sha, "siblings": names, "cardData": self.card, "tags": []}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    @property
+    def hub(self) -> FakeHub:
+        return self.server.hub
+
+    def _send(self, status: int, body: bytes, **headers: str):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _json(self, value):
+        self._send(200, json.dumps(value).encode(), Content_Type="application/json")
+
+    def _error(self, status: int, code: str = ""):
+        self._send(status, b"{}", X_Error_Code=code)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path = unquote(self.path.split("?")[0])
+        if self.hub.status:
+            return self._error(self.hub.status)
+        api = re.fullmatch(r"/api/datasets/([\w.-]+/[\w.-]+)(?:/revision/(.+))?", path)
+        if api:
+            if api[1] != "o/d":
+                return self._error(404, "RepoNotFound")
+            info = self.hub.info(api[2] or "main")
+            return self._json(info) if info else self._error(404, "RevisionNotFound")
+        tree = re.fullmatch(r"/api/datasets/o/d/tree/(\w+)", path)
+        if tree:
+            return self._json(
+                [
+                    {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
+                    for name, data in self.hub.files.get(tree[1], {}).items()
+                ]
+            )
+        file = re.fullmatch(r"/datasets/o/d/resolve/([^/]+)/(.+)", path)
+        data = self.hub.files.get(file[1], {}).get(file[2]) if file else None
+        if data is None:
+            return self._error(404, "EntryNotFound")
+        return self._file(file[1], file[2], data)
+
+    def _file(self, revision: str, name: str, data: bytes):
+        tag = f'"{sha256(data).hexdigest()}"'
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        headers = {"ETag": tag, "X_Repo_Commit": revision, "Accept_Ranges": "bytes"}
+        status, part = 200, data
+        if asked:
+            status, start = 206, int(asked[1])
+            part = data[start : int(asked[2]) + 1 if asked[2] else len(data)]
+            end = start + len(part) - 1
+            headers["Content_Range"] = f"bytes {start}-{end}/{len(data)}"
+        if self.command == "GET":
+            self.hub.fetched[name] = self.hub.fetched.get(name, 0) + len(part)
+        return self._send(status, part, **headers)
+
+
+@contextmanager
+def running(hub: FakeHub):
+    """Serve a fake Hub while the block runs; `hub.endpoint` is its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.hub, server.daemon_threads = hub, True
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
