@@ -13,6 +13,7 @@ import pytest
 
 from trainer_backend.data import dataset_writer
 from trainer_backend.data.formats import Mapping
+from trainer_backend.data.json_values import NumberText
 from trainer_backend.data.split import num_held_out, split_indices
 from trainer_backend.data.store import (
     create_dataset,
@@ -193,6 +194,7 @@ def test_tools_and_tool_calls_are_kept(home, put):
     ]
     tools = [{"type": "function", "function": {"name": "f"}}]
     dataset = create_dataset(home, put("a.jsonl", [{"messages": chat, "tools": tools}]))
+    call[0]["function"]["arguments"] = {"x": NumberText("1.50")}
     assert dataset.example(1).messages == chat and dataset.example(1).tools == tools
 
 
