@@ -5,6 +5,7 @@ What a file holds is told in file_kind.py; each kind has its reader; meaning is 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from trainer_backend.data.archive import Archive
@@ -83,23 +84,32 @@ class RowReader:
         return self.files[0].layout
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
-        number, report = 0, self.on_progress
+        number, report, most = 0, self.on_progress, self.options.max_rows
         self._damage = damage = DamageLog(self.options.skip_damaged)
         sizes = [file.source.size for file in self.files]
-        for at, file in enumerate(self.files):
-            before = sum(sizes[:at])
-            damage.prefix = f"{file.source.name}: " if len(self.files) > 1 else ""
-            for _, row in file.rows(damage):
-                number += 1
-                yield number, file.archive.with_images(row, file.source) if file.archive else row
-                if report and number % PROGRESS_ROWS == 0:
-                    report(before + min(file.source.position(), sizes[at]), sum(sizes))
-        if said := damage.sentence():
-            self.notes[:] = [note for note in self.notes if note != said] + [said]
+        for number, (at, row) in enumerate(islice(self._rows(damage), most), start=1):
+            yield number, row
+            if report and number % PROGRESS_ROWS == 0:
+                done = min(self.files[at].source.position(), sizes[at])
+                report(sum(sizes[:at]) + done, sum(sizes))
         if not number:
             raise self._no_rows(damage)
+        self._note(damage.sentence())
+        if number == most:
+            self._note(f"Only the first {most:,} rows are read.")
         if report:
             report(sum(sizes), sum(sizes))
+
+    def _rows(self, damage: DamageLog) -> Iterator[tuple[int, dict]]:
+        """(which file, row) of all files, pictures of an archive put in."""
+        for at, file in enumerate(self.files):
+            damage.prefix = f"{file.source.name}: " if len(self.files) > 1 else ""
+            for _, row in file.rows(damage):
+                yield at, file.archive.with_images(row, file.source) if file.archive else row
+
+    def _note(self, said: str) -> None:
+        if said and said not in self.notes:
+            self.notes.append(said)
 
     def _no_rows(self, damage: DamageLog) -> UserError:
         name = self.files[0].source.name
@@ -188,7 +198,7 @@ def _tell_sheet(file: DataFile, wanted: str | None) -> None:
 
 
 def _tell_text(file: DataFile, options: ReadOptions) -> None:
-    text = TextFile(file.source, options.encoding)
+    text = TextFile(file.source, options.encoding, DamageLog(options.skip_damaged))
     file.encoding = text.encoding
     if text.encoding != "utf-8":
         file.notes.append(f"Read as {spoken_encoding(text.encoding)}.")

@@ -36,6 +36,7 @@ class ReadOptions:
     delimiter: str | None = None  # of a csv file: one of DELIMITERS
     skip_damaged: bool = False  # leave out rows that cannot be read, and list them
     sheet: str | None = None  # of a workbook; None is the first
+    max_rows: int | None = None  # read no more than the first so many
 
     def check(self, where: str) -> None:
         """Refuse a choice that does not exist."""
@@ -45,6 +46,8 @@ class ReadOptions:
         if self.delimiter is not None and self.delimiter not in DELIMITERS:
             what = f"Columns cannot be separated by “{self.delimiter[:10]}”."
             raise UserError(what, where, f"Use one of {', '.join(DELIMITERS.values())}.")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise UserError("A row limit must be 1 or more.", where, "Give a larger number.")
 
 
 DEFAULT = ReadOptions()

@@ -1,0 +1,75 @@
+"""What the tests of bad input share: a file from bytes, a refusal, a child with little memory."""
+
+import resource
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from trainer_backend.data.files import ReadOptions, open_rows, read_rows
+from trainer_backend.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+
+
+def put(folder: Path, name: str, content: str | bytes, encoding: str = "utf-8") -> Path:
+    """Write a file and return its path."""
+    path = folder / name
+    path.write_bytes(content.encode(encoding) if isinstance(content, str) else content)
+    return path
+
+
+def rows(path: Path, **options) -> list[dict]:
+    """All rows of a file."""
+    return [row for _, row in read_rows(path, options=ReadOptions(**options))]
+
+
+def refusal(path: Path, **options) -> UserError:
+    """The error of reading a file; it names the file, and no folder."""
+    with pytest.raises(UserError) as caught:
+        rows(path, **options)
+    error = caught.value
+    assert error.what and error.fix and path.name in error.where
+    assert str(path.parent) not in f"{error.what} {error.where} {error.fix}"
+    return error
+
+
+def skipped(path: Path) -> tuple[list[dict], list[tuple[int, str]]]:
+    """The rows that are left without the damaged ones, and what is said of those."""
+    reader = open_rows(path, options=ReadOptions(skip_damaged=True))
+    kept = [row for _, row in reader]
+    assert reader.num_damaged == len(reader.damaged)
+    assert any(f"{reader.num_damaged:,} row" in note for note in reader.notes)
+    return kept, reader.damaged
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from trainer_backend.data.files import read_rows
+from trainer_backend.errors import UserError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    print(sum(1 for _ in read_rows(Path(sys.argv[1]))))
+except UserError as error:
+    print("refused:", error.what, "|", error.where)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print("MB", used.ru_maxrss // 1024, "seconds", round(used.ru_utime + used.ru_stime, 1))
+"""
+
+
+def read_limited(path: Path, megabytes: int) -> str:
+    """Read a file in a process whose address space may not be larger than this."""
+    limit = megabytes * 2**20
+
+    def cap():
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(READ), str(path)],
+        capture_output=True, text=True, timeout=60, preexec_fn=cap, cwd=ROOT, check=False,
+        env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return done.stdout + done.stderr[-800:]
