@@ -37,6 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--name")
     train.add_argument("--json", action="store_true")
 
+    _add_launch_options(
+        command("launch", "print how to train on several machines, or a Slurm script for it")
+    )
+
     for name, help in (
         ("resume", "go on with a run from its newest checkpoint"),
         ("stop", "ask a run to finish its step, save and end"),
@@ -63,6 +67,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--out", type=Path, metavar="DIR")
     return parser
+
+
+def _add_launch_options(launch: argparse.ArgumentParser) -> None:
+    launch.add_argument("run", metavar="RUN|RECIPE", help="a run, a preset name or a YAML file")
+    launch.add_argument("--nodes", type=int, default=1, metavar="N", help="machines")
+    launch.add_argument("--processes-per-node", type=int, metavar="M", help="auto: one a GPU")
+    launch.add_argument("--slurm", action="store_true", help="print a script for sbatch")
+    launch.add_argument("--host", help="the first machine, as the others reach it (this one)")
+    launch.add_argument("--port", type=int, default=29500, help="a free port of that machine")
+    launch.add_argument("--data", metavar="DATA", help="as for train, with a recipe")
+    launch.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    launch.add_argument("--name")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ The options are in __main__.py, the work in its own rooms.
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,14 @@ from pathlib import Path
 
 from .data.store import resolve_data
 from .errors import UserError
+from .launch import (
+    Fleet,
+    check_fleet,
+    leave_to_others,
+    machine_commands,
+    processes_here,
+    slurm_script,
+)
 from .presets import resolve_recipe, samples
 from .recipe import Recipe
 from .runs import ACTIVE, Run, create_run, list_runs, open_run
@@ -69,14 +78,19 @@ def _print_report(report: dict) -> None:
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
     """Create a run and train it in the foreground."""
-    recipe, preset = resolve_recipe(arguments.recipe)
+    return _follow(_new_run(home, arguments, arguments.recipe), arguments.json)
+
+
+def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str) -> Run:
+    """A run that no scheduler takes, as the options of train say."""
+    recipe, preset = resolve_recipe(recipe_name)
     changes = dict(_setting(text) for text in arguments.settings)
     recipe = Recipe.from_dict({**recipe.to_dict(), **changes}, "--set")
     data = arguments.data or (preset.sample if preset else None)
     if data is None:
         names = ", ".join(sample.id for sample in samples())
         raise UserError("No data was given.", "--data", f"Name a file or a sample ({names}).")
-    run = create_run(
+    return create_run(
         home,
         recipe,
         resolve_data(home, data),
@@ -84,7 +98,30 @@ def do_train(home: Path, arguments: argparse.Namespace) -> int:
         preset=preset.id if preset else None,
         foreground=True,
     )
-    return _follow(run, arguments.json)
+
+
+def do_launch(home: Path, arguments: argparse.Namespace) -> int:
+    """Print how to train a run on several machines."""
+    known = (home / "runs" / arguments.run).exists() or (Path(arguments.run) / "spec.json").exists()
+    run = _find(home, arguments.run) if known else _new_run(home, arguments, arguments.run)
+    if not known:
+        leave_to_others(run)
+    each = arguments.processes_per_node
+    fleet = Fleet(
+        nodes=arguments.nodes,
+        processes_per_node=processes_here(run) if each is None else each,
+        host=arguments.host or socket.gethostname(),
+        port=arguments.port,
+    )
+    check_fleet(run, fleet)
+    if arguments.slurm:
+        print(slurm_script(run, fleet), end="")
+        hint = "Save this and submit it with sbatch; submitted again, it goes on."
+    else:
+        print("\n".join(machine_commands(run, fleet)))
+        hint = "Start one line on each machine, at about the same time."
+    print(f"{hint} All machines must see {run.dir} under this name.", file=sys.stderr)
+    return 0
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -3,8 +3,8 @@
 What a process does is worker_main.py; how several notice each other's end is ranks.py.
 
 accelerate starts one process a device. On a CPU `accelerate launch --cpu` would start a single one
-(it leaves the rest to MPI), so there too it is asked as for several GPUs, and ACCELERATE_USE_CPU
-makes the processes join over gloo.
+(it leaves the rest to MPI), so there too it is asked as for several GPUs; without a GPU the
+processes join over gloo (agree.py, sft_config.py).
 """
 
 import os
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
-from .hardware import Hardware, hardware
+from .hardware import hardware
+from .home import write_json
 from .resolve import num_processes
 from .runs import Run
 
@@ -41,7 +42,7 @@ def worker_command(run: Run, devices: Sequence[int] | None = None) -> list[str]:
     count = processes_here(run, devices)
     if count == 1:
         return [sys.executable, *_worker(run)]
-    return [sys.executable, *accelerate_arguments(run, Fleet(1, count), "0")]
+    return [sys.executable, *accelerate_arguments(run, Fleet(1, count), "0", _threads(count))]
 
 
 def processes_here(run: Run, devices: Sequence[int] | None = None) -> int:
@@ -50,18 +51,7 @@ def processes_here(run: Run, devices: Sequence[int] | None = None) -> int:
     return min(wanted, len(devices)) if devices else wanted
 
 
-def worker_environment(run: Run, devices: Sequence[int] | None = None) -> dict[str, str]:
-    """What the worker's environment needs besides the usual: its GPUs, or that there are none."""
-    return _environment(processes_here(run, devices), devices, hardware())
-
-
-def _environment(count: int, devices: Sequence[int] | None, machine: Hardware) -> dict[str, str]:
-    if machine.kind != "cuda":
-        return {"ACCELERATE_USE_CPU": "true"} if count > 1 else {}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))} if devices else {}
-
-
-def accelerate_arguments(run: Run, fleet: Fleet, node: str) -> list[str]:
+def accelerate_arguments(run: Run, fleet: Fleet, node: str, threads: str) -> list[str]:
     """Arguments of Python that start the processes of one machine; `node` is its number from 0.
 
     Everything is said, so that a configuration file of the user's changes nothing.
@@ -73,7 +63,7 @@ def accelerate_arguments(run: Run, fleet: Fleet, node: str) -> list[str]:
         "--machine_rank": node,
         "--main_process_ip": fleet.host,
         "--main_process_port": str(fleet.port),
-        "--num_cpu_threads_per_process": str(_threads(fleet.processes_per_node)),
+        "--num_cpu_threads_per_process": threads,
         "--mixed_precision": "no",  # the recipe decides, and so does the trainer
         "--dynamo_backend": "no",
         "--gpu_ids": "all",
@@ -87,9 +77,8 @@ def _worker(run: Run) -> list[str]:
     return ["-m", "trainer_backend", "worker", str(run.dir)]
 
 
-def _threads(processes: int) -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() else max(1, hardware().cores // processes)
+def _threads(processes: int) -> str:
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, hardware().cores // processes))
 
 
 def check_fleet(run: Run, fleet: Fleet) -> None:
@@ -104,17 +93,23 @@ def check_fleet(run: Run, fleet: Fleet) -> None:
         raise UserError("This run is at work.", run.name(), "Stop it first.")
 
 
+def leave_to_others(run: Run) -> None:
+    """Mark a new run as one that this app does not start: it waits for its machines."""
+    write_json(run.dir / "state.json", {**run.state(), "state": "stopped"})
+
+
 def machine_commands(run: Run, fleet: Fleet) -> list[str]:
     """One shell line a machine, the first machine first; all are started at about the same time."""
     return [_shell_line(run, fleet, str(node)) for node in range(fleet.nodes)]
 
 
 def _shell_line(run: Run, fleet: Fleet, node: str) -> str:
-    facts = {"PYTHONPATH": str(ROOT)}
-    facts |= _environment(fleet.nodes * fleet.processes_per_node, None, hardware())
-    settings = [f"{name}={shlex.quote(value)}" for name, value in facts.items()]
-    arguments = accelerate_arguments(run, fleet, node)
-    return " ".join(["env", *settings, shlex.join([sys.executable, *arguments])])
+    each = fleet.processes_per_node
+    arguments = accelerate_arguments(run, fleet, node, "$THREADS")
+    words = shlex.join(["env", f"PYTHONPATH={ROOT}", sys.executable, *arguments])
+    for name in ("THREADS", "MASTER", "SLURM_NODEID"):  # for each machine's shell, not for this one
+        words = words.replace(f"'${name}'", f'"${name}"')
+    return f"THREADS=$(( $(nproc) > {each} ? $(nproc) / {each} : 1 )); {words}"
 
 
 def slurm_script(run: Run, fleet: Fleet) -> str:
@@ -122,11 +117,7 @@ def slurm_script(run: Run, fleet: Fleet) -> str:
 
     The job ends two minutes before its time is over, with a checkpoint; submitted again it goes on.
     """
-    gpus = [f"#SBATCH --gpus-per-node={fleet.processes_per_node}"]
     meeting = Fleet(fleet.nodes, fleet.processes_per_node, "$MASTER", fleet.port)
-    line = _shell_line(run, meeting, "$SLURM_NODEID")
-    for name in ("MASTER", "SLURM_NODEID"):  # for each machine's shell, not for this text
-        line = line.replace(f"'${name}'", f'"${name}"')
     folder = shlex.quote(str(run.dir))
     return "\n".join(
         [
@@ -134,14 +125,17 @@ def slurm_script(run: Run, fleet: Fleet) -> str:
             f"#SBATCH --job-name={run.id}",
             f"#SBATCH --nodes={fleet.nodes}",
             "#SBATCH --ntasks-per-node=1",
-            *(gpus if hardware().kind == "cuda" else []),
+            "#SBATCH --exclusive",
+            f"#SBATCH --gpus-per-node={fleet.processes_per_node}",
+            "# without GPUs leave the line above out",
             f"#SBATCH --output={run.dir / 'worker.log'}",
             "#SBATCH --open-mode=append",
             "#SBATCH --signal=TERM@120",
             "",
             f"rm -rf {folder}/stop {folder}/ranks",
             'export MASTER=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-            f"exec srun --kill-on-bad-exit=1 bash -c {shlex.quote(line)}",
+            "exec srun --kill-on-bad-exit=1 bash -c "
+            + shlex.quote(_shell_line(run, meeting, "$SLURM_NODEID")),
             "",
         ]
     )

@@ -15,7 +15,6 @@ from trainer_backend.launch import (
     machine_commands,
     slurm_script,
     worker_command,
-    worker_environment,
 )
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
@@ -44,7 +43,6 @@ def option(command: list[str], name: str) -> str:
 
 def test_one_process_is_started_directly(run, machine):
     assert worker_command(run) == [sys.executable, "-m", "trainer_backend", "worker", str(run.dir)]
-    assert worker_environment(run) == {}
     machine(replace(FOUR, num_devices=1))
     assert "accelerate.commands.launch" not in worker_command(run)
 
@@ -55,16 +53,14 @@ def test_all_visible_gpus_are_used_or_those_the_run_was_given(run, machine):
     assert option(command, "--num_processes") == "4" and "--multi_gpu" in command
     assert command[-3:] == ["trainer_backend", "worker", str(run.dir)]
     assert option(worker_command(run, [1, 3]), "--num_processes") == "2"
-    assert worker_environment(run, [1, 3]) == {"CUDA_VISIBLE_DEVICES": "1,3"}
     assert "accelerate.commands.launch" not in worker_command(run, [2])
 
 
-def test_a_cpu_takes_the_number_of_the_recipe_and_joins_over_gloo(pair, machine):
+def test_a_cpu_takes_the_number_of_the_recipe(pair, machine):
     command = worker_command(pair)
     assert option(command, "--num_processes") == "2" and "--multi_gpu" in command
     assert "--cpu" not in command, "accelerate would start one process only"
     assert option(command, "--main_process_port") == "0"
-    assert worker_environment(pair) == {"ACCELERATE_USE_CPU": "true"}
 
 
 def test_the_options_are_those_accelerate_knows(pair, machine):
@@ -80,7 +76,7 @@ def test_each_machine_gets_its_line(run, machine):
     lines = machine_commands(run, Fleet(2, 3, "node a", 29500))
     for rank, line in enumerate(lines):
         words = shlex.split(line)
-        assert words[0] == "env" and "ACCELERATE_USE_CPU=true" in words
+        assert f"PYTHONPATH={launch.ROOT}" in words
         assert option(words, "--machine_rank") == str(rank)
         assert option(words, "--num_processes") == "6"
         assert option(words, "--main_process_ip") == "node a"
@@ -89,7 +85,6 @@ def test_each_machine_gets_its_line(run, machine):
 def test_the_slurm_script_runs_the_line_of_each_machine(run, machine, tmp_path):
     import subprocess
 
-    machine(FOUR)
     script = slurm_script(run, Fleet(2, 4, port=29500))
     assert "#SBATCH --nodes=2" in script and "#SBATCH --gpus-per-node=4" in script
     # Slurm's own commands are stood in for; `python` is replaced by echo
@@ -101,6 +96,7 @@ def test_the_slurm_script_runs_the_line_of_each_machine(run, machine, tmp_path):
         ["bash", "-c", fakes + text], capture_output=True, text=True, env=environment
     )
     words = done.stdout.split()
+    assert int(option(words, "--num_cpu_threads_per_process")) >= 1
     assert option(words, "--machine_rank") == "1" and option(words, "--main_process_ip") == "node7"
     assert option(words, "--num_processes") == "8" and not (run.dir / "stop").exists()
 
@@ -115,3 +111,19 @@ def test_a_run_at_work_is_not_started_again(run):
     check_fleet(run, Fleet(2, 1))
     with run.lock(), pytest.raises(UserError):
         check_fleet(run, Fleet(2, 1))
+
+
+def test_launch_makes_a_run_that_no_app_starts_or_takes_one_that_is_there(home, machine, capsys):
+    from trainer_backend.__main__ import main
+    from trainer_backend.runs import list_runs
+
+    options = ["--nodes", "2", "--processes-per-node", "1", "--host", "a", "--home", str(home)]
+    assert main(["launch", "quick_try", "--set", "max_steps=3", *options]) == 0
+    (run,) = list_runs(home)
+    assert run.recipe().max_steps == 3 and run.state()["state"] == "stopped"
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(str(run.dir) in line for line in lines)
+    assert main(["launch", run.id, "--slurm", *options]) == 0
+    assert capsys.readouterr().out.startswith("#!/bin/bash")
+    assert len(list_runs(home)) == 1
+    assert main(["launch", run.id, "--nodes", "0", "--home", str(home)]) == 2
