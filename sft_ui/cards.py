@@ -106,14 +106,32 @@ def table(
 ) -> str:
     """A table whose rows can be chosen: (id, text of the row's button, cells)."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in headers)
-    body = "".join(_row(row_id, name, cells, row_id == chosen) for row_id, name, cells in rows)
+    body = "".join(pick_row(row_id, name, cells, row_id == chosen) for row_id, name, cells in rows)
     return (
         f'<div class="table-scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _row(row_id: str, name: str, cells: Sequence[object], is_chosen: bool) -> str:
+def plain_table(label: str, headers: Sequence[str], rows: Iterable[tuple[object, Sequence]]) -> str:
+    """A table only to be read: (row number, cells)."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["Row", *headers])
+    body = "".join(
+        f'<tr><td class="nowrap">{escape(str(number))}</td>'
+        + "".join(f"<td>{cell(value)}</td>" for value in cells)
+        + "</tr>"
+        for number, cells in rows
+    )
+    return (
+        f'<div class="table-scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def pick_row(
+    row_id: str, name: str, cells: Sequence[object], is_chosen: bool, mark: str = ""
+) -> str:
+    """One row that can be chosen by its button: id, text of the button, cells, a class."""
     key = escape(row_id)
     pressed = "true" if is_chosen else "false"
     button = (
@@ -121,5 +139,6 @@ def _row(row_id: str, name: str, cells: Sequence[object], is_chosen: bool) -> st
         f"{escape(name)}</button>"
     )
     columns = "".join(f"<td>{cell(value)}</td>" for value in cells)
-    mark = ' class="chosen"' if is_chosen else ""
-    return f'<tr{mark} data-pick="{key}"><td class="nowrap">{button}</td>{columns}</tr>'
+    kinds = " ".join(filter(None, ["chosen" if is_chosen else "", mark]))
+    kind = f' class="{kinds}"' if kinds else ""
+    return f'<tr{kind} data-pick="{key}"><td class="nowrap">{button}</td>{columns}</tr>'

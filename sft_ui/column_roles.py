@@ -1,96 +1,138 @@
-"""The pickers that say which column is the prompt, the answer, and so on.
+"""What each column means: a picker in every column header, and what the choice makes of the rows.
 
 What the columns seem to mean is decided in trainer_backend/data/formats.py.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from html import escape
+from itertools import islice
 
-import gradio as gr
-
-from trainer_backend.data.formats import Mapping
+from trainer_backend.data import row_pages
+from trainer_backend.data.conversations import RowError
+from trainer_backend.data.formats import Example, Mapping, check_mapping, to_example
 from trainer_backend.data.store import StoredDataset
+from trainer_backend.errors import UserError
 
-NOT_USED = ""
-FORMAT_WORDS = {
-    "prompt_completion": "Prompt and response in two columns",
-    "alpaca": "Instruction, input and output (Alpaca)",
-    "messages": "Conversations (messages)",
-    "sharegpt": "Conversations (ShareGPT)",
-    "text": "Plain text",
-}
-ROLES_OF = {
-    "prompt_completion": ("prompt", "completion", "system"),
-    "alpaca": ("prompt", "input", "completion", "system"),
-    "messages": ("messages", "system", "tools"),
-    "sharegpt": ("messages", "system", "tools"),
-    "text": ("text",),
-}
+from . import cards
+
 ROLE_WORDS = {
-    "prompt": ("Prompt", "What the model is asked."),
-    "input": ("Input", "Extra material put after the instruction. Optional."),
-    "completion": ("Answer", "What the model should write."),
-    "system": ("System message", "How the model should behave, row by row. Optional."),
-    "messages": ("Conversation", "The column that holds the list of messages."),
-    "tools": ("Tools", "What the model may call. Optional."),
-    "text": ("Text", "The model learns all of it."),
+    "prompt": "Prompt",
+    "input": "Input, after the prompt",
+    "completion": "Answer",
+    "system": "System message",
+    "messages": "Conversation",
+    "tools": "Tools",
+    "images": "Images",
+    "text": "Text to learn whole",
 }
+PAIR, CHAT, TEXT = ("prompt", "input", "completion"), ("messages",), ("text",)
+WITH_ANY = ("system", "tools", "images")
+PREVIEW_ROWS, PREVIEW_CHARS = 3, 700
+MAPPING_HINT = (
+    "Every column of the table below has a picker in its header. "
+    "This is how the first rows read then:"
+)
+SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
 
 
-@dataclass(frozen=True)
-class ColumnRoles:
-    """The pickers' components."""
-
-    box: gr.Accordion
-    format: gr.Dropdown
-    columns: dict[str, gr.Dropdown]
-    apply: gr.Button
-
-    def outputs(self) -> list:
-        """What `shown_for` fills, in its order."""
-        return [self.box, self.format, *self.columns.values()]
+def picker(column: str, role: str) -> str:
+    """The picker in one column's header."""
+    options = [("", "not used"), *ROLE_WORDS.items()]
+    inside = "".join(
+        f'<option value="{value}"{" selected" if value == role else ""}>{escape(words)}</option>'
+        for value, words in options
+    )
+    used = ' class="used"' if role else ""
+    label = escape(f"What the column {column} is")
+    return f'<select{used} data-column="{escape(column)}" aria-label="{label}">{inside}</select>'
 
 
-def build_column_roles() -> ColumnRoles:
-    """Build the pickers, hidden until there is data."""
-    with gr.Accordion("How the columns are used", open=False, visible=False) as box:
-        chosen = gr.Dropdown(
-            [(words, name) for name, words in FORMAT_WORDS.items()],
-            value="prompt_completion",
-            label="Kind of data",
-            elem_id="column-format",
-        )
-        with gr.Row():
-            columns = {
-                role: gr.Dropdown([], label=label, info=info, min_width=200, elem_id=f"role-{role}")
-                for role, (label, info) in ROLE_WORDS.items()
-            }
-        apply = gr.Button("Use these columns", variant="primary", elem_id="apply-columns")
-    return ColumnRoles(box, chosen, columns, apply)
-
-
-def shown_for(dataset: StoredDataset | None) -> list:
-    """Updates for the pickers: open and filled in when the columns were not clear."""
-    if dataset is None:
-        return [gr.update(visible=False)] + [gr.update()] * (1 + len(ROLE_WORDS))
+def roles_of(dataset: StoredDataset) -> dict[str, str]:
+    """Role → column as the dataset is used now, or as it seems to be meant."""
     mapping = dataset.mapping or dataset.suggestion
-    roles = mapping.roles if mapping else {}
-    format = mapping.format if mapping else "prompt_completion"
-    choices = [("not used", NOT_USED), *((name, name) for name in dataset.columns)]
-    pickers = [
-        gr.update(
-            choices=choices, value=roles.get(role, NOT_USED), visible=role in ROLES_OF[format]
-        )
-        for role in ROLE_WORDS
-    ]
-    return [gr.update(visible=True, open=not dataset.sure), gr.update(value=format), *pickers]
+    return dict(mapping.roles) if mapping else {}
 
 
-def visible_for(format: str) -> list:
-    """Show the pickers the chosen kind of data has."""
-    return [gr.update(visible=role in ROLES_OF.get(format, ())) for role in ROLE_WORDS]
+def read_mapping(roles: object, dataset: StoredDataset) -> Mapping:
+    """The mapping that the pickers describe. Raises UserError when they contradict each other."""
+    known = roles if isinstance(roles, dict) else {}
+    chosen = {role: str(known[role]) for role in ROLE_WORDS if known.get(role)}
+    kinds = [kind for kind in (PAIR, CHAT, TEXT) if any(role in chosen for role in kind)]
+    if not kinds:
+        fix = "Choose above the table which column is the prompt and which is the answer."
+        raise UserError("No column has a meaning yet.", dataset.name, fix)
+    if len(kinds) > 1:
+        names = " and ".join(f"“{ROLE_WORDS[r]}”" for kind in kinds for r in kind if r in chosen)
+        fix = "Choose prompt and answer, or a conversation, or a text."
+        raise UserError(f"{names} do not go together.", dataset.name, fix)
+    mapping = Mapping(_format(kinds[0], chosen, dataset), chosen)
+    check_mapping(mapping, dataset.columns, dataset.name)
+    return mapping
 
 
-def read_mapping(format: str, chosen: dict[str, str]) -> Mapping:
-    """The mapping the pickers describe; columns that are not used are left out."""
-    roles = {role: chosen.get(role) for role in ROLES_OF.get(format, ()) if chosen.get(role)}
-    return Mapping(format, roles)
+def _format(kind: tuple[str, ...], chosen: dict[str, str], dataset: StoredDataset) -> str:
+    if kind is TEXT:
+        return "text"
+    if kind is PAIR:
+        return "alpaca" if "input" in chosen else "prompt_completion"
+    found = dataset.mapping or dataset.suggestion
+    return "sharegpt" if found and found.format == "sharegpt" else "messages"
+
+
+def mapping_preview(dataset: StoredDataset, mapping: Mapping, system_prompt: str = "") -> str:
+    """The first rows as the mapping reads them: conversations, or why a row cannot be used."""
+    rows = row_pages.iter_rows(dataset.dir / "rows.parquet")
+    return _stack(_shown(number, row, mapping, system_prompt) for number, row in _first(rows))
+
+
+def example_preview(dataset: StoredDataset) -> str:
+    """The first rows as the dataset uses them now, or as it is suggested to use them."""
+    mapping = dataset.mapping or dataset.suggestion
+    return mapping_preview(dataset, mapping, dataset.system_prompt) if mapping else ""
+
+
+def _first(rows: Iterable) -> Iterable:
+    return islice(rows, PREVIEW_ROWS)
+
+
+def _shown(number: int, row: dict, mapping: Mapping, system_prompt: str) -> str:
+    try:
+        return example_turns(to_example(number, row, mapping, system_prompt), f"Row {number:,}")
+    except RowError as error:
+        said = cards.line(f"Row {number:,} cannot be used: {error.what} {error.fix}", "quiet")
+        return f'<div class="turns">{said}</div>'
+
+
+def example_turns(example: Example, title: str) -> str:
+    """One example as the conversation that is trained on."""
+    if example.messages is None:
+        turns = _turn("text", example.text or "")
+    else:
+        turns = "".join(_turn(one["role"], _content(one)) for one in example.messages)
+    tools = f" · {len(example.tools)} tools" if example.tools else ""
+    return f'<div class="turns"><h4>{escape(title + tools)}</h4>{turns}</div>'
+
+
+def _content(message: dict) -> str:
+    said = message.get("content")
+    text = said if isinstance(said, str) else "" if said is None else str(said)
+    calls = [_call(one) for one in message.get("tool_calls") or ()]
+    thinking = message.get("reasoning_content") or message.get("thinking") or ""
+    thought = f"(thinks) {thinking}" if thinking else ""
+    return "\n".join(filter(None, [thought, text, *calls]))
+
+
+def _call(call: dict) -> str:
+    function = call.get("function", call) if isinstance(call, dict) else {}
+    return f"(calls) {function.get('name', '')} {function.get('arguments', '')}"
+
+
+def _turn(role: str, text: str) -> str:
+    shown = text if len(text) <= PREVIEW_CHARS else text[:PREVIEW_CHARS] + "…"
+    kind = "learned-turn" if role in ("assistant", "text") else "context-turn"
+    speaker = escape(SPEAKERS.get(role, role.capitalize()))
+    return f'<div class="said {kind}"><b>{speaker}</b><span>{escape(shown)}</span></div>'
+
+
+def _stack(pieces: Iterable[str]) -> str:
+    return f'<div class="turns-stack">{"".join(pieces)}</div>'

@@ -1,77 +1,93 @@
-"""What the Data tab shows of a dataset, as HTML: report, rows, one page of the table.
+"""What was understood of a dataset, as HTML: its versions, totals, notes, downloads and problems.
 
-Reading files and finding problems is in trainer_backend/data.
+Reading files and finding problems is in trainer_backend/data; the rows are row_table.py.
 """
 
+from collections.abc import Sequence
+from html import escape
+
 from trainer_backend.data.store import StoredDataset
-from trainer_backend.errors import Problem
 
 from . import cards
-
-PAGE_ROWS = 25
-MAX_COLUMNS = 12
-ORDER = {"error": 0, "warning": 1, "info": 2}
+from .dataset_files import FORMATS, download_address
+from .problem_list import problem_list, summary
 
 
-def report(dataset: StoredDataset | None, held_out: int, eval_fraction: float) -> str:
-    """The report card and every problem, worst first."""
+def report(
+    dataset: StoredDataset | None,
+    held_out: int,
+    eval_fraction: float,
+    versions: Sequence[dict] = (),
+) -> str:
+    """The report card: what it is, how much there is, and every problem, worst first."""
     if dataset is None:
         return cards.empty(
             "No data yet", "Choose a file, try a sample, or type a few examples of your own."
         )
     head = cards.card(
         dataset.name,
-        cards.line(dataset.sentence),
-        cards.chips(_counts(dataset, held_out, eval_fraction)),
+        version_line(versions),
+        cards.line(dataset.sentence, "understood"),
+        totals(_counts(dataset, held_out, eval_fraction)),
+        *(cards.line(note, "quiet") for note in dataset.notes),
+        _downloads(dataset) if dataset.num_examples else "",
         kind="problem good" if _is_ready(dataset) else "problem error",
     )
-    problems = sorted(dataset.problems, key=lambda problem: ORDER.get(problem.severity, 3))
-    return cards.stack([head, *map(cards.problem_card, problems)])
+    found = cards.card(
+        "What was found",
+        cards.line(summary(dataset.problems), "quiet") if dataset.problems else "",
+        problem_list(dataset.problems),
+        kind="found",
+    )
+    return cards.stack([head, found])
 
 
 def _is_ready(dataset: StoredDataset) -> bool:
     return dataset.mapping is not None and dataset.num_examples > 0
 
 
-def _counts(dataset: StoredDataset, held_out: int, eval_fraction: float) -> list[str]:
-    counts = [f"{dataset.num_rows:,} rows", f"{dataset.num_examples:,} usable examples"]
+def _counts(dataset: StoredDataset, held_out: int, eval_fraction: float) -> list[tuple[str, str]]:
+    counts = [(f"{dataset.num_rows:,}", "rows")]
+    if dataset.mapping is not None:
+        counts.append((f"{dataset.num_examples:,}", "usable examples"))
     if _is_ready(dataset):
-        share = f" ({eval_fraction:.0%} asked for)" if eval_fraction else ""
-        counts.append(f"{dataset.num_examples - held_out:,} to learn from")
-        counts.append(f"{held_out:,} held out to measure{share}")
+        counts.append((f"{dataset.num_examples - held_out:,}", "to learn from"))
+        own = dataset.held_out["name"] if dataset.held_out else ""
+        share = f", {eval_fraction:.0%} asked for" if eval_fraction else ""
+        how = f"held out to measure (from {own})" if own else f"held out to measure{share}"
+        counts.append((f"{held_out:,}", how))
     return counts
 
 
-def problem_choices(problems: list[Problem]) -> list[tuple[str, int]]:
-    """Choices of the row filter: all rows, or the rows of one problem."""
-    found = [
-        (f"Rows with: {problem.what}"[:90], index)
-        for index, problem in enumerate(problems)
-        if problem.rows
-    ]
-    return [("All rows", -1), *found]
-
-
-def rows_table(dataset: StoredDataset, rows: list[tuple[int, dict]], chosen: int | None) -> str:
-    """One page of the user's rows; choosing one shows its tokens."""
-    columns = dataset.columns[:MAX_COLUMNS]
-    if not rows:
-        return cards.empty("No rows here", "Nothing matches. Change the search or the filter.")
-    table_rows = [
-        (str(number), f"{number:,}", [cells.get(name) for name in columns])
-        for number, cells in rows
-    ]
-    headers = ["Row", *columns]
-    table = cards.table(
-        "Rows of the data", headers, table_rows, str(chosen) if chosen is not None else ""
+def totals(counts: Sequence[tuple[str, str]]) -> str:
+    """Large numbers with what they count."""
+    inside = "".join(
+        f"<div><b>{escape(n)}</b> <span>{escape(what)}</span></div>" for n, what in counts
     )
-    hidden = len(dataset.columns) - len(columns)
-    note = cards.line(f"{hidden} more columns are not shown.", "quiet") if hidden > 0 else ""
-    return f'<div class="card">{table}{note}</div>'
+    return f'<div class="totals">{inside}</div>'
 
 
-def page_line(start: int, num_shown: int, total: int) -> str:
-    """Where the page is, in words."""
-    if not total:
-        return "No rows"
-    return f"Rows {start + 1:,} to {start + num_shown:,} of {total:,}"
+def version_line(versions: Sequence[dict]) -> str:
+    """The versions of the data as a way from the upload on; each can be shown again."""
+    if len(versions) < 2:
+        return ""
+    steps = "".join(_version(number, one) for number, one in enumerate(versions, start=1))
+    return f'<nav class="versions" aria-label="Versions of this data">{steps}</nav>'
+
+
+def _version(number: int, one: dict) -> str:
+    here = ' aria-current="true"' if one["here"] else ""
+    words = f"{number} · {one['what']} · {one['rows']:,} rows"
+    title = escape(one.get("done") or "")
+    return (
+        f'<button type="button" data-open="{escape(one["id"])}"{here} title="{title}">'
+        f"{escape(words)}</button>"
+    )
+
+
+def _downloads(dataset: StoredDataset) -> str:
+    links = "".join(
+        f'<a href="{escape(download_address(dataset.id, format))}" download>{escape(words)}</a>'
+        for format, words in FORMATS.items()
+    )
+    return f'<div class="downloads"><span>Download this version:</span>{links}</div>'

@@ -16,20 +16,15 @@ from . import access
 from .alerts import show_user_errors
 from .arrival import restored, run_to_show
 from .chat_tab import ChatTab, build_chat_tab, chat_choices, warm_up
-from .data_tab import (
-    DataTab,
-    build_data_tab,
-    dataset_outputs,
-    show_dataset,
-    show_report,
-    show_tokens,
-)
-from .model_tab import ModelTab, build_model_tab, estimate, sizes_for
+from .data_events import wire_events
+from .data_tab import DataTab, build_data_tab
+from .data_wiring import wire_data
+from .dataset_files import build_routes
+from .model_tab import ModelTab, build_model_tab, estimate
 from .recipe_form import edits, read_form, relevance
 from .runs_tab import RunsTab, build_runs_tab, show_runs
 from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 from .theme import STYLE_SHEETS, build_theme
-from .token_view import hint as token_hint
 from .train_tab import (
     TrainTab,
     build_train_tab,
@@ -42,12 +37,6 @@ from .web_api import build_web_api
 TITLE = "SFT Studio"
 MAX_UPLOAD = "4gb"
 KEEP_UPLOADS_S = (3600, 86400)
-# On a phone the tokens stand below the table: bring them into view.
-SHOW_TOKENS = """() => {
-  if (innerWidth < 720) document.querySelector('#token-view')?.scrollIntoView({ block: 'start' });
-}"""
-# A row shown as tokens is out of date when one of these changes.
-TOKEN_FIELDS = ("base_model", "max_length", "assistant_only_loss", "system_prompt")
 TABS = ("data", "model", "train", "chat", "runs")
 SWITCH_THEME = """
 element.querySelector('button')
@@ -103,7 +92,10 @@ def launch_options(
         "auth": login,
         "theme": build_theme(),
         "css_paths": STYLE_SHEETS,
-        "app_kwargs": {"middleware": access.build_middleware(host)},
+        "app_kwargs": {
+            "middleware": access.build_middleware(host),
+            "routes": build_routes(home),
+        },
         "allowed_paths": [str(home / "exports")],
         "footer_links": ["api"],
         "run_history": False,
@@ -153,36 +145,8 @@ def _wire_settings(studio: Studio, page: Page) -> None:
         event.then(refresh, **again)
     train.chart.statuschange(refresh, **again)
 
-    @show_user_errors
-    def show(dataset_id: str, **values):
-        recipe, _ = read_form(values)
-        share = recipe.eval_fraction if recipe else 0.0
-        return show_dataset(studio, dataset_id, share, sizes_for(studio, dataset_id, recipe)[1])
-
-    given = {"dataset_id": data.dataset_id, **model.fields}
-    shown = data.dataset_id.change(
-        show, inputs_kwargs=given, outputs=dataset_outputs(data), **QUICK
-    )
-    shown.then(refresh, **again)
-
-    @show_user_errors
-    def report(dataset_id: str, **values):
-        recipe, _ = read_form(values)
-        share = recipe.eval_fraction if recipe else 0.0
-        return show_report(studio, dataset_id, share, sizes_for(studio, dataset_id, recipe)[1])
-
-    page.opened["data"].select(report, inputs_kwargs=given, outputs=data.report, **QUICK)
-    deciding = {name: model.fields[name] for name in TOKEN_FIELDS}
-    gr.on(edits(deciding), lambda: (None, token_hint()), None, [data.row, data.tokens], **QUICK)
-
-    def tokens(event: gr.EventData, dataset_id: str, **values):
-        row = int(event.id) if str(event.id).isdigit() else 0
-        return row, show_tokens(studio, dataset_id, row, values)
-
-    picked = data.preview.pick(
-        tokens, inputs_kwargs=given, outputs=[data.row, data.tokens], concurrency_limit=4, **PRIVATE
-    )
-    picked.then(None, None, None, js=SHOW_TOKENS, **PRIVATE)
+    wire_events(studio, data)
+    wire_data(studio, data, model.fields, page.opened["data"], {"fn": refresh, **again})
 
 
 def _wire_runs(studio: Studio, page: Page) -> None:

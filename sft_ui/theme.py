@@ -8,7 +8,15 @@ from pathlib import Path
 import gradio as gr
 
 STATIC = Path(__file__).parent / "static"
-STYLE_SHEETS = [STATIC / "style.css", STATIC / "live_chart.css"]
+STYLE_SHEETS = [
+    STATIC / name for name in ("style.css", "live_chart.css", "data_room.css", "length_chart.css")
+]
+
+
+def static_text(*names: str) -> str:
+    """Files of static/ as one text: the templates and scripts of components."""
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+
 
 # Some fonts bundled with Gradio lack Latin letters in their semi-bold files; these two are whole.
 SANS = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))

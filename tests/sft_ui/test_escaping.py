@@ -2,9 +2,13 @@
 
 import pytest
 
-from sft_ui import cards, data_view, token_view
+from sft_ui import cards, data_view, row_table, token_view
+from sft_ui.column_roles import example_preview
 from sft_ui.conversation import pane
+from sft_ui.dataset_list import dataset_list
 from sft_ui.layout import header
+from sft_ui.problem_list import problem_list
+from sft_ui.row_card import Changes, row_card
 from sft_ui.runs_tab import runs_table
 from sft_ui.train_tab import run_card
 from trainer_backend.data.store import create_from_rows
@@ -21,6 +25,8 @@ def pieces(text):
         cards.problem_card(problem),
         cards.error_card(UserError(text, text, text)),
         cards.table(text, [text], [(text, text, [text])], text),
+        cards.plain_table(text, [text], [(1, [text])]),
+        problem_list([problem]),
         pane("base", [{"role": "user", "content": text}, {"role": "assistant", "content": text}]),
         header(text),
     ]
@@ -39,8 +45,20 @@ def test_every_piece_escapes_its_text(hostile):
 def test_a_dataset_is_shown_as_text(home, hostile):
     dataset = create_from_rows(home, [{"prompt": hostile, "response": hostile}], name=hostile)
     rows, _ = dataset.page(0)
+    changes = Changes(dataset.id).edited(1, {"prompt": hostile + " edited"})
+    assert_is_text(data_view.report(dataset, 0, 0.1, dataset.lineage() * 2))
+    assert_is_text(row_table.rows_table(dataset, rows, None, None, changes))
+    assert_is_text(row_card(dataset, 1, rows[0][1], changes))
+    assert_is_text(example_preview(dataset))
+    assert_is_text(dataset_list([dataset], ""))
+
+
+def test_columns_named_like_markup_are_text(home, hostile):
+    dataset = create_from_rows(home, [{hostile: "a", "other": "b"}], name="odd")
+    rows, _ = dataset.page(0)
+    assert_is_text(row_table.rows_table(dataset, rows, None))
+    assert_is_text(row_card(dataset, 1, rows[0][1], Changes(dataset.id)))
     assert_is_text(data_view.report(dataset, 0, 0.1))
-    assert_is_text(data_view.rows_table(dataset, rows, None))
 
 
 def test_a_run_is_shown_as_text(run, hostile):

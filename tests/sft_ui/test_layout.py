@@ -54,8 +54,8 @@ def test_the_web_api_has_its_names_and_no_others(config):
 
 def test_templates_with_values_are_gradios_own(config):
     for component in config["components"]:
-        if component["type"] == "html" and component["props"].get("elem_id") != "live-chart":
-            assert component["props"]["html_template"] == "${value}"
+        template = component["props"].get("html_template", "${value}")
+        assert template == "${value}" or not ("${" in template or "{{" in template)
 
 
 def test_launch_options_refuse_an_open_page(home, monkeypatch):

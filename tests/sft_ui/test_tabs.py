@@ -1,13 +1,10 @@
-"""The tabs' handlers as plain functions: data, model, train, chat, runs."""
+"""The tabs' handlers as plain functions: model, train, chat, runs."""
 
 import pytest
 
-from sft_ui import chat_tab, data_tab, model_tab, runs_tab, train_tab
-from sft_ui.column_roles import ROLE_WORDS, ROLES_OF, read_mapping, shown_for, visible_for
+from sft_ui import chat_tab, model_tab, runs_tab, train_tab
 from sft_ui.recipe_form import form_values
 from trainer_backend.checkpoints import commit
-from trainer_backend.data.formats import FORMATS, ROLE_NAMES
-from trainer_backend.data.store import create_from_rows, remap_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe
@@ -24,65 +21,6 @@ def keep_checkpoint(run, step=4):
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
     commit(folder, step, 0.5)
-
-
-def test_typed_rows_leave_out_empty_ones():
-    grid = [["a", "b"], ["", " "], [None, None], ["c", None]]
-    assert data_tab.typed_rows(grid) == [
-        {"prompt": "a", "response": "b"},
-        {"prompt": "c", "response": ""},
-    ]
-    assert data_tab.typed_rows(None) == []
-
-
-def test_pasted_cells_are_read_as_a_spreadsheet_copies_them():
-    text = 'a\t1\n"two\nlines"\t2\textra\nalone\n'
-    assert data_tab.pasted_cells(text) == [["a", "1"], ["two\nlines", "2"], ["alone", ""]]
-    assert data_tab.pasted_cells(None) == []
-
-
-def test_a_page_has_25_rows_and_says_where_it_is(studio, dataset):
-    table, where, start = data_tab.show_page(studio, dataset.id, 0, "", -1, None)
-    assert table.count("<tr data-pick") == 25 and "Rows 1 to 25 of 60" in where and start == 0
-
-
-@pytest.mark.parametrize("start, first", [(50, 50), (75, 50), (-25, 0), (10_000, 50)])
-def test_turning_pages_never_leaves_the_data(studio, dataset, start, first):
-    assert data_tab.show_page(studio, dataset.id, start, "", -1, None)[2] == first
-
-
-def test_search_and_problem_filter(studio, home):
-    rows = [{"prompt": f"p{n}", "response": "" if n == 3 else "r"} for n in range(9)]
-    dataset = create_from_rows(home, rows, name="One empty answer")
-    index = next(n for n, problem in enumerate(dataset.problems) if problem.rows)
-    table, where, _ = data_tab.show_page(studio, dataset.id, 0, "", index, None)
-    assert "Rows 1 to 1 of 1" in where and "p3" in table
-    assert "No rows" in data_tab.show_page(studio, dataset.id, 0, "absent", -1, None)[1]
-
-
-def test_an_unknown_dataset_is_refused(studio):
-    with pytest.raises(UserError):
-        data_tab.show_page(studio, "../../etc/passwd", 0, "", -1, None)
-
-
-def test_every_role_of_every_format_has_a_picker():
-    assert set(ROLES_OF) == set(FORMATS)
-    assert all(set(FORMATS[name]) <= set(ROLES_OF[name]) for name in FORMATS)
-    assert set(ROLE_WORDS) == set(ROLE_NAMES)
-
-
-def test_the_user_decides_when_columns_are_unclear(studio, home):
-    rows = [{"left": f"l{n}", "right": f"r{n}"} for n in range(30)]
-    dataset = create_from_rows(home, rows, name="Unclear")
-    assert not dataset.sure and shown_for(dataset)[0]["open"] is True
-    assert "columns" in train_tab.missing(studio, dataset.id, VALUES)
-    mapping = read_mapping(
-        "prompt_completion", {"prompt": "left", "completion": "right", "text": "x"}
-    )
-    chosen = remap_dataset(home, dataset.id, mapping)
-    assert chosen.num_examples == 30 and train_tab.missing(studio, chosen.id, VALUES) == ""
-    shown = visible_for("text")
-    assert [u["visible"] for u in shown] == [role == "text" for role in ROLE_WORDS]
 
 
 def test_start_names_what_is_missing(studio, dataset):

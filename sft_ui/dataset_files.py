@@ -1,0 +1,107 @@
+"""Two addresses of a stored dataset: one of its pictures, and all of it to take away.
+
+Both go by ids; what a download holds is decided in trainer_backend/data/downloads.py.
+"""
+
+import inspect
+import re
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from trainer_backend.data.images import image_suffix
+from trainer_backend.data.store import download_dataset, open_dataset
+from trainer_backend.errors import UserError
+
+IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]{3,4}")
+KINDS = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+}
+FORMATS = {"jsonl": "JSON Lines", "parquet": "Parquet", "csv": "CSV"}
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=3600",
+}
+
+
+def build_routes(home: Path) -> list[Route]:
+    """The two routes, for the web server that Gradio starts."""
+
+    def image(request: Request) -> Response:
+        found = image_file(home, request.path_params["dataset"], request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("There is no such image.", 404)
+        path, kind = found
+        return FileResponse(path, media_type=kind, headers=SAFE)
+
+    def download(request: Request) -> Response:
+        format = request.path_params["format"]
+        if format not in FORMATS:
+            return PlainTextResponse(f"Use one of {', '.join(FORMATS)}.", 404)
+        try:
+            path = download_dataset(home, request.path_params["dataset"], format)
+        except UserError as error:
+            return PlainTextResponse(f"{error.what} {error.fix}", 404)
+        return FileResponse(
+            path, filename=path.name, media_type="application/octet-stream", headers=SAFE
+        )
+
+    return [
+        Route("/studio/images/{dataset}/{name}", behind_login(image)),
+        Route("/studio/datasets/{dataset}/{format}", behind_login(download)),
+    ]
+
+
+def behind_login(answer):
+    """Ask for the same login as the page does."""
+
+    async def asked(request: Request) -> Response:
+        if not await signed_in(request):
+            return PlainTextResponse("Sign in first.", 401)
+        # off the event loop: making a download takes as long as the data is large
+        return await run_in_threadpool(answer, request)
+
+    return asked
+
+
+async def signed_in(request: Request) -> bool:
+    """Whether the visitor may use the page: Gradio's own tokens and its auth dependency."""
+    app = request.app
+    if app.auth is None and app.auth_dependency is None:
+        return True
+    if app.auth_dependency is not None:
+        user = app.auth_dependency(request)
+        return (await user if inspect.isawaitable(user) else user) is not None
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(app.tokens.get(request.cookies.get(name)) is not None for name in names)
+
+
+def image_file(home: Path, dataset_id: str, name: str) -> tuple[Path, str] | None:
+    """The file of one image and its kind; None unless it is there and what its name says."""
+    if not IMAGE_NAME.fullmatch(name):
+        return None
+    try:
+        path = open_dataset(home, dataset_id).dir / "images" / name
+        with path.open("rb") as file:
+            suffix = image_suffix(file.read(16))
+    except (UserError, OSError):
+        return None
+    return (path, KINDS[suffix]) if suffix in KINDS and suffix == path.suffix else None
+
+
+def image_address(dataset_id: str, name: str) -> str:
+    """Where the page finds an image, from the page's own address."""
+    return f"studio/images/{dataset_id}/{name.rpartition('/')[2]}"
+
+
+def download_address(dataset_id: str, format: str) -> str:
+    """Where the page finds a download, from the page's own address."""
+    return f"studio/datasets/{dataset_id}/{format}"

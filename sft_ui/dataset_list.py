@@ -1,0 +1,61 @@
+"""The stored datasets: open one, delete one, or mix several with weights.
+
+Storing, deleting and mixing are done in trainer_backend/data.
+"""
+
+from html import escape
+
+from trainer_backend.data.store import StoredDataset
+from trainer_backend.errors import UserError
+
+from . import cards
+
+MAX_SHOWN = 60
+
+
+def dataset_list(datasets: list[StoredDataset], shown: str) -> str:
+    """All stored datasets, newest first, with what can be done with each."""
+    if not datasets:
+        return cards.empty("Nothing is stored yet", "Datasets you load are kept here.")
+    rows = "".join(_row(one, one.id == shown) for one in datasets[:MAX_SHOWN])
+    more = len(datasets) - MAX_SHOWN
+    note = cards.line(f"{more} older datasets are not shown.", "quiet") if more > 0 else ""
+    return (
+        '<div class="card stored"><ul>' + rows + "</ul>" + note + '<div class="mix-line">'
+        '<input type="text" data-name="1" maxlength="120" placeholder="Name of the mix" '
+        'aria-label="Name of the mix"><button type="button" class="action" data-mix="1" disabled>'
+        "Mix: give two datasets a weight</button></div></div>"
+    )
+
+
+def _row(one: StoredDataset, here: bool) -> str:
+    facts = [f"{one.num_examples:,} examples", one.created_at[:10]]
+    mark = ' aria-current="true"' if here else ""
+    key, label = escape(one.id), escape(one.label)
+    weight = (
+        f'<label class="weight"><span class="visually-hidden">Weight of {label} in a mix</span>'
+        f'<input type="number" min="0" step="any" placeholder="weight" data-weight="{key}">'
+        "<i></i></label>"
+        if one.num_examples
+        else ""
+    )
+    return (
+        f'<li{mark}><div class="stored-name"><button type="button" data-open="{key}">{label}'
+        f'</button><span class="quiet">{escape(" · ".join(facts))}</span></div>{weight}'
+        f'<button type="button" class="action small careful" data-remove="{key}" '
+        f'aria-label="Delete {label}">Delete</button></li>'
+    )
+
+
+def read_weights(weights: object) -> list[tuple[str, float]]:
+    """Dataset ids with their weights. Raises UserError unless two or more are above zero."""
+    known = weights if isinstance(weights, dict) else {}
+    found = [
+        (str(key), float(value))
+        for key, value in known.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    ]
+    if len(found) < 2:
+        fix = "Write a number above 0 next to at least two datasets."
+        raise UserError("A mix needs two datasets with a weight.", "Stored datasets", fix)
+    return found

@@ -1,0 +1,88 @@
+"""The card of data that is being read, and what stands there when reading failed.
+
+Which readings go on is kept in readings.py.
+"""
+
+import asyncio
+import json
+from html import escape
+
+import gradio as gr
+
+from trainer_backend.data.preview import Preview
+from trainer_backend.data.read_options import ENCODINGS
+from trainer_backend.errors import UserError
+
+from . import cards
+from .alerts import attempt
+from .readings import OFFERED, Readings
+from .theme import static_text
+
+# One button an error may offer; choosing it fires the event `offer`.
+OFFER_SCRIPT = """
+element.addEventListener('click', event => {
+  const chosen = event.target.closest('[data-offer]');
+  if (chosen) { chosen.disabled = true; trigger('offer', JSON.parse(chosen.dataset.offer)); }
+});
+"""
+
+
+def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.HTML:
+    """The component; its value is the id of a reading. Its `finished` event names one that ended.
+
+    The visitor's browser keeps the id under `elem_id`, so that a reload finds the reading again.
+    """
+
+    async def watch_reading(asked: dict) -> dict:
+        """Answer one poll; small files only, so that it may be async and never wait in line."""
+        asked = asked if isinstance(asked, dict) else {}
+        return await asyncio.to_thread(readings.watch, asked.get("reading"), asked.get("stamp"))
+
+    def cancel_reading(asked: dict) -> dict:
+        """End one reading."""
+        readings.cancel(asked.get("reading") if isinstance(asked, dict) else None)
+        return {}
+
+    return gr.HTML(
+        "",
+        html_template=static_text("reading_card.html"),
+        js_on_load=static_text("reading_card.js"),
+        server_functions=[watch_reading, cancel_reading],
+        elem_id=elem_id,
+        apply_default_css=False,
+    )
+
+
+def failure(readings: Readings, reading_id: str, error: UserError) -> str:
+    """Why the data could not be read and, if there is one, the button that reads it otherwise."""
+    offer = error.offer if set(error.offer or ()) & set(OFFERED) else None
+    parts = [cards.line(error.where, "where"), cards.line(error.fix)]
+    if offer:
+        parts.append(offer_button(reading_id, offer))
+        preview, problem = attempt(readings.preview, reading_id, offer)
+        parts.append(cards.line(problem.what, "quiet") if problem else preview_table(preview))
+    return cards.card(error.what, *parts, kind="problem error")
+
+
+def offer_button(reading_id: str, offer: dict) -> str:
+    """The button of an offer, in the words of what it does."""
+    what = escape(json.dumps({"reading": reading_id, "offer": offer}))
+    button = f'<button type="button" class="action" data-offer="{what}">'
+    return f"{button}{escape(offer_words(offer))}</button>"
+
+
+def offer_words(offer: dict) -> str:
+    """What an offer would do."""
+    if offer.get("skip_damaged"):
+        return "Leave damaged rows out"
+    encoding = str(offer.get("encoding"))
+    return f"Read as {ENCODINGS.get(encoding, encoding)}"
+
+
+def preview_table(preview: Preview) -> str:
+    """The first rows as another way of reading would give them."""
+    columns = list(dict.fromkeys(name for _, cells in preview.rows for name in cells))[:8]
+    rows = [(number, [cells.get(name) for name in columns]) for number, cells in preview.rows]
+    return cards.line("It would give:", "quiet") + cards.plain_table(
+        "What it would give", columns, rows
+    )

@@ -1,0 +1,132 @@
+"""One row to read and to change: its cells as text boxes, its pictures, and what is not saved yet.
+
+Changes become a new version in trainer_backend/data/edits.py; its tokens are token_view.py.
+"""
+
+from dataclasses import dataclass, field
+from html import escape
+
+from trainer_backend.data.store import StoredDataset
+
+from . import cards
+from .dataset_files import image_address
+
+MAX_EDITED_CHARS = 200_000
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Edited and dropped rows of one dataset that are not saved yet."""
+
+    dataset_id: str = ""
+    edits: dict[int, dict[str, str]] = field(default_factory=dict)
+    drops: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.edits or self.drops)
+
+    def edited(self, row: int, cells: dict[str, str]) -> "Changes":
+        """With these cells of a row changed."""
+        return Changes(
+            self.dataset_id, {**self.edits, row: {**self.edits.get(row, {}), **cells}}, self.drops
+        )
+
+    def dropped(self, row: int) -> "Changes":
+        """Without this row."""
+        edits = {number: cells for number, cells in self.edits.items() if number != row}
+        return Changes(self.dataset_id, edits, tuple(sorted({*self.drops, row})))
+
+    def restored(self, row: int) -> "Changes":
+        """With this row as it was."""
+        edits = {number: cells for number, cells in self.edits.items() if number != row}
+        return Changes(self.dataset_id, edits, tuple(one for one in self.drops if one != row))
+
+    def to_dict(self) -> dict:
+        """Plain data for the visitor's browser."""
+        edits = [[row, cells] for row, cells in self.edits.items()]
+        return {"dataset_id": self.dataset_id, "edits": edits, "drops": list(self.drops)}
+
+
+def read_changes(kept: object, dataset_id: str) -> Changes:
+    """The changes kept in the browser, if they are whole and belong to this dataset."""
+    if not isinstance(kept, dict) or kept.get("dataset_id") != dataset_id:
+        return Changes(dataset_id)
+    edits, drops = kept.get("edits"), kept.get("drops")
+    if not isinstance(edits, list) or not isinstance(drops, list):
+        return Changes(dataset_id)
+    known = {
+        one[0]: {str(name): str(text) for name, text in one[1].items()}
+        for one in edits
+        if isinstance(one, list) and len(one) == 2 and isinstance(one[1], dict) and _is_row(one[0])
+    }
+    return Changes(dataset_id, known, tuple(row for row in drops if _is_row(row)))
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: Changes) -> str:
+    """The form of one row: every column as a text box, keep, drop or put back."""
+    changed = changes.edits.get(row, {})
+    boxes = "".join(_box(name, cells.get(name), changed.get(name)) for name in dataset.columns)
+    pictures = _pictures(dataset, row)
+    if row in changes.drops:
+        said = cards.line("This row is dropped once you save.", "quiet")
+        buttons = said + _button("restore", "Put it back")
+    else:
+        restore = _button("restore", "Undo the change") if changed else ""
+        keep = _button("keep", "Keep the change", disabled=True)
+        buttons = keep + restore + _button("drop", "Drop this row", kind="careful")
+    return (
+        f'<div class="card row-card" data-edit="{row}"><h3>Row {row:,}</h3>{pictures}{boxes}'
+        f'<div class="row-buttons">{buttons}</div></div>'
+    )
+
+
+def _box(name: str, text: str | None, changed: str | None) -> str:
+    shown = changed if changed is not None else text or ""
+    if len(shown) > MAX_EDITED_CHARS:
+        said = cards.line(f"{name}: too long to change here ({len(shown):,} characters).", "quiet")
+        return f'<div class="field">{said}</div>'
+    mark = " changed" if changed is not None else ""
+    lines = min(10, max(2, shown.count("\n") + 1 + len(shown) // 60))
+    return (
+        f'<label class="field{mark}"><span>{escape(name)}</span>'
+        f'<textarea data-column="{escape(name)}" rows="{lines}" spellcheck="false">\n'
+        f"{escape(shown)}</textarea></label>"
+    )
+
+
+def _button(action: str, words: str, *, disabled: bool = False, kind: str = "") -> str:
+    off = " disabled" if disabled else ""
+    return (
+        f'<button type="button" class="action small {kind}" data-{action}="1"{off}>{words}</button>'
+    )
+
+
+def _pictures(dataset: StoredDataset, row: int) -> str:
+    example = dataset.example(row)
+    names = list(getattr(example, "images", None) or ())
+    if not names:
+        return ""
+    images = "".join(
+        f'<img loading="lazy" alt="Image {number} of row {row:,}" '
+        f'src="{escape(image_address(dataset.id, name))}">'
+        for number, name in enumerate(names, start=1)
+    )
+    return f'<div class="pictures">{images}</div>'
+
+
+def changes_bar(changes: Changes) -> str:
+    """What is not saved yet, with the buttons that save or forget it."""
+    if not changes:
+        return ""
+    counts = [(len(changes.edits), "edited"), (len(changes.drops), "dropped")]
+    said = " and ".join(f"{n:,} {'row' if n == 1 else 'rows'} {what}" for n, what in counts if n)
+    return (
+        f'<div class="changes" role="status"><b>{said}, not saved yet.</b>'
+        '<button type="button" class="action" data-save="1" id="save-changes">'
+        'Save as a new version</button><button type="button" class="action small" data-undo="1">'
+        "Forget the changes</button></div>"
+    )

@@ -1,0 +1,52 @@
+"""Typed, pasted and Hub data on its way in."""
+
+import pytest
+
+from sft_ui import data_sources
+
+
+def test_typed_rows_leave_out_empty_ones():
+    grid = [["a", "b"], ["", " "], [None, None], ["c", None]]
+    assert data_sources.typed_rows(grid) == [
+        {"prompt": "a", "response": "b"},
+        {"prompt": "c", "response": ""},
+    ]
+    assert data_sources.typed_rows(None) == []
+
+
+def test_pasted_cells_are_read_as_a_spreadsheet_copies_them():
+    text = 'a\t1\n"two\nlines"\t2\textra\nalone\n'
+    assert data_sources.pasted_cells(text) == [["a", "1"], ["two\nlines", "2"], ["alone", ""]]
+    assert data_sources.pasted_cells(None) == []
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("", "cells"),
+        ("What is 2+2?\t4\nWhat is 3+3?\t6", "cells"),
+        ("prompt\tresponse\na\tb", "csv"),
+        ('"question";"answer"\na;b', "csv"),
+        ("a prompt, with a comma\tanswer", "cells"),
+        ('[{"prompt": "a", "response": "b"}]', "json"),
+        ('\n{"prompt": "a", "response": "b"}\n{"prompt": "c", "response": "d"}', "jsonl"),
+        ('{\n  "prompt": ["a"]\n}', "json"),
+    ],
+)
+def test_pasted_text_is_told_apart(text, kind):
+    assert data_sources.pasted_kind(text) == kind
+
+
+def test_pasted_text_is_kept_letter_for_letter(home):
+    text = "prompt,response\r\nä,\u2028\n"
+    path = data_sources.write_pasted(home, text, "csv")
+    assert path.read_bytes().decode() == text and path.is_relative_to(home)
+
+
+def test_the_hub_pickers_begin_with_training_data():
+    splits = data_sources.splits_of({"default": {"test": ("a",), "train": ("b",)}, "x": {"v": ()}})
+    config, split = data_sources.config_update(splits, "default")
+    assert config["visible"] and split["value"] == "train"
+    config, split = data_sources.config_update({"x": ["v"]}, "x")
+    assert not config["visible"] and split["value"] == "v"
+    assert data_sources.config_update({}, "gone")[1]["value"] is None
