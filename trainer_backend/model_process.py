@@ -42,6 +42,11 @@ class ModelProcess:
         """A row as the exact tokens of training, each learned or context only."""
         return self._ask("token_view", dataset_id=dataset_id, row=row, recipe=recipe_fields)
 
+    def token_lengths(self, dataset_id: str, recipe_fields: dict) -> Iterator[dict]:
+        """Count a dataset's tokens: {"done", "total"}, and at last also "key" for read_report()."""
+        fields = {name: value for name, value in recipe_fields.items() if value is not None}
+        yield from self._stream("token_lengths", dataset_id=dataset_id, recipe=fields)
+
     def chat(
         self, run_or_model: str, messages: list[dict] | dict[str, list[dict]], **options
     ) -> Iterator[dict]:

@@ -19,13 +19,15 @@ from pathlib import Path
 import torch
 
 from .chat import ChatModel, Target, find_target
+from .data.stored_dataset import open_dataset
+from .data.token_lengths import iter_token_lengths
 from .errors import UserError
 from .export import export_run, zip_folder
 from .generate import Sampling
 from .hardware import hardware
 from .recipe import Recipe
 from .runs import open_run
-from .token_view import view_row
+from .token_view import count_job, view_row
 
 Cancelled = Callable[[], bool]
 
@@ -91,6 +93,20 @@ class ModelServer:
 
     def do_token_view(self, stopped: Cancelled, dataset_id: str, row: int, recipe: dict):
         yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe))
+
+    def do_token_lengths(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
+        dataset = open_dataset(self.home, dataset_id)
+        counting = iter_token_lengths(
+            dataset, count_job(self.home, dataset, Recipe.from_dict(recipe))
+        )
+        try:
+            while not stopped():
+                done, total = next(counting)
+                yield {"done": done, "total": total}
+        except StopIteration as end:
+            yield {"done": len(end.value.rows), "total": len(end.value.rows), "key": end.value.key}
+        finally:
+            counting.close()
 
     def do_export(self, stopped: Cancelled, run: str, format: str) -> Iterator[dict]:
         with self._heavy:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .data.chat_template import encode, encode_batch
 from .data.store import StoredDataset, open_dataset
+from .data.token_counter import CountJob
 from .data.training_rows import training_dataset, training_row
 from .errors import UserError
 from .model import fetch_tokenizer, load_tokenizer
@@ -86,6 +87,16 @@ def token_texts(tokenizer, ids: list[int]) -> list[str]:
 @lru_cache(maxsize=4)
 def _tokenizer(home: Path, base_model: str):
     return load_tokenizer(fetch_tokenizer(home, base_model))
+
+
+def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
+    """What counting the tokens of a dataset for a recipe's model takes (token_lengths.py)."""
+    return CountJob(
+        stored.examples_path,
+        _tokenizer(home, recipe.base_model),
+        recipe.system_prompt,
+        recipe.assistant_only_loss,
+    )
 
 
 def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe) -> dict:
