@@ -48,10 +48,9 @@ def apply_fixes(
     chosen = {code: given.get(code) or dataset.rows_of_code(code) for code in fixes}
     if all(fixes[code] in ("drop", "keep_one") for code in fixes) and not any(chosen.values()):
         raise UserError("There is no row to fix.", dataset.name, "Choose a problem that has rows.")
-    said = {"fixes": dict(fixes), "done": ""}
     change = {"fixes": fixes, "rows": {code: given[code] for code in fixes if code in given}}
-    making = next_version(dataset, "fixes", change, said=said)
-    fixed = _fixed_rows(dataset, fixes, chosen, said)
+    making = next_version(dataset, "fixes", change, said={"fixes": dict(fixes)})
+    fixed = _fixed_rows(dataset, fixes, chosen, making.said)
     return make(home, counted(fixed, dataset.num_rows, on_progress), making, on_findings)
 
 
