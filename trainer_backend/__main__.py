@@ -6,6 +6,7 @@ Exit code 0 fine, 1 failed, 2 the user must fix something.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import UserError
@@ -22,13 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     def command(name: str, help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=help, description=help, parents=[common])
 
-    check = command("check", "read data: the format found, counts, problems with row numbers")
-    check.add_argument(
-        "data", metavar="DATA", help="a file, a folder, a sample name, a Hub dataset id"
-    )
-    check.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
-    check.add_argument("--max-length", type=int, metavar="N", help="longest example in tokens")
-    check.add_argument("--json", action="store_true")
+    add_data_commands(command)
 
     train = command("train", "train in the foreground and print the run folder")
     train.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
@@ -81,13 +76,54 @@ def _add_launch_options(launch: argparse.ArgumentParser) -> None:
     launch.add_argument("--name")
 
 
+def add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands about data: check, prepare, datasets."""
+    check = command("check", "read data: the format found, counts, problems with row numbers")
+    prepare = command("prepare", "clean data and write it as messages, or packed as tokens")
+    for one in (check, prepare):
+        what = "files, a folder, a sample name, a stored dataset's id, a Hub dataset id"
+        one.add_argument("data", metavar="DATA", nargs="+", help=what)
+        one.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
+        one.add_argument("--max-length", type=int, metavar="N", help="longest example in tokens")
+        one.add_argument("--encoding", metavar="NAME", help="of text files: utf-8, latin-1, …")
+        one.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
+        one.add_argument("--sheet", metavar="NAME", help="of a workbook")
+        one.add_argument(
+            "--skip-damaged", action="store_true", help="leave out rows that cannot be read"
+        )
+        one.add_argument("--config", metavar="NAME", help="of a Hub dataset")
+        one.add_argument("--split", default="train", metavar="NAME", help="of a Hub dataset")
+        one.add_argument("--max-rows", type=_count, metavar="N", help="read only the first rows")
+        one.add_argument("--json", action="store_true")
+    prepare.add_argument(
+        "--out", type=Path, required=True, help="a .jsonl or .parquet file, or a folder of two"
+    )
+    prepare.add_argument(
+        "--fix", action="append", default=[], metavar="CODE=SWITCH", help="as check names them"
+    )
+    prepare.add_argument("--format", choices=("jsonl", "parquet"), help="of the files in a folder")
+    prepare.add_argument("--eval-fraction", type=float, default=0.05, metavar="SHARE")
+    prepare.add_argument("--seed", type=int, default=42, metavar="N", help="of the held-out rows")
+    prepare.add_argument("--overwrite", action="store_true")
+    command("datasets", "list the stored datasets, newest first").add_argument(
+        "--json", action="store_true"
+    )
+
+
+def _count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("give a whole number above 0")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["worker"]:
-        from .worker_main import run_worker
+        from .worker_main import worker_process
 
-        return run_worker(Path(argv[1]))
+        return worker_process(Path(argv[1]))
     arguments = build_parser().parse_args(argv)
     from . import commands
 

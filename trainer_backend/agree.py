@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -33,6 +34,16 @@ def first_decides(decide: Callable[[], T]) -> T:
         return decide()
     answer = [decide() if dist.get_rank() == 0 else None]
     return broadcast_object_list(answer)[0]
+
+
+def any_process(flag: bool) -> bool:
+    """Whether any process says so: all of them must do the same after it."""
+    if not dist.is_initialized():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    seen = torch.tensor(int(flag), device=device)
+    dist.all_reduce(seen, dist.ReduceOp.MAX)
+    return bool(seen)
 
 
 def first_goes_ahead(work: Callable[[], T]) -> T:

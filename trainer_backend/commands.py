@@ -1,6 +1,6 @@
 """What each command of the command line does.
 
-The options are in __main__.py, the work in its own rooms.
+The options are in __main__.py, the work in its own rooms; data has data_commands.py.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .data.store import resolve_data
+from .data_commands import do_check, do_datasets
 from .errors import UserError
 from .launch import (
     Fleet,
@@ -22,58 +23,15 @@ from .launch import (
     processes_here,
     slurm_script,
 )
+from .prepare_command import do_prepare
 from .presets import resolve_recipe, samples
 from .recipe import Recipe
 from .runs import ACTIVE, Run, create_run, list_runs, open_run
 from .scheduler import queue_again
 from .worker import force_stop, settle, start_worker
 
+__all__ = ["do_check", "do_datasets", "do_prepare"]
 POLL_S = 0.3
-
-
-def do_check(home: Path, arguments: argparse.Namespace) -> int:
-    """Read data and say what was found; exit code 2 when it cannot be trained on."""
-    stored = resolve_data(home, arguments.data)
-    report = {
-        "dataset_id": stored.id,
-        "name": stored.name,
-        "format": stored.format,
-        "sentence": stored.sentence,
-        "rows": stored.num_rows,
-        "examples": stored.num_examples,
-        "columns": stored.columns,
-        "problems": [problem.to_dict() for problem in stored.problems],
-    }
-    if arguments.model:
-        from .token_view import count_tokens
-
-        recipe = Recipe.from_dict(
-            {
-                "base_model": arguments.model,
-                "max_length": arguments.max_length or Recipe().max_length,
-            }
-        )
-        report["tokens"] = count_tokens(home, stored, recipe)
-    if arguments.json:
-        print(json.dumps(report, ensure_ascii=False))
-    else:
-        _print_report(report)
-    return 2 if stored.num_examples == 0 else 0
-
-
-def _print_report(report: dict) -> None:
-    print(f"{report['name']}: {report['rows']:,} rows. {report['sentence']}")
-    for problem in report["problems"]:
-        rows = ", ".join(str(row) for row in problem["rows"][:8])
-        print(f"  [{problem['severity']}] {problem['what']}" + (f" Rows {rows}." if rows else ""))
-        print(f"      {problem['fix']}")
-    if "tokens" in report:
-        facts = report["tokens"]
-        print(f"  {facts['tokens']:,} tokens, {facts['learned']:,} of them learned.")
-        print(
-            f"  {facts['cut']:,} rows are cut at {facts['max_length']} tokens, "
-            f"{facts['lost']:,} of them lose everything there is to learn."
-        )
 
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
@@ -154,6 +112,8 @@ def _follow(run: Run, as_json: bool) -> int:
             force_stop(run)
             process.wait()
     settle(run, process.returncode)
+    if run.state()["state"] == "queued":  # the memory ran out: once more with half the batch
+        return _follow(run, as_json)
     _show_progress(run, as_json, end="\n")
     return _report_end(run, as_json)
 

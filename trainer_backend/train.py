@@ -7,24 +7,33 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from datasets import Dataset, disable_progress_bars
+from peft import PeftModel
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
 from .agree import first_decides, first_goes_ahead, join, shards_model
 from .answers import check_answers
 from .callbacks import RecordRun
-from .checkpoints import newest_intact
 from .data.training_rows import training_dataset, training_row
 from .errors import UserError
+from .evaluating import StopEarly, survive_evaluation, use_best
+from .guard import FiniteGuard
 from .hardware import hardware
 from .model import fetch_model, load_base, load_tokenizer, lora_config
+from .model_source import hub_revision
 from .precision import accelerator, bf16_pays_on_cpu
+from .preflight import Preflight
 from .recipe import Recipe
 from .resolve import resolve
+from .resuming import resume_from
+from .run_folder import Run
+from .run_spec import pin
 from .run_writer import RunWriter
-from .runs import Run
+from .saving import Saving
 from .sft_config import SFTConfig
 from .sft_trainer import SFTTrainer
 
@@ -53,37 +62,64 @@ def train(run: Run, writer: RunWriter) -> None:
         if writer.enabled and stop_requested():  # the first process decides for all
             raise Stopped
 
-    folder = first_goes_ahead(lambda: fetch_model(run.home, recipe.base_model, progress))
+    folder = _pinned_base(run, recipe, writer, progress)
     progress("Loading the model", 0, 1, "step")
     tokenizer = load_tokenizer(folder)
-    # all weights train: they stay in fp32 and only the computing is in half precision, because a
-    # small learning rate is rounded away in 16-bit weights
-    sharded = shards_model(recipe)
-    precision = "fp32" if recipe.adapter == "full" else recipe.precision
-    model = load_base(folder, precision, device="cpu" if sharded else None)
-    if recipe.distributed == "fsdp" and not sharded:
+    if recipe.distributed == "fsdp" and not shards_model(recipe):
         writer.warn("FSDP needs several GPUs: each training process holds the whole model.")
     train_rows, eval_rows = training_rows(run, recipe)
-    progress("Turning text into tokens", 0, len(train_rows), "rows")
-    recorder = RecordRun(writer, stop_requested)
+    guard, saving = FiniteGuard(writer), Saving(writer)
+    early = StopEarly(writer, recipe.early_stopping_patience)
     trainer = SFTTrainer(
-        model=model,
+        model=_start_model(run, recipe, folder),
         args=training_arguments(run, recipe, has_eval=bool(eval_rows)),
         train_dataset=train_rows,
         eval_dataset=eval_rows or None,
         processing_class=tokenizer,
-        peft_config=lora_config(recipe),
-        callbacks=[recorder],
+        peft_config=None if run.spec()["start"] else lora_config(recipe),
+        callbacks=[RecordRun(writer, stop_requested, guard, saving), early],
         preparation_progress=lambda _, done, total: progress(
             "Turning text into tokens", done, total, "rows"
         ),
     )
     trainer.remove_callback(PrinterCallback)  # the recorder logs what a person wants to read
+    for part in (guard, saving, Preflight(writer, recipe)):
+        part.attach(trainer)
+    survive_evaluation(trainer, writer)
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
     _warn_about_rows(trainer, recipe, writer)
     progress("Starting", 1, 1, "step")
-    trainer.train(resume_from_checkpoint=_resume_from(run, writer))
-    _finish(run, recipe, trainer, writer)
+    trainer.train(resume_from_checkpoint=resume_from(run, writer))
+    if guard.gave_up or saving.bad_weights:
+        raise guard.error()
+    _finish(run, recipe, trainer, writer, early.stopped)
+
+
+def _pinned_base(run: Run, recipe: Recipe, writer: RunWriter, progress) -> Path:
+    """The base model's folder: the same files as when the run began. Raises UserError."""
+    begun_with = run.spec()["base"]["revision"]
+    fetch = partial(fetch_model, run.home, recipe.base_model, progress, begun_with)
+    folder = first_goes_ahead(fetch)
+
+    def hashing(done: int, total: int) -> None:
+        progress("Checking the model's files", done, total, "files")
+
+    if writer.enabled:
+        pin(run.dir / "spec.json", folder, hub_revision(folder), run.dataset(), hashing)
+    return folder
+
+
+def _start_model(run: Run, recipe: Recipe, folder: Path):
+    """The model as this run begins: the base model, or the weights of an earlier run."""
+    # all weights train: they stay in fp32 and only the computing is in half precision, because a
+    # small learning rate is rounded away in 16-bit weights
+    precision = "fp32" if recipe.adapter == "full" else recipe.precision
+    device = "cpu" if shards_model(recipe) else None
+    start = run.dir / "start" if run.spec()["start"] else None
+    if start and recipe.adapter == "full":
+        return load_base(start, precision, device)
+    base = load_base(folder, precision, device)
+    return PeftModel.from_pretrained(base, start, is_trainable=True) if start else base
 
 
 def _settled(run: Run) -> tuple[Recipe, list[str]]:
@@ -109,22 +145,16 @@ def _warn_about_rows(trainer: SFTTrainer, recipe: Recipe, writer: RunWriter) -> 
         writer.warn(f"{counts.dropped:,} rows have no answer left to learn and are left out.")
 
 
-def _resume_from(run: Run, writer: RunWriter) -> str | None:
-    checkpoint, set_aside = first_decides(lambda: newest_intact(run.dir / "checkpoints"))
-    for name in set_aside:
-        writer.warn(f"{name} was incomplete or damaged and was set aside.")
-    writer.event("resumed", step=checkpoint.step if checkpoint else 0)
-    return str(checkpoint.path) if checkpoint else None
-
-
-def _finish(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -> None:
+def _finish(run: Run, recipe: Recipe, trainer, writer: RunWriter, early: bool) -> None:
     over = {"ended_at": time.time(), "progress": None, "eta_seconds": None}
-    if trainer.state.global_step < trainer.state.max_steps:
+    if trainer.state.global_step < trainer.state.max_steps and not early:
         writer.enter("paused", **over)
         return
+    use_best(trainer, run, recipe, writer)
     if trainer.is_world_process_zero():
         writer.update(now=True, answers=_answers(run, recipe, trainer, writer))
-    writer.enter("finished", **{**over, "ended_at": time.time()})
+    stopped_at = trainer.state.global_step if early else None
+    writer.enter("finished", **{**over, "ended_at": time.time(), "early_stopped": stopped_at})
 
 
 def _answers(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -> dict | None:

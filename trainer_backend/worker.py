@@ -1,38 +1,56 @@
-"""Starts, watches and ends worker processes.
+"""Starts, recognises and ends worker processes, and settles runs whose worker left no word.
 
 What a worker does is train.py; who may start is scheduler.py.
 """
 
 import os
 import signal
+import socket
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from .checkpoints import committed
-from .hardware import Hardware, hardware
+from .failures import from_exit, memory_kills, what_is_safe
 from .home import read_json, write_json
-from .runs import ACTIVE, Run
+from .launch import worker_command, worker_environment
+from .memory_care import go_on_smaller
+from .notices import send_notice
+from .ranks import clear_ranks, kill_ranks, reason_of
+from .run_folder import ACTIVE, Run
+from .worker_log import LOG
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
-def start_worker(run: Run, machine: Hardware | None = None) -> subprocess.Popen:
-    """Start the worker of a run in its own process group, its output going to worker.log."""
+def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.Popen:
+    """Start the worker of a run in its own process group, its output going to worker.log.
+
+    `devices` are numbers of GPUs as this process counts them; None means all of them.
+    """
     (run.dir / "stop").unlink(missing_ok=True)
+    clear_ranks(run.dir)
     _set_state(run, state="preparing", updated_at=time.time(), error=None)
-    with open(run.dir / "worker.log", "ab") as log:
+    kills, named = memory_kills(), visible_devices(devices)
+    with open(run.dir / LOG, "ab") as log:
         process = subprocess.Popen(
-            worker_command(run, machine or hardware()),
+            worker_command(run, named),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=child_environment(TOKENIZERS_PARALLELISM="true"),
+            env=child_environment(TOKENIZERS_PARALLELISM="true", **worker_environment(run, named)),
         )
-    write_json(run.dir / "worker.json", {"pid": process.pid, "started": _start_time(process.pid)})
+    taken = None if devices is None else list(devices)
+    facts = {**identity(process.pid), "devices": taken, "memory_kills": kills}
+    write_json(run.dir / "worker.json", facts)
     return process
+
+
+def visible_devices(devices: Sequence[int] | None) -> list[str] | None:
+    """Names for CUDA_VISIBLE_DEVICES of some of the GPUs this process itself may see."""
+    ours = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
+    return devices and [ours[one] if ours else str(one) for one in devices]
 
 
 def child_environment(**more: str) -> dict[str, str]:
@@ -49,61 +67,85 @@ def child_environment(**more: str) -> dict[str, str]:
     }
 
 
-def worker_command(run: Run, machine: Hardware) -> list[str]:
-    """The command of a run's worker: one process a GPU, by accelerate where there are several."""
-    module = ["-m", "trainer_backend", "worker", str(run.dir)]
-    if machine.kind == "cuda" and machine.num_devices > 1:
-        launch = [sys.executable, "-m", "accelerate.commands.launch"]
-        return [*launch, "--num_processes", str(machine.num_devices), *module]
-    return [sys.executable, *module]
-
-
 def settle(run: Run, returncode: int | None = None) -> None:
     """Write the end state of a run whose worker is gone without having written one."""
     state = run.state()
     if state["state"] not in ACTIVE:
         return
-    kept = committed(run.dir / "checkpoints")
     if run.stop_requested():
-        _set_state(run, state="paused" if kept else "stopped", ended_at=time.time(), progress=None)
+        kept = run.checkpoints()
+        note = _forced_note(run, returncode)
+        facts = {"warnings": [*state.get("warnings", []), note]} if note else {}
+        _end(run, "paused" if kept else "stopped", **facts)
         return
-    step = kept[-1].step if kept else 0
-    fix = (
-        f"Resume goes on from step {step}." if kept else "Start it again; the log has the details."
-    )
-    error = {
-        "what": _reason(returncode),
-        "where": f"step {state.get('step') or 0} of {state.get('total_steps') or '?'}",
-        "fix": fix,
-    }
-    _set_state(run, state="failed", ended_at=time.time(), error=error, progress=None)
+    worker = read_json(run.dir / "worker.json", {})
+    reason = from_exit(run, returncode, worker.get("memory_kills"))
+    error = {**reason.to_dict(), "user": False, "safe": what_is_safe(run)}
+    if rank := reason_of(run.dir):  # of several processes: why the first of them ended
+        error |= rank
+    if error["code"] in ("out_of_memory", "system_memory") and (note := go_on_smaller(run)):
+        warnings = [*state.get("warnings", []), note]
+        _set_state(run, state="queued", error=None, progress=None, warnings=warnings)
+        return
+    _end(run, "failed", error=error)
 
 
-def _reason(returncode: int | None) -> str:
-    if returncode == -signal.SIGKILL:
-        return "Training was ended by the system, most likely because memory ran out."
-    if returncode is not None and returncode < 0:
-        return f"The training process crashed ({signal.Signals(-returncode).name})."
-    return "Training stopped unexpectedly."
+def _forced_note(run: Run, returncode: int | None) -> str | None:
+    if returncode != -signal.SIGKILL:
+        return None
+    return f"Training did not end by itself and was ended at once. {what_is_safe(run)}"
 
 
-def force_stop(run: Run) -> None:
+def _end(run: Run, state: str, **facts) -> None:
+    _set_state(run, state=state, ended_at=time.time(), progress=None, **facts)
+    send_notice(run)
+
+
+def force_stop(run: Run) -> bool:
     """End the worker's whole process group at once, if it is still the process that was started."""
-    facts = read_json(run.dir / "worker.json") or {}
-    pid = facts.get("pid")
-    if pid and run.is_alive() and _start_time(pid) == facts.get("started"):
-        os.killpg(pid, signal.SIGKILL)
+    kill_ranks(run.dir)
+    facts = read_json(run.dir / "worker.json", {})
+    if not is_worker_process(facts):
+        return False
+    try:
+        os.killpg(facts["pid"], signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def identity(pid: int) -> dict:
+    """What tells a process from any other, also one that gets its id later."""
+    started = _start_time(pid)
+    return {"pid": pid, "started": started, "boot": _boot_id(), "host": socket.gethostname()}
+
+
+def is_worker_process(facts: dict) -> bool:
+    """Whether the process of a worker.json still runs: same machine, boot, id and start time."""
+    if not facts.get("pid") or facts.get("host", socket.gethostname()) != socket.gethostname():
+        return False
+    if facts.get("boot", _boot_id()) != _boot_id():
+        return False
+    return facts.get("started") is not None and _start_time(facts["pid"]) == facts["started"]
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _start_time(pid: int) -> str | None:
-    """When a process began as the system counts it: a reused process id does not match."""
+    """When a process began as the system counts it; None when it is gone (or only not reaped)."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        done = subprocess.run(
-            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True
-        )
-        return done.stdout.strip() or None
+        parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if parts[0] == "Z" else parts[19]
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return None
+    done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+    return done.stdout.strip() or None
 
 
 def _set_state(run: Run, **facts) -> None:

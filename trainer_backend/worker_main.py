@@ -1,8 +1,9 @@
 """The worker process: holds the run's lock, trains, and writes the end state.
 
-The story is train.py.
+The story is train.py; words for failures are failures.py.
 """
 
+import faulthandler
 import gc
 import logging
 import os
@@ -15,8 +16,21 @@ from pathlib import Path
 from filelock import Timeout
 
 from .errors import UserError
+from .failures import describe, what_is_safe
+from .heartbeat import Heartbeat
+from .memory_care import go_on_smaller
+from .ranks import EXIT_CODE, RankWatch, rank_and_size
+from .run_folder import Run
 from .run_writer import RunWriter
-from .runs import Run
+from .worker_log import redact_output
+
+FINE, FAILED, USER = 0, 1, 2
+
+
+def worker_process(folder: Path) -> int:
+    """What `python -m trainer_backend worker FOLDER` does; the exit code is run_worker's."""
+    _set_up_log(first=rank_and_size()[0] == 0)
+    return run_worker(folder)
 
 
 def run_worker(folder: Path) -> int:
@@ -24,40 +38,71 @@ def run_worker(folder: Path) -> int:
 
     Returns 0 fine (also after a stop), 1 failed, 2 the user must fix something.
     """
-    run = Run(folder)
-    first = int(os.environ.get("RANK", "0")) == 0  # of several processes one writes the run
+    run, first = Run(folder), rank_and_size()[0] == 0  # of several processes one writes the run
     lock = run.lock()
     try:
         if first:
             lock.acquire(timeout=5)
     except Timeout:
         sys.stderr.write("Another worker holds this run.\n")
-        return 1
+        return FAILED
     writer = RunWriter(run, enabled=first)
-    writer.update(now=True)
-    _set_up_log(first)
+    if first:
+        writer.heart = Heartbeat(folder).start()
+
+    def lost(error: dict) -> None:
+        """A partner is gone and this process is stuck in a call that waits for it."""
+        if first:
+            _fail(writer, {**error, "user": False, "safe": what_is_safe(run)})
+        os._exit(EXIT_CODE)
+
     try:
-        from .train import Stopped, train
-    except ImportError as error:
-        return _fail(writer, "A package is missing.", str(error), "Run “make run” again.", code=1)
-    try:
-        train(run, writer)
-        return 0
-    except Stopped:
-        writer.enter("paused" if run.checkpoints() else "stopped", **_over())
-        return 0
-    except UserError as error:
-        return _fail(writer, error.what, error.where, error.fix, code=2)
-    except Exception as error:  # noqa: BLE001 - the worker's edge: the log keeps the trace
-        traceback.print_exc()
-        gc.collect()
-        return _fail(writer, *_explain(error, run), code=1)
+        writer.update(now=True)
+        with RankWatch(folder, lost) as ranks:
+            return _train(run, writer, ranks)
     finally:
+        if writer.heart:
+            writer.heart.close()
         lock.release()
 
 
+def _train(run: Run, writer: RunWriter, ranks: RankWatch) -> int:
+    try:
+        from .train import Stopped, train
+    except ImportError as error:
+        traceback.print_exc()
+        return _fail_all(writer, ranks, describe(error, run))
+    try:
+        train(run, writer)
+    except Stopped:
+        writer.enter("paused" if run.checkpoints() else "stopped", **_over())
+    except Exception as error:  # noqa: BLE001 - the worker's edge: the log keeps the trace
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        facts = describe(error, run)
+        del error
+        gc.collect()
+        return _fail_all(writer, ranks, facts)
+    ranks.say()
+    return FINE
+
+
+def _fail_all(writer: RunWriter, ranks: RankWatch, error: dict) -> int:
+    """Of several processes the one that failed by itself says why; the others follow it."""
+    if ranks.first_is_done():
+        return FINE
+    cause = None if error["user"] else ranks.cause()
+    if cause:
+        ranks.follow(cause)
+        return _fail(writer, {**error, **cause})
+    ranks.say(error)
+    return _fail(writer, error)
+
+
 def _set_up_log(first: bool) -> None:
-    """A log that a person reads: one line an event, no hints to programmers."""
+    """A log that a person reads: one line an event, no secrets, no hints to programmers."""
+    faulthandler.enable()
+    redact_output()
     level = logging.INFO if first else logging.ERROR
     logging.basicConfig(
         stream=sys.stdout, level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
@@ -68,31 +113,19 @@ def _set_up_log(first: bool) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def _fail(writer: RunWriter, what: str, where: str, fix: str, code: int) -> int:
-    error = {"what": what, "where": where, "fix": fix, "user": code == 2}
+def _fail(writer: RunWriter, error: dict) -> int:
+    """Write why the run ended, or put it back into the queue with half the batch."""
+    if not writer.enabled:
+        return FAILED
     writer.event("error", **error)
+    out_of_memory = error["code"] in ("out_of_memory", "system_memory")
+    if out_of_memory and (note := go_on_smaller(writer.run)):
+        writer.warn(note)
+        writer.enter("queued", error=None, progress=None, eta_seconds=None)
+        return FINE
     writer.enter("failed", error=error, **_over())
-    return code
+    return USER if error["user"] else FAILED
 
 
 def _over() -> dict:
     return {"ended_at": time.time(), "progress": None, "eta_seconds": None}
-
-
-def _explain(error: Exception, run: Run) -> tuple[str, str, str]:
-    """What happened, where and how to fix it, for the failures people meet most."""
-    state, recipe = run.state(), run.recipe()
-    where = f"step {state.get('step') or 0} of {state.get('total_steps') or '?'}"
-    text = str(error).strip().splitlines()[0][:240] if str(error).strip() else type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
-        size = f"batch size {recipe.per_device_train_batch_size} × {recipe.max_length} tokens"
-        return (
-            "The memory ran out.",
-            f"{where}, {size}",
-            "Halve “Batch size” and double “Accumulation steps” (same result, slower), "
-            "or choose the low-memory recipe.",
-        )
-    if isinstance(error, OSError) and error.errno == 28:
-        return "The disk is full.", f"{where}: {run.dir}", "Free some space, then resume."
-    fix = "Resume goes on from the last checkpoint." if run.checkpoints() else "See the log below."
-    return f"Training failed: {text}", where, fix

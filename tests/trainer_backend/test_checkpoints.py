@@ -39,13 +39,14 @@ def test_the_newest_intact_one_is_used_and_the_damaged_one_set_aside(tmp_path, d
         (bad / "MANIFEST.json").write_text("")
     found, set_aside = newest_intact(tmp_path)
     assert found.step == 5
-    assert set_aside == ["checkpoint-10"]
+    assert [one.name for one in set_aside] == ["checkpoint-10"] and set_aside[0].why
     assert any(path.name.startswith("damaged-checkpoint-10") for path in tmp_path.iterdir())
 
 
 def test_without_any_good_one_there_is_nothing_to_resume(tmp_path):
     make(tmp_path, 3, done=False)
-    assert newest_intact(tmp_path) == (None, ["checkpoint-3"])
+    found, set_aside = newest_intact(tmp_path)
+    assert found is None and [one.name for one in set_aside] == ["checkpoint-3"]
     assert newest_intact(tmp_path) == (None, [])
 
 

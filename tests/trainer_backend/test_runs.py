@@ -128,8 +128,8 @@ def test_a_writer_repairs_a_torn_line_and_writes_strict_json(run):
     writer = RunWriter(run)
     writer.event("metrics", step=1, loss=float("nan"))
     events, _ = run.events()
-    assert [event["type"] for event in events] == ["state", "metrics"]
-    assert events[1]["loss"] is None and events[1]["not_finite"] == ["loss"]
+    assert [event["type"] for event in events] == ["state", "repaired", "metrics"]
+    assert events[2]["loss"] is None and events[2]["not_finite"] == ["loss"]
 
 
 def test_a_writer_keeps_time_over_attempts_and_warnings_once(run):

@@ -1,0 +1,45 @@
+"""Room on a disk: how much there is, how much a folder takes, when an error means there is none."""
+
+import errno
+import shutil
+from pathlib import Path
+
+GIB = 2**30
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# torch's and safetensors' own words when a file cannot grow (no OSError reaches us from there)
+FULL_WORDS = ("no space left", "disk quota exceeded", "unexpected pos", "streamwriter failed")
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes a user may still write where `folder` is."""
+    return shutil.disk_usage(folder).free
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder; what vanishes meanwhile does not count."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def in_words(num_bytes: int) -> str:
+    """A size as the page shows it."""
+    if num_bytes >= GIB:
+        return f"{num_bytes / GIB:.1f} GB"
+    return f"{num_bytes / 2**20:.0f} MB" if num_bytes >= 2**20 else f"{num_bytes // 1024} KB"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception, or the one it came from, says that the disk took no more."""
+    seen = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in FULL:
+            return True
+        if any(words in str(seen).lower() for words in FULL_WORDS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -1,0 +1,81 @@
+"""Evaluation that cannot cost a training: early stopping, the best checkpoint, no memory for it.
+
+The numbers themselves are the trainer's.
+"""
+
+import gc
+
+import torch
+from transformers import Trainer, TrainerCallback
+
+from .failures import is_out_of_memory
+from .recipe import Recipe
+from .run_folder import Run
+from .run_writer import RunWriter
+
+LEAST_GAIN = 1e-6  # of the eval loss; less is rounding
+
+
+def survive_evaluation(trainer: Trainer, writer: RunWriter) -> None:
+    """Let a training go on without an eval loss when there is no memory to measure it."""
+    evaluate = trainer.evaluate
+
+    def careful(*args, **kwargs):
+        writer.mark("evaluating")
+        try:
+            return evaluate(*args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        writer.warn(
+            f"The memory ran out while measuring at step {trainer.state.global_step}: there is no "
+            "eval loss for it. Training goes on; a smaller batch size leaves more room."
+        )
+        return {}
+
+    trainer.evaluate = careful
+
+
+class StopEarly(TrainerCallback):
+    """Ends training when the eval loss has not fallen for some measurements in a row."""
+
+    def __init__(self, writer: RunWriter, patience: int):
+        self.writer, self.patience = writer, patience
+        self.best: float | None = None
+        self.without_gain = 0
+        self.stopped = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        for row in self.writer.run.metrics():  # what was measured before a resume counts
+            if row["type"] == "eval" and row["step"] <= state.global_step:
+                self._note(row.get("eval_loss"))
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        self._note((metrics or {}).get("eval_loss"))
+        if self.patience and self.without_gain >= self.patience:
+            if state.global_step < state.max_steps:
+                self.stopped = True
+                self.writer.event("early_stop", step=state.global_step, best=self.best)
+            control.should_training_stop = control.should_save = True
+        return control
+
+    def _note(self, loss: float | None) -> None:
+        if loss is not None and (self.best is None or loss < self.best - LEAST_GAIN):
+            self.best, self.without_gain = loss, 0
+        else:
+            self.without_gain += 1
+
+
+def use_best(trainer: Trainer, run: Run, recipe: Recipe, writer: RunWriter) -> None:
+    """Let the run end with its best checkpoint, in memory and for chat and export."""
+    scored = [one for one in run.checkpoints() if one.eval_loss is not None]
+    if not (recipe.load_best_at_end and scored):
+        return
+    best = min(scored, key=lambda one: one.eval_loss)
+    if best.step != trainer.state.global_step:
+        trainer.state.best_model_checkpoint = str(best.path)
+        trainer._load_best_model()
+    writer.update(now=True, result_step=best.step)

@@ -1,0 +1,113 @@
+"""Keeps numbers that are none out of the weights: looked at before every correction.
+
+What is said and recorded about it is callbacks.py and failures.py.
+"""
+
+import math
+
+import torch
+from transformers import Trainer, TrainerCallback
+
+from .agree import any_process
+from .errors import UserError
+from .run_writer import RunWriter
+
+MAX_IN_A_ROW = 3
+MAX_SCALED_IN_A_ROW = 24  # fp16 begins with a scale that overflows until it has been halved often
+
+
+class FiniteGuard(TrainerCallback):
+    """Leaves out a correction whose loss or gradient is not finite; ends training after several.
+
+    A correction is left out by taking the gradients away: no optimizer moves a weight, a momentum
+    or a decay without one. All processes decide alike.
+    """
+
+    def __init__(self, writer: RunWriter):
+        self.writer = writer
+        self.in_a_row = self.skipped = self.skipped_since_log = 0
+        self.gave_up = False
+        self._norm: torch.Tensor | float | None = None
+        self._overflows = 0
+        self._trainer: Trainer | None = None
+        self._loss_before = 0.0
+
+    def attach(self, trainer: Trainer) -> None:
+        """Watch a trainer. Its loop tells callbacks neither the loss nor the gradient's length."""
+        self._trainer, of_trainer = trainer, trainer._get_grad_norm
+
+        def noted(*args, **kwargs):
+            self._norm = of_trainer(*args, **kwargs)
+            return self._norm
+
+        trainer._get_grad_norm = noted
+        trainer.add_callback(self)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._loss_before = self._trainer._tr_loss.clone()
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        what = self._wrong()
+        if what is None:
+            self.in_a_row = 0
+            return control
+        for group in self._trainer.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        self._trainer._tr_loss.copy_(self._loss_before)  # else the curve would be lost for good
+        self._count(what, state.global_step + 1)
+        if self.in_a_row > MAX_IN_A_ROW:
+            self.gave_up = control.should_training_stop = True
+        return control
+
+    def _wrong(self) -> str | None:
+        """“loss” or “gradient” when one is not finite; None when both are, or fp16 takes care."""
+        loss_ok = bool(torch.isfinite(self._trainer._tr_loss))
+        norm_ok = math.isfinite(float(self._norm)) if self._norm is not None else True
+        if any_process(not loss_ok):
+            return "loss"
+        if any_process(not norm_ok):
+            self._overflows += 1
+            scaled = self._trainer.accelerator.scaler is not None
+            return None if scaled and self._overflows <= MAX_SCALED_IN_A_ROW else "gradient"
+        self._overflows = 0
+        return None
+
+    def _count(self, what: str, step: int) -> None:
+        self.in_a_row += 1
+        self.skipped += 1
+        self.skipped_since_log += 1
+        before = self.writer.run.state().get("skipped_steps") or 0
+        self.writer.event("skipped", step=step, reason=what, in_a_row=self.in_a_row)
+        self.writer.update(now=True, skipped_steps=before + 1)
+        if self.skipped == 1:
+            self.writer.warn(
+                f"The {what} was not a number at step {step}: this correction was left out."
+            )
+
+    def mean_loss(self, logged: float, steps: int) -> float | None:
+        """The mean over the steps that counted; None when none of them did. Begins anew."""
+        counted = steps - self.skipped_since_log
+        self.skipped_since_log = 0
+        return logged * steps / counted if counted > 0 and math.isfinite(logged) else None
+
+    def error(self) -> UserError:
+        """What is said after giving up."""
+        recipe, state = self.writer.run.recipe(), self.writer.run.state()
+        rate = self._trainer.args.learning_rate
+        return UserError(
+            f"The loss or gradient was not a number {self.in_a_row} times in a row.",
+            f"step {state.get('step') or 0} of {state.get('total_steps') or '?'}, "
+            f"learning rate {rate:g}, precision {state.get('precision') or recipe.precision}",
+            f"Start again with a lower learning rate, for example {rate / 3:.2g}.",
+            code="nan_loss",
+            offer={"retry": {"learning_rate": float(f"{rate / 3:.2g}")}},
+        )
+
+
+def weights_are_finite(model: torch.nn.Module) -> bool:
+    """Whether every weight that learns is a number, on all processes."""
+    bad = any(
+        not bool(torch.isfinite(one).all()) for one in model.parameters() if one.requires_grad
+    )
+    return not any_process(bad)

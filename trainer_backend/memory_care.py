@@ -1,0 +1,25 @@
+"""What a run does by itself when memory runs out: half the batch, the same corrections.
+
+What is said about it is failures.py; it happens only when the recipe asks for it.
+"""
+
+from .failures import halved_batch
+from .run_folder import Run
+
+
+def go_on_smaller(run: Run) -> str | None:
+    """Halve the batch of a run whose recipe wants that; what was done, or None if nothing was.
+
+    Only while nobody trains the run: the next worker reads the change and goes on from the last
+    checkpoint. The examples of a step stay the same, so the run's course does.
+    """
+    recipe = run.recipe()
+    changes = halved_batch(recipe) if recipe.on_out_of_memory == "halve_batch" else None
+    if changes is None:
+        return None
+    run.change_recipe(changes, "out_of_memory")
+    return (
+        "The memory ran out. Training goes on with batch size "
+        f"{changes['per_device_train_batch_size']} and {changes['gradient_accumulation_steps']} "
+        "batches per correction: the same result, slower."
+    )

@@ -1,0 +1,168 @@
+"""What is tried before the first step, so that a run that cannot work fails in its first minute.
+
+What the page can know without a model is resolve.py and estimate.py.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from transformers import Trainer, TrainerCallback
+
+from .disk_space import GIB, free_bytes, in_words, size_of
+from .errors import UserError
+from .recipe import Recipe
+from .run_writer import RunWriter
+
+RESERVE_BYTES = GIB
+KEPT = 3  # two newest and the best
+EXTRA_BYTES = 8 * 2**20  # tokenizer, settings, curves
+# bytes a weight that learns takes in a checkpoint: itself and the optimizer's two averages
+OPTIMIZER_BYTES = {"adamw_torch": 8, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 1}
+
+
+class Preflight(TrainerCallback):
+    """Checks disk, tokens and labels, then goes once forward and backward on the longest batch.
+
+    Nothing of it stays: random numbers, gradients, counters and weights are as before.
+    """
+
+    def __init__(self, writer: RunWriter, recipe: Recipe):
+        self.writer, self.recipe = writer, recipe
+        self._trainer: Trainer | None = None
+
+    def attach(self, trainer: Trainer) -> None:
+        """Check this trainer when its training begins."""
+        self._trainer = trainer
+        trainer.callback_handler.callbacks.insert(0, self)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.writer.update(now=True, progress={"what": "Checking the longest batch", **ONE_STEP})
+        trainer = self._trainer
+        if self.writer.enabled:
+            saves = planned_saves(state.max_steps - state.global_step, state.save_steps)
+            check_disk(Path(args.output_dir), checkpoint_bytes(trainer.model, self.recipe), saves)
+        rows = trainer.train_dataset
+        if not isinstance(rows, Dataset) or "input_ids" not in rows.column_names:
+            return  # pictures and streams have no lengths beforehand
+        longest = longest_rows(rows, args.per_device_train_batch_size)
+        check_tokens(rows, trainer.model.get_input_embeddings().weight.shape[0])
+        chosen = trainer._remove_unused_columns(rows.select(longest), "training")
+        batch = trainer.data_collator(list(chosen))
+        check_labels(batch, longest)
+        with nothing_stays(trainer):
+            trainer.training_step(trainer.model_wrapped, batch, num_items_in_batch=None)
+            trainer.model.zero_grad()
+        check_memory(trainer, self.recipe)
+
+
+ONE_STEP = {"done": 0, "total": 1, "unit": "step"}
+
+
+def planned_saves(steps_left: int, save_steps: float) -> int:
+    """Checkpoints a run will still write; the last step always writes one."""
+    return max(1, math.ceil(steps_left / max(1, save_steps)))
+
+
+def checkpoint_bytes(model: torch.nn.Module, recipe: Recipe) -> int:
+    """What one checkpoint takes on the disk."""
+    learning = [one for one in model.parameters() if one.requires_grad]
+    weights = sum(one.numel() * one.element_size() for one in learning)
+    averages = sum(one.numel() for one in learning) * OPTIMIZER_BYTES.get(recipe.optim, 8)
+    frozen = 0
+    if recipe.adapter == "full":  # a whole model is saved, what is frozen too
+        frozen = sum(
+            one.numel() * one.element_size() for one in model.parameters() if not one.requires_grad
+        )
+    return weights + averages + frozen + EXTRA_BYTES
+
+
+def check_disk(folder: Path, each: int, saves: int) -> None:
+    """Refuse a run whose checkpoints do not fit. Raises UserError with the numbers.
+
+    Beside those kept there is one being written; what an earlier attempt left is reused.
+    """
+    number = min(saves, KEPT + 1)
+    needed = number * each + RESERVE_BYTES - size_of(folder)
+    free = free_bytes(folder)
+    if free < needed:
+        raise UserError(
+            "The disk has too little room for this run.",
+            f"{in_words(needed)} needed ({number} checkpoints of {in_words(each)} and a reserve), "
+            f"{in_words(free)} free in {folder}",
+            "Delete old runs or exports, or choose another home folder with --home.",
+            code="disk_small",
+        )
+
+
+def longest_rows(rows: Dataset, count: int) -> list[int]:
+    """Numbers of the rows with most tokens, the longest first."""
+    lengths = pc.list_value_length(rows.with_format("arrow")["input_ids"]).to_numpy()
+    return np.argsort(-lengths, kind="stable")[:count].tolist()
+
+
+def check_tokens(rows: Dataset, vocabulary: int) -> None:
+    """Refuse token numbers the model has no weights for. Raises UserError with both sizes."""
+    tokens = rows.with_format("arrow")["input_ids"]
+    found = pc.min_max(pc.list_flatten(tokens)).as_py()
+    if found["max"] is not None and (found["max"] >= vocabulary or found["min"] < 0):
+        raise UserError(
+            f"The tokenizer knows token {found['max']}, the model only {vocabulary} tokens.",
+            "Model and tokenizer",
+            "Choose a model folder whose tokenizer belongs to it.",
+            code="token_ids",
+        )
+
+
+def check_labels(batch: dict, rows: list[int]) -> None:
+    """Refuse a batch in which nothing is learned. Raises UserError with the first row's number."""
+    labels = batch.get("labels")
+    if labels is not None and not bool((labels != -100).any()):
+        raise UserError(
+            f"The {len(rows)} longest rows have nothing to learn: every token is context.",
+            f"training row {rows[0] + 1} and others",
+            "Raise “Longest example, in tokens”, or check which column is the answer.",
+            code="labels_empty",
+        )
+
+
+def check_memory(trainer: Trainer, recipe: Recipe) -> None:
+    """On a GPU: the optimizer's averages must fit beside the peak of the longest batch."""
+    if not torch.cuda.is_available():
+        return
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    learning = sum(one.numel() for one in trainer.model.parameters() if one.requires_grad)
+    needed = torch.cuda.max_memory_allocated() + learning * OPTIMIZER_BYTES.get(recipe.optim, 8)
+    if needed > total:
+        raise torch.OutOfMemoryError(
+            f"CUDA out of memory: about {in_words(needed)} needed, {in_words(total)} there."
+        )
+
+
+@contextmanager
+def nothing_stays(trainer: Trainer):
+    """Put random numbers and the trainer's counters back to what they were."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    restore = _counters(trainer)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if on_gpu is not None:
+            torch.cuda.set_rng_state_all(on_gpu)
+        restore()
+
+
+def _counters(trainer: Trainer) -> Callable[[], None]:
+    meter = trainer._meters["train"]
+    before = vars(meter).copy()
+    return lambda: vars(meter).update(before)

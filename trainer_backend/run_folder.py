@@ -1,0 +1,243 @@
+"""One run's folder: where its parts are, how they are read, what else may be asked of it.
+
+The worker's writing side is run_writer.py; creating and listing runs is runs.py.
+
+runs/<id>/{spec.json, recipe.yaml, changes.json, name.txt, state.json, events.jsonl, worker.log,
+worker.json, heartbeat.json, stalled.json, run.lock, start/, checkpoints/}
+"""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .checkpoints import Checkpoint, committed
+from .data.store import StoredDataset, open_dataset
+from .errors import UserError
+from .home import read_json, write_atomic, write_json
+from .recipe import Recipe
+from .run_spec import check_changes, locked_fields, read_spec
+from .worker_log import log_tail
+
+ACTIVE = ("preparing", "running", "saving")
+RESUMABLE = ("paused", "stopped", "failed")
+MAX_NAME = 120
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attempt at fine-tuning: a folder with read methods."""
+
+    dir: Path
+
+    @property
+    def id(self) -> str:
+        return self.dir.name
+
+    @property
+    def home(self) -> Path:
+        return self.dir.parent.parent
+
+    def spec(self) -> dict:
+        """What was asked for and begun with; the worker adds the hashes once. Raises UserError."""
+        path = self.dir / "spec.json"
+        return {**_spec_at(path, _signature(path))}
+
+    def settings(self) -> dict:
+        """The recipe as plain data, with what was changed at a resume."""
+        changes = [one["changes"] for one in self.recipe_changes()]
+        return {key: v for part in (self.spec()["recipe"], *changes) for key, v in part.items()}
+
+    def recipe(self) -> Recipe:
+        return Recipe.from_dict(self.settings(), f"run {self.id}")
+
+    def recipe_changes(self) -> list[dict]:
+        """What was changed after the start, oldest first: {"t", "changes", "why"}."""
+        return read_json(self.dir / "changes.json", [])
+
+    def change_recipe(self, changes: dict, why: str) -> Recipe:
+        """Go on with other settings. Raises UserError when a locked one is among them."""
+        before = self.recipe()
+        after = Recipe.from_dict({**before.to_dict(), **changes}, "Resume")
+        if real := check_changes(before, after):
+            entry = {"t": time.time(), "changes": real, "why": why}
+            write_json(self.dir / "changes.json", [*self.recipe_changes(), entry])
+        return after
+
+    def locked_fields(self) -> tuple[str, ...]:
+        """Recipe fields that cannot change within this run."""
+        return locked_fields()
+
+    def name(self) -> str:
+        try:
+            return (self.dir / "name.txt").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return self.id
+
+    def state(self) -> dict:
+        """Where the run stands: the last state the worker (or, after it, the scheduler) wrote."""
+        path = self.dir / "state.json"
+        return {**_state_at(path, _signature(path))}
+
+    def summary(self) -> dict:
+        """The run in one flat object: what `show --json` prints and the Runs tab lists."""
+        spec, state, recipe = self.spec(), self.state(), self.settings()
+        facts = {
+            "id": self.id,
+            "name": self.name(),
+            "state": state["state"],
+            "base_model": recipe["base_model"],
+            "adapter": recipe["adapter"],
+            "preset": spec["preset"],
+            "dataset": spec["dataset"]["name"],
+            "dataset_id": spec["dataset"]["id"],
+            "created_at": spec["created_at"],
+            "num_train_epochs": recipe["num_train_epochs"],
+            "no_progress": self.stalled() if state["state"] in ACTIVE else None,
+            "dir": str(self.dir),
+        }
+        empty = dict.fromkeys(STATE_KEYS)
+        return {**empty, "step": 0, "total_steps": 0, "warnings": [], **facts, **state}
+
+    def stalled(self) -> dict | None:
+        """{"phase", "seconds", "limit", "frozen"} while the worker makes no progress, else None."""
+        return read_json(self.dir / "stalled.json")
+
+    def events(self, offset: int = 0) -> tuple[list[dict], int]:
+        """Events from a byte offset on, and the offset to ask from next.
+
+        A torn last line waits; lines that are no events are skipped (the next worker counts them).
+        """
+        try:
+            with open(self.dir / "events.jsonl", "rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], 0
+        whole = data[: data.rfind(b"\n") + 1]
+        return [event for line in whole.splitlines() if (event := _event(line))], offset + len(
+            whole
+        )
+
+    def metrics(self, since: int = 0) -> list[dict]:
+        """Rows of the curves (training and evaluation) after the first `since` rows.
+
+        Steps that were done again after a resume are listed once, as done the last time.
+        """
+        rows: list[dict] = []
+        for event in self.events()[0]:
+            if event["type"] == "resumed":
+                rows = [row for row in rows if row["step"] <= event["step"]]
+            elif event["type"] in ("metrics", "eval"):
+                rows.append(event)
+        return rows[since:]
+
+    def log_tail(self, lines: int = 200) -> str:
+        """The last lines the worker printed, without secrets."""
+        return log_tail(self.dir, lines)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Committed checkpoints, oldest first."""
+        return committed(self.dir / "checkpoints")
+
+    def result(self) -> Checkpoint | None:
+        """What the run is worth: its newest checkpoint, or the best one if the recipe says so."""
+        kept = self.checkpoints()
+        step = self.state().get("result_step")
+        chosen = [one for one in kept if one.step == step]
+        return (chosen or kept or [None])[-1]
+
+    def dataset(self) -> StoredDataset:
+        return open_dataset(self.home, self.spec()["dataset"]["id"])
+
+    def split(self) -> tuple[list[int], list[int]]:
+        """Indices of the examples trained on and held out."""
+        recipe = self.recipe()
+        return self.dataset().split(recipe.eval_fraction, recipe.seed)
+
+    def is_alive(self) -> bool:
+        """Whether a worker holds this run now (by its lock, never by a bare process id)."""
+        lock = self.lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def lock(self) -> FileLock:
+        """The lock a worker holds as long as it lives; the system frees it when the worker dies."""
+        return FileLock(self.dir / "run.lock", thread_local=False)
+
+    def request_stop(self) -> None:
+        """Ask the worker to finish its step, save and end. Works from any process."""
+        write_atomic(self.dir / "stop", str(time.time()))
+
+    def stop_requested(self) -> bool:
+        return (self.dir / "stop").exists()
+
+    def rename(self, name: str) -> None:
+        """Change the label. Raises UserError when it is empty or too long."""
+        text = " ".join(str(name).split())
+        if not text or len(text) > MAX_NAME or "\0" in text:
+            raise UserError(
+                "This name cannot be used.", f"run {self.id}", f"Use 1 to {MAX_NAME} characters."
+            )
+        write_atomic(self.dir / "name.txt", text)
+
+    def delete(self) -> None:
+        """Delete the run and its checkpoints. Raises UserError while it runs or waits."""
+        if self.state()["state"] in (*ACTIVE, "queued") or self.is_alive():
+            raise UserError("This run is not over.", self.name(), "Stop it first, then delete it.")
+        trash = self.dir.with_name(f".trash-{self.id}")
+        self.dir.rename(trash)
+        shutil.rmtree(trash)
+
+
+STATE_KEYS = (
+    *("epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"),
+    *(
+        "num_tokens",
+        "eta_seconds",
+        "elapsed_seconds",
+        "progress",
+        "started_at",
+        "ended_at",
+        "error",
+    ),
+    *("answers", "precision", "mean_token_accuracy", "num_train_rows", "num_eval_rows"),
+    *("skipped_steps", "result_step", "early_stopped"),
+)
+
+
+def is_event(line: bytes) -> bool:
+    """Whether a line of events.jsonl can be read."""
+    return _event(line) is not None
+
+
+def _event(line: bytes) -> dict | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "type" in event else None
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    """Changes whenever a file is replaced."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+@lru_cache(maxsize=2048)
+def _spec_at(path: Path, signature: tuple) -> dict:
+    return read_spec(path)
+
+
+@lru_cache(maxsize=2048)
+def _state_at(path: Path, signature: tuple) -> dict:
+    return read_json(path)

@@ -1,0 +1,98 @@
+"""Saves checkpoints of a training so that each one kept is whole, finite and on the disk.
+
+What makes a folder count is checkpoints.py; what a run records is callbacks.py.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch.distributed as dist
+from safetensors import SafetensorError
+from transformers import Trainer
+
+from .agree import any_process
+from .checkpoints import commit, rotate
+from .disk_space import free_bytes, in_words, is_disk_full, size_of
+from .failures import disk_full
+from .guard import weights_are_finite
+from .run_writer import RunWriter
+
+logger = logging.getLogger(__name__)
+
+
+class Saving:
+    """Wraps a trainer's saving: refuses weights that are no numbers, survives a full disk."""
+
+    def __init__(self, writer: RunWriter):
+        self.writer = writer
+        self.bad_weights = False
+        self._trainer: Trainer | None = None
+        self._save, self._no_room = None, False
+
+    def attach(self, trainer: Trainer) -> None:
+        """Take the place of the trainer's own saving, which it calls."""
+        self._trainer, self._save = trainer, trainer._save_checkpoint
+        trainer._save_checkpoint = self.save
+
+    def save(self, model, trial) -> None:
+        """Save a checkpoint into its folder, or leave no folder and remember why."""
+        self.writer.enter("saving")
+        self._no_room = False
+        step = self._trainer.state.global_step
+        self.bad_weights = not weights_are_finite(model)
+        if self.bad_weights:
+            self.writer.warn(f"The weights of step {step} are not numbers and were not saved.")
+            return
+        try:
+            self._save(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            self._give_way(error, step)
+
+    def _give_way(self, error: Exception, step: int) -> None:
+        """Take a half-written folder away when the disk is full; training goes on without it."""
+        if not is_disk_full(error):
+            raise error
+        path = self._folder(step)
+        written, kept = size_of(path), self.writer.run.checkpoints()
+        shutil.rmtree(path, ignore_errors=True)
+        needed = max(size_of(kept[-1].path), written) if kept else written
+        free = free_bytes(path.parent)
+        self._no_room = True
+        self.writer.event("save_failed", step=step, needed=needed, free=free)
+        self.writer.warn(
+            f"The disk is full: the checkpoint of step {step} needs {in_words(needed)}, "
+            f"{in_words(free)} are free. Training goes on; delete old runs or exports."
+        )
+
+    def _folder(self, step: int) -> Path:
+        return Path(self._trainer.args.output_dir) / f"checkpoint-{step}"
+
+    def commit(self, eval_loss: float | None, *, last: bool) -> bool:
+        """Make what was saved count and rotate the others; False when nothing was saved.
+
+        Raises UserError when there is no room for the last checkpoint of this training.
+        """
+        if dist.is_initialized():
+            dist.barrier()  # every process has written its part
+        if self.bad_weights:
+            return False
+        step = self._trainer.state.global_step
+        if self.writer.enabled and not self._no_room:
+            self._commit(step, eval_loss)
+        if any_process(self._no_room):
+            if last:
+                raise disk_full(self.writer.run)
+            return False
+        return True
+
+    def _commit(self, step: int, eval_loss: float | None) -> None:
+        path = self._folder(step)
+        try:
+            commit(path, step, eval_loss, run=self.writer.run.id)
+        except OSError as error:
+            self._give_way(error, step)
+            return
+        rotate(path.parent)
+        self.writer.event("checkpoint", step=step)
+        logger.info("checkpoint of step %d is safe", step)
