@@ -13,6 +13,7 @@ import gradio as gr
 from trainer_backend.hardware import hardware
 
 from . import access
+from .after_run import start_from
 from .alerts import show_user_errors
 from .arrival import restored, run_to_show
 from .chat_tab import ChatTab, build_chat_tab, chat_choices, warm_up
@@ -165,8 +166,17 @@ def _wire_runs(studio: Studio, page: Page) -> None:
         gr.Info("The run is on its way. You can close this page; it goes on.")
         return run.id, new_key()
 
+    @show_user_errors
+    def build_on(run_id: str, dataset_id: str, preset: str, key: str, **values):
+        run = start_from(studio, run_id, dataset_id, preset, key, values)
+        gr.Info("A new run starts from these weights.")
+        return run.id, new_key()
+
     started = [train.run_id, train.start_key]
     train.start.click(start, inputs_kwargs=chosen, outputs=started, **SETS_STATE)
+    train.after.build_on.click(
+        build_on, inputs_kwargs={"run_id": train.run_id, **chosen}, outputs=started, **SETS_STATE
+    )
     train.shown.then(None, train.chart, None, js=RUN_IN_ADDRESS, **PRIVATE)
 
     base_model = model.fields["base_model"]

@@ -28,7 +28,7 @@ def build_live_chart(studio: Studio) -> gr.HTML:
         html_template=(STATIC / "live_chart.html").read_text(encoding="utf-8"),
         js_on_load="\n".join(
             (STATIC / name).read_text(encoding="utf-8")
-            for name in ("line_chart.js", "live_chart.js")
+            for name in ("line_chart.js", "end_notice.js", "live_chart.js")
         ),
         server_functions=[watch_run],
         elem_id="live-chart",

@@ -17,7 +17,7 @@ CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"
 SHOWN = (
     *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
     *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
-    *("warnings", "answers"),
+    *("warnings", "answers", "skipped_steps"),
 )
 
 
@@ -61,12 +61,14 @@ class RunFeed:
                 self._points.append([event["step"], short(event.get("eval_loss"))])
 
     def _read_state(self, queue_position: Callable[[str], int | None]) -> str:
-        files = [self.run.dir / name for name in ("state.json", "name.txt")]
+        files = [self.run.dir / name for name in ("state.json", "name.txt", "stalled.json")]
         stamp = "-".join(str(file.stat().st_mtime_ns) for file in files if file.exists())
         if stamp != self._file_stamp:
             state = self.run.state()
             self._state = {key: state[key] for key in SHOWN if state.get(key) is not None}
             self._state |= {"name": self.run.name(), "num_train_epochs": self._num_epochs}
+            if state["state"] in LIVE and (stalled := self.run.stalled()):
+                self._state["no_progress"] = stalled
             self._file_stamp = stamp
         if self._state["state"] != "queued":
             return stamp

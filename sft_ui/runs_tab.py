@@ -9,6 +9,7 @@ from html import escape
 
 import gradio as gr
 
+from trainer_backend.errors import CODES
 from trainer_backend.model_card import snippet
 from trainer_backend.runs import list_runs, open_run
 
@@ -143,13 +144,21 @@ def _cells(one: dict) -> list[object]:
         one["name"],
         one["base_model"].rstrip("/").rpartition("/")[2],
         one["dataset"],
-        one["state"],
+        _state(one),
         steps,
         _number(one["loss"]),
         _number(one["eval_loss"]),
         _duration(one["elapsed_seconds"]),
         time.strftime("%d %b %H:%M", time.localtime(one["created_at"])),
     ]
+
+
+def _state(one: dict) -> str:
+    """The state, and for a failed run the short reason."""
+    code = (one["error"] or {}).get("code")
+    if one["state"] == "failed" and code in CODES:
+        return f"failed: {CODES[code]}"
+    return "no progress" if one["no_progress"] else one["state"]
 
 
 def _number(value: float | None) -> str:

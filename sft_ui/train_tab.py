@@ -13,10 +13,11 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.runs import ACTIVE, RESUMABLE, Run, create_run, list_runs, open_run
 
 from . import cards
+from .after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from .alerts import attempt, show_user_errors
 from .live_chart import build_live_chart
 from .model_tab import sizes_for
-from .recipe_form import CHOICE_WORDS, read_form
+from .recipe_form import CHOICE_WORDS, LABELS, read_form
 from .studio import QUICK, Studio
 
 LIVE = ("queued", *ACTIVE)
@@ -35,6 +36,7 @@ class TrainTab:
     next_card: gr.HTML
     run_card: gr.HTML
     chart: gr.HTML
+    after: AfterRun
     shown: gr.events.Dependency  # after which the page shows another run
 
 
@@ -60,10 +62,13 @@ def build_train_tab(studio: Studio) -> TrainTab:
             chart = build_live_chart(studio)
         with gr.Column(scale=3, min_width=260):
             run_card = gr.HTML(elem_id="run-card")
+            after = build_after_run()
             next_card = gr.HTML(elem_id="next-run")
-    buttons = [stop, resume, talk, run_card]
+    buttons = [stop, resume, talk, run_card, *after.outputs()]
     shown = _wire(studio, run_id, chart, buttons)
-    return TrainTab(run_id, start_key, start, stop, resume, talk, next_card, run_card, chart, shown)
+    wire_after_run(studio, after, run_id, buttons, run_buttons)
+    parts = (start, stop, resume, talk, next_card, run_card, chart)
+    return TrainTab(run_id, start_key, *parts, after, shown)
 
 
 def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list):
@@ -72,7 +77,10 @@ def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list):
         studio.scheduler.stop(run_id)
         state = open_run(studio.home, run_id).state()["state"]
         if state in ACTIVE:
-            gr.Info("Stopping: the current step is finished and saved. Nothing is lost.")
+            gr.Info(
+                "Stopping: the current step is finished and saved. Nothing is lost. "
+                "Stop again after some seconds ends it at once."
+            )
         return run_buttons(studio, run_id)
 
     @show_user_errors
@@ -93,7 +101,7 @@ def run_buttons(studio: Studio, run_id: str) -> list:
     """What Stop, Resume and Talk allow now, and the card of the run."""
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
     if run is None:
-        return [gr.update(interactive=False)] * 3 + [""]
+        return [*([gr.update(interactive=False)] * 3), "", *shown_after(None)]
     state = run.state()["state"]
     has_model = bool(run.checkpoints())
     return [
@@ -101,6 +109,7 @@ def run_buttons(studio: Studio, run_id: str) -> list:
         gr.update(interactive=state in RESUMABLE),
         gr.update(interactive=has_model, variant="primary" if state == "finished" else "secondary"),
         run_card(run),
+        *shown_after(run),
     ]
 
 
@@ -111,6 +120,7 @@ def run_card(run: Run) -> str:
     pairs = [
         ("Model", recipe.base_model),
         ("Data", spec["dataset"]["name"]),
+        ("Began with", _beginning(spec)),
         ("Learns from", f"{rows:,} rows" if rows else None),
         ("Held out", f"{state['num_eval_rows']:,} rows" if state.get("num_eval_rows") else None),
         *recipe_facts(recipe),
@@ -118,7 +128,14 @@ def run_card(run: Run) -> str:
         ("On", spec.get("hardware")),
         ("Run", run.id),
     ]
-    return cards.card(run.name(), cards.facts(pairs))
+    names = ", ".join(LABELS[name] for name in run.locked_fields() if name in LABELS)
+    locked = cards.more("What cannot change within this run", cards.line(names, "quiet"))
+    return cards.card(run.name(), cards.facts(pairs), locked)
+
+
+def _beginning(spec: dict) -> str | None:
+    start = spec.get("start")
+    return f"step {start['step']} of {start['run']}" if start else None
 
 
 def recipe_facts(recipe: Recipe) -> list[tuple[str, object]]:

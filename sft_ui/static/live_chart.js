@@ -1,5 +1,5 @@
 // The live view of one run: asks the server for what is new and fills tiles, chart, warnings, answers and log.
-// Drawing is in line_chart.js, put in front of this file. In scope from gr.HTML: element, props, server, watch, trigger.
+// Drawing is in line_chart.js, the desktop's notice in end_notice.js, both put in front of this file. In scope from gr.HTML: element, props, server, watch, trigger.
 // Every text is set with textContent: nothing a user or a model wrote can become markup here.
 
 const root = element.querySelector('.live');
@@ -25,6 +25,7 @@ const CHARTS = {
 };
 const COLUMNS = ['loss', 'learning_rate', 'grad_norm', 'tokens_per_second', 'memory_gb'];
 const chart = makeLineChart(root.querySelector('canvas'), root.querySelector('.chart-tip'));
+const notice = makeEndNotice(root.querySelector('[data-tool="notice"]'));
 const known = { run: '', rev: null, seq: 0, stamp: null, state: {}, status: 'idle', log: '', logAt: 0, curves: {}, shown: 'loss' };
 
 function put(name, text) { const node = part(name); if (node.textContent !== text) node.textContent = text; }
@@ -100,7 +101,10 @@ function showProgress(state) {
 function showFindings(state) {
   const error = part('error'), warnings = part('warnings'), list = state.warnings ?? [];
   error.hidden = !state.error;
-  if (state.error) [state.error.what, state.error.where, state.error.fix].forEach((text, index) => { error.children[index].textContent = text ?? ''; });
+  if (state.error) [state.error.what, state.error.where, state.error.fix, state.error.safe].forEach((text, index) => { error.children[index].textContent = text ?? ''; });
+  const stalled = part('stalled'), still = LIVE.includes(known.status) ? state.no_progress : null;
+  stalled.hidden = !still;
+  if (still) put('stalled', `No progress for ${duration(still.seconds)}${still.frozen ? ': the training process does not answer' : ''}. It may still come; Stop ends the run and keeps its last checkpoint.`);
   warnings.hidden = !list.length;
   warnings.querySelector('ul').replaceChildren(...list.map(text => Object.assign(document.createElement('li'), { textContent: text })));
 }
@@ -140,6 +144,7 @@ function addLog(answer) {
 function setStatus(status) {
   host.dataset.status = status;
   if (status === known.status) return;
+  if (LIVE.includes(known.status) && !LIVE.includes(status) && status !== 'idle') notice.tell(known.state.name ?? '', WORDS[status] ?? status);
   known.status = status;
   put('said', `Run ${known.state.name ?? ''}: ${WORDS[status] ?? status}`);
   trigger('statuschange', { status, run: known.run });
@@ -172,7 +177,7 @@ async function poll() {
   const wanted = props.value || '';
   if (wanted !== known.run) { forget(wanted); if (!wanted) showNothing(); }
   let wait = 1000;
-  if (wanted && !document.hidden && !asking) {
+  if (wanted && (!document.hidden || notice.on) && !asking) {
     asking = true;
     try {
       const logAt = root.querySelector('#run-log').open ? known.logAt : null;

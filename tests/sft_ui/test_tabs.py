@@ -52,7 +52,7 @@ def test_a_wrong_form_starts_nothing(studio, dataset):
 )
 def test_buttons_follow_the_state(studio, run, state, can_stop, can_resume):
     enter(run, state)
-    stop, resume, talk, card = train_tab.run_buttons(studio, run.id)
+    stop, resume, talk, card, *_ = train_tab.run_buttons(studio, run.id)
     assert (stop["interactive"], resume["interactive"]) == (bool(can_stop), bool(can_resume))
     assert talk["interactive"] is False and "A run" in card
 
