@@ -3,10 +3,14 @@
 How they notice that one of them is gone is ranks.py.
 """
 
+import os
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
@@ -25,7 +29,27 @@ T = TypeVar("T")
 def join() -> None:
     """Meet the other processes, if there are any, before anything is decided or loaded."""
     if rank_and_size()[1] > 1:
+        _choose_interface()
         PartialState(cpu=accelerator() == "cpu", timeout=PATIENCE)
+
+
+def _choose_interface() -> None:
+    """Let gloo use the network that leads to the first machine.
+
+    Left alone it takes the one this machine's name stands for, often the loopback.
+    """
+    several = os.environ.get("WORLD_SIZE") != os.environ.get("LOCAL_WORLD_SIZE")
+    if not several or "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    first = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    with suppress(OSError):
+        found = socket.getaddrinfo(*first, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(found[4])  # sends nothing: the system only says which way it would go
+            own = probe.getsockname()[0]
+        for name, addresses in psutil.net_if_addrs().items():
+            if own in [one.address for one in addresses]:
+                os.environ["GLOO_SOCKET_IFNAME"] = name
 
 
 def first_decides(decide: Callable[[], T]) -> T:

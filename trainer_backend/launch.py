@@ -51,6 +51,11 @@ def processes_here(run: Run, devices: Sequence[int] | None = None) -> int:
     return min(wanted, len(devices)) if devices else wanted
 
 
+def worker_environment(run: Run, devices: Sequence[int | str] | None = None) -> dict[str, str]:
+    """What the worker's environment needs besides the usual: which GPUs it may see."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))} if devices else {}
+
+
 def accelerate_arguments(run: Run, fleet: Fleet, node: str, threads: str) -> list[str]:
     """Arguments of Python that start the processes of one machine; `node` is its number from 0.
 

@@ -15,6 +15,7 @@ from trainer_backend.launch import (
     machine_commands,
     slurm_script,
     worker_command,
+    worker_environment,
 )
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
@@ -54,6 +55,8 @@ def test_all_visible_gpus_are_used_or_those_the_run_was_given(run, machine):
     assert command[-3:] == ["trainer_backend", "worker", str(run.dir)]
     assert option(worker_command(run, [1, 3]), "--num_processes") == "2"
     assert "accelerate.commands.launch" not in worker_command(run, [2])
+    assert worker_environment(run, ["1", "3"]) == {"CUDA_VISIBLE_DEVICES": "1,3"}
+    assert worker_environment(run) == {}
 
 
 def test_a_cpu_takes_the_number_of_the_recipe(pair, machine):
