@@ -56,7 +56,7 @@ def _by_magic(source: Source, head: bytes) -> tuple[str, str, tuple[str, ...]] |
     if head.startswith(ARROW_MAGIC) or head.startswith(STREAM_MAGIC):
         return "arrow", "Arrow data", _ARROW_ENDINGS
     if head.startswith(ZIP_MAGIC):
-        if _is_workbook(head):
+        if source.ending == ".xlsx" or _is_workbook(head):
             return "xlsx", "a spreadsheet", (".xlsx",)
         return "zip", "a zip archive", (".zip",)
     for magic, what, fix in _NOT_READ:

@@ -7,11 +7,19 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from trainer_backend.data.json_values import BadJSON, end_of_value, parse, parse_at
+from trainer_backend.data.json_values import (
+    MAX_COLUMNS,
+    STRING,
+    BadJSON,
+    check_keys,
+    end_of_value,
+    parse,
+    parse_at,
+)
 from trainer_backend.data.text_reader import MAX_LINE, TextFile
 from trainer_backend.errors import UserError
 
-MAX_WHOLE = 256 * 1024 * 1024  # characters of a file that can only be read at once
+MAX_WHOLE = 128 * 1024 * 1024  # characters of a file that can only be read at once
 _SPACE = " \t\r\n"
 Rows = Iterator[tuple[int, dict]]  # (line where the row begins, the row)
 
@@ -94,6 +102,17 @@ class _Window:
         self.text, self.at, self.counted = self.text[self.at :] + chunk, 0, 0
         return True
 
+    def _twice_as_much(self) -> bool:
+        """Read on until the text from here is twice as long, so that parsing again is rare."""
+        wanted, grown = 2 * (len(self.text) - self.at), False
+        while len(self.text) - self.at < wanted and self.more():
+            grown = True
+        try:
+            check_keys(self.text)
+        except BadJSON as error:
+            raise self._located(error) from None
+        return grown
+
     def line(self) -> int:
         self.number += self.text.count("\n", self.counted, self.at)
         self.counted = self.at
@@ -125,7 +144,7 @@ class _Window:
                 end = end_of_value(self.text, self.at)
                 if end is None:  # no JSON at all, or not all of it is here yet
                     too_much = error.too_deep or len(self.text) - self.at > MAX_LINE
-                    if too_much or not self.more():
+                    if too_much or not self._twice_as_much():
                         raise self._located(error) from None
                     continue
                 fault = self._located(error)
@@ -165,12 +184,26 @@ def _read_object(file: TextFile) -> Rows:
     text = "".join(parts)
     if file.undecoded(text):
         raise file.not_decoded(1)
+    if _top_keys(text[: 1 << 18]) > MAX_COLUMNS:
+        what = f"The object has more than {MAX_COLUMNS:,} columns."
+        raise UserError(what, file.name, "Keep only the columns that matter.")
     try:
-        value = parse(text)
+        value = parse(text, wide=True)
     except BadJSON as error:
         raise _located(error, file, text, 1) from None
     for number, row in enumerate(_rows_of_object(value, file), start=1):
         yield number, _as_row(row, file, number)
+
+
+def _top_keys(text: str) -> int:
+    """About how many keys the object has that begins the text; the text may be cut off."""
+    depth = keys = 0
+    for mark in re.findall(r"[\[{\]}:]", STRING.sub("", text)):
+        if mark == ":":
+            keys += depth == 1
+        else:
+            depth += 1 if mark in "[{" else -1
+    return keys
 
 
 def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
@@ -245,12 +278,26 @@ def _read_object(file: TextFile) -> Rows:
     text = "".join(parts)
     if file.undecoded(text):
         raise file.not_decoded(1)
+    if _top_keys(text[: 1 << 18]) > MAX_COLUMNS:
+        what = f"The object has more than {MAX_COLUMNS:,} columns."
+        raise UserError(what, file.name, "Keep only the columns that matter.")
     try:
-        value = parse(text)
+        value = parse(text, wide=True)
     except BadJSON as error:
         raise _located(error, file, text, 1) from None
     for number, row in enumerate(_rows_of_object(value, file), start=1):
         yield number, _as_row(row, file, number)
+
+
+def _top_keys(text: str) -> int:
+    """About how many keys the object has that begins the text; the text may be cut off."""
+    depth = keys = 0
+    for mark in re.findall(r"[\[{\]}:]", STRING.sub("", text)):
+        if mark == ":":
+            keys += depth == 1
+        else:
+            depth += 1 if mark in "[{" else -1
+    return keys
 
 
 def _rows_of_object(value: dict, file: TextFile) -> list[dict]:

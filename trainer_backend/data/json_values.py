@@ -14,7 +14,8 @@ from trainer_backend.data.images import ImageBytes
 MAX_DEPTH = 64
 MAX_COLUMNS = 1_000
 MAX_DIGITS = 4_000
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+MAX_KEYS = 200_000  # in one row, at all depths together
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class NumberText:
@@ -38,7 +39,7 @@ class NumberText:
 class BadJSON(ValueError):
     """Why a JSON text is refused: what, how to fix it, and the position in the text if known."""
 
-    too_deep = False  # then the rest of the text cannot be looked at either
+    too_deep = False  # or too wide: then where the value ends is not looked for
 
     def __init__(self, what: str, fix: str, position: int | None = None):
         super().__init__(what)
@@ -59,6 +60,11 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def _many_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _pairs(pairs)
+
+
 def _float(text: str) -> float | NumberText:
     value = float(text)
     return value if repr(value) == text else NumberText(text)
@@ -77,13 +83,21 @@ def _constant(text: str) -> None:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_pairs, parse_float=_float, parse_int=_int, parse_constant=_constant
 )
+_WIDE_DECODER = json.JSONDecoder(
+    object_pairs_hook=_many_pairs, parse_float=_float, parse_int=_int, parse_constant=_constant
+)
 _LOOSE_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # only asked where a value ends
 
 
-def parse(text: str) -> Any:
-    """Turn one whole JSON text into its value; BadJSON says why not."""
+def parse(text: str, *, wide: bool = False) -> Any:
+    """Turn one whole JSON text into its value; BadJSON says why not.
+
+    `wide` is for columns written as {"0": …, "1": …}: objects then may have any number of keys.
+    """
     start = len(text) - len(text.lstrip(" \t\r\n\ufeff"))
-    value, end = parse_at(text, start)
+    if not wide:
+        check_keys(text)
+    value, end = parse_at(text, start, _WIDE_DECODER if wide else _DECODER)
     rest = text[end:].strip(" \t\r\n")
     if rest:
         fix = "Remove what follows." if rest != "," else "Remove the comma at the end."
@@ -91,10 +105,18 @@ def parse(text: str) -> Any:
     return value
 
 
-def parse_at(text: str, start: int = 0) -> tuple[Any, int]:
+def check_keys(text: str) -> None:
+    """Refuse a row with a hopeless number of keys before time is spent on it."""
+    if len(text) > 1 << 20 and text.count('":') > MAX_KEYS:
+        error = BadJSON(f"A row has more than {MAX_KEYS:,} keys.", "Keep only what matters.")
+        error.too_deep = True
+        raise error
+
+
+def parse_at(text: str, start: int = 0, decoder: json.JSONDecoder = _DECODER) -> tuple[Any, int]:
     """Parse the value that begins at `start`; return it and where it ends."""
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise BadJSON(f"Broken JSON: {_spoken(error)}.", _advice(error), error.pos) from None
     except RecursionError:
@@ -122,7 +144,7 @@ def _too_deep() -> BadJSON:
 
 def _check_depth(text: str) -> None:
     depth = 0
-    for mark in re.findall(r"[\[{\]}]", _STRING.sub("", text)):
+    for mark in re.findall(r"[\[{\]}]", STRING.sub("", text)):
         depth += 1 if mark in "[{" else -1
         if depth > MAX_DEPTH:
             raise _too_deep()

@@ -1,6 +1,9 @@
 """Rows from Parquet, a few at a time; what the values become is columnar.py."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,12 +11,16 @@ import pyarrow.parquet as pq
 from trainer_backend.data.columnar import BATCH_ROWS, ColumnRows, unreadable
 from trainer_backend.data.read_options import DamageLog
 from trainer_backend.data.source import Source
+from trainer_backend.errors import UserError
+
+MAX_FOOTER = 16 * 1024 * 1024  # bytes: with 1,000 columns about 80 row groups
 
 
 def read_parquet(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]]:
     """(row number, row) of a Parquet file."""
     made = None
     with source.seekable() as file:
+        _check_footer(source, file)
         try:
             with pq.ParquetFile(file) as parquet:
                 made = ColumnRows(source, parquet.schema_arrow, damage)
@@ -25,6 +32,18 @@ def read_parquet(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]
             if made:
                 raise made.unreadable("Parquet", error) from None
             raise unreadable("Parquet", source.name, error) from None
+
+
+def _check_footer(source: Source, file: Path | BinaryIO) -> None:
+    """Refuse a footer that would not fit the memory before all of it is decoded."""
+    with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as stream:
+        size = stream.seek(0, 2)
+        stream.seek(max(0, size - 8))
+        length = int.from_bytes(stream.read(4), "little")
+        stream.seek(0)
+    if MAX_FOOTER < length < size:
+        what = "The Parquet file describes too many columns or row groups."
+        raise UserError(what, source.name, "Keep only the columns that matter.")
 
 
 def _is_plain(file: pq.ParquetFile) -> bool:

@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from trainer_backend.errors import UserError
 
-BUDGET_BASE, BUDGET_RATIO = 256 * 1024 * 1024, 100  # a small file that unpacks to more is a bomb
+BUDGET_BASE = 256 * 1024 * 1024  # a small file that unpacks to more is a bomb
+BUDGET_RATIO, GZIP_RATIO = 100, 30  # gzip is slow to unpack, and text seldom shrinks to a tenth
 GZIP_MAGIC = b"\x1f\x8b"
 BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile)  # what reading damaged bytes raises
 
@@ -54,13 +55,14 @@ class Source:
     def budget(self) -> int:
         """How many decoded bytes this may become."""
         stored = self.entry.compress_size if self.entry else self.path.stat().st_size
-        return BUDGET_BASE + BUDGET_RATIO * stored
+        ratio = GZIP_RATIO if self.file_name.lower().endswith(".gz") else BUDGET_RATIO
+        return BUDGET_BASE + ratio * stored
 
     def open(self) -> BinaryIO:
         """Open for reading, through gzip if the content says so; UserError if it cannot be."""
         raw = self._open_raw()
         self._raw = raw
-        head = raw.read(2)
+        head = self.read(raw, 2)
         raw.seek(0)
         if head == GZIP_MAGIC:
             return gzip.GzipFile(fileobj=raw, mode="rb")

@@ -50,13 +50,13 @@ import resource, sys
 from pathlib import Path
 from trainer_backend.data.files import read_rows
 from trainer_backend.errors import UserError
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     print(sum(1 for _ in read_rows(Path(sys.argv[1]))))
 except UserError as error:
     print("refused:", error.what, "|", error.where)
 used = resource.getrusage(resource.RUSAGE_SELF)
-print("MB", used.ru_maxrss // 1024, "seconds", round(used.ru_utime + used.ru_stime, 1))
+peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+print("MB", int(peak) // 1024, "seconds", round(used.ru_utime + used.ru_stime, 1))
 """
 
 
