@@ -15,7 +15,7 @@ from trainer_backend.precision import halve_frozen, is_large
 logger = logging.getLogger(__name__)
 
 
-def add_adapter(model, peft_config, added_tokens: list[int]):
+def add_adapter(model, peft_config, added_tokens: list[int], args=None):
     """Wrap the model in a new adapter if configured; an adapted model is trained as it is."""
     if peft_config is None:
         return model
@@ -30,7 +30,15 @@ def add_adapter(model, peft_config, added_tokens: list[int]):
         )
     if added_tokens:
         _train_new_tokens(peft_config, added_tokens)
-    return get_peft_model(model, peft_config)
+    plugin = getattr(args, "deepspeed_plugin", None)
+    sharded = plugin is not None and plugin.zero_stage == 3 and not is_quantised(model)
+    # sharded weights are gathered in one number format: the adapter keeps the base's
+    return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded)
+
+
+def is_quantised(model) -> bool:
+    """Tell whether the weights are stored in 4 or 8 bits by bitsandbytes."""
+    return any(getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8))
 
 
 def _train_new_tokens(peft_config, added_tokens: list[int]) -> None:
@@ -59,21 +67,30 @@ def prepare_trainable(model, args) -> None:
             "Gradient checkpointing is switched off: prefix tuning cannot be recomputed."
         )
         args.gradient_checkpointing = args.activation_checkpointing = False
-    if isinstance(model, PeftModel) and args.gradient_checkpointing:
-        model.enable_input_require_grads()
-    quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(
-        model, "is_loaded_in_8bit", False
-    )
+    quantised = is_quantised(model)
     if isinstance(model, PeftModel):
+        _let_gradients_in(model, args)
         quicken_lora(model)
         if args.bf16 and not quantised and is_large(model):
             halve_frozen(model)
     if quantised:
         _keep_differentiable(model)
-    if quantised and args.bf16:
+    if quantised and not args.fp16:  # a gradient scaler takes no bf16
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and "magnitude_vector" not in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _let_gradients_in(model, args) -> None:
+    if not args.gradient_checkpointing:
+        return
+    model.enable_input_require_grads()
+    plugin = getattr(args, "deepspeed_plugin", None)
+    if plugin is not None and plugin.zero_stage == 3:  # only the older way gathers weights again
+        args.gradient_checkpointing_kwargs = {
+            **(args.gradient_checkpointing_kwargs or {}),
+            "use_reentrant": True,
+        }
 
 
 def _keep_differentiable(model) -> None:

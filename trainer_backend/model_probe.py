@@ -49,6 +49,12 @@ def asked_loss(args) -> LossSpec:
     return LossSpec(args.loss_type, smoothing)
 
 
+def router_weight(model, args) -> float:
+    """What a mixture of experts' balancing loss counts: as asked, as configured, or not at all."""
+    own = getattr(model.config.get_text_config(), "router_aux_loss_coef", 0.0)
+    return own if args.router_aux_loss_coef is None else args.router_aux_loss_coef
+
+
 def examine(model, args) -> ModelTraits:
     """Find out what the model can do, say so, and switch off what it cannot."""
     traits = probe_model(causal_lm(model), asked_loss(args))

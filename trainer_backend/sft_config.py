@@ -5,15 +5,20 @@ Names follow the well-known SFTConfig; how they act is sft_trainer.py and data/.
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from datasets import Dataset, IterableDataset
 from transformers import TrainingArguments
 
 from trainer_backend.data.packing import STRATEGIES
 from trainer_backend.precision import accelerator, resolve_precision
 
-_DEPRECATED = {"bfd-requeue": "bfd_split", "ffd": "bfd"}
+_DEPRECATED = {
+    "packing_strategy": {"bfd-requeue": "bfd_split", "ffd": "bfd"},
+    "loss_type": {"chunked_nll": "nll"},
+}
 
 
 def _help(text: str) -> dict[str, str]:
@@ -125,10 +130,16 @@ class SFTConfig(TrainingArguments):
 
     def _normalise(self) -> None:
         """Read spellings of the command line and of older versions."""
-        if self.packing_strategy in _DEPRECATED:
-            self.packing_strategy = _DEPRECATED[self.packing_strategy]
-        if self.loss_type == "chunked_nll":
-            self.loss_type = "nll"
+        for name, renamed in _DEPRECATED.items():
+            old = getattr(self, name)
+            if old in renamed:
+                new = renamed[old]
+                warnings.warn(
+                    f"`{name}={old!r}` is deprecated: it is called {new!r} now.",
+                    FutureWarning,
+                    stacklevel=4,
+                )
+                setattr(self, name, new)
         multiple = self.pad_to_multiple_of
         if isinstance(multiple, str):
             is_word = multiple.lower() in ("auto", "none", "null")
@@ -148,13 +159,6 @@ class SFTConfig(TrainingArguments):
                 )
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length must be at least 1, not {self.max_length}.")
-        if self.packing and self.max_length is None:
-            raise ValueError("packing=True needs max_length: it is the length of a packed row.")
-        if self.padding_free and self.max_length is not None and not self.packing:
-            raise ValueError(
-                "padding_free=True cannot be combined with max_length without packing; "
-                "set max_length=None or packing=True (rows are joined by default in any case)."
-            )
 
 
 def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides) -> SFTConfig:
@@ -177,8 +181,26 @@ def _values(args: TrainingArguments) -> dict[str, Any]:
     return {f.name: getattr(args, f.name) for f in fields(args) if f.init}
 
 
-def check_arguments(args: SFTConfig, data_collator, formatting_func, compute_loss_func) -> None:
+def check_arguments(
+    args: SFTConfig, train_dataset, data_collator, formatting_func, compute_loss_func
+) -> None:
     """Refuse combinations of which one part would silently be ignored."""
+    if train_dataset is None:
+        raise ValueError("`train_dataset` is required.")
+    if isinstance(train_dataset, Mapping) and any(
+        isinstance(part, Dataset | IterableDataset) for part in train_dataset.values()
+    ):
+        raise TypeError(
+            "`train_dataset` must be a `Dataset` or `IterableDataset` (or a list of rows), not "
+            f"several datasets in a {type(train_dataset).__name__}. Pass one: dataset['train']."
+        )
+    if args.packing and args.max_length is None:
+        raise ValueError("packing=True needs max_length: it is the length of a packed row.")
+    if args.padding_free and args.max_length is not None and not args.packing:
+        raise ValueError(
+            "padding_free=True without packing: `max_length` is not enforced. Set max_length=None "
+            "or packing=True (rows are joined by default in any case)."
+        )
     if data_collator is not None and args.padding_free:
         raise ValueError("padding_free=True joins rows itself: it cannot use a data_collator.")
     if formatting_func is not None and args.completion_only_loss:
@@ -188,3 +210,17 @@ def check_arguments(args: SFTConfig, data_collator, formatting_func, compute_los
         )
     if compute_loss_func is not None and args.loss_type == "dft":
         raise ValueError("loss_type='dft' and compute_loss_func both define the loss. Keep one.")
+
+
+def settle_devices(args: SFTConfig, reads_images: bool) -> None:
+    """One process trains on one device; with several, a vision tower may stay without gradient."""
+    if args.n_gpu > 1:
+        warnings.warn(
+            f"{args.n_gpu} GPUs are visible to this process; it trains on the first. Start the "
+            "script with torchrun or accelerate launch to use all of them.",
+            stacklevel=3,
+        )
+        args._n_gpu = 1
+    reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+    if reads_images and args.ddp_find_unused_parameters is None and not reentrant:
+        args.ddp_find_unused_parameters = True  # rows without pictures do not reach the tower

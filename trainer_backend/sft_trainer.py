@@ -8,32 +8,16 @@ from collections.abc import Callable
 from inspect import signature
 
 import torch
-from datasets import IterableDataset
 from transformers import Trainer, set_seed
 
 from trainer_backend.adapters import add_adapter, prepare_trainable
 from trainer_backend.attention import document_layout
-from trainer_backend.data.chat_template import EncodeOptions
-from trainer_backend.data.collator import SFTCollator
-from trainer_backend.data.prepare import (
-    Counts,
-    Preparation,
-    as_dataset,
-    columns_of,
-    holds_datasets,
-    prepare_dataset,
-    refuse_masks_without_labels,
-)
-from trainer_backend.data.vision import (
-    ROW_COLUMNS,
-    VisionCollator,
-    has_images,
-    refuse_images,
-)
+from trainer_backend.data.prepare import Counts
+from trainer_backend.data.vision_rows import ROW_COLUMNS
 from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
 from trainer_backend.fused_head import balance_router, install_fused_head
 from trainer_backend.loss import TokenSums, logits_loss, shift_and_select
-from trainer_backend.model_probe import asked_loss, causal_lm, examine
+from trainer_backend.model_probe import asked_loss, causal_lm, examine, router_weight
 from trainer_backend.precision import settle_bf16
 from trainer_backend.pretrained import (
     open_model,
@@ -41,9 +25,11 @@ from trainer_backend.pretrained import (
     short_name,
     tokenizer_of,
 )
-from trainer_backend.sft_config import as_sft_config, check_arguments
+from trainer_backend.sft_config import as_sft_config, check_arguments, settle_devices
 from trainer_backend.special_tokens import prepare_tokens
 from trainer_backend.token_meter import TokenMeter, averages, num_tokens
+from trainer_backend.trained_card import TAGS, write_card
+from trainer_backend.trainer_data import TrainerData
 
 logger = logging.getLogger(__name__)
 
@@ -77,37 +63,39 @@ class SFTTrainer(Trainer):
         **settings,
     ):
         args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
-        if train_dataset is None:
-            raise ValueError("`train_dataset` is required.")
-        check_arguments(args, data_collator, formatting_func, compute_loss_func)
+        check_arguments(args, train_dataset, data_collator, formatting_func, compute_loss_func)
         set_seed(args.seed)
         model = open_model(model, args, quantization_config)
         settle_bf16(args, model)
         processing_class = processing_class or tokenizer or open_processing_class(model, args)
         self._tokenizer = tokenizer_of(processing_class)
-        self._processor = processing_class if processing_class is not self._tokenizer else None
-        added = prepare_tokens(model, self._tokenizer, args)
-        model = add_adapter(model, peft_config, added)
+        processor = processing_class if processing_class is not self._tokenizer else None
+        settle_devices(args, reads_images=processor is not None)
+        added = prepare_tokens(model, self._tokenizer, args, processor)
+        model = add_adapter(model, peft_config, added, args)
         prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
+        self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
-        self._vocabulary = model.get_input_embeddings().weight.shape[0]
-        self._pictures = False
         self._rows_wanted = compute_metrics is not None  # logits are compared row by row
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
-        self.data_counts: dict[str, Counts] = {}
-        self._formatting_func = formatting_func
-        self._preparation_progress = preparation_progress  # (dataset, rows done, rows in all)
-        self._skip_preparation = bool((args.dataset_kwargs or {}).get("skip_prepare_dataset"))
         self.args = args
-        train_dataset = self._prepare(train_dataset, "train", args.packing)
-        eval_dataset = self._prepare_eval(eval_dataset)
-        pad, multiple = self._tokenizer.pad_token_id or 0, args.pad_to_multiple_of
-        self._padded = SFTCollator(pad, False, multiple)
+        self._data = TrainerData(
+            args=args,
+            tokenizer=self._tokenizer,
+            processor=processor,
+            vocabulary=model.get_input_embeddings().weight.shape[0],
+            formatting_func=formatting_func,
+            progress=preparation_progress,
+            rows_wanted=self._rows_wanted,
+        )
+        train_dataset = self._data.prepare(train_dataset, "train", args.packing)
+        eval_dataset = self._data.prepare_held_out(eval_dataset)
+        self._usual, self._padded = self._data.collators(self._traits.packs)
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator or self._collator(),
+            data_collator=data_collator or self._usual,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
@@ -122,65 +110,12 @@ class SFTTrainer(Trainer):
         self._loss_shifts_labels = True
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
+        self.model.add_model_tags(TAGS)
 
-    def _collator(self):
-        multiple = self.args.pad_to_multiple_of
-        if self._pictures:
-            mask = self.args.completion_only_loss
-            return VisionCollator(self._processor, self.args.max_length, mask, multiple)
-        joined = self._traits.packs and self.args.padding_free is not False or self.args.packing
-        return SFTCollator(self._padded.pad_token_id, bool(joined), multiple)
-
-    def _prepare(self, data, name: str, packing: bool):
-        data = as_dataset(data, name)
-        if isinstance(data, IterableDataset):
-            self.args.accelerator_config.dispatch_batches = False
-        if has_images(columns_of(data)):
-            refuse_images(self._processor, self.args, name)
-            self._pictures = True
-            return data
-        if self._skip_preparation:
-            refuse_masks_without_labels(data, name)
-            return data
-        args = self.args
-        options = EncodeOptions(
-            max_length=None if packing else args.max_length,
-            truncation_mode=args.truncation_mode,
-            assistant_only_loss=args.assistant_only_loss,
-            completion_only_loss=args.completion_only_loss,
-            last_turn_only=args.last_turn_only,
-        )
-        plan = Preparation(
-            tokenizer=self._tokenizer,
-            options=options,
-            text_field=args.dataset_text_field,
-            formatting_func=self._formatting_func,
-            packing=args.packing_strategy if packing else None,
-            pack_length=args.max_length,
-            shuffle_seed=args.seed if args.shuffle_dataset else None,
-            num_proc=args.dataset_num_proc,
-            vocabulary=self._vocabulary,
-            on_rows=self._row_counter(data, name),
-        )
-        with args.main_process_first(local=False, desc=f"preparing the {name} dataset"):
-            prepared, counts = prepare_dataset(data, plan, name)
-        self.data_counts[name] = counts
-        return prepared
-
-    def _row_counter(self, data, name: str) -> Callable[[int], None] | None:
-        report = self._preparation_progress
-        if report is None or isinstance(data, IterableDataset):
-            return None
-        return lambda done: report(name, done, len(data))
-
-    def _prepare_eval(self, data):
-        packing = self.args.packing if self.args.eval_packing is None else self.args.eval_packing
-        packing = packing and not self._rows_wanted
-        if data is None or isinstance(data, str):
-            return data
-        if holds_datasets(data):
-            return {name: self._prepare(part, name, packing) for name, part in data.items()}
-        return self._prepare(data, "eval", packing)
+    @property
+    def data_counts(self) -> dict[str, Counts]:
+        """What preparation did to the rows of each dataset."""
+        return self._data.counts
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -190,7 +125,7 @@ class SFTTrainer(Trainer):
     def _get_dataloader(self, dataset, description: str, *args, **kwargs):
         usual, evaluates = self.data_collator, description != "Training"
         by_row = evaluates and (self._rows_wanted or description == "test")
-        if by_row and isinstance(usual, SFTCollator):
+        if by_row and usual is self._usual:
             self.data_collator = self._padded
         if self.args.world_size > 1:
             self.data_collator = WithRowLengths(self.data_collator)
@@ -202,7 +137,7 @@ class SFTTrainer(Trainer):
 
     def get_test_dataloader(self, test_dataset):
         """As the Trainer's, for rows that may be raw; predictions come row by row."""
-        return super().get_test_dataloader(self._prepare(test_dataset, "test", packing=False))
+        return super().get_test_dataloader(self._data.prepare(test_dataset, "test"))
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """As the Trainer's; what only fills up an epoch's last batches does not count."""
@@ -214,10 +149,13 @@ class SFTTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Token losses of a batch over the tokens of the whole accumulated batch."""
         inputs = dict(inputs)
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True  # vision models take it from nowhere else
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
         with document_layout(lengths):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
-                outputs = model(**inputs, use_cache=False)
+                own_loss = {} if self.compute_loss_func is None else {"labels": labels}
+                outputs = model(**inputs, **own_loss, use_cache=False)
                 own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
                 sums = logits_loss(*shift_and_select(own, labels), asked_loss(self.args))
             else:
@@ -233,8 +171,7 @@ class SFTTrainer(Trainer):
         aux = outputs.get("aux_loss") if self.aux_loss_enabled else None
         if aux is not None:
             steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
-            weight = causal_lm(self.model).config.get_text_config().router_aux_loss_coef
-            loss = loss + weight * aux.to(loss.device) / steps
+            loss = loss + self.router_aux_loss_coef * aux.to(loss.device) / steps
         meter = self._meters["train" if self.model.training else "eval"]
         meter.add(sums, num_tokens(inputs), aux)
         return (loss, outputs) if return_outputs else loss
@@ -259,12 +196,27 @@ class SFTTrainer(Trainer):
         with torch.autograd.graph.save_on_cpu(pin_memory=True):
             return super().training_step(*args, **kwargs)
 
+    # Saving
+
+    def create_model_card(self, *, tags=None, model_name: str | None = None, **facts) -> None:
+        """Write the README.md of the output folder: base model, settings, tags, code to use it.
+
+        `facts` go into the metadata block that the Hub reads: language, license, datasets …
+        """
+        if self.is_world_process_zero():
+            own = [tags] if isinstance(tags, str) else [*(tags or ())]
+            write_card(self, self.args.output_dir, model_name, own, facts)
+
+    def _save(self, output_dir=None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        write_card(self, output_dir or self.args.output_dir)
+
     # Evaluation and logs
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """Evaluate; a dataset given here may be raw and is prepared like the others."""
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._prepare_eval(eval_dataset)
+            eval_dataset = self._data.prepare_held_out(eval_dataset)
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):

@@ -21,6 +21,7 @@ def set_special_tokens(model, tokenizer, eos_token: str | None, pad_token: str |
         tokenizer.pad_token = pad_token
     elif tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    _tell_model(model, "pad_token_id", tokenizer.pad_token_id)
 
 
 def set_eos(model, tokenizer, token: str) -> None:
@@ -35,6 +36,13 @@ def set_eos(model, tokenizer, token: str) -> None:
     known = [] if known is None else known if isinstance(known, list) else [known]
     if number not in known:
         generation.eos_token_id = [number, *known]
+
+
+def _tell_model(model, name: str, number: int | None) -> None:
+    """The model's own settings say the same, or the Trainer would correct them with a warning."""
+    setattr(model.config.get_text_config(), name, number)
+    if getattr(model, "generation_config", None) is not None:
+        setattr(model.generation_config, name, number)
 
 
 def apply_chat_template_path(model, tokenizer, path: str) -> list[int]:
@@ -54,9 +62,17 @@ def apply_chat_template_path(model, tokenizer, path: str) -> list[int]:
     return [tokenizer.convert_tokens_to_ids(token.content) for token in added]
 
 
-def prepare_tokens(model, tokenizer, args) -> list[int]:
-    """Do everything the settings ask for; returns the ids of tokens that were added."""
+def prepare_tokens(model, tokenizer, args, processor=None) -> list[int]:
+    """Do everything the settings ask for; returns the ids of tokens that were added.
+
+    A vision model's processor and its tokenizer share one chat template.
+    """
     set_special_tokens(model, tokenizer, args.eos_token, args.pad_token)
-    if args.chat_template_path is None:
-        return []
-    return apply_chat_template_path(model, tokenizer, args.chat_template_path)
+    added = []
+    if getattr(processor, "chat_template", None):
+        tokenizer.chat_template = processor.chat_template
+    if args.chat_template_path is not None:
+        added = apply_chat_template_path(model, tokenizer, args.chat_template_path)
+    if processor is not None:
+        processor.chat_template = tokenizer.chat_template
+    return added

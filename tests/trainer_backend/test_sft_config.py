@@ -7,7 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 from trainer_backend import SFTConfig, precision
-from trainer_backend.sft_config import as_sft_config
+from trainer_backend.sft_config import as_sft_config, settle_devices
 
 
 def test_defaults_of_fine_tuning(tmp_path):
@@ -31,18 +31,40 @@ def test_plain_arguments_and_older_names_are_taken(tmp_path):
 
 def test_command_line_spellings(tmp_path):
     args = SFTConfig(
-        str(tmp_path),
-        model_init_kwargs='{"dtype": "bfloat16"}',
-        pad_to_multiple_of="8",
-        loss_type="chunked_nll",
-        packing_strategy="bfd-requeue",
+        str(tmp_path), model_init_kwargs='{"dtype": "bfloat16"}', pad_to_multiple_of="8"
     )
     assert args.model_init_kwargs == {"dtype": "bfloat16"}
-    assert (args.pad_to_multiple_of, args.loss_type, args.packing_strategy) == (
-        8,
-        "nll",
-        "bfd_split",
-    )
+    assert args.pad_to_multiple_of == 8
+    assert SFTConfig(str(tmp_path), pad_to_multiple_of="none").pad_to_multiple_of is None
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("loss_type", "chunked_nll", "nll"),
+        ("packing_strategy", "bfd-requeue", "bfd_split"),
+        ("packing_strategy", "ffd", "bfd"),
+    ],
+)
+def test_what_was_renamed_is_taken_with_a_warning(tmp_path, name, old, new):
+    with pytest.warns(FutureWarning, match=f"`{name}='{old}'` is deprecated"):
+        args = SFTConfig(str(tmp_path), **{name: old})
+    assert getattr(args, name) == new
+
+
+def test_one_process_trains_on_one_of_several_gpus(tmp_path):
+    args = SFTConfig(str(tmp_path))
+    args._n_gpu = 4
+    with pytest.warns(UserWarning, match="4 GPUs are visible.*torchrun"):
+        settle_devices(args, reads_images=False)
+    assert args.n_gpu == 1 and args.ddp_find_unused_parameters is None
+
+
+@pytest.mark.parametrize(("reentrant", "found"), [(False, True), (True, None)])
+def test_a_vision_tower_may_stay_without_gradient(tmp_path, reentrant, found):
+    args = SFTConfig(str(tmp_path), gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    settle_devices(args, reads_images=True)
+    assert args.ddp_find_unused_parameters is found
 
 
 @pytest.mark.parametrize(
@@ -52,8 +74,6 @@ def test_command_line_spellings(tmp_path):
         ({"packing_strategy": "best"}, "packing_strategy='best'"),
         ({"truncation_mode": "middle"}, "truncation_mode='middle'"),
         ({"max_length": 0}, "max_length must be at least 1"),
-        ({"packing": True, "max_length": None}, "packing=True needs max_length"),
-        ({"padding_free": True}, "padding_free=True cannot be combined with max_length"),
     ],
     ids=str,
 )

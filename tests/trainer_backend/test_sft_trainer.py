@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 from peft import LoraConfig, PeftModel
 
 from trainer_backend import SFTConfig, SFTTrainer
@@ -149,6 +149,7 @@ def test_predictions_come_row_by_row_and_packed_eval_gives_way_to_metrics(
 
 def test_own_loss_function_is_used(tmp_path, tiny_model, tokenizer, pairs):
     def loss(outputs, labels, num_items_in_batch=None):
+        assert outputs.loss > 0  # the model's own is there to build on
         return outputs.logits.float().square().mean() * 0 + 7.0
 
     run = trainer(tmp_path, tiny_model, tokenizer, pairs, compute_loss_func=loss, max_steps=1)
@@ -170,7 +171,9 @@ def test_tokens_the_model_does_not_have_are_refused(tmp_path, tiny_model, tokeni
             "formatting_func makes plain text",
         ),
         ({"compute_loss_func": print, "loss_type": "dft"}, "both define the loss"),
-        ({"router_aux_loss_coef": 0.1}, "has no router"),
+        ({"packing": True, "max_length": None}, "packing=True needs max_length"),
+        ({"padding_free": True}, "`max_length` is not enforced"),
+        ({"router_aux_loss_coef": 0.1}, "not a Mixture-of-Experts model"),
     ],
 )
 def test_settings_that_contradict_are_refused(
@@ -183,6 +186,9 @@ def test_settings_that_contradict_are_refused(
 def test_data_and_collators_that_do_not_fit_are_refused(tmp_path, tiny_model, tokenizer, pairs):
     with pytest.raises(ValueError, match="train_dataset"):
         trainer(tmp_path, tiny_model, tokenizer, None)
+    splits = DatasetDict({"train": Dataset.from_list(pairs)})
+    with pytest.raises(TypeError, match="Dataset.*DatasetDict.*dataset\\['train'\\]"):
+        trainer(tmp_path, tiny_model, tokenizer, splits)
     args = config(tmp_path, padding_free=True, max_length=None)
     with pytest.raises(ValueError, match="cannot use a data_collator"):
         SFTTrainer(

@@ -27,6 +27,8 @@ def test_padding_falls_back_to_the_end_token(tiny_model, tokenizer):
     tokenizer.pad_token = None
     set_special_tokens(tiny_model, tokenizer, None, None)
     assert tokenizer.pad_token == tokenizer.eos_token
+    assert tiny_model.config.pad_token_id == tokenizer.pad_token_id
+    assert tiny_model.generation_config.pad_token_id == tokenizer.pad_token_id
     set_special_tokens(tiny_model, tokenizer, None, "<pad>")
     assert tokenizer.pad_token == "<pad>"
 

@@ -1,0 +1,82 @@
+"""The datasets of a trainer: each prepared once, whatever container and shape they come in."""
+
+import pytest
+from datasets import Dataset
+from vision_models import ANSWER, USER, llava, llava_processor, picture
+
+from trainer_backend import SFTConfig, SFTTrainer
+from trainer_backend.data.vision import VisionCollator
+
+
+def settings(folder, **more) -> SFTConfig:
+    return SFTConfig(
+        str(folder), max_steps=2, logging_steps=1, report_to="none", bf16=False,
+        disable_tqdm=True, save_strategy="no", **more,
+    )  # fmt: skip
+
+
+def test_messages_of_several_shapes_in_one_list(tmp_path, tokenizer):
+    processor = llava_processor(tokenizer)
+    parts = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who?"}]}
+    rows = [
+        {"messages": [parts, ANSWER], "image": picture()},
+        {"messages": [USER, ANSWER], "image": picture()},
+    ]
+    trainer = SFTTrainer(
+        llava(processor), settings(tmp_path), train_dataset=rows, processing_class=processor
+    )
+    texts = trainer.train_dataset["text"][:]
+    assert texts[0] == texts[1]
+    trainer.train()
+
+
+def test_calls_of_tools_with_arguments_of_their_own(tmp_path, tiny_model, tokenizer):
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    other = {"type": "function", "function": {"name": "g", "arguments": "x"}}
+    rows = [
+        {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [one]}, ANSWER]}
+        for one in (call, other)
+    ]
+    trainer = SFTTrainer(
+        tiny_model, settings(tmp_path), train_dataset=rows, processing_class=tokenizer
+    )
+    assert len(trainer.train_dataset) == 2
+
+
+def test_text_rows_are_held_out_beside_rows_with_pictures(tmp_path, tokenizer):
+    processor = llava_processor(tokenizer)
+    seen = [{"messages": [USER, ANSWER], "image": picture()}]
+    told = [{"messages": [USER, ANSWER]}]
+    parts = {"seen": seen, "told": told}
+    trainer = SFTTrainer(
+        llava(processor), settings(tmp_path), train_dataset=told, eval_dataset=parts,
+        processing_class=processor,
+    )  # fmt: skip
+    assert isinstance(trainer.data_collator, VisionCollator)
+    trainer.train()
+    found = trainer.evaluate()
+    assert found["eval_seen_loss"] > 0 and found["eval_told_loss"] > 0
+
+
+def test_pictures_that_come_only_with_evaluate(tmp_path, tokenizer):
+    processor = llava_processor(tokenizer)
+    seen = [{"messages": [USER, ANSWER], "image": picture()}]
+    trainer = SFTTrainer(
+        llava(processor), settings(tmp_path), train_dataset=[{"messages": [USER, ANSWER]}],
+        processing_class=processor,
+    )  # fmt: skip
+    alone = trainer.evaluate(seen)["eval_loss"]
+    other = SFTTrainer(
+        llava(processor), settings(tmp_path), train_dataset=seen, processing_class=processor
+    )
+    assert alone == pytest.approx(other.evaluate(seen)["eval_loss"], abs=1e-5)
+
+
+def test_progress_is_told_for_pictures_too(tmp_path, tokenizer):
+    processor, said = llava_processor(tokenizer), []
+    rows = Dataset.from_list([{"messages": [USER, ANSWER], "image": picture()}] * 3)
+    SFTTrainer(
+        llava(processor), settings(tmp_path), train_dataset=rows, processing_class=processor,
+        preparation_progress=lambda *what: said.append(what),
+    )  # fmt: skip
+    assert said == [("train", 3, 3)]
