@@ -92,8 +92,8 @@ def prepare_dataset(data, plan: Preparation, name: str = "train"):
     if isinstance(dataset, Dataset) and dataset.format["type"] == "custom":
         raise ValueError(
             f"The {name} dataset uses Dataset.with_transform(): preparation would freeze it. "
-            "Use map(), or pass dataset_kwargs={'skip_prepare_dataset': True} and let the transform "
-            "give trainer-ready rows (input_ids and labels)."
+            "Use map(), or pass dataset_kwargs={'skip_prepare_dataset': True} and let it give "
+            "trainer-ready rows (input_ids and labels)."
         )
     columns = columns_of(dataset)
     if plan.formatting_func is not None:
@@ -293,5 +293,5 @@ def refuse_masks_without_labels(data, name: str) -> None:
     if "labels" not in columns and {"completion_mask", "assistant_masks"} & set(columns):
         raise ValueError(
             f"The {name} dataset has masks but no labels, and skip_prepare_dataset=True leaves it "
-            "so: it would train on everything. Add a 'labels' column, -100 where nothing is learned."
+            "so: it would train on everything. Add a 'labels' column, -100 where none is learned."
         )
