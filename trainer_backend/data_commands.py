@@ -150,12 +150,13 @@ def _print_report(report: dict) -> None:
 def _print_problem(problem: dict) -> None:
     rows = ", ".join(str(row) for row in problem["rows"][:8])
     more = problem["count"] - min(8, len(problem["rows"]))
-    where = f" Rows {rows}{f' and {more:,} more' if more > 0 else ''}." if rows else ""
+    word = "Row" if len(problem["rows"]) == 1 else "Rows"
+    where = f" {word} {rows}{f' and {more:,} more' if more > 0 else ''}." if rows else ""
     print(f"  [{problem['severity']}] {problem['what']}{where}")
     print(f"      {problem['fix']}")
     if problem["switches"]:
         ways = " or ".join(f"--fix {problem['code']}={way}" for way in problem["switches"])
-        print(f"      prepare {ways}")
+        print(f"      To do so: prepare {ways}")
 
 
 def do_datasets(home: Path, arguments: argparse.Namespace) -> int:

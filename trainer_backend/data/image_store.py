@@ -91,7 +91,7 @@ def pictures_in(value: Any) -> Iterator[ImageBytes | str]:
         for item in value:
             yield from pictures_in(item)
     elif isinstance(value, dict):
-        stored = value.get("image") if len(value) == 1 else None
+        stored = value.get("image")
         if isinstance(stored, str) and is_stored_name(stored):
             yield stored
             return

@@ -1,0 +1,114 @@
+"""An own held-out file: its rows are measured with, named when they overlap, and let go again."""
+
+import pytest
+
+from trainer_backend.data.store import (
+    apply_fixes,
+    create_from_rows,
+    edit_rows,
+    list_datasets,
+    open_dataset,
+    with_held_out,
+)
+from trainer_backend.errors import UserError
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def pairs(first: int, count: int, prompt="prompt", response="response") -> list[dict]:
+    return [
+        {prompt: f"What is {at} times 3?", response: f"It is {3 * at}, I would say."}
+        for at in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def train(home):
+    return create_from_rows(home, pairs(1, 30), name="train")
+
+
+@pytest.fixture
+def held(home):
+    return create_from_rows(home, pairs(100, 5, "question", "answer"), name="held")
+
+
+def test_the_file_is_the_held_out_side_of_every_split(home, train, held):
+    both = with_held_out(home, train.id, held.id)
+    for share, seed in ((0.05, 1), (0.5, 2), (0.0, 3)):
+        assert both.split(share, seed) == (list(range(30)), list(range(30, 35)))
+    assert both.held_out["count"] == 5 and both.held_out["overlap"] == 0
+    assert both.held_out_rows(0.05, 1) == [31, 32, 33, 34, 35]
+    assert dict(both.page(30, 1)[0])[31] == {
+        "prompt": "What is 100 times 3?",
+        "response": "It is 300, I would say.",
+    }
+    assert [one.messages for one in both.examples(range(30, 35))] == [
+        one.messages for one in held.examples()
+    ]
+    assert both.hash != train.hash and with_held_out(home, train.id, held.id) == both
+    assert both.lineage()[-1]["done"] == "5 rows of held are held out."
+
+
+def test_rows_of_both_sides_are_named(home, train):
+    other = create_from_rows(home, pairs(28, 6), name="held")
+    both = with_held_out(home, train.id, other.id)
+    problem = both.problems[0]
+    assert problem.code == "held_out_overlap" and problem.rows == (28, 29, 30)
+    assert problem.what == "3 of 6 held-out rows are also trained on."
+    assert both.rows_of(0) == [28, 29, 30] and both.held_out["overlap"] == 3
+    fixed = apply_fixes(home, both.id, {"held_out_overlap": problem.switches[0]})
+    assert fixed.split(0.1, 1) == (list(range(27)), list(range(27, 33)))
+    assert fixed.held_out["overlap"] == 0
+    assert "held_out_overlap" not in {one.code for one in fixed.problems}
+
+
+def test_it_can_be_replaced_and_taken_out(home, train, held):
+    both = with_held_out(home, train.id, held.id)
+    other = create_from_rows(home, pairs(200, 3), name="other")
+    replaced = with_held_out(home, both.id, other.id)
+    assert replaced.held_out["count"] == 3 and replaced.num_examples == 33
+    assert with_held_out(home, both.id, None) == train
+    assert with_held_out(home, replaced.id, None) == train
+    assert with_held_out(home, train.id, None) == train
+    edited = edit_rows(home, both.id, drops=[1])
+    without = with_held_out(home, edited.id, None)
+    assert without.held_out is None and without.num_rows == 29
+    assert without.split(0.1, 1) != edited.split(0.1, 1)
+
+
+def test_a_dropped_held_out_row_leaves_the_others_held_out(home, train, held):
+    both = with_held_out(home, train.id, held.id)
+    edited = edit_rows(home, both.id, drops=[3, 32])
+    assert edited.split(0.1, 1) == (list(range(29)), list(range(29, 33)))
+    with pytest.raises(UserError, match="No row of the held-out file"):
+        edit_rows(home, both.id, drops=range(31, 36))
+    with pytest.raises(UserError, match="No row is left to train on"):
+        edit_rows(home, both.id, drops=range(1, 31))
+
+
+def test_roles_that_differ_are_refused(home, train):
+    text = create_from_rows(home, [{"text": "abc"}, {"text": "def"}], name="text")
+    more = create_from_rows(
+        home, [{"instruction": "a", "input": "b", "output": "c"}], name="alpaca"
+    )
+    unclear = create_from_rows(home, [{"x": "1", "y": "2"}], name="unclear")
+    count = len(list_datasets(home))
+    for other, what in (
+        (text, "The held-out file has text, the training data has completion and prompt"),
+        (more, "input"),
+        (unclear, "not decided"),
+    ):
+        with pytest.raises(UserError, match=what):
+            with_held_out(home, train.id, other.id)
+    with pytest.raises(UserError):
+        with_held_out(home, train.id, "0" * 16)
+    assert len(list_datasets(home)) == count
+
+
+def test_it_is_kept_when_opened_again(home, train, held):
+    both = with_held_out(home, train.id, held.id)
+    assert open_dataset(home, both.id).split(0.2, 9) == both.split(0.1, 1)

@@ -1,0 +1,97 @@
+"""Deleting data: refused while a run needs it, atomic, and finished later if it was cut off."""
+
+import os
+
+import pytest
+
+from trainer_backend.data import removal
+from trainer_backend.data.store import (
+    create_from_rows,
+    delete_dataset,
+    edit_rows,
+    list_datasets,
+    open_dataset,
+)
+from trainer_backend.errors import UserError
+from trainer_backend.home import write_json
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "home" / "runs").mkdir(parents=True)
+    return tmp_path / "home"
+
+
+def stored(home, name: str):
+    rows = [{"prompt": f"{name} {at}", "response": f"answer {at}"} for at in range(3)]
+    return create_from_rows(home, rows, name=name)
+
+
+def run_with(home, dataset_id: str, number: int = 1):
+    folder = home / "runs" / f"run-{number:012}"
+    folder.mkdir()
+    write_json(folder / "spec.json", {"dataset": {"id": dataset_id}})
+    (folder / "name.txt").write_text(f"Run {number}", encoding="utf-8")
+    return folder
+
+
+def folders(home) -> list[str]:
+    return sorted(os.listdir(home / "datasets"))
+
+
+def test_it_is_gone_and_others_stay(home):
+    first, second = stored(home, "a"), stored(home, "b")
+    child = edit_rows(home, first.id, drops=[1])
+    delete_dataset(home, first.id)
+    assert folders(home) == sorted([second.id, child.id])
+    assert open_dataset(home, child.id).page(0)[1] == 2
+    with pytest.raises(UserError):
+        delete_dataset(home, first.id)
+
+
+def test_case_39_data_that_a_run_needs_is_kept_and_the_run_is_named(home):
+    dataset, other = stored(home, "a"), stored(home, "b")
+    folder = run_with(home, dataset.id)
+    with pytest.raises(UserError, match="A run needs this dataset: “Run 1”") as caught:
+        delete_dataset(home, dataset.id)
+    assert caught.value.code == "dataset_in_use" and open_dataset(home, dataset.id) == dataset
+    for number in range(2, 6):
+        run_with(home, dataset.id, number)
+    with pytest.raises(UserError, match="5 runs need this dataset: .* and 2 more"):
+        delete_dataset(home, dataset.id)
+    delete_dataset(home, other.id)
+    for path in (home / "runs").glob("run-*"):
+        path.rename(path.with_name(f".trash-{path.name}"))  # as a run is deleted
+    delete_dataset(home, dataset.id)
+    assert folders(home) == [] and not folder.exists()
+
+
+def test_case_39_a_purge_that_fails_leaves_no_half_and_is_done_later(home, monkeypatch):
+    dataset = stored(home, "a")
+    monkeypatch.setattr(removal.shutil, "rmtree", lambda *_args, **_options: None)
+    delete_dataset(home, dataset.id)
+    monkeypatch.undo()
+    (left,) = folders(home)
+    assert left.startswith(".trash-") and list_datasets(home) == []
+    again = stored(home, "a")
+    assert again.id == dataset.id and folders(home) == [again.id]
+
+
+def test_case_39_a_folder_that_cannot_be_renamed_stays_whole(home, monkeypatch):
+    dataset = stored(home, "a")
+
+    def refuse(*_args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(removal.os, "rename", refuse)
+    with pytest.raises(UserError, match="could not be deleted"):
+        delete_dataset(home, dataset.id)
+    assert open_dataset(home, dataset.id) == dataset
+
+
+@pytest.mark.parametrize("bad", ["", "../runs", ".", "0" * 16, "a/b", None])
+def test_only_ids_are_deleted(home, bad):
+    dataset = stored(home, "a")
+    with pytest.raises(UserError):
+        delete_dataset(home, bad)
+    assert folders(home) == [dataset.id]
