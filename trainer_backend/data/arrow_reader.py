@@ -5,8 +5,6 @@ A compressed batch is unpacked in one go, so what it says it unpacks to is added
 
 import struct
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -27,9 +25,9 @@ def read_arrow(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]]:
     with source.seekable() as file:
         try:
             is_file = source.head(len(MAGIC)) == MAGIC
-            with _opened(file) as raw:
+            with pa.memory_map(str(file)) as raw:
                 _check_sizes(raw, 8 if is_file else 0, source)
-            with _opened(file) as raw:
+            with pa.memory_map(str(file)) as raw:
                 batches = _batches(raw, is_file)
                 made = ColumnRows(source, next(batches), damage)
                 for batch, share in batches:
@@ -40,13 +38,6 @@ def read_arrow(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]]:
             if made:
                 raise made.unreadable("Arrow", error) from None
             raise unreadable("Arrow", source.name, error) from None
-
-
-def _opened(file: Path | BinaryIO) -> pa.NativeFile:
-    if isinstance(file, Path):
-        return pa.memory_map(str(file))
-    file.seek(0)
-    return pa.PythonFile(file, mode="r")
 
 
 def _batches(raw: pa.NativeFile, is_file: bool) -> Iterator:

@@ -219,7 +219,8 @@ def _tell_text(file: DataFile, options: ReadOptions) -> None:
 def _tell_json(file: DataFile, text: TextFile) -> None:
     file.layout = json_layout(text)
     said = {"array": "one list of rows", "object": "one object", "lines": "one object a line"}
-    if (file.layout == "lines") != (file.source.ending in (".jsonl", ".ndjson")):
+    by_line = file.source.ending in (".jsonl", ".ndjson")
+    if (file.layout == "lines") != by_line and not (by_line and file.layout == "object"):
         file.notes.append(f"The file holds {said[file.layout]}, and was read as such.")
 
 

@@ -1,9 +1,7 @@
 """Rows from Parquet, a few at a time; what the values become is columnar.py."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,13 +32,12 @@ def read_parquet(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]
             raise unreadable("Parquet", source.name, error) from None
 
 
-def _check_footer(source: Source, file: Path | BinaryIO) -> None:
+def _check_footer(source: Source, file: Path) -> None:
     """Refuse a footer that would not fit the memory before all of it is decoded."""
-    with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as stream:
+    with file.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - 8))
         length = int.from_bytes(stream.read(4), "little")
-        stream.seek(0)
     if MAX_FOOTER < length < size:
         what = "The Parquet file describes too many columns or row groups."
         raise UserError(what, source.name, "Keep only the columns that matter.")

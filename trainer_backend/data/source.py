@@ -85,14 +85,16 @@ class Source:
             return self.read(stream, size)
 
     @contextmanager
-    def seekable(self) -> Iterator[Path | BinaryIO]:
+    def seekable(self) -> Iterator[Path]:
         """The unpacked file for readers that jump about: itself, or a copy under the budget."""
         with self.open() as stream:
             if not self.archive and stream is self._raw:
                 yield self.path
                 return
-            with tempfile.TemporaryFile() as copy:
-                self._unpack(stream, copy)
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / f"unpacked{self.ending}"
+                with copy.open("wb") as out:
+                    self._unpack(stream, out)
                 yield copy
 
     def _unpack(self, stream: BinaryIO, copy: BinaryIO) -> None:
@@ -102,7 +104,6 @@ class Source:
             if done > budget:
                 raise self.over_budget(budget)
             self._write(copy, piece)
-        copy.seek(0)
 
     def read(self, stream: BinaryIO, size: int) -> bytes:
         """Read a piece; UserError if the compressed bytes are damaged."""
