@@ -116,15 +116,28 @@ class RankWatch:
         """Tell the others that this process ends because of another one's error."""
         self._say(LOST, error)
 
-    def cause(self, wait: float = 2 * BEAT_S + 1.0) -> dict | None:
+    def cause(self) -> dict | None:
         """The error of another process, if that is why this one cannot go on.
 
         Waits a moment for it: a broken connection is noticed sooner than its reason.
         """
-        end = time.monotonic() + (wait if self.size > 1 else 0.0)
+        beats = 8 if any(self._is_elsewhere(peer) for peer in self._peers) else 3
+        end = time.monotonic() + (beats * BEAT_S if self.size > 1 else 0.0)
         while self._cause is None and time.monotonic() < end:
-            time.sleep(0.1)
-        return self._cause
+            time.sleep(BEAT_S / 10)
+        return self._cause or self._fell_silent(beats * BEAT_S / 2)
+
+    def _fell_silent(self, seconds: float) -> dict | None:
+        """Blame the machine that is silent longest: only asked when a connection is broken."""
+        silent = [p for p in self._peers if self._is_elsewhere(p) and p.changed is not None]
+        worst = min(silent, key=lambda peer: peer.seen, default=None)
+        if worst is None or time.monotonic() - worst.seen < seconds:
+            return None
+        return self._gone(worst, "is gone", _read(worst.path)["host"])
+
+    def _is_elsewhere(self, peer: _Peer) -> bool:
+        facts = _read(peer.path)
+        return bool(facts) and facts["host"] != socket.gethostname()
 
     def first_is_done(self) -> bool:
         """Whether the first process ended well: what then fails in another one is no failure."""

@@ -121,6 +121,15 @@ def test_a_machine_that_falls_silent_is_told(folder, monkeypatch):
     assert "elsewhere" in watched.lost[0]["where"]
 
 
+def test_a_broken_connection_is_blamed_on_the_machine_that_fell_silent(folder):
+    with Watched(folder) as watched:
+        for _ in range(5):
+            write(folder, host="elsewhere")
+            time.sleep(0.02)
+        cause = watched.watch.cause()
+    assert "elsewhere" in cause["where"] and not watched.lost
+
+
 def test_one_process_alone_writes_nothing(folder, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with Watched(folder) as watched:
