@@ -20,6 +20,7 @@ ROLES = {
     "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool",
     "ipython": "tool",
 }  # fmt: skip
+PLAIN_KEYS = {"role", "from", "content", "value"}
 TRAIN_MARKS = ("train", "training", "weight")
 CALL_FIX = 'Write it as {"name": "…", "arguments": {…}}.'
 CHAT_FIX = 'Write it as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
@@ -89,7 +90,7 @@ def _message(turn: Any, pictures: list[Picture | None]) -> dict:
         raise RowError(f"Unknown role “{cell_text(said)[:40]}”.", f"Use {known}.")
     content = turn.get("content", turn.get("value"))
     message = {"role": role, "content": _content(content, pictures)}
-    if len(turn) > 2:
+    if not turn.keys() <= PLAIN_KEYS:
         message |= _other_keys(turn)
     if said == "function_call":
         message |= {"content": "", "tool_calls": [_tool_call(message["content"])]}
@@ -102,7 +103,7 @@ def _other_keys(turn: dict) -> dict:
     kept = {
         key: item
         for key, item in turn.items()
-        if key not in ("role", "from", "content", "value", *TRAIN_MARKS) and item is not None
+        if key not in PLAIN_KEYS and key not in TRAIN_MARKS and item is not None
     }
     calls = kept.get("tool_calls")
     if calls is not None:
