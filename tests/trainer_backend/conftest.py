@@ -1,4 +1,6 @@
-"""Small homes, datasets and runs for the tests of run folders. Nothing here needs torch."""
+"""Small homes, datasets and runs for the tests of run folders. Only `finished` needs torch."""
+
+import shutil
 
 import pytest
 from run_files import ROWS
@@ -6,7 +8,7 @@ from run_files import ROWS
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.home import open_home
 from trainer_backend.recipe import Recipe
-from trainer_backend.runs import create_run
+from trainer_backend.runs import create_run, list_runs
 
 
 @pytest.fixture
@@ -22,3 +24,20 @@ def dataset(home):
 @pytest.fixture
 def run(home, dataset):
     return create_run(home, Recipe(max_steps=4), dataset)
+
+
+@pytest.fixture(scope="session")
+def finished_template(tmp_path_factory, tiny_model_dir):
+    """A home with one finished run: checkpoints of steps 2 and 4. Tests get copies of it."""
+    from small_runs import train_small
+
+    home = open_home(tmp_path_factory.mktemp("finished"))
+    train_small(home, create_from_rows(home, ROWS, name="numbers"), tiny_model_dir)
+    return home
+
+
+@pytest.fixture
+def finished(finished_template, home):
+    """A finished run in the home of the test, on the `dataset` of the test."""
+    shutil.copytree(finished_template, home, dirs_exist_ok=True)
+    return list_runs(home)[-1]
