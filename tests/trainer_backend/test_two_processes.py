@@ -39,48 +39,85 @@ def evaluate(metrics, data):
 args = SFTConfig(out, per_device_train_batch_size=batch, per_device_eval_batch_size=batch,
                  max_steps=4, logging_steps=1, learning_rate=1e-2, report_to="none",
                  save_strategy="no", disable_tqdm=True, **settings)
+if args.fsdp:  # accelerate shards on GPUs alone: let it take these two processes for GPUs
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 trainer = SFTTrainer(folder, args, train_dataset=rows, eval_dataset=rows[:5])
 trainer.train()
+sharded = type(trainer.model).__name__.startswith("FSDP")
 found = {"eval": trainer.evaluate()["eval_loss"], "by_row": evaluate(by_row, rows[:5]),
          "joined": evaluate(None, rows[:3]), "stream": evaluate(None, stream)}
 if trainer.is_world_process_zero():
     log = [row for row in trainer.state.log_history if "loss" in row]
     keys = ("loss", "grad_norm", "mean_token_accuracy", "entropy")
-    found |= {"world": args.world_size, "log": [[row[k] for k in keys] for row in log]}
+    found |= {"world": args.world_size, "sharded": sharded}
+    found["log"] = [[row[k] for k in keys] for row in log]
     json.dump(found, open(out + ".json", "w"))
 """
-LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-LAUNCHERS = {
-    "one": [sys.executable],
-    "accelerate": [sys.executable, *LAUNCH, "--main_process_port", "0"],
-}
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+LAUNCH += ["--num_processes", "2", "--main_process_port", "0"]
 
 
-def start(launcher: str, tmp_path, model, batch: int, **settings) -> subprocess.Popen:
-    script, out = tmp_path / "train.py", tmp_path / launcher
-    script.write_text(SCRIPT)
-    return subprocess.Popen(
-        [*LAUNCHERS[launcher], str(script), str(model), str(out), str(batch), json.dumps(settings)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, tiny_model_dir) -> dict[str, dict]:
+    """What the script found as one process, under accelerate launch, and sharded by FSDP."""
+    folder = tmp_path_factory.mktemp("launched")
+    (folder / "train.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    started = {}
+    for name, launch, batch, settings in (
+        ("one", [sys.executable], 4, {}),
+        ("two", LAUNCH, 2, {}),
+        ("fsdp", LAUNCH, 2, {"fsdp": True, "fsdp_config": {"version": 2}}),
+    ):
+        arguments = [str(tiny_model_dir), str(folder / name), str(batch), json.dumps(settings)]
+        command = [*launch, str(folder / "train.py"), *arguments]
+        started[name] = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    for process in started.values():
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-3000:]
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in started}
 
 
-def result(process: subprocess.Popen, launcher: str, tmp_path) -> dict:
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors[-3000:]
-    return json.loads((tmp_path / launcher).with_suffix(".json").read_text())
+def assert_same(found: dict, expected: dict) -> None:
+    assert found["world"] == 2 and expected["world"] == 1
+    for a, b in zip(found["log"], expected["log"], strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    assert found["eval"] == pytest.approx(expected["eval"], abs=1e-5)
 
 
 @pytest.mark.slow
-def test_a_script_under_accelerate_launch_gives_the_losses_of_one_process(tmp_path, tiny_model_dir):
-    batches = {"one": 4, "accelerate": 2}
-    started = {name: start(name, tmp_path, tiny_model_dir, n) for name, n in batches.items()}
-    one, two = (result(process, name, tmp_path) for name, process in started.items())
-    assert (one["world"], two["world"]) == (1, 2)
-    for a, b in zip(two["log"], one["log"], strict=True):
-        assert a == pytest.approx(b, rel=1e-4)
-    for kind in ("eval", "by_row", "joined", "stream"):
-        assert two[kind] == pytest.approx(one[kind], abs=1e-5), kind
-    assert two["by_row"]["rows"] == 5
+def test_a_script_under_accelerate_launch_gives_the_losses_of_one_process(results):
+    assert_same(results["two"], results["one"])
+
+
+@pytest.mark.slow
+def test_a_model_sharded_by_fsdp_gives_the_losses_of_one_process(results):
+    assert results["fsdp"]["sharded"] and not results["two"]["sharded"]
+    assert_same(results["fsdp"], results["one"])
+
+
+@pytest.mark.slow
+def test_an_odd_number_of_held_out_rows_is_counted_once(results):
+    for kind in ("by_row", "joined", "stream"):
+        assert results["two"][kind] == pytest.approx(results["one"][kind], abs=1e-5), kind
+    assert results["two"]["by_row"]["rows"] == 5
+
+
+def test_the_settings_of_fsdp_and_deepspeed_are_those_of_transformers():
+    from importlib.util import find_spec
+
+    from transformers import TrainingArguments
+
+    from trainer_backend.sft_config import SFTConfig, as_sft_config
+
+    config = {"version": 2, "cpu_offload": True, "transformer_layer_cls_to_wrap": ["Block"]}
+    asked = TrainingArguments("out", fsdp=True, fsdp_config=dict(config))
+    for ours in (as_sft_config(asked, "m"), SFTConfig("out", fsdp=True, fsdp_config=dict(config))):
+        assert ours.fsdp_plugin_args == asked.fsdp_plugin_args and ours.fsdp_plugin_args
+    if find_spec("deepspeed") is None:
+        with pytest.raises(ImportError, match="deepspeed"):
+            SFTConfig("out", deepspeed={"zero_optimization": {"stage": 2}})
