@@ -17,6 +17,10 @@ from .alerts import show_user_errors
 from .recipe_form import LABELS, read_form
 from .studio import SETS_STATE, Studio
 
+WAYS = (
+    "Train longer goes on with the same data and settings to the number given. "
+    "A new run takes the data and settings chosen now."
+)
 EXTENDABLE = ("finished", "paused", "stopped", "failed")
 
 
@@ -38,13 +42,12 @@ class AfterRun:
 def build_after_run() -> AfterRun:
     """Build the buttons; they come and go with the state of the run that is shown."""
     retry = gr.Button("Start again", variant="primary", visible=False, elem_id="retry-run")
-    with gr.Column(visible=False, elem_id="after-run") as box:
-        gr.HTML(cards.line("When it should learn more", "quiet"))
-        with gr.Row(equal_height=True):
+    with gr.Column(visible=False, elem_id="after-run", elem_classes="card") as box:
+        gr.HTML("<h3>Should it learn more?</h3>" + cards.line(WAYS, "quiet"))
+        with gr.Row():
             length = gr.Number(label="Epochs in all", min_width=110, elem_id="longer-length")
-            longer = gr.Button("Train longer", min_width=120, elem_id="train-longer")
-        build_on = gr.Button("New run from these weights", size="sm", elem_id="build-on-run")
-        gr.HTML(cards.line("The new run takes the data and settings chosen now.", "quiet"))
+            longer = gr.Button("Train longer", size="md", min_width=120, elem_id="train-longer")
+        build_on = gr.Button("New run from these weights", size="md", elem_id="build-on-run")
     return AfterRun(retry, box, length, longer, build_on)
 
 
@@ -77,8 +80,8 @@ def shown_after(run: Run | None) -> list:
 
 def _length(recipe: Recipe):
     if recipe.max_steps > 0:
-        return gr.update(label="Steps in all", value=recipe.max_steps * 2, precision=0)
-    return gr.update(label="Epochs in all", value=recipe.num_train_epochs + 1, precision=None)
+        return gr.update(label="Steps in all", value=recipe.max_steps * 2)
+    return gr.update(label="Epochs in all", value=recipe.num_train_epochs + 1)
 
 
 def offer_words(changes: dict) -> str:
