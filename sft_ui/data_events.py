@@ -22,6 +22,7 @@ from .data_tab import DataTab
 from .dataset_list import dataset_list, read_weights
 from .reading_card import failure
 from .row_card import Changes, read_changes
+from .row_table import count_filter, rows_of_count
 from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 
 MIX_SEED = 0
@@ -94,7 +95,6 @@ def _wire_finish(studio: Studio, tab: DataTab) -> None:
         reading = str(getattr(event, "reading", ""))
         dataset, error = attempt(tab.readings.result, reading)
         if error:
-            tell(error)
             return [gr.skip(), failure(tab.readings, reading, error), gr.skip(), None]
         saved = isinstance(kept, dict) and kept.get("dataset_id") == dataset.parent
         return [dataset.id, "", None if saved else gr.skip(), None]
@@ -169,7 +169,15 @@ def _wire_report(studio: Studio, tab: DataTab) -> None:
     def show_version(event: gr.EventData):
         return open_dataset(studio.home, str(event.id)).id
 
+    @show_user_errors
+    def clean_lengths(event: gr.EventData, dataset_id: str):
+        dataset, code = open_dataset(studio.home, dataset_id), str(event.code)
+        rows = rows_of_count(dataset, count_filter(str(event.count), code, int(event.limit)))
+        arguments = {"dataset_id": dataset.id, "fixes": {code: "drop"}, "rows": {code: rows}}
+        return tab.readings.work("apply_fixes", arguments, dataset.name)
+
     tab.report.clean(clean, tab.dataset_id, tab.reading, **PRIVATE)
+    tab.lengths.clean(clean_lengths, tab.dataset_id, tab.reading, **PRIVATE)
     for part in (tab.report, tab.stored):
         part.open(show_version, None, tab.dataset_id, **SETS_STATE)
 

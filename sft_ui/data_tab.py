@@ -14,6 +14,7 @@ from .data_sources import Sources, build_sources
 from .data_view import report
 from .held_out_choice import HeldOutChoice, build_held_out
 from .length_chart import build_length_chart
+from .length_feed import LengthFeed
 from .reading_card import OFFER_SCRIPT, build_reading_card
 from .readings import Readings
 from .studio import Studio
@@ -55,6 +56,7 @@ class DataTab:
     """What the other tabs and the wiring need."""
 
     readings: Readings
+    feed: LengthFeed
     dataset_id: gr.State
     shown: gr.State  # the dataset the page shows at this moment
     share: gr.State  # [held-out share, seed] of the recipe
@@ -75,7 +77,7 @@ class DataTab:
 
 def build_data_tab(studio: Studio) -> DataTab:
     """Build the tab; its events are wired in data_wiring.py and data_events.py."""
-    readings = Readings(studio.home)
+    readings, feed = Readings(studio.home), LengthFeed(studio)
     states = gr.State(""), gr.State(""), gr.State([0.0, 0])
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
@@ -92,12 +94,12 @@ def build_data_tab(studio: Studio) -> DataTab:
             )
     with gr.Column(visible=False, elem_id="data-room") as browser:
         mapper = _build_mapper()
-        lengths = build_length_chart(studio)
+        lengths = build_length_chart(feed)
         statistics = gr.HTML(elem_id="data-statistics")
         rows, tokens = _build_rows()
         held_out = build_held_out(readings)
     parts = (sources, notice, reading, shown_report, stored_box, stored, browser, mapper)
-    return DataTab(readings, *states, *parts, lengths, statistics, rows, tokens, held_out)
+    return DataTab(readings, feed, *states, *parts, lengths, statistics, rows, tokens, held_out)
 
 
 def _build_mapper() -> Mapper:
@@ -106,7 +108,7 @@ def _build_mapper() -> Mapper:
     ) as box:
         gr.HTML(f'<p class="quiet">{MAPPING_HINT}</p>')
         preview = gr.HTML(elem_id="mapping-preview")
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=False):
             system_prompt = gr.Textbox(
                 label="System prompt for all rows",
                 info="Put in front of rows that have none of their own. Optional.",

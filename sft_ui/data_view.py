@@ -6,7 +6,7 @@ Reading files and finding problems is in trainer_backend/data; the rows are row_
 from collections.abc import Sequence
 from html import escape
 
-from trainer_backend.data.store import StoredDataset
+from trainer_backend.data.stored_dataset import STEPS, StoredDataset
 
 from . import cards
 from .dataset_files import FORMATS, download_address
@@ -33,13 +33,15 @@ def report(
         _downloads(dataset) if dataset.num_examples else "",
         kind="problem good" if _is_ready(dataset) else "problem error",
     )
-    found = cards.card(
-        "What was found",
-        cards.line(summary(dataset.problems), "quiet") if dataset.problems else "",
-        problem_list(dataset.problems),
-        kind="found",
-    )
-    return cards.stack([head, found])
+    return cards.stack([head, _found(dataset)])
+
+
+def _found(dataset: StoredDataset) -> str:
+    """The findings; while the columns are not clear, the sentence above says what to do."""
+    if dataset.mapping is None:
+        return ""
+    said = cards.line(summary(dataset.problems), "quiet") if dataset.problems else ""
+    return cards.card("What was found", said, problem_list(dataset.problems), kind="found")
 
 
 def _is_ready(dataset: StoredDataset) -> bool:
@@ -65,6 +67,28 @@ def totals(counts: Sequence[tuple[str, str]]) -> str:
         f"<div><b>{escape(n)}</b> <span>{escape(what)}</span></div>" for n, what in counts
     )
     return f'<div class="totals">{inside}</div>'
+
+
+def family(dataset: StoredDataset, stored: Sequence[StoredDataset]) -> list[dict]:
+    """All stored versions of the same upload, oldest first, as StoredDataset.lineage() has them."""
+    before = {one.id: one.parent for one in [*stored, dataset]}
+
+    def root(key: str) -> str:
+        while before.get(key) in before:
+            key = before[key]
+        return key
+
+    mine = [one for one in stored if root(one.id) == root(dataset.id)]
+    return [
+        {
+            "id": one.id,
+            "what": STEPS.get(one.step, one.step),
+            "rows": one.num_rows,
+            "done": one.done or one.sentence,
+            "here": one.id == dataset.id,
+        }
+        for one in sorted(mine, key=lambda one: (one.version, one.created_at))
+    ]
 
 
 def version_line(versions: Sequence[dict]) -> str:

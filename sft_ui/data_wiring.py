@@ -6,7 +6,7 @@ Events within the tab are data_events.py; everything else between tabs is layout
 import gradio as gr
 
 from trainer_backend.data.statistics import read_statistics
-from trainer_backend.data.store import StoredDataset, open_dataset
+from trainer_backend.data.store import StoredDataset, list_datasets, open_dataset
 from trainer_backend.recipe import Recipe, total_steps
 
 from . import cards, data_view, length_feed, row_table, token_view
@@ -101,10 +101,10 @@ def show_settings(studio: Studio, dataset_id: str, values: dict) -> list:
     dataset = open_dataset(studio.home, dataset_id) if dataset_id else None
     train, held_out = sizes_for(studio, dataset_id, recipe)
     share = recipe.eval_fraction if recipe else 0.0
-    versions = dataset.lineage() if dataset else ()
+    versions = data_view.family(dataset, list_datasets(studio.home)) if dataset else ()
     return [
         data_view.report(dataset, held_out, share, versions),
-        lengths_asked(dataset, recipe, train) if counts_tokens(studio) else "",
+        lengths_asked(dataset, recipe, train),
         held_out_words(dataset, held_out),
         round(share * 100),
         gr.update(visible=bool(dataset and dataset.held_out)),
@@ -119,11 +119,6 @@ def settings_outputs(tab: DataTab) -> list:
         *(tab.report, tab.lengths, held_out.said, held_out.share, held_out.forget),
         tab.share,
     ]
-
-
-def counts_tokens(studio: Studio) -> bool:
-    """Whether the model process can count the tokens of a whole dataset."""
-    return hasattr(studio.model_process, "token_lengths")
 
 
 def lengths_asked(dataset: StoredDataset | None, recipe: Recipe | None, train: int) -> str:

@@ -6,16 +6,14 @@ Counting goes on in length_feed.py; drawing and the line of the limit are in sta
 import gradio as gr
 
 from .length_feed import LengthFeed
-from .studio import Studio
 from .theme import static_text
 
 
-def build_length_chart(studio: Studio) -> gr.HTML:
+def build_length_chart(feed: LengthFeed) -> gr.HTML:
     """The component; its value is what `length_feed.asked` returns ("" for nothing to show).
 
     Its `takeover` event carries the limit the user chose to train with.
     """
-    feed = LengthFeed(studio)
 
     def watch_lengths(asked: dict) -> dict:
         """Answer one poll: how far counting is, or the whole report."""

@@ -6,12 +6,15 @@ Counting is done in the model process (trainer_backend/data/token_lengths.py); d
 import hashlib
 import json
 import threading
+import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from trainer_backend.errors import UserError
+from trainer_backend.data.length_report import LengthReport, read_report
+from trainer_backend.data.store import open_dataset
+from trainer_backend.errors import Problem, UserError
 
 from .studio import Studio
 
@@ -19,6 +22,7 @@ MAX_KEPT = 12
 MARKS = (512, 1024, 2048)
 MAX_STEPS = 1_500  # lengths sent to the page
 NUM_BARS = 56
+SECONDS_AN_ERROR_HOLDS = 10  # then counting is tried again for whoever asks
 # What token lengths depend on, besides the rows.
 DECIDING = ("base_model", "system_prompt", "assistant_only_loss")
 
@@ -29,9 +33,9 @@ class Count:
 
     done: int = 0
     total: int = 0
-    lengths: object = None
+    lengths: LengthReport | None = None
     error: UserError | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    failed_at: float = 0.0
 
 
 def asked(dataset_id: str, values: dict, steps: int = 0) -> str:
@@ -65,13 +69,21 @@ class LengthFeed:
         if count.lengths is None:
             return {"state": "counting", "done": count.done, "total": count.total, **about}
         limit = wanted.get("max_length")
+        limit = limit if isinstance(limit, int) and limit > 0 else MARKS[-1]
         return {"state": "done", **about, **report(count.lengths, limit, wanted.get("steps") or 0)}
+
+    def known(self, dataset_id: str, values: dict) -> LengthReport | None:
+        """The lengths, if they were counted already with these settings."""
+        fields = {name: values.get(name) for name in DECIDING}
+        count = self._counts.get(json.dumps([dataset_id, fields]))
+        return count.lengths if count else None
 
     def _count_for(self, dataset_id: str, fields: dict) -> Count:
         key = json.dumps([dataset_id, fields])
         with self._lock:
             known = self._counts.get(key)
-            if known is not None and not (known.error and known.lock.locked()):
+            old = known is not None and known.error is not None
+            if known is not None and not (old and is_over(known.failed_at)):
                 self._counts.move_to_end(key)
                 return known
             count = self._counts[key] = Count()
@@ -82,29 +94,42 @@ class LengthFeed:
 
     def _run(self, count: Count, dataset_id: str, fields: dict) -> None:
         try:
+            dataset, key = open_dataset(self._studio.home, dataset_id), ""
             for part in self._studio.model_process.token_lengths(dataset_id, fields):
-                count.done, count.total = part.get("done", 0), part.get("total", 0)
-            count.lengths = None
+                count.done, count.total = part["done"], part["total"]
+                key = part.get("key") or key
+            count.lengths = read_report(dataset.dir, key)
         except UserError as error:
-            count.error = error
+            count.failed_at, count.error = time.monotonic(), error
 
 
-def report(lengths: object, limit: object, steps: int) -> dict:
-    """What the chart draws and works out limits with: bars, and rows above each length.
+def is_over(failed_at: float) -> bool:
+    """Whether an error is old enough to try again."""
+    return time.monotonic() - failed_at > SECONDS_AN_ERROR_HOLDS
 
-    `lengths` has int arrays of one number an example: `total` tokens, and the place of the `first`
-    trained token.
-    """
-    total, first = np.asarray(lengths.total), np.asarray(lengths.first)
+
+def report(lengths: LengthReport, limit: int, steps: int) -> dict:
+    """What the chart draws and works out limits with: bars, and rows above each length."""
+    total, here = lengths.total[lengths.total > 0], lengths.at(limit)
     return {
         "rows": len(total),
         "longest": int(total.max(initial=0)),
         "bars": bars(total),
         "over": steps_above(total),
-        "late": steps_above(first),
+        "late": steps_above(lengths.first[lengths.trained > 0]),
+        "taught": int((lengths.trained > 0).sum()),
         "marks": list(MARKS),
-        "steps": steps,
+        "totals": {"trained": here.trained, "context": here.context, "steps": steps},
+        "problems": [found(problem) for problem, _ in lengths.problems(limit, "tokens")],
+        "count": lengths.key,
+        "limit": limit,
     }
+
+
+def found(problem: Problem) -> dict:
+    """A finding about lengths as the chart's card lists it."""
+    said = {"code": problem.code, "what": problem.what, "fix": problem.fix, "count": problem.count}
+    return {**said, "can_drop": "drop" in problem.switches}
 
 
 def steps_above(values: np.ndarray) -> list[list[int]]:
@@ -122,7 +147,7 @@ def steps_above(values: np.ndarray) -> list[list[int]]:
 
 def bars(total: np.ndarray) -> dict:
     """Edges and counts of the histogram: even steps, or doubling ones where lengths spread far."""
-    low, high = int(total.min(initial=0)), int(total.max(initial=0))
+    low, high = (int(total.min()), int(total.max())) if len(total) else (0, 0)
     middle = float(np.median(total)) if len(total) else 0.0
     spread = high > 8 * max(1.0, middle) and high > 256
     if spread:

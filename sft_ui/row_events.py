@@ -11,6 +11,8 @@ from trainer_backend.errors import UserError
 from . import cards, row_table, token_view
 from .alerts import attempt, show_user_errors
 from .data_tab import DataTab
+from .length_feed import LengthFeed
+from .pack_strip import pack_strip, packed_with
 from .row_card import Changes, changes_bar, read_changes, row_card
 from .studio import PRIVATE, QUICK, Studio
 
@@ -99,10 +101,20 @@ def _wire_jumps(studio: Studio, tab: DataTab, shown: list) -> None:
 
         return shown_only
 
+    @show_user_errors
+    def over_limit(event: gr.EventData, dataset_id, kept, roles, share):
+        dataset = open_dataset(studio.home, dataset_id)
+        which = row_table.count_filter(str(event.count), str(event.code), int(event.limit))
+        page = show_page(studio, dataset_id, 0, view_of("", which, "row", share), roles=roles)
+        words = f"Rows too long for {int(event.limit):,} tokens"
+        choices = [*row_table.filter_choices(dataset.problems), (words, which)]
+        return [*page, "", gr.update(choices=choices, value=which), "row"]
+
     rows.go_to.submit(go, [*given, rows.go_to], cleared, **QUICK)
     for event, handler in (
         (tab.report.jump, jump),
         (tab.report.rows, only("")),
+        (tab.lengths.rows, over_limit),
         (tab.held_out.show.click, only(row_table.HELD_OUT)),
     ):
         done = event(handler, given, cleared, **QUICK)
@@ -144,7 +156,7 @@ def _wire_pick(studio: Studio, tab: DataTab, given: dict, fields: dict) -> None:
         return row, shown_row(studio, dataset_id, row, read_changes(kept, dataset_id))
 
     def tokens(event: gr.EventData, dataset_id: str, **values):
-        return show_tokens(studio, dataset_id, picked_row(event), values)
+        return show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
 
     rows.preview.pick(card, [tab.dataset_id, rows.changes], [rows.row, rows.card], **QUICK)
     picked = rows.preview.pick(
@@ -171,8 +183,22 @@ def shown_row(studio: Studio, dataset_id: str, row: int | None, changes: Changes
     return row_card(dataset, row, found[0][1], changes) if found else ""
 
 
-def show_tokens(studio: Studio, dataset_id: str, row: int, values: dict) -> str:
+def show_tokens(
+    studio: Studio, dataset_id: str, row: int, values: dict, feed: LengthFeed | None = None
+) -> str:
     """One row as tokens. A row the checks left out says so instead."""
     model = str(values.get("base_model") or "").rstrip("/").rpartition("/")[2]
     view, error = attempt(studio.model_process.token_view, dataset_id, row, values)
-    return cards.error_card(error) if error else token_view.token_card(view, row, model)
+    if error:
+        return cards.error_card(error)
+    return token_view.token_card(view, row, model, _packed(feed, dataset_id, row, values))
+
+
+def _packed(feed: LengthFeed | None, dataset_id: str, row: int, values: dict) -> str:
+    """Where the row lies when rows are packed, once their lengths are counted."""
+    lengths = feed.known(dataset_id, values) if feed and values.get("packing") else None
+    limit = values.get("max_length")
+    if lengths is None or not isinstance(limit, int | float) or limit < 1:
+        return ""
+    packed = packed_with(lengths, row, int(limit))
+    return pack_strip(packed, row) if packed else ""

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from trainer_backend.data.length_report import read_report
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import Problem
 
@@ -18,7 +19,7 @@ from .theme import static_text
 
 PAGE_ROWS = 25
 MAX_COLUMNS = 12
-ALL, WITH_PROBLEMS, HELD_OUT = "all", "problems", "held_out"
+ALL, WITH_PROBLEMS, HELD_OUT, TOKENS = "all", "problems", "held_out", "tokens:"
 SORTS = [
     ("As in the file", "row"),
     ("Longest first", "longest"),
@@ -56,9 +57,23 @@ def rows_shown(dataset: StoredDataset, view: View) -> list[int] | np.ndarray | N
         return dataset.rows_with_problems()
     if view.show == HELD_OUT:
         return dataset.held_out_rows(view.eval_fraction, view.seed) if dataset.num_examples else []
+    if view.show.startswith(TOKENS):
+        return rows_of_count(dataset, view.show)
     if view.show.isdecimal() and int(view.show) < len(dataset.problems):
         return dataset.rows_of(int(view.show))
     return None
+
+
+def count_filter(count: str, code: str, limit: int) -> str:
+    """The filter of the rows that a limit on the tokens concerns."""
+    return f"{TOKENS}{count}:{code}:{limit}"
+
+
+def rows_of_count(dataset: StoredDataset, show: str) -> list[int]:
+    """The rows of one finding of a token count. Raises UserError when it is gone."""
+    count, code, limit = show.removeprefix(TOKENS).split(":")
+    found = read_report(dataset.dir, count).problems(int(limit), dataset.name)
+    return [int(row) for problem, rows in found if problem.code == code for row in rows]
 
 
 def page(dataset: StoredDataset, start: int, view: View) -> tuple[list[tuple[int, dict]], int, int]:

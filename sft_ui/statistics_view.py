@@ -10,7 +10,7 @@ from trainer_backend.data.statistics import Lengths, Statistics
 
 from . import cards
 
-MAX_BARS = 8
+MAX_BARS, FEWEST_BARS = 8, 3
 HEIGHT, BAR, GAP = 96, 20, 3
 UNKNOWN = "unknown"
 
@@ -106,13 +106,18 @@ def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> str:
         return ""
     first, last = filled[0], filled[-1]
     bars = list(enumerate(lengths.counts))[first : last + 1]
+    if len(bars) < FEWEST_BARS:
+        return cards.card(title, cards.line(_usual(lengths)))
     picture = _histogram([(_range(edges, at), count) for at, count in bars])
     start = f"{edges[first]:,}"
     end = f"{edges[last + 1] - 1:,}" if last + 1 < len(edges) else f"{lengths.longest:,}"
     ends = f'<div class="stats-ends"><span>{start}</span><span>{end} characters</span></div>'
+    return cards.card(title, picture, ends, cards.line(_usual(lengths), "quiet"))
+
+
+def _usual(lengths: Lengths) -> str:
     said = f"Half are up to {lengths.median:,} characters, 95 % up to {lengths.p95:,}"
-    said += f"; the longest has {lengths.longest:,}."
-    return cards.card(title, picture, ends, cards.line(said, "quiet"))
+    return f"{said}; the longest has {lengths.longest:,}."
 
 
 def _range(edges: Sequence[int], at: int) -> str:

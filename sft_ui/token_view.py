@@ -16,8 +16,8 @@ KINDS = {
 }
 
 
-def token_card(view: dict, row: int, model: str) -> str:
-    """The card of one row: counts, legend, tokens."""
+def token_card(view: dict, row: int, model: str, packed: str = "") -> str:
+    """The card of one row: counts, legend, tokens, and where it lies when packed (HTML)."""
     tokens = view["tokens"]
     shown = tokens[:MAX_TOKENS]
     counts = [
@@ -37,6 +37,7 @@ def token_card(view: dict, row: int, model: str) -> str:
         _legend({kind_of(token) for token in shown}),
         f'<div class="tokens" tabindex="0" role="region" aria-label="Row {row}">{runs}</div>',
         *notes,
+        packed,
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from trainer_backend.data.store import create_dataset, open_dataset
+from trainer_backend.data.reading import start_reading
+from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.presets import recipe_from_request
 from trainer_backend.runs import create_run, list_runs, open_run
@@ -27,10 +28,11 @@ def build_web_api(studio: Studio) -> None:
 
 def _files(studio: Studio) -> None:
     @show_user_errors
-    def load_dataset(file: str | None) -> dict:
-        if not file:
+    def load_dataset(file: str | None, more_files: list[str] | None = None) -> dict:
+        files = [Path(path) for path in ([file] if file else []) + (more_files or [])]
+        if not files:
             raise UserError("There is no file.", "/load_dataset", "Send one data file.")
-        dataset = create_dataset(studio.home, Path(file))
+        dataset = start_reading(studio.home, files).result()
         return {
             "dataset_id": dataset.id,
             "format": dataset.format,
@@ -44,10 +46,11 @@ def _files(studio: Studio) -> None:
 
     with gr.Row(visible=False):
         upload, report = gr.File(label="file"), gr.JSON(label="dataset")
+        more = gr.File(label="more_files", file_count="multiple")
         run_id, format = gr.Textbox(label="run_id"), gr.Textbox(label="format", value="adapter")
         exported = gr.File(label="file")
         load, export = gr.Button("load_dataset"), gr.Button("export_run")
-    load.click(load_dataset, upload, report, api_name="load_dataset", concurrency_limit=4)
+    load.click(load_dataset, [upload, more], report, api_name="load_dataset", concurrency_limit=4)
     export.click(export_run, [run_id, format], exported, api_name="export_run", concurrency_limit=2)
 
 

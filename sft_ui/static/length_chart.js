@@ -16,10 +16,10 @@ function node(name, attributes, text) {
 }
 
 // steps: ascending [length, rows longer than it]. Rows above a limit are those above the last length at or below it.
-function rowsOver(steps, limit) {
+function rowsOver(steps, limit, all = state.report.rows) {
   let low = 0, high = steps.length;
   while (low < high) { const middle = (low + high) >> 1; if (steps[middle][0] <= limit) low = middle + 1; else high = middle; }
-  return low ? steps[low - 1][1] : state.report.rows;
+  return low ? steps[low - 1][1] : all;
 }
 
 function share(count, all) {
@@ -32,7 +32,7 @@ function share(count, all) {
 function rowsWords(count) { return `${number(count)} ${count === 1 ? 'row' : 'rows'}`; }
 
 function consequence(limit) {
-  const { rows, over, late } = state.report, cut = rowsOver(over, limit), lost = rowsOver(late, limit - 1);
+  const { rows, over, late, taught } = state.report, cut = rowsOver(over, limit), lost = rowsOver(late, limit - 1, taught);
   if (!cut && !lost) return `At ${number(limit)} tokens no row is cut.`;
   const losing = lost ? `; ${rowsWords(lost)} (${share(lost, rows)}) would lose the whole answer` : '; every answer keeps at least its beginning';
   return `At ${number(limit)} tokens ${rowsWords(cut)} (${share(cut, rows)}) would be cut${losing}.`;
@@ -149,6 +149,33 @@ function showMarks() {
   part('marks').replaceChildren(...marks);
 }
 
+function made(name, text, kind) { return Object.assign(document.createElement(name), { textContent: text, className: kind ?? '' }); }
+
+function showTotals({ trained, context, steps }) {
+  const pairs = [[trained, 'tokens to learn'], [context, 'tokens of context'], ...(steps ? [[steps, steps === 1 ? 'step in this recipe' : 'steps in this recipe']] : [])];
+  part('totals').replaceChildren(...pairs.map(([count, words]) => {
+    const box = document.createElement('div');
+    box.append(made('b', number(count)), ' ', made('span', words));
+    return box;
+  }));
+}
+
+function finding({ code, what, fix, count, can_drop }) {
+  const item = made('li', '', 'finding warning'), head = made('div', '', 'finding-head'), mark = made('i', '!');
+  mark.setAttribute('aria-hidden', 'true');
+  head.append(mark, made('b', what), made('span', rowsWords(count), 'count'));
+  const tools = made('div', '', 'finding-rows'), about = { code, count: state.report.count, limit: state.report.limit };
+  const button = (words, event) => {
+    const one = Object.assign(made('button', words), { type: 'button' });
+    one.addEventListener('click', () => trigger(event, about));
+    return one;
+  };
+  tools.append(button(count === 1 ? 'Show this row' : 'Show these rows', 'rows'));
+  if (can_drop) tools.append(button(count === 1 ? 'Make a version without it' : 'Make a version without them', 'clean'));
+  item.append(head, made('p', fix), tools);
+  return item;
+}
+
 function show(answer) {
   const counting = answer.state === 'counting', share = answer.total ? Math.min(1, answer.done / answer.total) : 0;
   root.hidden = answer.state === 'none';
@@ -169,6 +196,9 @@ function show(answer) {
   }
   if (answer.state !== 'done') return;
   state.report = answer;
+  showTotals(answer.totals);
+  part('problems').hidden = !answer.problems.length;
+  part('problems').replaceChildren(...answer.problems.map(finding));
   showMarks();
   setLimit(state.chosen);
 }
@@ -181,10 +211,9 @@ async function poll() {
     const before = state.asked ? JSON.parse(state.asked) : {}, now = wanted ? JSON.parse(wanted) : {};
     Object.assign(state, { asked: wanted, chosen: now.max_length ?? 0 });
     if (!now.dataset) { state.report = null; root.hidden = true; return; }
-    if (state.report && before.key === now.key) { setLimit(state.chosen); return; }
-    state.report = null;
-  }
-  if (!wanted || state.report) return;
+    if (before.key !== now.key) state.report = null;
+  } else if (state.report) return;
+  if (!wanted) return;
   let wait = 600;
   try {
     const answer = await server.watch_lengths(JSON.parse(wanted));

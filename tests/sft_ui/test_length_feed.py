@@ -1,7 +1,7 @@
 """Token lengths on their way to the page: one count for all, exact steps, bars with every row."""
 
 import json
-from types import SimpleNamespace
+import time
 
 import numpy as np
 import pytest
@@ -44,11 +44,65 @@ def test_lengths_that_spread_far_get_doubling_bars():
     assert not bars(np.arange(50, 90))["log"]
 
 
-def test_the_report_says_which_answers_are_lost():
-    lengths = SimpleNamespace(total=np.array([10, 50, 70]), first=np.array([5, 20, 64]))
+@pytest.fixture
+def lengths():
+    total, first = np.array([10, 50, 70, 0], np.int32), np.array([5, 20, 64, 0], np.int32)
+    end, trained = total.copy(), total - first
+    rows = np.array([1, 2, 3, 9], np.int64)
+    return LengthReport(rows, total, first, end, trained, failures=[(9, "no user turn")], key="k1")
+
+
+def test_the_report_says_which_rows_are_cut_and_which_answers_are_lost(lengths):
     found = report(lengths, 64, 12)
-    assert found["rows"] == 3 and found["longest"] == 70 and found["steps"] == 12
-    assert over(found["late"], 3, 63) == 1 and over(found["over"], 3, 63) == 1
+    assert found["rows"] == 3 and found["longest"] == 70
+    assert over(found["late"], found["taught"], 63) == 1 and over(found["over"], 3, 63) == 1
+    assert found["totals"] == {"trained": 35, "context": 89, "steps": 12}
+    assert {one["code"] for one in found["problems"]} == {
+        "over_length",
+        "no_answer_left",
+        "template_error",
+    }
+    assert json.loads(json.dumps(found)) == found
+
+
+def wait_for(feed, wanted):
+    for _ in range(200):
+        answer = feed.watch(wanted)
+        if answer["state"] != "counting":
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("counting does not end")
+
+
+def test_all_who_watch_share_one_count(studio, dataset, lengths):
+    calls = []
+
+    def count(dataset_id, fields):
+        calls.append(fields)
+        yield {"done": 0, "total": 4}
+        lengths.save(dataset.dir)
+        yield {"done": 4, "total": 4, "key": "k1"}
+
+    studio.model_process.token_lengths = count
+    feed, values = LengthFeed(studio), Recipe().to_dict()
+    wanted = json.loads(asked(dataset.id, {**values, "max_length": 64}))
+    assert wait_for(feed, wanted)["totals"]["trained"] == 35
+    assert wait_for(feed, {**wanted, "max_length": 40})["totals"]["trained"] == 25
+    assert len(calls) == 1 and feed.known(dataset.id, values) is not None
+    assert feed.known(dataset.id, {**values, "base_model": "other"}) is None
+
+
+def test_a_count_that_fails_is_said_and_tried_again(studio, dataset, monkeypatch):
+    def fail(dataset_id, fields):
+        raise UserError("The Hub cannot be reached.", "model", "Choose another model.")
+        yield
+
+    studio.model_process.token_lengths = fail
+    feed = LengthFeed(studio)
+    wanted = json.loads(asked(dataset.id, Recipe().to_dict()))
+    assert wait_for(feed, wanted)["error"]["what"] == "The Hub cannot be reached."
+    monkeypatch.setattr(length_feed, "SECONDS_AN_ERROR_HOLDS", -1)
+    assert feed.watch(wanted)["state"] in ("counting", "error")
 
 
 def test_the_key_names_what_was_counted_and_not_the_limit():
