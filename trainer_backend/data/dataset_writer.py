@@ -139,9 +139,8 @@ class _Pass:
     def _own_held_out(self, problems: list[Problem], problem_rows: list[np.ndarray]) -> dict:
         """Count what is held out; rows that are also trained on become the first warning."""
         table = pq.read_table(self.folder / "examples.parquet", columns=["row", "digest"])
-        facts, both = held_out_facts(
-            self.held_out, table["row"].to_numpy(), table["digest"].to_numpy()
-        )
+        rows, digests = (table[name].to_numpy() for name in ("row", "digest"))
+        facts, both = held_out_facts(self.held_out, rows, digests, self.checker.near)
         if len(both):
             at = sum(problem.severity == "error" for problem in problems)
             problems.insert(at, overlap_problem(facts, both, self.name))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from trainer_backend.data import row_pages
 from trainer_backend.data.fingerprint import hash_of_examples
 from trainer_backend.data.formats import Example, Mapping
+from trainer_backend.data.kin import kin_of
 from trainer_backend.data.lengths import save_array
 from trainer_backend.data.split import split_indices
 from trainer_backend.data.upgrade import upgraded
@@ -122,7 +123,8 @@ class StoredDataset:
     def split(self, eval_fraction: float, seed: int) -> tuple[list[int], list[int]]:
         """Ascending indices into the examples: (train, held out). An own held-out file wins.
 
-        Which examples are held out is stored with the dataset the first time it is asked.
+        Rows that are the same, or nearly, are on one side. Which examples are held out is stored
+        with the dataset the first time it is asked.
         """
         if self.held_out:
             first = self.held_out["first"]
@@ -131,8 +133,7 @@ class StoredDataset:
         if stored.is_file():
             held = np.load(stored)
             return np.delete(np.arange(self.num_examples), held).tolist(), held.tolist()
-        digests = pq.read_table(self.examples_path, columns=["digest"])["digest"].to_numpy()
-        train, held = split_indices(digests, eval_fraction, seed)
+        train, held = split_indices(kin_of(self.dir), eval_fraction, seed)
         save_array(stored, np.asarray(held, np.int64))
         return train, held
 

@@ -66,6 +66,18 @@ def test_rows_of_both_sides_are_named(home, train):
     assert "held_out_overlap" not in {one.code for one in fixed.problems}
 
 
+def test_rows_that_are_nearly_the_same_are_named_too(home):
+    text = "The quick brown fox jumps over the lazy dog while the old cat looks on from its chair"
+    rows = pairs(1, 30) + [{"prompt": "Tell me of the fox.", "response": f"{text} today."}]
+    train = create_from_rows(home, rows, name="train")
+    near = {"prompt": "Tell me of the fox.", "response": f"{text} tonight."}
+    held = create_from_rows(home, [near, *pairs(900, 3)], name="held")
+    both = with_held_out(home, train.id, held.id)
+    assert both.problems[0].rows == (31,) and both.held_out["near"] == 1
+    what = "1 of 4 held-out rows are also trained on, 1 of them nearly word for word."
+    assert both.problems[0].what == what
+
+
 def test_it_can_be_replaced_and_taken_out(home, train, held):
     both = with_held_out(home, train.id, held.id)
     other = create_from_rows(home, pairs(200, 3), name="other")
