@@ -8,6 +8,8 @@ import pytest
 
 from sft_ui import length_feed
 from sft_ui.length_feed import LengthFeed, asked, bars, report, steps_above
+from trainer_backend.data.length_report import LengthReport
+from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe
 
 
