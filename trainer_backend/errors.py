@@ -15,6 +15,7 @@ CODES = {  # a page or a script may act on a code; the words around it may chang
     "empty_answer": "Rows without an answer.",
     "over_length": "Rows that are cut at the longest example's length.",
     "no_answer_left": "Rows whose answer is lost when they are cut.",
+    "nothing_learned": "Rows without a token to learn.",
     "template_error": "Rows the chat template refuses.",
     "control_tokens": "Rows whose text spells the model's control tokens.",
     "mojibake": "Text that was read in the wrong encoding once.",

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from trainer_backend.child_environment import child_environment
 from trainer_backend.data.formats import Mapping
 from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.data.store import StoredDataset, label, open_dataset
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, write_json
-from trainer_backend.worker import child_environment
 
 MEMORY_LIMIT = 3 * 1024**3  # bytes of address space: about three times what a million rows take
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}

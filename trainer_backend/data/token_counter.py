@@ -1,4 +1,4 @@
-"""Counts the tokens of some row groups of a dataset; also the program of a counting process.
+"""Counts the tokens of some row groups of a dataset; also what a counting process does.
 
 Which groups, in how many processes, and what is kept is token_lengths.py. Torch-free.
 """
@@ -126,7 +126,3 @@ def main() -> None:
     for counted in count_groups(job, groups):
         pickle.dump(counted, out)
         out.flush()
-
-
-if __name__ == "__main__":
-    main()

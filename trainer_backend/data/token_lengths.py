@@ -16,11 +16,11 @@ from queue import Queue
 import numpy as np
 import pyarrow.parquet as pq
 
+from trainer_backend.child_environment import child_environment
 from trainer_backend.data.length_report import LengthReport, stored_report
 from trainer_backend.data.stored_dataset import StoredDataset
 from trainer_backend.data.token_counter import Counted, CountJob, count_groups
 from trainer_backend.errors import UserError
-from trainer_backend.worker import child_environment
 
 VERSION = 1  # part of every key: counting otherwise makes other files
 ROWS_FOR_ONE_MORE = 40_000  # another process takes about two seconds to start
@@ -101,16 +101,17 @@ def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Coun
     try:
         for process in started:
             threading.Thread(target=_read, args=(process, counted), daemon=True).start()
-        for _ in groups:
+        for _ in range(len(groups) + processes):
             one = counted.get()
-            if one is None:
+            if isinstance(one, Counted):
+                yield one
+            elif one != 0:
                 raise UserError(
                     "Counting tokens ended early, most likely because memory ran out.",
-                    "the processes that count tokens",
+                    f"a process that counts tokens (exit code {one})",
                     "End other programs, then try again.",
                     code="system_memory",
                 )
-            yield one
     finally:
         for process in started:
             process.kill()
@@ -119,7 +120,7 @@ def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Coun
 
 def _start(job: CountJob, groups: Sequence[int]) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer_backend.data.token_counter"],
+        [sys.executable, "-c", "from trainer_backend.data.token_counter import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"),
@@ -133,12 +134,12 @@ def _start(job: CountJob, groups: Sequence[int]) -> subprocess.Popen:
 
 
 def _read(process: subprocess.Popen, counted: Queue) -> None:
-    """Hand on what a process has counted; None if it ended before its end."""
+    """Hand on what a process has counted, and at last its exit code."""
     try:
         while True:
             counted.put(pickle.load(process.stdout))
     except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-        if process.wait() != 0:
-            counted.put(None)
+        pass  # its end, or its death while it wrote
     finally:
         process.stdout.close()
+        counted.put(process.wait())
