@@ -23,6 +23,7 @@ from trainer_backend.data.store import (
     open_dataset,
     remap_dataset,
     resolve_data,
+    with_held_out,
 )
 from trainer_backend.errors import UserError
 
@@ -221,7 +222,21 @@ def test_unknown_ids_are_refused(home, bad):
         open_dataset(home, bad)
 
 
-def test_names_are_labels_only(home, put):
+def test_case_58_nothing_one_row_and_all_the_same_are_refused_or_said(home, put):
+    with pytest.raises(UserError, match="The file is empty"):
+        create_dataset(home, put("empty.jsonl", ""))
+    one = create_dataset(home, put("one.jsonl", pairs(1)))
+    assert {"one_row"} == {problem.code for problem in one.problems}
+    assert one.split(0.5, 1) == ([0], [])
+    same = create_dataset(home, put("same.jsonl", pairs(1) * 40))
+    (problem,) = [found for found in same.problems if found.code == "duplicates"]
+    assert problem.count == 39 and problem.what == "All rows are the same."
+    assert same.split(0.5, 1) == (list(range(40)), [])
+    overlap = with_held_out(home, create_dataset(home, put("a.jsonl", pairs(30))).id, one.id)
+    assert overlap.problems[0].what == "1 of 1 held-out rows are also trained on."
+
+
+def test_case_68_names_are_labels_only(home, put):
     names = ("../x", "/etc/passwd", "CON", "a\0b", "🎉" * 10_000, ".", "-rf", "{0}", "$(id)")
     for at, name in enumerate(names, start=1):
         dataset = create_dataset(home, put("a.jsonl", pairs(at)), name=name)
