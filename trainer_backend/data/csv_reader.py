@@ -54,6 +54,7 @@ class _Feed:
         self.file, self.lines, self.size = file, file.lines(), 0
         self.quoted: list[tuple[int, str]] = []
         self.nul = ""  # where the current record holds a NUL character
+        self.has_header = False
 
     def __iter__(self) -> "_Feed":
         return self
@@ -69,6 +70,14 @@ class _Feed:
             column = line.index("\0") + 1
             self.nul = f"{self.file.name}, line {self.file.line}, column {column}"
         return line
+
+    def leave_out(self, start: int, fault: UserError) -> None:
+        """Report the record as damaged; a header cannot be left out."""
+        if not self.has_header:
+            raise fault
+        if self.file.line > start:  # hide none of the lines that go with it
+            fault.what += f" (The row is lines {start:,} to {self.file.line:,}.)"
+        self.file.damage.report(start, fault)
 
 
 def read_records(file: TextFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -87,21 +96,14 @@ def read_records(file: TextFile, delimiter: str) -> Iterator[tuple[int, list[str
             fault = _csv_error(feed, start, delimiter, str(error))
             if "end of data" in str(error):  # everything after the quote was swallowed
                 raise fault from None
-            file.damage.report(start, _with_extent(fault, start, file.line))
+            feed.leave_out(start, fault)
             continue
         if feed.nul:
             fix = "Remove the character, or save the file as UTF-8 text again."
-            fault = UserError("The text holds a NUL character.", feed.nul, fix)
-            file.damage.report(start, _with_extent(fault, start, file.line))
+            feed.leave_out(start, UserError("The text holds a NUL character.", feed.nul, fix))
         elif record and (len(record) > 1 or record[0].strip()):
+            feed.has_header = True
             yield start, record
-
-
-def _with_extent(fault: UserError, start: int, end: int) -> UserError:
-    """Say which lines go with the row, so that leaving it out hides none of them."""
-    if end > start:
-        fault.what = f"{fault.what} (The row is lines {start:,} to {end:,}.)"
-    return fault
 
 
 def _csv_error(feed: _Feed, start: int, delimiter: str, message: str) -> UserError:
@@ -142,6 +144,8 @@ def read_csv(file: TextFile, delimiter: str) -> Iterator[tuple[int, dict]]:
         first = next(records, None)
     if first is None:
         return
+    if file.undecoded("".join(first[1])):
+        raise file.not_decoded(first[0])
     columns = check_header(first[1], f"{file.name}, line {first[0]}")
     width = len(columns)
     for line, record in records:

@@ -52,6 +52,8 @@ class TextFile:
         found = detect_encoding(source.head())
         if encoding is None or (encoding in ("utf-8", "utf-16") and found.startswith(encoding)):
             encoding = found
+        elif encoding == "utf-16":
+            encoding = "utf-16-le"  # without a mark nearly all of it is
         self.encoding, self.damage = encoding, damage or DamageLog()
         self.line = 0  # the line handed out last
         self._budget = source.budget()
@@ -89,7 +91,7 @@ class TextFile:
 
     def not_decoded(self, line: int) -> UserError:
         """The error for a row with bytes that are not UTF-8."""
-        fix = "Save the file as UTF-8 and upload it again."
+        fix = "Save the file as UTF-8 and upload it again, or choose its encoding."
         return self.error("The text is not UTF-8.", fix, line)
 
     def _pull(self, read) -> Iterator[str]:
@@ -99,7 +101,7 @@ class TextFile:
             while True:
                 try:
                     piece = read(text)
-                except UnicodeDecodeError:
+                except UnicodeError:
                     raise self._undecodable() from None
                 except BROKEN:
                     raise self.source.broken() from None

@@ -238,3 +238,9 @@ def test_a_row_limit(tmp_path):
     assert len(list(reader)) == 4 and "first 4 rows" in reader.notes[-1]
     with pytest.raises(UserError, match="1 or more"):
         open_rows(path, options=ReadOptions(max_rows=0))
+
+
+def test_a_damaged_header_is_never_left_out(tmp_path):
+    for head in (b"prompt\0,response\n", b"pr\xe9mpt,response\n", b'"a" b,response\n'):
+        path = put(tmp_path, "a.csv", head + b"a,b\nc,d\n")
+        assert refusal(path, skip_damaged=True).where.startswith("a.csv, line 1")
