@@ -15,6 +15,7 @@ from trainer_backend.data.conversations import RowError, order_problem
 from trainer_backend.data.findings import Findings, Kind, rows_text
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import to_json
+from trainer_backend.data.kin import NEAR
 from trainer_backend.data.languages import languages_of
 from trainer_backend.data.near_duplicates import BINS, Sketcher
 from trainer_backend.data.statistics import Collector
@@ -25,7 +26,6 @@ from trainer_backend.errors import Problem
 
 BATCH_ROWS, BATCH_CHARS = 4_096, 4 * 1024 * 1024  # texts that are searched at once
 SKETCHES = "sketches.bin"  # uint8 (examples, BINS), in the dataset's folder
-NEAR = "near.npy"  # int64 (2, n): indices of examples, and of the earlier one that each repeats
 MIN_LEAK = 40  # letters: shorter answers stand in their prompt for good reasons
 _BOILERPLATE = (
     "as an ai language model", "as a large language model", "as an ai assistant, i",

@@ -5,15 +5,20 @@ Collected in the one pass over the rows (checks.py), stored with the dataset; to
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.languages import LANGUAGES, UNKNOWN
+from trainer_backend.data.formats import Example
+from trainer_backend.data.languages import LANGUAGES, UNKNOWN, languages_of
+from trainer_backend.data.word_arrays import word_arrays
 from trainer_backend.home import read_json, write_json
 
 STATISTICS = "statistics.json"
+BATCH = 2_000
 EDGES = (0, 1, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 
 
@@ -118,6 +123,33 @@ def _named(codes: np.ndarray) -> dict[str, int]:
     counts = np.bincount(codes, minlength=len(LANGUAGES))
     order = sorted(np.flatnonzero(counts), key=lambda code: (code == UNKNOWN, -counts[code]))
     return {LANGUAGES[code]: int(counts[code]) for code in order}
+
+
+def dataset_statistics(dataset) -> Statistics:
+    """The statistics of a StoredDataset; counted now if it was stored before there were any."""
+    found = read_statistics(dataset.dir)
+    if found is None:
+        found = _counted(dataset.examples())
+        found.save(dataset.dir)
+    return found
+
+
+def _counted(examples: Iterable[Example]) -> Statistics:
+    collector = Collector()
+    while batch := list(islice(examples, BATCH)):
+        asked, answered = [], []
+        for example in batch:
+            messages = example.messages or []
+            asked.append("\n".join(one["content"] for one in messages if one["role"] == "user"))
+            said = [one["content"] for one in messages if one["role"] == "assistant"]
+            answered.append(example.text or "\n".join(said))
+            if example.messages is None:
+                collector.see_text(len(example.text))
+            else:
+                collector.see_messages(messages)
+        spoken = languages_of(word_arrays([*asked, *answered]))
+        collector.see_languages(spoken[: len(batch)], spoken[len(batch) :])
+    return collector.finish()
 
 
 def read_statistics(folder: Path) -> Statistics | None:

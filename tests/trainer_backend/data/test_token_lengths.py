@@ -1,4 +1,4 @@
-"""Counting tokens of whole datasets: what training encodes, each refusal with its row, any limit."""
+"""Counting tokens of whole datasets: what training encodes, refusals by row, any limit."""
 
 import json
 
