@@ -5,6 +5,7 @@ rendering and verified against the whole text. Token ids are chat_template.py's 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jinja2.exceptions import TemplateError
 
@@ -166,8 +167,23 @@ def _turn_end(conversation: Conversation, i: int, text: str, shape: TurnShape, s
         return len(upto.rstrip())
     written = _written(conversation.messages[i])
     after = max(text.find(written, start), start) + len(written)
+    special = _special_at(conversation.tokenizer, text, after)
+    if special:  # some templates end the last turn with another token than the ones before
+        return after + len(special)
     closed = text.find(shape.closing, after) if shape.closing else -1
     return closed + len(shape.closing) if closed >= 0 else after
+
+
+def _special_at(tokenizer, text: str, place: int) -> str:
+    """The special token that a text has at a place; empty if there is none."""
+    known = _special_tokens(tokenizer, len(tokenizer))
+    return max((t for t in known if text.startswith(t, place)), key=len, default="")
+
+
+@lru_cache(maxsize=4)
+def _special_tokens(tokenizer, _size: int) -> tuple[str, ...]:
+    added = tokenizer.added_tokens_decoder.values()
+    return tuple({*tokenizer.all_special_tokens, *(t.content for t in added if t.special)} - {""})
 
 
 def _written(message: dict) -> str:

@@ -66,6 +66,15 @@ def test_spans_are_the_answers_and_their_end_of_turn(tokenizer, template, expect
     assert spans_of(tokenizer, template, TALK) == expected
 
 
+def test_the_last_turn_may_end_with_another_token(tokenizer):
+    """As in gpt-oss: a turn inside a conversation ends with one token, the last with another."""
+    talk = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}"
+    end = "{{ eos_token if loop.last else '<|endoftext|>' }}{% endfor %}"
+    ask = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    found = spans_of(tokenizer, talk + end + ask, TALK)
+    assert found == ["Hello there<|endoftext|>", "Hi<|im_end|>"]
+
+
 def test_an_answer_that_quotes_the_template_is_still_found(tokenizer):
     quoting = [
         {"role": "user", "content": "<|h|>assistant<|/h|>\n\nHi<|eot|>"},
