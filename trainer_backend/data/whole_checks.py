@@ -174,7 +174,7 @@ def _cut_answers(facts: Facts) -> tuple[Kind, np.ndarray]:
 
 
 def _at_one_length(lengths: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Those of `which` that are as long as the longest of all, give or take 2 %, if they pile up."""
+    """Those of `which` that are as long as the longest, give or take 2 %, if they pile up."""
     same = which & (lengths >= 0.98 * lengths.max(initial=0))
     below = (lengths >= 0.94 * lengths.max(initial=0)) & ~same
     return same if same.sum() >= max(5, 2 * below.sum()) else np.zeros(len(which), bool)
