@@ -20,6 +20,7 @@ MAX_ENTRIES = 20_000
 MAX_NAME = 1_000  # characters
 _NOT_DATA = re.compile(r"(?i)(readme|licen[cs]e|dataset_infos|dataset_info|\.)[\w.-]*$")
 _NESTED = (".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".bz2", ".zst", ".tar.gz")
+_ENCRYPTED = 0x61  # flag bits: encrypted, patched, strongly encrypted
 _END = b"PK\x05\x06"
 _END64 = b"PK\x06\x06"
 
@@ -145,7 +146,7 @@ def _fault(entry: zipfile.ZipInfo, name: str) -> str:
         (".." in parts, "leads out of the archive (..)"),
         (mode not in kinds, "is a device or another special file"),
         (kinds.get(mode), kinds.get(mode, "")),
-        (entry.flag_bits & 1, "is encrypted"),
+        (entry.flag_bits & _ENCRYPTED, "is encrypted"),
         (
             entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
             "is packed in a way that is not read here",

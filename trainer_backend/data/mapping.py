@@ -84,7 +84,7 @@ def check_mapping(mapping: Mapping, columns: Sequence[str], where: str) -> None:
             f"Unknown format {quoted(mapping.format)}.", where, f"Use one of {', '.join(FORMATS)}."
         )
     for role in needed:
-        if not mapping.roles.get(role):
+        if not mapping.roles.get(role) and (role not in mapping.roles or "" not in columns):
             what = f"No column is chosen for the {role}."
             raise UserError(what, where, fix)
     for role, column in mapping.roles.items():

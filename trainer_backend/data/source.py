@@ -74,7 +74,7 @@ class Source:
         except FileNotFoundError:
             fix = "Check the name, or upload the file again."
             raise UserError("The file was not found.", self.name, fix) from None
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, RuntimeError) as error:  # Runtime: of entries alone
             reason = getattr(error, "strerror", "") or "it cannot be opened"
             what = f"The file cannot be read: {reason}."
             raise UserError(what, self.name, "Check its permissions.") from None
