@@ -228,7 +228,8 @@ class SFTTrainer(Trainer):
             shown = averages(sums, self.aux_loss_enabled)
             shown["num_tokens"] = self._meters["train"].num_tokens
             if self.compute_loss_func is None:
-                shown["loss"] = sums["loss"] / sums["count"]
+                balance = self.router_aux_loss_coef * shown.get("aux_loss", 0.0)
+                shown["loss"] = sums["loss"] / sums["count"] + balance
             output.metrics.update(
                 {f"{metric_key_prefix}_{key}": value for key, value in shown.items()}
             )

@@ -73,7 +73,9 @@ class TrainerData:
         """Return the collator of training, and the one that keeps rows apart."""
         args = self.args
         pad, multiple = self.tokenizer.pad_token_id or 0, args.pad_to_multiple_of
-        joined = packs and args.padding_free is not False or args.packing
+        # NEFTune's noise is scaled by the length of a row: joined rows would get too little
+        joins = args.padding_free or (args.padding_free is None and not args.neftune_noise_alpha)
+        joined = packs and joins or args.packing
         found = [SFTCollator(pad, bool(joins), multiple) for joins in (joined, False)]
         if self.processor is None:
             return found

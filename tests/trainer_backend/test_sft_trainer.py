@@ -279,3 +279,26 @@ def test_the_model_still_generates_and_gives_logits(tmp_path, tiny_model, tokeni
     assert torch.allclose(before.logits, after.logits, atol=1e-6)
     assert torch.allclose(before.loss, after.loss)
     assert run.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] <= 6
+
+
+@pytest.mark.parametrize("asked", [None, 0.5, 0.0])
+def test_a_mixture_of_experts_is_balanced_in_training_and_evaluation(
+    tmp_path, tokenizer, pairs, asked
+):
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4}
+    config = MixtralConfig(vocab_size=400, router_aux_loss_coef=0.02, **small, **heads)
+    run = trainer(
+        tmp_path, MixtralForCausalLM(config), tokenizer, pairs, router_aux_loss_coef=asked
+    )
+    weight = 0.02 if asked is None else asked
+    assert run.router_aux_loss_coef == weight and run.aux_loss_enabled is bool(weight)
+    found = run.evaluate(pairs)
+    plain = trainer(tmp_path, run.model, tokenizer, pairs, router_aux_loss_coef=0.0).evaluate(
+        pairs
+    )["eval_loss"]
+    balance = weight * found.get("eval_aux_loss", 0.0)
+    assert found["eval_loss"] == pytest.approx(plain + balance, abs=1e-4)
+    assert ("eval_aux_loss" in found) is bool(weight)

@@ -80,3 +80,16 @@ def test_progress_is_told_for_pictures_too(tmp_path, tokenizer):
         preparation_progress=lambda *what: said.append(what),
     )  # fmt: skip
     assert said == [("train", 3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("more", "joined"),
+    [({}, True), ({"neftune_noise_alpha": 5.0}, False), ({"padding_free": False}, False)],
+)
+def test_rows_are_joined_unless_noise_counts_their_tokens(
+    tmp_path, tiny_model, tokenizer, pairs, more, joined
+):
+    trainer = SFTTrainer(
+        tiny_model, settings(tmp_path, **more), train_dataset=pairs, processing_class=tokenizer
+    )
+    assert trainer.data_collator.padding_free is joined
