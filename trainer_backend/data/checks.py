@@ -20,7 +20,7 @@ from trainer_backend.data.languages import languages_of
 from trainer_backend.data.near_duplicates import BINS, Sketcher
 from trainer_backend.data.statistics import Collector
 from trainer_backend.data.text_checks import text_findings
-from trainer_backend.data.whole_checks import Facts, ends_in_mid_sentence, repeated_rows, whole_file
+from trainer_backend.data.whole_checks import Facts, repeated_rows, whole_file
 from trainer_backend.data.word_arrays import word_arrays
 from trainer_backend.errors import Problem
 
@@ -103,12 +103,7 @@ class Checker:
         else:
             asked, answer, other = self._sides(example, whole)
             self._check_sides(example.row, asked, answer)
-        self._facts.rows.append(example.row)
         self._facts.digests.append(digest)
-        self._facts.prompts.append(hash(asked))
-        self._facts.answers.append(hash(answer))
-        self._facts.lengths.append(len(answer))
-        self._facts.cut.append(ends_in_mid_sentence(answer))
         self._rows.append(example.row)
         self._asked.append(asked)
         self._answers.append(answer)
@@ -178,6 +173,7 @@ class Checker:
         """Look through the texts gathered so far, all at once."""
         if not self._rows:
             return
+        self._facts.add(self._rows, self._asked, self._answers)
         numbers, count = np.array(self._rows, np.int64), len(self._rows)
         sides = [text for pair in zip(self._asked, self._answers, strict=True) for text in pair]
         row_of_text = np.arange(2 * count) // 2

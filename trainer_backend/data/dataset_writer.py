@@ -33,6 +33,7 @@ from trainer_backend.data.image_store import MARK, ImageStore, pictures_in
 from trainer_backend.data.json_values import MAX_COLUMNS, to_json
 from trainer_backend.data.lengths import answer_length, save_lengths
 from trainer_backend.data.overlap import held_out_facts, overlap_problem
+from trainer_backend.data.quick_json import quick_json
 from trainer_backend.data.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import write_json
@@ -160,7 +161,7 @@ class _Pass:
             for number, row in rows:
                 if row.keys() - self.columns.keys():
                     _add_columns(self.columns, row, number, self.name)
-                text = to_json(row)
+                text = quick_json(row)
                 cells.add((number, text), len(text))
                 if MARK in text:
                     self._keep_pictures(row)
@@ -197,7 +198,7 @@ class _Pass:
             return None
 
     def _add(self, example: Example, examples: GroupWriter) -> None:
-        messages = None if example.messages is None else to_json(example.messages)
+        messages = None if example.messages is None else quick_json(example.messages)
         tools = None if example.tools is None else to_json(example.tools)
         images = to_json(example.images) if example.images else None
         whole = example.text if messages is None else messages + (tools or "") + (images or "")

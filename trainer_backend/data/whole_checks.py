@@ -73,6 +73,14 @@ class Facts:
     cut: array = field(default_factory=lambda: array("b"))  # see ends_in_mid_sentence
     leaks: int = 0  # prompts that end with their answer
 
+    def add(self, rows: array, asked: list[str], answers: list[str]) -> None:
+        """Note the next examples; their digests are noted one by one."""
+        self.rows.extend(rows)
+        self.prompts.extend(map(hash, asked))
+        self.answers.extend(map(hash, answers))
+        self.lengths.extend(map(len, answers))
+        self.cut.extend(map(ends_in_mid_sentence, answers))
+
 
 def whole_file(
     facts: Facts, sketches: np.ndarray, statistics: Collector, file_name: str
