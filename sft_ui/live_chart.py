@@ -3,6 +3,8 @@
 What is new in a run is found in run_feed.py; drawing is in static/.
 """
 
+import asyncio
+
 import gradio as gr
 
 from trainer_backend.errors import UserError
@@ -20,7 +22,12 @@ def build_live_chart(studio: Studio) -> gr.HTML:
     feeds = RunFeeds(studio.home)
 
     async def watch_run(asked: dict) -> dict:
-        """Answer one poll. Async on purpose: it must not wait for busy worker threads."""
+        """Answer one poll. Async on purpose: it must not wait for busy worker threads.
+
+        A long run that nobody looked at yet is read in a thread, while others get their answers.
+        """
+        if isinstance(asked, dict) and feeds.is_slow(asked.get("run", "")):
+            return await asyncio.to_thread(answer_poll, feeds, studio, asked)
         return answer_poll(feeds, studio, asked)
 
     return gr.HTML(

@@ -1,19 +1,28 @@
-"""What is new in a run since a viewer last asked: curve, state, log; read once for all viewers.
+"""What is new in a run since a viewer last asked: points, state, log; read once for all viewers.
 
-What the run folder holds is in trainer_backend/runs.py; how it is drawn is in static/live_chart.js.
+How points are kept is curve.py, what a run folder holds trainer_backend/run_folder.py, how it is
+drawn static/live_chart.js.
 """
 
+import json
+import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from trainer_backend.errors import UserError
 from trainer_backend.runs import Run, open_run
 
+from .curve import Curve
+
 MAX_FEEDS = 64
-MAX_POINTS_AT_ONCE = 4000
+MAX_POINTS_AT_ONCE = 2000
 LOG_CHUNK = 64_000
+EVENTS_CHUNK = 2**20
+PLACE_EVERY_S = 1.0
+SLOW_TO_READ = 2 * 2**20  # bytes of events that take longer than a look should
 LIVE = ("queued", "preparing", "running", "saving")
-CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb")
 SHOWN = (
     *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
     *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
@@ -30,35 +39,59 @@ class RunFeed:
         # a run that goes by steps has no number of epochs to reach
         self._num_epochs = recipe.num_train_epochs if recipe.max_steps < 0 else None
         self._offset, self._resumes = 0, 0
-        self._points: list[list] = []
+        self._curve = Curve()
         self._state: dict = {}
-        self._file_stamp = ""
+        self._file_stamp, self._placed = "", float("-inf")
+        self._lock = threading.Lock()
+
+    def is_slow(self) -> bool:
+        """Whether the next answer takes long: much of the run is, or has to be, read."""
+        path = self.run.dir / "events.jsonl"
+        return (
+            self._lock.locked()
+            or path.exists()
+            and path.stat().st_size - self._offset > SLOW_TO_READ
+        )
 
     def since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict:
         """Answer a viewer: points after its `seq`, the state and the log where they changed."""
+        with self._lock:
+            return self._since(asked, queue_position)
+
+    def _since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict:
         self._read_events()
         rev = f"{self.run.id}.{self._resumes}"
         seq = asked.get("seq") if asked.get("rev") == rev else 0
-        seq = seq if isinstance(seq, int) and 0 <= seq <= len(self._points) else 0
-        answer = {"rev": rev, "seq": len(self._points), "points": thin(self._points[seq:])}
+        seq = seq if isinstance(seq, int) and 0 <= seq <= len(self._curve) else 0
+        points = self._curve.points(seq, MAX_POINTS_AT_ONCE)
+        answer = {"rev": rev, "seq": len(self._curve), "points": points}
         stamp = self._read_state(queue_position)
         if asked.get("stamp") != stamp or asked.get("rev") != rev:
             answer |= {"stamp": stamp, "state": self._state}
         return answer | self._log_after(asked.get("log_at"))
 
     def _read_events(self) -> None:
+        for event in self._new_events():
+            if event["type"] == "resumed":
+                self._curve.rewind(event.get("step", 0))
+                self._resumes += 1
+            elif event["type"] in ("metrics", "eval"):
+                self._curve.add(event)
+
+    def _new_events(self) -> Iterator[dict]:
+        """Events that were written since the last look, read in parts; a torn last line waits."""
         path = self.run.dir / "events.jsonl"
         if not path.exists() or path.stat().st_size == self._offset:
             return
-        events, self._offset = self.run.events(self._offset)
-        for event in events:
-            if event["type"] == "resumed":
-                self._points = [p for p in self._points if p[0] <= event.get("step", 0)]
-                self._resumes += 1
-            elif event["type"] == "metrics":
-                self._points.append([event["step"], *(short(event.get(k)) for k in CURVES)])
-            elif event["type"] == "eval":
-                self._points.append([event["step"], short(event.get("eval_loss"))])
+        with open(path, "rb") as file:
+            file.seek(self._offset)
+            while chunk := file.readlines(EVENTS_CHUNK):
+                for line in chunk:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._offset += len(line)
+                    if (event := _event(line)) is not None:
+                        yield event
 
     def _read_state(self, queue_position: Callable[[str], int | None]) -> str:
         files = [self.run.dir / name for name in ("state.json", "name.txt", "stalled.json")]
@@ -69,11 +102,14 @@ class RunFeed:
             self._state |= {"name": self.run.name(), "num_train_epochs": self._num_epochs}
             if state["state"] in LIVE and (stalled := self.run.stalled()):
                 self._state["no_progress"] = stalled
-            self._file_stamp = stamp
+            self._file_stamp, self._placed = stamp, float("-inf")
         if self._state["state"] != "queued":
             return stamp
-        position = queue_position(self.run.id)
-        self._state = {**self._state, "queue_position": position}
+        now = time.monotonic()
+        if now - self._placed > PLACE_EVERY_S:  # it takes a look at every run
+            self._placed, position = now, queue_position(self.run.id)
+            self._state = {**self._state, "queue_position": position}
+        position = self._state.get("queue_position")
         return f"{stamp}-{position}"
 
     def _log_after(self, at: object) -> dict:
@@ -100,34 +136,32 @@ class RunFeeds:
     def __init__(self, home: Path):
         self._home = home
         self._feeds: OrderedDict[str, RunFeed] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def is_slow(self, run_id: str) -> bool:
+        """Whether an answer about this run takes longer than others should wait for it."""
+        try:
+            return self.of(run_id).is_slow()
+        except (UserError, OSError):
+            return False
 
     def of(self, run_id: str) -> RunFeed:
         """The feed of a run. Raises UserError when there is no such run."""
         run = open_run(self._home, run_id)
-        if run.id not in self._feeds:
-            self._feeds[run.id] = RunFeed(run)
-        self._feeds.move_to_end(run.id)
-        while len(self._feeds) > MAX_FEEDS:
-            self._feeds.popitem(last=False)
-        return self._feeds[run.id]
+        with self._lock:
+            feed = self._feeds.get(run.id) or RunFeed(run)
+            self._feeds[run.id] = feed
+            self._feeds.move_to_end(run.id)
+            while len(self._feeds) > MAX_FEEDS:
+                self._feeds.popitem(last=False)
+        return feed
 
 
-def short(value: object) -> float | None:
-    """A number with six digits, which is more than a screen can show."""
-    return float(f"{value:.6g}") if isinstance(value, int | float) else None
-
-
-def thin(points: list[list], limit: int = MAX_POINTS_AT_ONCE) -> list[list]:
-    """At most about `limit` points: evaluations, and each bucket's lowest and highest loss."""
-    if len(points) <= limit:
-        return points
-    size = -(-2 * len(points) // limit)
-    kept = {0, len(points) - 1}
-    for start in range(0, len(points), size):
-        bucket = range(start, min(start + size, len(points)))
-        kept.update(at for at in bucket if len(points[at]) == 2)
-        losses = [(points[at][1], at) for at in bucket if len(points[at]) > 2]
-        known = [pair for pair in losses if pair[0] is not None]
-        if known:
-            kept.update((min(known)[1], max(known)[1]))
-    return [points[at] for at in sorted(kept)]
+def _event(line: bytes) -> dict | None:
+    """An event that a curve may need; None for any other line and for one that is damaged."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(event, dict) and event.get("type") in ("metrics", "eval", "resumed")
+    return event if known and isinstance(event.get("step"), int) else None

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from sft_ui import run_feed
 from sft_ui.live_chart import answer_poll
-from sft_ui.run_feed import MAX_POINTS_AT_ONCE, RunFeed, RunFeeds, thin
+from sft_ui.run_feed import MAX_POINTS_AT_ONCE, RunFeed, RunFeeds
 from trainer_backend.home import write_json
-from trainer_backend.runs import Run
 
 
 def append(run, *events):
@@ -102,14 +102,29 @@ def test_the_log_comes_in_parts(running):
     assert "log" not in feed.since(asked(first, log_at=second["log_at"]), never)
 
 
-def test_a_long_curve_is_thinned_without_losing_spikes():
-    points = [[n, 1.0, None, None, None, None] for n in range(100_000)]
-    points[54_321][1] = 99.0
-    points.append([99_999, 0.5])
-    kept = thin(points)
-    assert len(kept) <= MAX_POINTS_AT_ONCE + 2
-    assert [54_321, 99.0, None, None, None, None] in kept and [99_999, 0.5] in kept
-    assert kept == sorted(kept, key=lambda point: point[0])
+def test_a_long_run_is_sent_thinned_out(running):
+    append(running, *(step(number) for number in range(3, 5 * MAX_POINTS_AT_ONCE)))
+    answer = RunFeed(running).since({}, never)
+    assert answer["seq"] == 5 * MAX_POINTS_AT_ONCE and len(answer["points"]) <= MAX_POINTS_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", "null", "{", '"x"', '{"type": "metrics"}', '{"type": "eval", "step": "x"}']
+)
+def test_lines_that_are_no_points_are_left_out(running, line):
+    with open(running.dir / "events.jsonl", "a") as file:
+        file.write(line + "\n")
+    append(running, step(3))
+    assert [point[0] for point in RunFeed(running).since({}, never)["points"]] == [1, 2, 2, 3]
+
+
+def test_a_long_run_that_is_new_is_read_aside(studio, running, monkeypatch):
+    feeds = RunFeeds(studio.home)
+    assert not feeds.is_slow(running.id) and not feeds.is_slow("run-unknown")
+    monkeypatch.setattr(run_feed, "SLOW_TO_READ", 10)
+    assert feeds.is_slow(running.id)
+    feeds.of(running.id).since({}, never)
+    assert not feeds.is_slow(running.id)
 
 
 @pytest.mark.parametrize("request_", [None, [], {}, {"run": "../../etc"}, {"run": "run-unknown"}])
@@ -127,13 +142,13 @@ def test_an_odd_position_starts_over(running, seq):
 def test_a_poll_of_a_long_run_reads_and_sends_only_what_is_new(studio, running, monkeypatch):
     append(running, *(step(number) for number in range(3, 20_000)))
     (running.dir / "worker.log").write_text("line\n" * 20_000)
-    feeds, starts, read = RunFeeds(studio.home), [], Run.events
-    monkeypatch.setattr(Run, "events", lambda run, at=0: starts.append(at) or read(run, at))
+    feeds, parsed, parse = RunFeeds(studio.home), [], run_feed._event
+    monkeypatch.setattr(run_feed, "_event", lambda line: parsed.append(line) or parse(line))
     answer = answer_poll(feeds, studio, {"run": running.id, "log_at": 0})
     for number in range(20_000, 20_005):
-        end = (running.dir / "events.jsonl").stat().st_size
+        parsed.clear()
         append(running, step(number))
         request = asked(answer, run=running.id, log_at=answer.get("log_at", 0))
         new = answer_poll(feeds, studio, request)
-        assert starts[-1] == end and len(new["points"]) == 1 and len(json.dumps(new)) < 1000
+        assert len(parsed) == len(new["points"]) == 1 and len(json.dumps(new)) < 1000
         answer = {**request, **new}
