@@ -81,21 +81,29 @@ def _from_columns(value: dict) -> list | None:
 def _message(turn: Any, pictures: list[Picture | None]) -> dict:
     if not isinstance(turn, dict):
         raise RowError("A message is not an object with a role and a text.", CHAT_FIX)
-    said = turn.get("role", turn.get("from"))
-    role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
-    if role is None:
-        if said is None:
-            raise RowError("A message has no role.", CHAT_FIX)
-        known = "user, assistant, system or tool"
-        raise RowError(f"Unknown role “{cell_text(said)[:40]}”.", f"Use {known}.")
-    content = turn.get("content", turn.get("value"))
-    message = {"role": role, "content": _content(content, pictures)}
-    if not turn.keys() <= PLAIN_KEYS:
+    said = turn["role"] if "role" in turn else turn.get("from")
+    role = ROLES.get(said) if isinstance(said, str) else None
+    role = role or _role(said)
+    content = turn["content"] if "content" in turn else turn.get("value")
+    if not isinstance(content, str):
+        content = _content(content, pictures)
+    message = {"role": role, "content": content}
+    if len(turn) != 2 or not ("content" in turn or "value" in turn):
         message |= _other_keys(turn)
     if said == "function_call":
         message |= {"content": "", "tool_calls": [_tool_call(message["content"])]}
     _refuse_empty(message)
     return message
+
+
+def _role(said: Any) -> str:
+    role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
+    if role is None and said is None:
+        raise RowError("A message has no role.", CHAT_FIX)
+    if role is None:
+        known = "user, assistant, system or tool"
+        raise RowError(f"Unknown role “{cell_text(said)[:40]}”.", f"Use {known}.")
+    return role
 
 
 def _other_keys(turn: dict) -> dict:
@@ -132,9 +140,9 @@ def _is_trained(turn: dict) -> bool:
 
 
 def _content(value: Any, pictures: list[Picture | None]) -> str:
-    """Text as it is; parts are put one after another, a picture as its mark."""
-    if value is None or isinstance(value, str):
-        return value or ""
+    """Parts one after another, a picture as its mark; nothing is the empty text."""
+    if value is None:
+        return ""
     if isinstance(value, list):
         parts = [part if isinstance(part, str) else _part_text(part, pictures) for part in value]
         return "".join(parts)
