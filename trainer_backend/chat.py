@@ -26,6 +26,7 @@ class Target:
     base_model: str
     precision: str
     checkpoint: Path | None = None
+    revision: str | None = None  # the commit of the Hub the run began with
 
     @property
     def has_adapter(self) -> bool:
@@ -45,15 +46,16 @@ def find_target(home: Path, run_or_model: str, checkpoint: int | None = None) ->
 
 
 def run_target(run: Run, step: int | None = None) -> Target:
-    """A run's checkpoint (the newest without a step). Raises UserError when there is none."""
+    """A run's checkpoint (its result without a step). Raises UserError when there is none."""
     kept = run.checkpoints()
-    chosen = [one for one in kept if step is None or one.step == step]
-    if not chosen:
+    chosen = [one for one in kept if one.step == step] if step is not None else [run.result()]
+    if not kept or not chosen:
         what = "This run has no checkpoint yet." if not kept else f"There is no checkpoint {step}."
         raise UserError(what, run.name(), "Wait for the first checkpoint, or choose another run.")
     recipe = run.recipe()
     precision = run.state().get("precision") or resolve(recipe, hardware())[0].precision
-    return Target(recipe.base_model, precision, chosen[-1].path)
+    revision = run.spec()["base"]["revision"]
+    return Target(recipe.base_model, precision, chosen[-1].path, revision)
 
 
 class ChatModel:
@@ -61,7 +63,7 @@ class ChatModel:
 
     def __init__(self, home: Path, target: Target, progress: Progress = silent):
         self.target = target
-        folder = fetch_model(home, target.base_model, progress)
+        folder = fetch_model(home, target.base_model, progress, target.revision)
         progress("Loading the model", 0, 1, "step")
         self.tokenizer = load_tokenizer(target.checkpoint or folder)
         needs_base = target.checkpoint is None or target.has_adapter

@@ -43,7 +43,6 @@ class Preflight(TrainerCallback):
         trainer.callback_handler.callbacks.insert(0, self)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.writer.update(now=True, progress={"what": "Checking the longest batch", **ONE_STEP})
         trainer = self._trainer
         if self.writer.enabled:
             saves = planned_saves(state.max_steps - state.global_step, state.save_steps)
@@ -56,13 +55,18 @@ class Preflight(TrainerCallback):
         chosen = trainer._remove_unused_columns(rows.select(longest), "training")
         batch = trainer.data_collator(list(chosen))
         check_labels(batch, longest)
+        if state.global_step == 0:  # a run that goes on has had its longest batch
+            self._try(batch)
+
+    def _try(self, batch: dict) -> None:
+        trainer, tokens = self._trainer, batch["input_ids"].numel()
+        what = f"Trying the longest batch ({tokens} tokens)"
+        self.writer.progress(what, 0, 1, "step")
         with nothing_stays(trainer):
             trainer.training_step(trainer.model_wrapped, batch, num_items_in_batch=None)
             trainer.model.zero_grad()
         check_memory(trainer, self.recipe)
-
-
-ONE_STEP = {"done": 0, "total": 1, "unit": "step"}
+        self.writer.progress(what, 1, 1, "step")
 
 
 def planned_saves(steps_left: int, save_steps: float) -> int:

@@ -90,7 +90,7 @@ def write_script(run: Run, folder: Path, progress: Progress) -> None:
         _write_rows(eval_rows, folder / "eval.jsonl")
     shutil.copy2(run.dir / "recipe.yaml", folder / "recipe.yaml")
     (folder / "requirements.txt").write_text(_requirements(run, recipe), encoding="utf-8")
-    model = fetch_model(run.home, recipe.base_model, progress)
+    model = fetch_model(run.home, recipe.base_model, progress, run.spec()["base"]["revision"])
     code = _script(run, recipe, model, has_eval=bool(eval_rows))
     (folder / "train.py").write_text(code, encoding="utf-8")
 

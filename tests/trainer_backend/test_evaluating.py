@@ -6,6 +6,7 @@ from run_files import append, set_state
 from small_runs import small_run, train_small, weights_of
 
 from trainer_backend import evaluating
+from trainer_backend.chat import run_target
 from trainer_backend.evaluating import StopEarly
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.sft_trainer import SFTTrainer
@@ -58,6 +59,8 @@ def test_the_best_checkpoint_is_the_result_when_asked_for(
     run = train_small(home, dataset, tiny_model_dir, **EARLY, load_best_at_end=True)
     assert run.result().step == 2 and run.state()["result_step"] == 2
     assert [one.step for one in run.checkpoints()] == [2, 5, 6]
+    assert run_target(run).checkpoint.name == "checkpoint-2"
+    assert run_target(run, 6).checkpoint.name == "checkpoint-6"
     best = weights_of(run.result())
     in_memory = {name.replace(".default", ""): tensor for name, tensor in seen.items()}
     assert all(in_memory[name].equal(tensor) for name, tensor in best.items())
