@@ -3,6 +3,7 @@
 Each finding's advice is computed from the rows it is about. Single rows are checks.py.
 """
 
+import re
 from array import array
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +19,11 @@ FEW_ROWS = 20
 MANY = 20  # rows from which on shares of them mean something
 LONG_ANSWER = 80  # characters: shorter answers often have no mark at their end
 MOST = 0.8  # of the long answers end with a mark: then it is odd if one does not
-_CUT_MARKS = frozenset(",;-–—([{“&+/")
+SHORT_LINE = 40  # characters: the last line of several, if shorter, is hardly running text
+_CUT_MARKS = frozenset(",;-–—")
+_LIST_ITEM = re.compile(r"\s*(?:[-*+•>#|]|\(?\w{1,3}[.)])\s")
+_SENTENCE_END = re.compile(r"[.!?:]['\"”’)]*\s")
+_WORD = re.compile(r"[“\"'(]?[^\W_]+(?:['’-][^\W_]+)*[,;–—-]?")
 
 DUPLICATES = Kind(
     "duplicates",
@@ -156,13 +161,23 @@ def _short_answers(facts: Facts) -> tuple[Kind, np.ndarray]:
     if len(lengths) < MANY or short.mean() > 0.2:
         return SHORT_ANSWERS, np.zeros(len(lengths), bool)
     fix = f"They have fewer than {limit} characters, half of all answers have {typical:,} or more."
+    fix += " Fine where the prompt asks for so little."
     return replace(SHORT_ANSWERS, fix=fix), short
 
 
 def ends_in_mid_sentence(answer: str) -> bool:
-    """Whether the last character is a letter or a mark that something must follow."""
-    last = answer.rstrip()[-1:]
-    return last.isalpha() or last in _CUT_MARKS
+    """Whether running text ends with a word, or a mark after which a word must follow.
+
+    Items of lists, headings, addresses and names after a quote end so too: they are none.
+    """
+    text = answer.rstrip()
+    if not (text[-1:].isalpha() or text[-1:] in _CUT_MARKS):
+        return False
+    line = text[text.rfind("\n") + 1 :]
+    if _LIST_ITEM.match(line) or (len(line) < SHORT_LINE and len(line) < len(text)):
+        return False
+    words = _SENTENCE_END.split(line)[-1].split()
+    return len(words) > 1 and bool(_WORD.fullmatch(words[-1]))
 
 
 def _cut_answers(facts: Facts) -> tuple[Kind, np.ndarray]:

@@ -8,6 +8,7 @@ from trainer_backend.data.checks import Checker, check_examples
 from trainer_backend.data.formats import Example
 from trainer_backend.data.languages import LANGUAGES
 from trainer_backend.data.statistics import EDGES, dataset_statistics, read_statistics
+from trainer_backend.data.whole_checks import ends_in_mid_sentence
 from trainer_backend.errors import CODES, Problem
 
 WORDS = "alder birch cedar dogwood elm fir ginkgo hazel ironwood juniper larch maple".split()
@@ -107,6 +108,25 @@ def test_answers_cut_in_mid_sentence():
     assert problem.rows == (96, 97, 98, 99, 100) and "95 of 100 longer answers" in problem.fix
     without = [pair(at, sentence(at, 12), sentence(at + 700, end=" and")) for at in range(1, 101)]
     assert "cut_answers" not in found(without), "where no answer has an end mark, none is missing"
+
+
+def test_what_ends_without_a_mark_and_is_not_cut():
+    text = "The answer to this question is one of the following, as far as I know it. "
+    whole = [
+        "- first\n- second thing of the list", "Title\n3. Blueberry", "#PuppyLove",
+        "https://example.org/a-page", "as he said. -C. Lewis", "It is (210 - 32) * 5/9 = 98.9°C",
+        "Done!", "“Done.”", "```\ncode\n```", "a table\n| a | b |", "这是一个很长的句子",
+    ]  # fmt: skip
+    for end in whole:
+        assert not ends_in_mid_sentence(text + end), end
+    for end in (
+        "and then the",
+        "but while Bitcoin",
+        "one, two,",
+        "\n\n" + text + "it’s a well-known",
+    ):
+        assert ends_in_mid_sentence(text + end), end
+    assert not ends_in_mid_sentence("")
 
 
 def test_answers_cut_at_one_length_are_said_to_be():
