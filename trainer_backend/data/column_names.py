@@ -8,10 +8,14 @@ from collections.abc import Iterable, Sequence
 
 SYNONYMS = {
     "prompt": ("prompt", "question", "instruction", "input", "query", "user", "human", "request",
-               "user_message", "user_prompt", "input_text", "problem", "source_text", "q"),
+               "user_message", "user_prompt", "input_text", "problem", "source_text", "q",
+               "frage", "pregunta", "pergunta", "domanda", "vraag", "вопрос", "问题",
+               "問題"),
     "completion": ("completion", "response", "answer", "output", "reply", "assistant", "target",
                    "assistant_message", "target_text", "output_text", "model_response",
-                   "expected_output", "solution", "bot", "a"),
+                   "expected_output", "solution", "bot", "a",
+                   "antwort", "respuesta", "resposta", "réponse", "reponse", "risposta",
+                   "antwoord", "ответ", "答案", "回答", "回复"),
     "system": ("system", "system_prompt", "system_message"),
     "input": ("input", "context"),
     "messages": ("messages", "conversations", "conversation", "chat", "dialog", "dialogue",
@@ -28,7 +32,8 @@ def columns_of(rows: Sequence[dict]) -> list[str]:
 
 
 def plain_name(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    """A name without case, spaces and marks: “User Message” is “user_message”."""
+    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 
 def named(columns: list[str], role: str) -> list[str]:

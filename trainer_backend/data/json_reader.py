@@ -210,6 +210,10 @@ def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
     wrapped = [key for key, item in value.items() if _is_rows(item)]
     if len(wrapped) == 1 and wrapped[0] not in ("messages", "conversations"):
         return value[wrapped[0]]
+    if 1 < len(wrapped) == len(value) and not any(_is_chat(value[key]) for key in wrapped):
+        said = ", ".join(f"“{key[:40]}”" for key in wrapped[:5])
+        what = f"The object holds several lists of rows: {said}."
+        raise UserError(what, file.name, "Save each list as a file of its own.")
     columns = list(value.values())
     if columns and all(isinstance(column, dict) for column in columns):
         columns = [
@@ -249,96 +253,6 @@ def _as_row(value: Any, file: TextFile, line: int) -> dict:
 def _not_a_row(value: Any, file: TextFile, line: int) -> UserError:
     kind = {list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")
     return file.error(
-        f"A row must be an object with named columns, but this is {kind}.",
-        'Write each row like {"prompt": "…", "response": "…"}.',
-        line,
-    )
-
-
-def _located(self, error: BadJSON) -> UserError:
-    line = self.line()
-    if error.position is None:
-        return self.file.error(error.what, error.fix, line)
-    line += self.text.count("\n", self.at, error.position)
-    column = error.position - self.text.rfind("\n", 0, error.position)
-    return UserError(error.what, f"{self.file.name}, line {line}, column {column}", error.fix)
-
-
-def _read_object(file: TextFile) -> Rows:
-    parts, size = [], 0
-    for chunk in file.chunks():
-        parts.append(chunk)
-        size += len(chunk)
-        if size > MAX_WHOLE:
-            raise UserError(
-                "One JSON object of this size cannot be read row by row.",
-                file.name,
-                "Save the rows as JSON Lines (.jsonl): one object a line.",
-            )
-    text = "".join(parts)
-    if file.undecoded(text):
-        raise file.not_decoded(1)
-    if _top_keys(text[: 1 << 18]) > MAX_COLUMNS:
-        what = f"The object has more than {MAX_COLUMNS:,} columns."
-        raise UserError(what, file.name, "Keep only the columns that matter.")
-    try:
-        value = parse(text, wide=True)
-    except BadJSON as error:
-        raise _located(error, file, text, 1) from None
-    for number, row in enumerate(_rows_of_object(value, file), start=1):
-        yield number, _as_row(row, file, number)
-
-
-def _top_keys(text: str) -> int:
-    """About how many keys the object has that begins the text; the text may be cut off."""
-    depth = keys = 0
-    for mark in re.findall(r"[\[{\]}:]", STRING.sub("", text)):
-        if mark == ":":
-            keys += depth == 1
-        else:
-            depth += 1 if mark in "[{" else -1
-    return keys
-
-
-def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
-    wrapped = [key for key, item in value.items() if _is_rows(item)]
-    if len(wrapped) == 1 and wrapped[0] not in ("messages", "conversations"):
-        return value[wrapped[0]]
-    columns = list(value.values())
-    if columns and all(isinstance(column, dict) for column in columns):
-        columns = [
-            list(column.values()) for column in columns if column.keys() == columns[0].keys()
-        ]
-    if not columns or len(columns) != len(value):
-        return [value]
-    if not all(isinstance(column, list) and not _is_chat(column) for column in columns):
-        return [value]
-    lengths = {name: len(column) for name, column in zip(value, columns, strict=True)}
-    if len(set(lengths.values())) > 1:
-        said = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
-        raise UserError(
-            f"The columns have different lengths: {said}.",
-            file.name,
-            "Give every column the same number of values.",
-        )
-    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
-
-
-def _is_rows(item: Any) -> bool:
-    return isinstance(item, list) and bool(item) and all(isinstance(row, dict) for row in item)
-
-
-def _is_chat(column: list) -> bool:
-    return _is_rows(column) and ("role" in column[0] or "from" in column[0])
-
-
-def _as_row(value: Any, file: TextFile, line: int) -> dict:
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, str):
-        return {"text": value}
-    kind = {list: "a list", bool: "true or false", type(None): "null"}.get(type(value), "a number")
-    raise file.error(
         f"A row must be an object with named columns, but this is {kind}.",
         'Write each row like {"prompt": "…", "response": "…"}.',
         line,

@@ -93,7 +93,7 @@ def _check_unpacked(source: Source, file: Any) -> None:
 
 
 def _unreadable(source: Source, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [""])[0][:80].strip(" .'\"") or type(error).__name__
+    reason = (str(error).splitlines() or [""])[0][:120].strip(" .'\"") or type(error).__name__
     fix = "It is damaged, cut off or protected by a password. Save it again, or as CSV UTF-8."
     return UserError(f"The workbook cannot be read: {reason}.", source.name, fix)
 

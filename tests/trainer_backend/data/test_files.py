@@ -209,6 +209,7 @@ BAD = [  # name, content, what is said, where it points
     ("cut.json", '[{"a":1},\n{"a":', "Broken JSON", "line 2"),
     ("unclosed.json", '[{"a":1},\n{"a":2}', "not closed", "line 2"),
     ("after.json", '[{"a":1}]\nx', "after the end", "line 2"),
+    ("lists.json", '{"train":[{"a":1}],"test":[{"a":1}]}', "several lists", "lists.json"),
     ("lengths.json", '{"a":["x"],"b":["y","z"]}', "different lengths", "lengths.json"),
     ("keys.jsonl", '{"a":1}\n{"a":1,"a":2}', "“a” appears twice", "line 2"),
     ("nan.jsonl", '{"a":NaN}', "NaN", "line 1"),

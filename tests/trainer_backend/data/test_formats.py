@@ -41,6 +41,8 @@ def messages(row: dict, **options) -> list[dict]:
         ("problem", "solution"),
         ("human", "bot"),
         ("PROMPT ", "Reply"),
+        ("Frage", "Antwort"),
+        ("问题", "答案"),
     ],
 )
 def test_pairs_under_their_names(prompt, completion):

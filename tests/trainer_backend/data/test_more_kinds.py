@@ -251,3 +251,22 @@ def test_pictures_that_are_not_in_the_upload_are_said(tmp_path):
     path = put(tmp_path, "a.csv", "image,prompt,response\nhttp://x/y.png,a,b\n/etc/a.png,a,b\n")
     sentence = preview_file(path).detection.sentence
     assert "The pictures that “image” names are not in the upload." in sentence
+
+
+@pytest.mark.parametrize(
+    ("declared", "used"),
+    [
+        ('<!ENTITY a0 "aaaaaaaaaa">' + "".join(
+            f'<!ENTITY a{at} "{f"&a{at - 1};" * 10}">' for at in range(1, 10)), "&a9;"),
+        ('<!ENTITY e SYSTEM "file:///etc/hostname">', "&e;"),
+    ],
+)  # fmt: skip
+def test_entities_in_a_workbook_are_never_expanded_without_end_or_fetched(tmp_path, declared, used):
+    workbook(tmp_path / "a.xlsx", ("S", [["a", "b"], ["x", "y"]]))
+    with zipfile.ZipFile(tmp_path / "b.xlsx", "w") as out:
+        good = zipfile.ZipFile(tmp_path / "a.xlsx")
+        for entry in good.namelist():
+            data = good.read(entry).replace(b"<t>x</t>", f"<t>{used}</t>".encode())
+            front = f"<!DOCTYPE x [{declared}]>" if "sheet" in entry else ""
+            out.writestr(entry, front.encode() + data)
+    assert "cannot be read" in refusal(tmp_path / "b.xlsx").what
