@@ -20,7 +20,7 @@ from trainer_backend.data.store import StoredDataset, label, open_dataset
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, write_json
 
-MEMORY_LIMIT = 3 * 1024**3  # bytes of address space: about three times what a million rows take
+MEMORY_LIMIT = 3 * 1024**3  # bytes it may map beyond its start; a million rows take half of it
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 
 
@@ -140,7 +140,7 @@ def start_work(home: Path, work: str, arguments: dict, name: str) -> Reading:
             stdin=subprocess.PIPE,  # it ends when this pipe does: never longer than the app
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=child_environment(OMP_NUM_THREADS="1"),
+            env=child_environment(OMP_NUM_THREADS="1", MALLOC_ARENA_MAX="2"),
             start_new_session=True,
         )
     return Reading(home, name, folder, process)

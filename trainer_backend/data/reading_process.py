@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+
 from trainer_backend.data import store
 from trainer_backend.data.files import PROGRESS_ROWS
 from trainer_backend.data.formats import Mapping
@@ -27,6 +29,7 @@ except ImportError:  # Windows has no such limits
 
 PREVIEW_ROWS, PREVIEW_CELL = 25, 2_000
 EVERY_S = 0.2
+THREADS = 2
 OF_FEW_ROWS = ("one_row", "few_rows")  # not known before the last row
 
 
@@ -76,21 +79,10 @@ def _create(home: Path, report: Report, arguments: dict) -> str:
 
 
 def _hub_dataset(home: Path, report: Report, arguments: dict) -> str:
-    """Fetch a split of a Hub dataset, then read it; `arguments` are download_hub_data's."""
-    arguments = dict(arguments)
-    repo_id = arguments.pop("repo_id")
+    """Fetch a split of a Hub dataset, then read it; `arguments` are create_from_hub's."""
     report.say(what="Fetching from the Hub")
-    files = store.download_hub_data(repo_id, **arguments)
-    report.say(what="Reading and checking")
-    hub = {"repo_id": repo_id, **{key: value for key, value in arguments.items() if value}}
-    return store.create_dataset(
-        home,
-        files,
-        name=repo_id,
-        source={"hub": hub},
-        on_progress=report.on_progress,
-        on_findings=report.on_findings,
-    ).id
+    told = {"on_progress": report.on_progress, "on_findings": report.on_findings}
+    return store.create_from_hub(home, **arguments, **told).id
 
 
 def _remap(home: Path, report: Report, arguments: dict) -> str:
@@ -128,13 +120,27 @@ def run(folder: Path) -> dict:
 
 
 def limit_memory(size: int) -> None:
-    """Let this process map at most `size` bytes: what needs more fails here, and only here."""
+    """Let this process map `size` bytes more: what needs more fails here, and only here.
+
+    Threads reserve memory too, so there are few of them however many cores there are.
+    """
+    pa.set_cpu_count(THREADS)
+    pa.set_io_thread_count(THREADS)
     if resource is not None:
         _, most = resource.getrlimit(resource.RLIMIT_AS)
+        size += _mapped_now()
         if most != resource.RLIM_INFINITY:
             size = min(size, most)
         resource.setrlimit(resource.RLIMIT_AS, (size, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _mapped_now() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:  # only Linux tells it so
+        return 0
+    return pages * resource.getpagesize()
 
 
 def _too_large(request: dict) -> UserError:

@@ -107,7 +107,7 @@ def test_cancel_leaves_nothing(home, tmp_path):
 def test_too_much_memory_is_refused_there_and_only_there(home, tmp_path, monkeypatch):
     path = tmp_path / "a.json"  # an object of columns can only be read at once
     path.write_text(json.dumps({"prompt": ["p" * 1000] * 50_000, "response": ["r"] * 50_000}))
-    monkeypatch.setattr(reading, "MEMORY_LIMIT", 700 * 2**20)
+    monkeypatch.setattr(reading, "MEMORY_LIMIT", 300 * 2**20)
     work = start_reading(home, path)
     with pytest.raises(UserError) as caught:
         work.result(LIMIT)
