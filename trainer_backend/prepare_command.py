@@ -141,6 +141,9 @@ def _write_tokens(
     from .token_view import count_job
 
     rows = training_dataset(stored, recipe.system_prompt)
+    if "images" in rows.column_names:
+        fix = "Leave --model out: rows with pictures are turned into tokens when they train."
+        raise UserError("Rows with pictures cannot be packed as tokens.", stored.name, fix)
     chat = stored.format != "text"
     plan = Preparation(
         tokenizer=count_job(home, stored, recipe).tokenizer,

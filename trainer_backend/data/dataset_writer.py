@@ -3,6 +3,7 @@
 Reading a finished folder is stored_dataset.py; what an id covers is fingerprint.py.
 """
 
+import errno
 import itertools
 import os
 import shutil
@@ -74,7 +75,7 @@ def write_dataset(
             f"The dataset could not be stored: {error.strerror or error}.",
             "the datasets folder of the home",
             "Free some space or check the folder's permissions, then try again.",
-            code="disk_full" if error.errno == 28 else "",
+            code="disk_full" if error.errno == errno.ENOSPC else "",
         ) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -4,10 +4,11 @@ Rows and cells are written as they are, but for what a spreadsheet would run (CS
 """
 
 import csv
+import errno
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,31 @@ _NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
 def download_dataset(
     home: Path, dataset_id: str, format: str = "jsonl", *, neutralise: bool = True
 ) -> Path:
-    """Write all rows of a version to a file under home/exports and return its path.
+    """Write all rows of a version to a file under home/exports, once, and return its path.
 
-    JSON Lines and Parquet come back through our readers exactly as they are here. In CSV, cells
-    that a spreadsheet would run get a ' before them, unless `neutralise` is off.
+    JSON Lines come back through our readers exactly as they are here, Parquet as the same examples
+    (values of a column that differ in kind become their JSON text). In CSV, cells that a
+    spreadsheet would run get a ' before them, unless `neutralise` is off.
     """
     dataset = open_dataset(home, dataset_id)
     if format not in FORMATS:
         what = f"A dataset cannot be saved as “{str(format)[:40]}”."
         raise UserError(what, dataset.name, f"Use one of {', '.join(FORMATS)}.")
-    folder = home / "exports" / f"data-{dataset.id}"
-    return save_rows(_rows(dataset), folder / file_name(dataset, format), neutralise)
+    folder = download_folder(home, dataset.id)
+    ending = "plain.csv" if format == "csv" and not neutralise else format
+    path = folder / file_name(dataset, ending)
+    if path.is_file():  # a dataset never changes
+        return path
+    rows = dataset.dir / "rows.parquet"
+    if format == "jsonl":
+        cells = (text for _, text in row_pages.iter_cells(rows))
+        return _save(path, lambda part: _write_lines(cells, part))
+    return save_rows(lambda: (row for _, row in row_pages.iter_rows(rows)), path, neutralise)
+
+
+def download_folder(home: Path, dataset_id: str) -> Path:
+    """Where the downloads of a dataset are kept."""
+    return home / "exports" / f"data-{dataset_id}"
 
 
 def file_name(dataset: StoredDataset, format: str) -> str:
@@ -54,20 +69,23 @@ def file_name(dataset: StoredDataset, format: str) -> str:
     return f"data-{plain}{version}.{format}"
 
 
-def _rows(dataset: StoredDataset) -> Callable[[], Iterator[dict]]:
-    path = dataset.dir / "rows.parquet"
-    return lambda: (row for _, row in row_pages.iter_rows(path))
-
-
 def save_rows(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool = True) -> Path:
     """Write rows (`rows()` begins anew each time) as the ending of `path` says; all or nothing."""
-    write = {".jsonl": _write_jsonl, ".parquet": _write_parquet, ".csv": _write_csv}[path.suffix]
+    if path.suffix == ".jsonl":
+        return _save(path, lambda part: _write_lines(map(to_json, rows()), part))
+    if path.suffix == ".parquet":
+        return _save(path, lambda part: _write_parquet(rows, part))
+    return _save(path, lambda part: _write_csv(rows, part, neutralise))
+
+
+def _save(path: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a file beside `path`, then give it that name."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
         os.close(handle)
         try:
-            write(rows, Path(part), neutralise)
+            write(Path(part))
             os.chmod(part, 0o644)
             os.replace(part, path)
         finally:
@@ -77,14 +95,14 @@ def save_rows(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool =
             f"The file could not be written: {error.strerror or error}.",
             str(path.name),
             "Free some space or check the folder's permissions, then try again.",
+            code="disk_full" if error.errno == errno.ENOSPC else "",
         ) from None
     return path
 
 
-def _write_jsonl(rows: Callable[[], Iterator[dict]], path: Path, _: bool) -> None:
+def _write_lines(lines: Iterable[str], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as out:
-        for row in rows():
-            out.write(to_json(row) + "\n")
+        out.writelines(f"{line}\n" for line in lines)
 
 
 def _columns(rows: Iterator[dict]) -> list[str]:
@@ -109,7 +127,7 @@ def _safe(text: str) -> str:
     return f"'{text}" if _RUNS.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def _write_parquet(rows: Callable[[], Iterator[dict]], path: Path, _: bool) -> None:
+def _write_parquet(rows: Callable[[], Iterator[dict]], path: Path) -> None:
     schema = pa.schema(_types(rows()))
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in _batches(rows()):
@@ -138,6 +156,8 @@ def _types(rows: Iterator[dict]) -> list[tuple[str, pa.DataType]]:
 def _common(before: pa.DataType, cells: list) -> pa.DataType:
     if before == pa.string():
         return before
+    if before == pa.null() and all(cell is None or isinstance(cell, str) for cell in cells):
+        return before if all(cell is None for cell in cells) else pa.string()
     try:
         found = pa.array(cells).type
         same = before == pa.null() or found in (before, pa.null())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from trainer_backend.data.downloads import download_folder
 from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import new_id, read_json
@@ -36,6 +37,7 @@ def delete_dataset(home: Path, dataset_id: str) -> None:
                 "Check the permissions of the home folder, then try again.",
             ) from None
     shutil.rmtree(trash, ignore_errors=True)
+    shutil.rmtree(download_folder(home, dataset.id), ignore_errors=True)
 
 
 def runs_that_need(home: Path, dataset_id: str) -> list[str]:

@@ -170,12 +170,15 @@ def rows_of_problems(path: Path, problems: Sequence[int] | None) -> np.ndarray:
 
 def iter_rows(path: Path) -> Iterator[tuple[int, dict]]:
     """All rows of rows.parquet with the values they had in the upload."""
+    for number, cells in iter_cells(path):
+        yield number, parse(cells)
+
+
+def iter_cells(path: Path) -> Iterator[tuple[int, str]]:
+    """All rows of rows.parquet as the JSON they are stored as."""
     with pq.ParquetFile(path, memory_map=True) as file:
         for batch in file.iter_batches(batch_size=1_000):
-            for number, cells in zip(
-                *(column.to_pylist() for column in batch.columns), strict=True
-            ):
-                yield number, parse(cells)
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _as_example(one: dict) -> Example:

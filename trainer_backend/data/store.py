@@ -11,7 +11,7 @@ from pathlib import Path
 from trainer_backend.data.downloads import download_dataset
 from trainer_backend.data.files import SUFFIXES, UPLOAD_SUFFIXES, Progress
 from trainer_backend.data.held_out import with_held_out
-from trainer_backend.data.hub import download_hub_data, is_hub_id
+from trainer_backend.data.hub import is_hub_id
 from trainer_backend.data.making import label
 from trainer_backend.data.mixes import mix_datasets
 from trainer_backend.data.read_options import DEFAULT, ReadOptions
@@ -37,7 +37,6 @@ __all__ = [
     "create_from_sample",
     "delete_dataset",
     "download_dataset",
-    "download_hub_data",
     "edit_rows",
     "label",
     "list_datasets",

@@ -115,7 +115,7 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(home, chats, monkeypa
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trainer_backend.data.downloads.to_json", full)
+    monkeypatch.setattr("trainer_backend.data.downloads.os.replace", full)
     with pytest.raises(UserError, match="No space left"):
         download_dataset(home, chats.id)
     assert list((home / "exports").rglob("*.*")) == []

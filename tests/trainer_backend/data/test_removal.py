@@ -8,6 +8,7 @@ from trainer_backend.data import removal
 from trainer_backend.data.store import (
     create_from_rows,
     delete_dataset,
+    download_dataset,
     edit_rows,
     list_datasets,
     open_dataset,
@@ -42,8 +43,9 @@ def folders(home) -> list[str]:
 def test_it_is_gone_and_others_stay(home):
     first, second = stored(home, "a"), stored(home, "b")
     child = edit_rows(home, first.id, drops=[1])
+    taken = download_dataset(home, first.id)
     delete_dataset(home, first.id)
-    assert folders(home) == sorted([second.id, child.id])
+    assert folders(home) == sorted([second.id, child.id]) and not taken.parent.exists()
     assert open_dataset(home, child.id).page(0)[1] == 2
     with pytest.raises(UserError):
         delete_dataset(home, first.id)
