@@ -32,6 +32,16 @@ def rank_and_size() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def started_alone() -> bool:
+    """Whether accelerate was asked for several processes and started one.
+
+    With `--cpu` it leaves starting the others to MPI.
+    """
+    by_mpi = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"}
+    asked = {"ACCELERATE_USE_CPU", "MASTER_PORT"} <= os.environ.keys()
+    return asked and not by_mpi & os.environ.keys()
+
+
 def clear_ranks(run_dir: Path) -> None:
     """Forget the processes of an earlier start."""
     shutil.rmtree(run_dir / FOLDER, ignore_errors=True)

@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from trainer_backend.data.packing import STRATEGIES
 from trainer_backend.precision import accelerator, resolve_precision
+from trainer_backend.ranks import started_alone
 
 _DEPRECATED = {
     "packing_strategy": {"bfd-requeue": "bfd_split", "ffd": "bfd"},
@@ -30,7 +31,8 @@ class SFTConfig(TrainingArguments):
     """Settings of a fine-tuning run; every TrainingArguments field is accepted too.
 
     The same script runs on several devices or machines, on each of them started with:
-    torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 script.py
+    accelerate launch --multi_gpu --num_processes 16 --num_machines 2 --machine_rank 0
+    --main_process_ip HOST --main_process_port 29500 script.py   (torchrun does as well)
     """
 
     _VALID_DICT_FIELDS = [
@@ -118,6 +120,12 @@ class SFTConfig(TrainingArguments):
     def __post_init__(self):
         device = "cpu" if self.use_cpu else accelerator()
         self.bf16, self.fp16 = resolve_precision(self.bf16, self.fp16, device)
+        if started_alone():
+            warnings.warn(
+                "accelerate started one process of those asked for, as it does with --cpu and no "
+                "MPI. Use `accelerate launch --multi_gpu --num_processes N` without --cpu.",
+                stacklevel=3,
+            )
         if device == "cpu" and (self.bf16 or int(os.environ.get("WORLD_SIZE", "1")) > 1):
             # says that bf16 on a CPU is meant; without it the processes of a launch on a machine
             # without a GPU would not join, and each train alone

@@ -121,3 +121,12 @@ def test_the_settings_of_fsdp_and_deepspeed_are_those_of_transformers():
     if find_spec("deepspeed") is None:
         with pytest.raises(ImportError, match="deepspeed"):
             SFTConfig("out", deepspeed={"zero_optimization": {"stage": 2}})
+
+
+def test_a_launch_that_starts_one_process_only_is_said(monkeypatch):
+    from trainer_backend.sft_config import SFTConfig
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.warns(UserWarning, match="--multi_gpu"):
+        SFTConfig("out", report_to="none")
