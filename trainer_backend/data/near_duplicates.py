@@ -126,15 +126,3 @@ def _alike(sketches: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarr
         part = slice(at, at + _COMPARED)
         found[part] = (sketches[one[part]] == sketches[other[part]]).sum(axis=1) >= least
     return found
-
-
-def near_matches(sketches: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Indices of the sketches that are nearly the same as one of `known`, ascending."""
-    both = np.concatenate([known, sketches])
-    found = np.zeros(len(sketches), bool)
-    rows = np.flatnonzero(both.any(axis=1))
-    for later, earlier in _candidates(both, rows):
-        across = (later >= len(known)) & (earlier < len(known))
-        later, earlier = later[across], earlier[across]
-        found[later[_alike(both, later, earlier)] - len(known)] = True
-    return np.flatnonzero(found)
