@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer_backend.__main__ import main
-from trainer_backend.data.store import list_datasets
+from trainer_backend.data.store import list_datasets, open_dataset
 
 
 @pytest.fixture
@@ -122,6 +122,17 @@ def test_what_prepare_writes_is_read_again_as_the_same_examples(call, data, tmp_
         assert call("check", out, "--json")[0] == 0
     hashes = {one.hash for one in list_datasets(home)}
     assert len(hashes) == 1 and len(list_datasets(home)) == 3
+
+
+def test_the_folder_that_prepare_writes_is_data_with_its_held_out_rows(call, data, tmp_path, home):
+    out = tmp_path / "clean"
+    assert call("prepare", data, "--out", out)[0] == 0
+    report = json.loads(call("check", out, "--json")[1])
+    stored = open_dataset(home, report["dataset_id"])
+    held_out = [example.messages for example in stored.examples(stored.split(0.5, 1)[1])]
+    assert held_out == [row["messages"] for row in lines(out / "held_out.jsonl")]
+    (out / "more.csv").write_text("x")
+    assert "3 data files" in call("check", out)[2]
 
 
 def test_prepare_can_drop_what_a_model_would_cut(call, data, tiny_model_dir, tmp_path):

@@ -6,6 +6,7 @@ one are versions.py, held_out.py and mixes.py; taking one out or away is downloa
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from trainer_backend.data.downloads import download_dataset
@@ -47,6 +48,7 @@ __all__ = [
     "upload_of",
     "with_held_out",
 ]
+HELD_OUT = ("held_out", "heldout", "validation", "valid", "val", "eval", "test", "dev")
 DATASET_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -60,17 +62,22 @@ def resolve_data(  # noqa: PLR0913 - what the command line can say of its data
     max_rows: int | None = None,
     on_progress: Progress | None = None,
 ) -> StoredDataset:
-    """DATA of the command line: files, a folder of one, a sample, a dataset id or a Hub id.
+    """DATA of the command line: files, a folder, a sample, a dataset id or a Hub id.
 
-    `config` and `split` are for Hub ids. Raises UserError when it is none of these.
+    A folder holds one data file, or one to train on and one that is held out (as prepare writes
+    them). `config` and `split` are for Hub ids. Raises UserError when it is none of these.
     """
     names = [data] if isinstance(data, str) else list(data)
     paths = [Path(name).expanduser() for name in names]
-    if len(names) > 1 or paths[0].is_file() or paths[0].is_dir():
-        files = [_file_of(path, alone=len(paths) == 1) for path in paths]
-        return create_dataset(
-            home, files, options=options, max_rows=max_rows, on_progress=on_progress
-        )
+    read = partial(
+        create_dataset, home, options=options, max_rows=max_rows, on_progress=on_progress
+    )
+    if len(paths) == 1 and paths[0].is_dir():
+        train, *held_out = _files_in(paths[0])
+        dataset = read(train)
+        return with_held_out(home, dataset.id, read(held_out[0]).id) if held_out else dataset
+    if len(paths) > 1 or paths[0].is_file():
+        return read([_a_file(path) for path in paths])
     name = names[0]
     if any(sample.id == name for sample in samples()):
         return create_from_sample(home, name)
@@ -91,23 +98,24 @@ def _nothing_like(name: str) -> UserError:
     )
 
 
-def _file_of(path: Path, alone: bool) -> Path:
-    if path.is_file():
-        return path
-    if path.is_dir() and alone:
-        return _only_file(path)
-    fix = "When several are named, each must be a file. Check the spelling."
-    raise UserError("There is no such file.", str(path), fix)
+def _a_file(path: Path) -> Path:
+    if not path.is_file():
+        fix = "When several are named, each must be a file. Check the spelling."
+        raise UserError("There is no such file.", str(path), fix)
+    return path
 
 
-def _only_file(folder: Path) -> Path:
+def _files_in(folder: Path) -> list[Path]:
+    """The one data file of a folder, or the one to train on and the one that is held out."""
     found = sorted(
         path
         for path in folder.iterdir()
         if path.is_file() and path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
     )
-    if len(found) == 1:
-        return found[0]
+    train = [path for path in found if path.name.lower().startswith("train.")]
+    held_out = [path for path in found if path.name.lower().partition(".")[0] in HELD_OUT]
+    if len(found) == 1 or (len(found), len(train), len(held_out)) == (2, 1, 1):
+        return train + held_out if train else found
     names = ", ".join(path.name for path in found[:5])
     raise UserError(
         f"The folder holds {len(found)} data files ({names})."
