@@ -14,7 +14,9 @@ from trainer_backend.data.dataset_writer import Findings, write_dataset
 from trainer_backend.data.files import PROGRESS_ROWS, Progress
 from trainer_backend.data.fingerprint import dataset_id
 from trainer_backend.data.formats import Mapping
+from trainer_backend.data.json_values import BadJSON, check_strings
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
+from trainer_backend.errors import UserError
 
 BIDI_MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -121,6 +123,15 @@ def next_version(
         change={"step": step, **change} if change or parent.step != "upload" else {},
         said=kept | {"step": step} | (said or {}),
     )
+
+
+def checked_prompt(text: str) -> str:
+    """A system prompt without white space around it; UserError for letters that cannot train."""
+    try:
+        check_strings(text)
+    except BadJSON as error:
+        raise UserError(error.what, "the system prompt", error.fix) from None
+    return text.strip()
 
 
 def label(name: str) -> str:

@@ -16,7 +16,7 @@ from trainer_backend.data.fingerprint import content_hash
 from trainer_backend.data.formats import Mapping, check_mapping
 from trainer_backend.data.hub import download_hub_data, hub_choices
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
-from trainer_backend.data.making import Making, counted, label, make, next_version
+from trainer_backend.data.making import Making, checked_prompt, counted, label, make, next_version
 from trainer_backend.data.read_options import DEFAULT, ReadOptions
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
@@ -53,7 +53,7 @@ def create_dataset(  # noqa: PLR0913 - what a person can choose when data is loa
         kinds=tuple("".join(path.suffixes[-2:]).lower() for path in paths),
         options=_chosen(options) | ({"max_rows": max_rows} if max_rows else {}),
         mapping=mapping,
-        system_prompt=system_prompt.strip(),
+        system_prompt=checked_prompt(system_prompt),
         said={"source": {"files": known, **(source or {})}, "notes": rows.notes},
     )
     return make(home, islice(rows, max_rows), making, on_findings)
@@ -152,7 +152,7 @@ def remap_dataset(
 ) -> StoredDataset:
     """The same rows under the columns (and system prompt) a user chose, as a version of its own."""
     old = open_dataset(home, dataset_id)
-    prompt = old.system_prompt if system_prompt is None else system_prompt.strip()
+    prompt = old.system_prompt if system_prompt is None else checked_prompt(system_prompt)
     if old.mapping == mapping and old.system_prompt == prompt:
         return old
     check_mapping(mapping, old.columns, old.name)

@@ -10,7 +10,7 @@ from typing import Any
 from trainer_backend.data import row_pages
 from trainer_backend.data.dataset_writer import Findings
 from trainer_backend.data.files import Progress
-from trainer_backend.data.json_values import BadJSON, parse
+from trainer_backend.data.json_values import BadJSON, check_strings, parse
 from trainer_backend.data.making import counted, make, next_version
 from trainer_backend.data.row_changes import CHANGES
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
@@ -117,8 +117,8 @@ def edit_rows(
     a column that is not there, for broken JSON, and when nothing would be left.
     """
     dataset = open_dataset(home, dataset_id)
-    edits = {int(row): dict(cells) for row, cells in (edits or {}).items() if cells}
-    dropped = {int(row) for row in drops}
+    edits = {_number(row, dataset): dict(cells) for row, cells in (edits or {}).items() if cells}
+    dropped = {_number(row, dataset) for row in drops}
     if not edits and not dropped:
         raise UserError("Nothing was changed.", dataset.name, "Change a cell or drop a row first.")
     _check_places(dataset, edits, dropped)
@@ -127,6 +127,14 @@ def edit_rows(
     making = next_version(dataset, "edits", change, said={"done": done})
     edited = _edited_rows(dataset, edits, dropped)
     return make(home, counted(edited, dataset.num_rows, on_progress), making)
+
+
+def _number(row: int | str, dataset: StoredDataset) -> int:
+    """A row number, also when it was a key of JSON."""
+    if not str(row).isdecimal():
+        what = f"“{str(row)[:40]}” is not a row."
+        raise UserError(what, dataset.name, "Choose a row of the table.")
+    return int(row)
 
 
 def _check_places(dataset: StoredDataset, edits: dict, dropped: set[int]) -> None:
@@ -155,13 +163,12 @@ def _edited_rows(
 
 def _as_before(old: Any, text: str, where: str) -> Any:
     """The new text of a cell as what the old one was: text, or a JSON value."""
-    if "\0" in text:
-        raise UserError("The text holds a NUL character.", where, "Remove the character.")
-    if old is None or isinstance(old, str):
-        return text
     try:
-        return parse(text)
+        check_strings(text)
+        return text if old is None or isinstance(old, str) else parse(text)
     except BadJSON as error:
+        if old is None or isinstance(old, str):
+            raise UserError(error.what, where, error.fix) from None
         fix = f"{error.fix} The cell must stay JSON, as it was."
         raise UserError(error.what, where, fix) from None
 

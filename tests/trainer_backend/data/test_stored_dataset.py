@@ -122,6 +122,13 @@ def test_an_id_covers_content_kind_options_and_prompt(home, put):
     assert one.columns != two.columns and one.id != two.id
 
 
+@pytest.mark.parametrize("prompt", ["a\0b", "\ud83d"])
+def test_a_system_prompt_that_cannot_train_is_refused(home, put, prompt):
+    with pytest.raises(UserError) as caught:
+        create_dataset(home, put("a.csv", "prompt,response\na,b\n"), system_prompt=prompt)
+    assert caught.value.where == "the system prompt" and list_datasets(home) == []
+
+
 def test_several_files_are_one_dataset_in_their_order(home, put):
     paths = [put("a.csv", "prompt,response\na,b\n"), put("b.csv", "prompt,response\nc,d\ne,f\n")]
     both = create_dataset(home, paths)

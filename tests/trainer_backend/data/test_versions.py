@@ -161,6 +161,9 @@ def test_a_cell_that_was_json_stays_json(home, tmp_path):
         {"edits": {99: {"prompt": "x"}}},
         {"edits": {1: {"gone": "x"}}},
         {"edits": {1: {"prompt": "a\0b"}}},
+        {"edits": {1: {"prompt": "\ud83d"}}},
+        {"edits": {"x": {"prompt": "b"}}},
+        {"drops": ["-1"]},
         {"drops": range(1, 31)},
     ],
 )
