@@ -151,7 +151,7 @@ def read_csv(file: TextFile, delimiter: str) -> Iterator[tuple[int, dict]]:
     for line, record in records:
         if len(record) != width:
             file.damage.report(line, _ragged(file, line, len(record), width, delimiter))
-        elif file.undecoded("".join(record)):
+        elif file.keeps_bytes and file.undecoded("".join(record)):
             file.damage.report(line, file.not_decoded(line))
         else:
             yield line, dict(zip(columns, record, strict=True))

@@ -18,6 +18,7 @@ from trainer_backend.data.column_names import (
     quoted,
 )
 from trainer_backend.data.conversations import as_list
+from trainer_backend.data.json_values import cell_text
 from trainer_backend.data.mapping import Mapping, describe_mapping
 from trainer_backend.data.pictures import holds_picture
 from trainer_backend.data.row_error import RowError
@@ -126,8 +127,7 @@ def _detect_chat(
     rows: Sequence[dict], columns: list[str], likely: list[str], extra: dict[str, str]
 ) -> Detection:
     first = next(turn for row in rows for turn in turns_of(row.get(likely[0])))
-    tools = named(columns, "tools")
-    roles = {"messages": likely[0]} | ({"tools": tools[0]} if tools else {}) | extra
+    roles = {"messages": likely[0]} | extra
     mapping = Mapping("sharegpt" if "from" in first else "messages", roles)
     if len(likely) == 1:
         return _sure(columns, mapping)
@@ -135,8 +135,10 @@ def _detect_chat(
 
 
 def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]) -> dict[str, str]:
-    """The system column and the picture column, where there is one."""
+    """The columns of the system message, the tools and the pictures, where there is one."""
     extra = {"system": found["system"][0]} if len(found["system"]) == 1 else {}
+    tools = [name for name in found["tools"] if _holds_lists(rows, name)]
+    extra |= {"tools": tools[0]} if tools else {}
     pictures = [name for name in columns if _holds_pictures(rows, name)]
     by_name = [name for name in pictures if plain_name(name) in SYNONYMS["images"]] or pictures
     return extra | ({"images": by_name[0]} if by_name else {})
@@ -145,6 +147,12 @@ def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]
 def _holds_pictures(rows: Sequence[dict], name: str) -> bool:
     filled = [row[name] for row in rows if row.get(name) not in (None, "", [])]
     return bool(filled) and sum(map(holds_picture, filled)) > len(filled) / 2
+
+
+def _holds_lists(rows: Sequence[dict], name: str) -> bool:
+    filled = [row[name] for row in rows if row.get(name) not in (None, "", [])]
+    lists = [isinstance(one, list) or cell_text(one).lstrip().startswith("[") for one in filled]
+    return sum(lists) > len(filled) / 2
 
 
 def turns_of(value: Any) -> list[dict]:

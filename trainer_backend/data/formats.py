@@ -104,4 +104,11 @@ def _tools(value: Any) -> list | None:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise RowError("The tools are not a list of objects.", "Write them as a list of objects.")
-    return value
+    return [_wrapped(tool) for tool in value]
+
+
+def _wrapped(tool: dict) -> dict:
+    """A tool as chat templates expect it; older data gives the bare function."""
+    if "name" in tool and not tool.keys() & {"function", "type"}:
+        return {"type": "function", "function": tool}
+    return tool

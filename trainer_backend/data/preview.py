@@ -3,15 +3,17 @@
 Nothing is stored or checked here: dataset_writer.py reads all of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from trainer_backend.data.files import open_rows
 from trainer_backend.data.formats import Detection, detect_format
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.data.read_options import DEFAULT, ReadOptions
+
+MOMENT = 100_000  # rows that are read within about a second
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,17 @@ def preview_file(
     *,
     options: ReadOptions = DEFAULT,
 ) -> Preview:
-    """Read the first `count` rows; UserError if already these cannot be read."""
+    """Read the first `count` rows; UserError if already these cannot be read.
+
+    With an encoding that the user chose, the rows shown are those whose letters depend on it.
+    """
     reader = open_rows(file, options=options)
-    first = list(islice(reader, count))
+    rows = iter(reader)
+    first = list(islice(rows, count))
+    telling = _telling(chain(first, rows), count) if options.encoding else []
     shown = [
-        (number, {column: cell_text(cell) for column, cell in row.items()}) for number, row in first
+        (number, {column: cell_text(cell) for column, cell in row.items()})
+        for number, row in telling or first
     ]
     opened = reader.files[0]
     return Preview(
@@ -53,3 +61,13 @@ def preview_file(
         sheet=opened.layout if opened.kind == "xlsx" else "",
         damaged=reader.damaged,
     )
+
+
+def _telling(rows: Iterable[tuple[int, dict]], count: int) -> list[tuple[int, dict]]:
+    """The first rows with letters beyond ASCII among those that can be looked at in a moment."""
+    looked_at = islice(rows, MOMENT)
+    return list(islice((one for one in looked_at if not _is_plain(one[1])), count))
+
+
+def _is_plain(row: dict) -> bool:
+    return all(cell_text(cell).isascii() for cell in row.values())

@@ -45,12 +45,13 @@ def read_sheet(source: Source, sheet: str, damage: DamageLog) -> Iterator[tuple[
     with _opened(source) as book:
         try:
             page = book[sheet]
+            total = min(page.max_row or MAX_ROWS, MAX_ROWS)
             page.reset_dimensions()  # some programs write them wrong, which would cut rows off
             for number, cells in enumerate(page.iter_rows(max_row=MAX_ROWS), start=1):
                 texts = [_cell_text(cell) for cell in cells]
                 while texts and not texts[-1]:
                     texts.pop()
-                source.share = min(0.99, number / MAX_ROWS)
+                source.share = min(0.99, number / total)
                 if not texts:
                     continue
                 where = f"{source.name}, sheet “{sheet[:60]}”, row {number}"

@@ -57,7 +57,7 @@ class TextFile:
         self.encoding, self.damage = encoding, damage or DamageLog()
         self.line = 0  # the line handed out last
         self._budget = source.budget()
-        self._keep_bytes = self.damage.skip and encoding.startswith("utf-8")
+        self.keeps_bytes = self.damage.skip and encoding.startswith("utf-8")  # see undecoded()
 
     def lines(self) -> Iterator[str]:
         """Every line with its line ending, exactly as it stands in the file."""
@@ -87,7 +87,7 @@ class TextFile:
 
     def undecoded(self, text: str) -> bool:
         """Whether a text holds bytes that are not UTF-8 (only met when damage is skipped)."""
-        return self._keep_bytes and not text.isascii() and bool(_KEPT_BYTE.search(text))
+        return self.keeps_bytes and not text.isascii() and bool(_KEPT_BYTE.search(text))
 
     def not_decoded(self, line: int) -> UserError:
         """The error for a row with bytes that are not UTF-8."""
@@ -95,7 +95,7 @@ class TextFile:
         return self.error("The text is not UTF-8.", fix, line)
 
     def _pull(self, read) -> Iterator[str]:
-        errors = "surrogateescape" if self._keep_bytes else "strict"
+        errors = "surrogateescape" if self.keeps_bytes else "strict"
         with self.source.open() as stream:
             text = io.TextIOWrapper(stream, encoding=self.encoding, errors=errors, newline="")
             while True:

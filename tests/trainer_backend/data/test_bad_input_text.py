@@ -33,12 +33,13 @@ def test_case_46_marks_utf16_and_line_endings(tmp_path, content, said):
 
 
 def test_case_47_latin1_is_offered_with_a_preview(tmp_path):
-    latin = put(tmp_path, "a.csv", HEAD + "x,y\n" * 10 + "caf\xe9,y\n", encoding="latin-1")
+    latin = put(tmp_path, "a.csv", HEAD + "x,y\n" * 810 + "caf\xe9,y\n", encoding="latin-1")
     error = refusal(latin)
-    assert error.what == "The text is not UTF-8." and error.where == "a.csv, line 12, byte 4"
+    assert error.what == "The text is not UTF-8." and error.where == "a.csv, line 812, byte 4"
     assert error.code == "encoding" and error.offer == {"encoding": "latin-1"}
     preview = preview_file(latin, options=ReadOptions(**error.offer))
-    assert preview.rows[10][1]["prompt"] == "café" and "Latin-1" in preview.notes[0]
+    assert preview.rows == [(811, {"prompt": "café", "response": "y"})], "what it decides"
+    assert "Latin-1" in preview.notes[0] and preview.detection.sure
 
 
 def test_case_47_windows_1252_is_told_from_latin1(tmp_path):

@@ -66,6 +66,15 @@ def test_tool_calls_keep_their_id_and_may_have_no_arguments():
     assert messages[2] == answer
 
 
+def test_tools_beside_a_pair_and_bare_functions():
+    function = {"name": "f", "description": "d", "parameters": {}}
+    row = {"prompt": "a", "response": "b", "functions": json.dumps([function])}
+    found = detect_format([row])
+    assert "Tools from “functions”." in found.sentence
+    assert to_example(1, row, found.mapping).tools == [{"type": "function", "function": function}]
+    assert "tools" not in detect_format([row | {"functions": "hammer, saw"}]).mapping.roles
+
+
 @pytest.mark.parametrize(
     ("calls", "what"),
     [
