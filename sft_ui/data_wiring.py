@@ -137,18 +137,18 @@ def _wire_takeover(studio: Studio, tab: DataTab, fields: dict, given: dict, refr
         gr.Info(f"Longest example: {limit:,} tokens. It also stands in the Model tab.")
         return limit
 
-    taken = tab.lengths.takeover(take_limit, None, fields["max_length"], **QUICK)
-    taken.then(**refresh)
-
     @show_user_errors
     def shown(dataset_id, **values):
         return show_settings(studio, dataset_id, values)
 
+    after = {"inputs_kwargs": given, "outputs": settings_outputs(tab), **QUICK}
+    taken = tab.lengths.takeover(take_limit, None, fields["max_length"], **QUICK)
+    taken.then(shown, **after).then(**refresh)
     held_out = tab.held_out
     share = held_out.share.release(
         lambda percent: percent / 100, held_out.share, fields["eval_fraction"], **QUICK
     )
-    share.then(shown, inputs_kwargs=given, outputs=settings_outputs(tab), **QUICK).then(**refresh)
+    share.then(shown, **after).then(**refresh)
     _wire_own_held_out(tab)
 
 

@@ -42,8 +42,8 @@ def _row(one: StoredDataset, here: bool) -> str:
     return (
         f'<li{mark}><div class="stored-name"><button type="button" data-open="{key}">{label}'
         f'</button><span class="quiet">{escape(" · ".join(facts))}</span></div>{weight}'
-        f'<button type="button" class="action small careful" data-remove="{key}" '
-        f'aria-label="Delete {label}">Delete</button></li>'
+        f'<button type="button" class="action small careful" data-remove="{key}">Delete'
+        f'<span class="visually-hidden"> {label}</span></button></li>'
     )
 
 

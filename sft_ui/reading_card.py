@@ -30,7 +30,7 @@ element.addEventListener('click', event => {
 def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.HTML:
     """The component; its value is the id of a reading. Its `finished` event names one that ended.
 
-    The visitor's browser keeps the id under `elem_id`, so that a reload finds the reading again.
+    The visitor's browser keeps the id, so that a reload finds the reading again.
     """
 
     async def watch_reading(asked: dict) -> dict:

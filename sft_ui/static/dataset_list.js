@@ -20,9 +20,10 @@ element.addEventListener('click', event => {
   else if (at('remove')) {
     const button = at('remove');
     if (button.classList.contains('sure')) { button.disabled = true; trigger('remove', { id: button.dataset.remove }); return; }
+    const before = [...button.childNodes];
     button.classList.add('sure');
     button.textContent = 'Really delete?';
-    setTimeout(() => { button.classList.remove('sure'); button.textContent = 'Delete'; }, 5000);
+    setTimeout(() => { button.classList.remove('sure'); button.replaceChildren(...before); }, 5000);
   }
   else if (at('mix')) trigger('mix', { weights: weights(), name: element.querySelector('[data-name]').value });
 });

@@ -2,7 +2,7 @@
 // Reading is a process of its own on the server (readings.py); this card only asks how it goes, so that a reload or a second
 // tab finds it again. In scope from gr.HTML: element, props, server, watch, trigger. Every text is set with textContent.
 
-const root = element.querySelector('.reading'), KEPT = `sft-studio-${element.closest('[id]').id}`, FIRST_ROWS = 8, MAX_CELL = 240;
+const root = element.querySelector('.reading'), KEPT = `sft-studio-reading-${element.closest('#held-out-reading') ? 'held-out' : 'data'}`, FIRST_ROWS = 8, MAX_CELL = 240;
 const part = name => root.querySelector(`[data-reading="${name}"]`);
 const state = { reading: '', stamp: null, timer: 0, began: 0 };
 const number = value => Math.round(value).toLocaleString('en');
