@@ -12,6 +12,7 @@ from transformers import Trainer, set_seed
 
 from trainer_backend.adapters import add_adapter, prepare_trainable
 from trainer_backend.attention import document_layout
+from trainer_backend.cpu_memory import kept_memory
 from trainer_backend.data.prepare import Counts
 from trainer_backend.data.vision_rows import ROW_COLUMNS
 from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
@@ -188,6 +189,11 @@ class SFTTrainer(Trainer):
                 return self.compute_loss(model, inputs).detach(), None, None
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         return loss.detach(), outputs.logits, inputs["labels"]
+
+    def train(self, *args, **kwargs):
+        """As the Trainer's; on a CPU the memory of one step waits for the next."""
+        with kept_memory(self.args.device.type):
+            return super().train(*args, **kwargs)
 
     def training_step(self, *args, **kwargs):
         """As the Trainer's; activations may wait for the backward pass in main memory."""
