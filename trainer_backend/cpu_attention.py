@@ -23,8 +23,8 @@ class PackedAttention(torch.autograd.Function):
         sums = []
         for part, length in _documents(lengths):
             q, k, v = _grouped(query, key, value, part)
-            if _dense(query, length, window):
-                result, lse = _probabilities(q, k, window, scale) @ v, None
+            if _is_dense(query, length, window):
+                result, lse = _dense(q, k, v, window, scale), None
             else:
                 heads = q.shape[1] // length
                 result, lse = _flash(
@@ -46,7 +46,7 @@ class PackedAttention(torch.autograd.Function):
         for part, length in _documents(lengths):
             q, k, v = _grouped(query, key, value, part)
             g = _heads_first(grad, part, k.shape[0])
-            if _dense(query, length, window):
+            if _is_dense(query, length, window):
                 found = _dense_backward(g, q, k, v, window, scale)
             else:
                 o = _heads_first(out, part, k.shape[0])
@@ -63,7 +63,7 @@ def _documents(lengths: tuple[int, ...]):
         start += length
 
 
-def _dense(query: torch.Tensor, length: int, window: int) -> bool:
+def _is_dense(query: torch.Tensor, length: int, window: int) -> bool:
     half = query.dtype in (torch.bfloat16, torch.float16)
     return (half and length <= LONGEST_DENSE) or bool(window and length > window)
 
@@ -83,19 +83,30 @@ def _write(out, part: slice, result: torch.Tensor, length: int) -> None:
     out[0, part].copy_(result.reshape(out.shape[2], length, out.shape[3]).transpose(0, 1))
 
 
-def _probabilities(q, k, window: int, scale: float) -> torch.Tensor:
-    length = k.shape[1]
-    mask = _mask(length, window, q.dtype)
-    scores = torch.bmm(q, k.transpose(1, 2)).mul_(scale)
-    scores.view(-1, length, length).add_(mask)
-    return torch.softmax(scores, dim=-1)
+def _wide(t: torch.Tensor) -> torch.Tensor:
+    """Rows of zeros up to a multiple of 32: softmax and products are slow over odd widths."""
+    return torch.nn.functional.pad(t, (0, 0, 0, -t.shape[1] % 32))
+
+
+def _probabilities(q, k, length: int, window: int, scale: float) -> torch.Tensor:
+    mask = _mask(length, k.shape[1], window, q.dtype)
+    mask = mask.repeat(q.shape[1] // length, 1).expand(len(q), -1, -1)
+    return torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), dim=-1)
+
+
+def _dense(q, k, v, window: int, scale: float) -> torch.Tensor:
+    p = _probabilities(q, _wide(k), k.shape[1], window, scale)
+    return torch.bmm(p, _wide(v))
 
 
 def _dense_backward(g, q, k, v, window: int, scale: float):
-    p = _probabilities(q, k, window, scale)
+    length = k.shape[1]
+    k, v = _wide(k), _wide(v)
+    p = _probabilities(q, k, length, window, scale)
     for_p = torch.bmm(g, v.transpose(1, 2))
     slope = torch._softmax_backward_data(for_p, p, -1, p.dtype).mul_(scale)
-    return torch.bmm(slope, k), torch.bmm(slope.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), g)
+    for_k, for_v = torch.bmm(slope.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), g)
+    return torch.bmm(slope, k), for_k[:, :length], for_v[:, :length]
 
 
 def _as_flash(q, k, v, heads: int):
@@ -117,9 +128,9 @@ def _flash_grads(g, q, k, v, out, lse, scale: float):
 
 
 @lru_cache(maxsize=64)
-def _mask(length: int, window: int, dtype: torch.dtype) -> torch.Tensor:
+def _mask(length: int, width: int, window: int, dtype: torch.dtype) -> torch.Tensor:
     """Minus infinity where a token must not look: ahead, or further back than the window."""
-    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    seen = torch.ones(length, width, dtype=torch.bool).tril()
     if window:
         seen &= ~seen.tril(-window)
-    return torch.zeros(length, length, dtype=dtype).masked_fill_(~seen, float("-inf"))
+    return torch.zeros(length, width, dtype=dtype).masked_fill_(~seen, float("-inf"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 48 << 20, "cuda": 512 << 20}
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,24 @@ def _chunks(count: int, vocabulary: int, device: torch.device) -> int:
 
 
 def _token_terms(logits: torch.Tensor, targets: torch.Tensor, spec: LossSpec):
-    """Loss, argmax hits, entropy, probabilities and weights of finished float32 logits."""
-    logp = torch.log_softmax(logits, dim=-1)
-    own = logp.gather(1, targets[:, None])[:, 0]
-    hits = own >= logp.amax(dim=-1)
-    loss, weight = -own, None
+    """Loss, argmax hits, entropy, probabilities and weights of finished float32 logits.
+
+    One exponential per logit: its row's sum is found again at the largest probability, which is
+    never small.
+    """
+    probabilities = torch.softmax(logits, dim=-1)
+    highest = logits.amax(dim=-1)
+    total = highest - probabilities.amax(dim=-1).log()
+    own = logits.gather(1, targets[:, None])[:, 0]
+    hits = own >= highest
+    loss, weight = total - own, None
     if spec.label_smoothing:
-        loss = (1 - spec.label_smoothing) * loss - spec.label_smoothing * logp.mean(dim=-1)
+        even = total - logits.mean(dim=-1)
+        loss = (1 - spec.label_smoothing) * loss + spec.label_smoothing * even
     if spec.loss_type == "dft":
-        weight = own.exp()
+        weight = (own - total).exp()
         loss = loss * weight
-    probabilities = logp.exp()
-    entropy = -logp.mul_(probabilities).sum(dim=-1)
+    entropy = total - torch.linalg.vecdot(probabilities, logits)
     return loss, hits, entropy, probabilities, weight
 
 
