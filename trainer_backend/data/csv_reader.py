@@ -5,7 +5,7 @@ The standard csv reader would shift ragged rows and swallow text after an open q
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from trainer_backend.data.json_values import MAX_COLUMNS
 from trainer_backend.data.read_options import DELIMITERS
@@ -16,28 +16,46 @@ SAMPLE_LINES = 50
 _SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # how Excel says its delimiter
 
 
-def find_delimiter(file: TextFile, preferred: str) -> str:
-    """The delimiter under which the first rows all have the header's number of columns."""
+def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> str:
+    """The delimiter under which the first rows all have the header's number of columns.
+
+    A space behind it (“, ”) says that a space after each delimiter is no part of the text.
+    """
+    sample = _sample(file)
+    if sample and (said := _SEP_LINE.fullmatch(sample[0].strip())):
+        return said[1]
+    order = (preferred, *(mark for mark in DELIMITERS if mark != preferred))
+    order = (chosen,) if chosen else order
+    fits = {mark: _sample_fit(sample, mark) for mark in order if sample and mark in sample[0]}
+    wide = [mark for mark in fits if fits[mark][0] > 1]
+    steady = [mark for mark in wide if fits[mark][1]]
+    if not steady:
+        for mark in wide:
+            spaced = any(f'{mark} "' in line for line in sample)
+            if spaced and _sample_fit(sample, f"{mark} ")[1]:
+                return f"{mark} "
+    return (steady or wide or [chosen or preferred])[0]
+
+
+def _sample(file: TextFile) -> list[str]:
     sample, size = [], 0
     for line in file.lines():
         sample.append(line)
         size += len(line)
         if len(sample) >= SAMPLE_LINES or size > 1 << 20:
             break
-    if sample and (said := _SEP_LINE.fullmatch(sample[0].strip())):
-        return said[1]
-    order = (preferred, *(mark for mark in DELIMITERS if mark != preferred))
-    fits = {mark: _sample_fit(sample, mark) for mark in order if sample and mark in sample[0]}
-    wide = [mark for mark in fits if fits[mark][0] > 1]
-    steady = [mark for mark in wide if fits[mark][1]]
-    return (steady or wide or [preferred])[0]
+    return sample
 
 
-def _sample_fit(sample: list[str], delimiter: str) -> tuple[int, bool]:
+def _reader(lines: Iterable[str], layout: str):
+    return csv.reader(lines, delimiter=layout[0], skipinitialspace=len(layout) > 1, strict=True)
+
+
+def _sample_fit(sample: list[str], layout: str) -> tuple[int, bool]:
     """How wide the header is, and whether every complete sampled row is as wide."""
     widths = []
     try:
-        for record in csv.reader(sample, delimiter=delimiter, strict=True):
+        for record in _reader(sample, layout):
             if record and (len(record) > 1 or record[0].strip()):
                 widths.append(len(record))
     except csv.Error:
@@ -80,11 +98,11 @@ class _Feed:
         self.file.damage.report(start, fault)
 
 
-def read_records(file: TextFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def read_records(file: TextFile, layout: str) -> Iterator[tuple[int, list[str]]]:
     """(line where it begins, cells) for every record, header included; blank lines are skipped."""
     csv.field_size_limit(MAX_LINE + 1)
     file.line, feed = 0, _Feed(file)
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    reader = _reader(feed, layout)
     while True:
         feed.quoted.clear()
         feed.size, feed.nul, start = 0, "", file.line + 1
@@ -93,7 +111,7 @@ def read_records(file: TextFile, delimiter: str) -> Iterator[tuple[int, list[str
         except StopIteration:
             return
         except csv.Error as error:
-            fault = _csv_error(feed, start, delimiter, str(error))
+            fault = _csv_error(feed, start, layout[0], str(error))
             if "end of data" in str(error):  # everything after the quote was swallowed
                 raise fault from None
             feed.leave_out(start, fault)
@@ -136,11 +154,11 @@ def _open_quote(quoted: list[tuple[int, str]], delimiter: str) -> int:
     return opened
 
 
-def read_csv(file: TextFile, delimiter: str) -> Iterator[tuple[int, dict]]:
+def read_csv(file: TextFile, layout: str) -> Iterator[tuple[int, dict]]:
     """(line, row) for every data row; ragged rows are errors, never shifted."""
-    records = read_records(file, delimiter)
+    records = read_records(file, layout)
     first = next(records, None)
-    if first and _SEP_LINE.fullmatch(delimiter.join(first[1])):
+    if first and _SEP_LINE.fullmatch(layout[0].join(first[1])):
         first = next(records, None)
     if first is None:
         return
@@ -150,7 +168,7 @@ def read_csv(file: TextFile, delimiter: str) -> Iterator[tuple[int, dict]]:
     width = len(columns)
     for line, record in records:
         if len(record) != width:
-            file.damage.report(line, _ragged(file, line, len(record), width, delimiter))
+            file.damage.report(line, _ragged(file, line, len(record), width, layout[0]))
         elif file.keeps_bytes and file.undecoded("".join(record)):
             file.damage.report(line, file.not_decoded(line))
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer_backend.data.archive import Archive
 from trainer_backend.data.arrow_reader import read_arrow
-from trainer_backend.data.csv_reader import find_delimiter, read_csv
+from trainer_backend.data.csv_reader import find_layout, read_csv
 from trainer_backend.data.document_reader import PIECE, read_document
 from trainer_backend.data.file_kind import DOCUMENT_SUFFIXES, TABLE_SUFFIXES, kind_of
 from trainer_backend.data.json_reader import json_layout, read_json
@@ -206,9 +206,12 @@ def _tell_text(file: DataFile, options: ReadOptions) -> None:
         _tell_json(file, text)
     elif file.kind == "csv":
         preferred = "\t" if file.source.ending == ".tsv" else ","
-        file.layout = options.delimiter or find_delimiter(text, preferred)
-        if file.layout != preferred:
-            file.notes.append(f"Columns are separated by a {DELIMITERS[file.layout]}.")
+        file.layout = find_layout(text, preferred, options.delimiter)
+        mark = DELIMITERS[file.layout[0]]
+        if file.layout[0] != preferred:
+            file.notes.append(f"Columns are separated by a {mark}.")
+        if len(file.layout) > 1:
+            file.notes.append(f"A space after each {mark} is not part of the text.")
     else:
         file.notes.append(
             f"The text is cut at paragraphs into pieces of up to {PIECE:,} characters; "

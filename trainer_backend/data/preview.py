@@ -56,7 +56,7 @@ def preview_file(
         reader.notes,
         kind=opened.kind,
         encoding=opened.encoding,
-        delimiter=opened.layout if opened.kind == "csv" else "",
+        delimiter=opened.layout[:1] if opened.kind == "csv" else "",
         sheets=opened.sheets,
         sheet=opened.layout if opened.kind == "xlsx" else "",
         damaged=reader.damaged,

@@ -111,6 +111,17 @@ def test_case_49_a_delimiter_can_be_chosen(tmp_path):
     assert "cannot be separated" in refusal(path, delimiter="x").what
 
 
+def test_case_49_a_space_after_each_comma(tmp_path):
+    path = put(tmp_path, "a.csv", 'prompt, response\n"a", "b, c"\n" d", "e"\n')
+    assert rows(path) == [{"prompt": "a", "response": "b, c"}, {"prompt": " d", "response": "e"}]
+    preview = preview_file(path)
+    assert preview.delimiter == "," and preview.notes == [
+        "A space after each comma is not part of the text."
+    ]
+    path = put(tmp_path, "b.csv", 'prompt,response\na, "b"\nc, d\n')
+    assert rows(path)[1] == {"prompt": "c", "response": " d"}, "where it fits as it stands"
+
+
 def test_case_50_an_open_quote_is_found_where_it_opens(tmp_path):
     path = put(tmp_path, "a.csv", HEAD + "a,b\n" * 3 + '"open,b\n' + "c,d\n" * 500)
     error = refusal(path)
