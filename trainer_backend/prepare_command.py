@@ -6,6 +6,7 @@ The options are in __main__.py; fixes are data/versions.py, tokens data/prepare.
 import argparse
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,9 +85,14 @@ def _fixed(
     switches = {problem.code: problem.switches for problem in stored.problems if problem.switches}
     switches |= {problem.code: problem.switches for problem, _ in by_tokens}
     fixes = {}
-    for text in arguments.fix:
-        code, _, switch = text.partition("=")
-        fixes[code.strip()] = switch.strip() or (switches.get(code.strip()) or ("drop",))[0]
+    for code, switch in (map(str.strip, text.partition("=")[::2]) for text in arguments.fix):
+        if code in switches:
+            fixes[code] = switch or switches[code][0]
+        else:
+            has = ", ".join(switches) or "no problem with a fix"
+            print(f"Note: nothing to fix for “{code[:60]}”. The data has {has}.", file=sys.stderr)
+    if not fixes:
+        return stored
     rows: dict[str, Sequence[int]] = {}
     for problem, numbers in by_tokens:
         if problem.code in fixes:
@@ -110,6 +116,7 @@ def _write(
     for part, indices in parts.items():
         count = stored.num_examples if indices is None else len(indices)
         if not count:
+            targets[part].unlink(missing_ok=True)  # of an earlier time
             continue
         if recipe:
             count = _write_tokens(home, stored, recipe, indices, targets[part])

@@ -113,6 +113,17 @@ def test_prepare_writes_the_cleaned_rows(call, data, tmp_path):
     assert call("prepare", data, "--out", out)[0] == 2  # nothing is replaced unasked
     code, printed, _ = call("prepare", data, "--out", out, "--overwrite", "--eval-fraction", 0)
     assert code == 0 and f"39 rows to train on: {out / 'train.jsonl'}" in printed
+    assert not (out / "held_out.jsonl").exists()
+
+
+def test_a_fix_that_the_data_does_not_need_is_no_mistake(call, data, tmp_path):
+    fixes = ("--fix", "mojibake", "--fix", "duplicates")
+    code, out, err = call("prepare", data, "--out", tmp_path / "x.jsonl", *fixes, "--json")
+    assert code == 0 and json.loads(out)["done"] == "1 row left out."
+    assert "nothing to fix for “mojibake”" in err and "duplicates, outer_space" in err
+    clean = tmp_path / "x.jsonl"
+    assert call("prepare", clean, "--out", tmp_path / "y.jsonl", "--fix", "duplicates")[0] == 0
+    assert lines(tmp_path / "y.jsonl") == lines(clean)
 
 
 def test_what_prepare_writes_is_read_again_as_the_same_examples(call, data, tmp_path, home):
@@ -188,7 +199,6 @@ def test_packed_tokens_train_as_the_rows_themselves_do(call, data, tiny_model_di
     [
         ("--out", "x.csv"),
         ("--out", "x.jsonl", "--format", "parquet"),
-        ("--out", "x.jsonl", "--fix", "no_such"),
         ("--out", "x.jsonl", "--fix", "duplicates=trim"),
         ("--out", "folder", "--eval-fraction", "2"),
         ("--out", "folder", "--seed", "-1"),
