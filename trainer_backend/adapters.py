@@ -4,10 +4,11 @@ Loading the base model is pretrained.py; merging and exporting are elsewhere.
 """
 
 import logging
+import re
 
 import bitsandbytes
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
 from trainer_backend.lora_layer import quicken_lora
 from trainer_backend.precision import halve_frozen, is_large
@@ -30,10 +31,32 @@ def add_adapter(model, peft_config, added_tokens: list[int], args=None):
         )
     if added_tokens:
         _train_new_tokens(peft_config, added_tokens)
+    spare_vision(model, peft_config)
     plugin = getattr(args, "deepspeed_plugin", None)
     sharded = plugin is not None and plugin.zero_stage == 3 and not is_quantised(model)
     # sharded weights are gathered in one number format: the adapter keeps the base's
     return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded)
+
+
+def spare_vision(model, peft_config) -> None:
+    """Keep LoRA out of a vision tower whose layers only happen to have the names asked for.
+
+    It is adapted when the configuration says so: names with a path in them, or exclude_modules.
+    """
+    names = getattr(peft_config, "target_modules", None)
+    asked = not names or (names != "all-linear" and isinstance(names, str))
+    asked = asked or (names != "all-linear" and any("." in name for name in names))
+    if getattr(model.config, "vision_config", None) is None or not isinstance(
+        peft_config, LoraConfig
+    ):
+        return
+    if asked or peft_config.exclude_modules is not None:
+        return
+    words = model.get_decoder()
+    place = next((name for name, module in model.named_modules() if module is words), "")
+    if place:
+        heads = "" if names == "all-linear" else "|lm_head"  # all-linear leaves the head out
+        peft_config.exclude_modules = rf"(?!{re.escape(place)}\.{heads}).*"
 
 
 def is_quantised(model) -> bool:

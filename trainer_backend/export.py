@@ -17,7 +17,15 @@ from .errors import UserError
 from .gguf_export import check_model, write_gguf
 from .gguf_tokenizer import read_vocabulary
 from .home import new_id, write_json
-from .model import Progress, fetch_model, load_base, load_tokenizer, load_tuned, silent
+from .model import (
+    Progress,
+    fetch_model,
+    load_base,
+    load_processing,
+    load_tokenizer,
+    load_tuned,
+    silent,
+)
 from .model_card import GGUF_FILE, MADE_BY, model_card
 from .model_source import locate_model
 from .runs import Run
@@ -120,7 +128,7 @@ def _write_adapter(run: Run, target: Target, work: Path, progress: Progress) -> 
 def _write_merged(run: Run, target: Target, work: Path, progress: Progress) -> None:
     folder = fetch_model(run.home, target.base_model, progress, target.revision)
     _merged(folder, target, progress).save_pretrained(work)
-    load_tokenizer(target.checkpoint).save_pretrained(work)
+    load_processing(target.checkpoint).save_pretrained(work)
 
 
 def _write_gguf(run: Run, target: Target, work: Path, progress: Progress) -> None:

@@ -5,6 +5,7 @@ The arithmetic of the loss is loss.py; whether a model can use this is found out
 
 import sys
 from dataclasses import dataclass
+from inspect import signature
 from types import MethodType
 
 import torch
@@ -33,7 +34,14 @@ class FusedOutput(ModelOutput):
 def install_fused_head(model, spec: LossSpec) -> None:
     """Let `model(..., labels=..., fused_loss=True)` return token sums; other calls stay."""
     model.fused_loss_spec = spec
-    model.forward = MethodType(_forward, model)
+
+    def forward(self, *args, **kwargs):
+        return _forward(self, *args, **kwargs)
+
+    # generate() reads there what a model takes, pixel_values for one; a __wrapped__ would be
+    # followed, and this forward lost, when accelerate unwraps the model
+    forward.__signature__ = signature(type(model).forward)
+    model.forward = MethodType(forward, model)
 
 
 def _forward(self, *args, fused_loss: bool = False, **kwargs):

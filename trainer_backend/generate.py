@@ -73,6 +73,22 @@ def stream_tokens(
 
 
 @torch.inference_mode()
+def answer_seen(model, processor, prompt: str, images: list, max_new_tokens: int) -> str:
+    """A greedy answer to one prompt with pictures, special tokens removed."""
+    inputs = processor(text=[prompt], images=[images], add_special_tokens=False)
+    inputs = inputs.convert_to_tensors("pt").to(model.get_input_embeddings().weight.device)
+    out = model.generate(
+        **inputs,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        eos_token_id=sorted(stop_tokens(model, processor.tokenizer)),
+    )
+    written = out[0, inputs["input_ids"].shape[1] :]
+    return processor.tokenizer.decode(written, skip_special_tokens=True)
+
+
+@torch.inference_mode()
 def answer_batch(model, tokenizer, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
     """Greedy answers to several prompts at once (left-padded), special tokens removed."""
     pad = tokenizer.pad_token_id

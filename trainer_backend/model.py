@@ -8,17 +8,28 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    ProcessorMixin,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from .data.chat_template import ensure_chat_template
 from .errors import UserError
 from .model_source import check_folder, download_from_hub, locate_model
+from .pretrained import needs_package
 from .recipe import Recipe
 from .starter import fetch_starter
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Progress = Callable[[str, float, float, str], None]
 MAX_LAYERS = 1024
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def silent(what: str, done: float, total: float, unit: str) -> None:
@@ -71,6 +82,45 @@ def load_tokenizer(folder: Path):
     return tokenizer
 
 
+def load_processing(folder: Path):
+    """What turns rows into tokens: the tokenizer, or a vision model's processor around it.
+
+    Raises UserError, also when the processor needs a package that is not installed.
+    """
+    tokenizer = load_tokenizer(folder)
+    if not any((folder / name).exists() for name in PROCESSOR_FILES):
+        return tokenizer
+    try:
+        processor = AutoProcessor.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except ImportError as error:
+        raise needs_package(error, str(folder)) from error
+    except (OSError, ValueError, KeyError) as error:
+        if "torchvision" in str(error).lower():
+            raise needs_package(error, str(folder)) from error
+        raise UserError(
+            "The model's image reader cannot be loaded.", str(folder), f"Copy it again: {error}."
+        ) from error
+    if not isinstance(processor, ProcessorMixin):
+        return tokenizer
+    tokenizer.chat_template = processor.chat_template or tokenizer.chat_template
+    processor.chat_template = tokenizer.chat_template
+    processor.tokenizer = tokenizer
+    return processor
+
+
+def check_images(has_images: bool, processing, base_model: str) -> None:
+    """Refuse rows with pictures for a model that reads only text. Raises UserError."""
+    if has_images and not isinstance(processing, ProcessorMixin):
+        raise UserError(
+            "The dataset has images, and this model reads only text.",
+            f"Base model “{base_model}”",
+            "Choose a model that reads images (they are marked in the list of models), or a "
+            "dataset without an image column.",
+        )
+
+
 def load_base(folder: Path, precision: str, device: str | None = None) -> torch.nn.Module:
     """Load a causal language model. `precision` is resolved (no “auto”). Raises UserError."""
     device = device or best_device()
@@ -81,7 +131,8 @@ def load_base(folder: Path, precision: str, device: str | None = None) -> torch.
         _check_config(config, folder)
         if getattr(config, "quantization_config", None) is not None:
             quantization = None  # the checkpoint is stored quantised and says how itself
-        model = AutoModelForCausalLM.from_pretrained(
+        loader = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
+        model = loader.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -102,8 +153,15 @@ def load_base(folder: Path, precision: str, device: str | None = None) -> torch.
     return model
 
 
+def reads_images(config) -> bool:
+    """Tell whether a model of this configuration takes images and text, and writes text."""
+    known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return config.model_type in known and getattr(config, "vision_config", None) is not None
+
+
 def _check_config(config, folder: Path) -> None:
     """Refuse sizes that would fill the memory before anything is learned."""
+    config = config.get_text_config()
     layers = getattr(config, "num_hidden_layers", 1)
     vocab = getattr(config, "vocab_size", 1)
     if not (0 < layers <= MAX_LAYERS and 0 < vocab < 2**24):

@@ -27,6 +27,7 @@ class ModelPreset:
     notes: str
     gated: bool = False
     chat: bool = True
+    images: bool = False  # reads pictures beside text
     order: int = 50
     recipe: dict = field(default_factory=dict)
 

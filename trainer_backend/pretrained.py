@@ -17,6 +17,8 @@ from transformers import (
     ProcessorMixin,
 )
 
+from trainer_backend.data.render import TrainingDataError
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,8 +55,22 @@ def load_processing_class(model, revision: str | None, trust_remote_code: bool):
     settings = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
         return AutoProcessor.from_pretrained(name, **settings)
-    except (ValueError, OSError):
+    except ImportError as error:
+        raise needs_package(error, name) from error
+    except (ValueError, OSError) as error:
+        if "torchvision" in str(error):
+            raise needs_package(error, name) from error
         return AutoTokenizer.from_pretrained(name, **settings)
+
+
+def needs_package(error: Exception, where: str) -> TrainingDataError:
+    """What to install for a processor that reads images in a way of its own."""
+    package = "num2words" if "num2words" in str(error) else "torchvision"
+    return TrainingDataError(
+        f"This model's image reader needs the package {package}, which is not installed.",
+        where,
+        f"Run: pip install {package}. Or choose a model that does without, like SmolVLM.",
+    )
 
 
 def short_name(model) -> str:

@@ -4,14 +4,18 @@ No page here.
 """
 
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
-from .data.chat_template import encode, encode_batch
+from .data.chat_template import EncodeOptions, Encoding, encode, encode_batch
+from .data.prepare import Preparation
 from .data.store import StoredDataset, open_dataset
 from .data.token_counter import CountJob
 from .data.training_rows import training_dataset, training_row
+from .data.vision import VisionCollator
 from .errors import UserError
-from .model import fetch_tokenizer, load_tokenizer
+from .model import check_images, fetch_tokenizer, load_processing
+from .pretrained import tokenizer_of
 from .recipe import Recipe
 
 MAX_TOKENS = 4000
@@ -21,16 +25,48 @@ def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
     """Encode one row exactly as training does. Raises UserError for a row that was dropped.
 
     Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
-    "max_length", "cut", "notes"}.
+    "max_length", "cut", "notes"}. A picture is one entry, whatever its number of tokens.
     """
-    tokenizer = _tokenizer(home, recipe.base_model)
-    example = open_dataset(home, dataset_id).example(row)
+    processing = _processing(home, recipe.base_model)
+    stored = open_dataset(home, dataset_id)
+    example = stored.example(row)
     if example is None:
         fix = "See the list of problems for the reason."
         raise UserError("This row is not used for training.", f"Row {row}", fix)
-    example = training_row(example, recipe.system_prompt)
+    example = training_row(example, recipe.system_prompt, stored)
+    check_images("images" in example, processing, recipe.base_model)
+    if "images" in example:
+        return _view_seen(example, processing, recipe)
+    tokenizer = tokenizer_of(processing)
     whole = encode(example, tokenizer, max_length=None, **_options(example, recipe))
     kept = encode(example, tokenizer, max_length=recipe.max_length, **_options(example, recipe))
+    return _view(whole, kept, tokenizer, recipe)
+
+
+def _view_seen(example: dict, processor, recipe: Recipe) -> dict:
+    """A row with pictures: the processor's tokens, and one entry for each picture's marks."""
+    plan = Preparation(processor.tokenizer, EncodeOptions(**_options(example, recipe)))
+    batch = VisionCollator(processor, plan)([example])
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    whole = Encoding(ids, labels, len(ids))
+    kept = Encoding(ids[: recipe.max_length], labels[: recipe.max_length], len(ids))
+    view = _view(whole, kept, processor.tokenizer, recipe)
+    mark = processor.image_token_id
+    tokens = []
+    for is_mark, group in groupby(view["tokens"], key=lambda token: token["id"] == mark):
+        run = list(group)
+        if is_mark:
+            cut = any(token["cut"] for token in run)
+            run = [{**run[0], "text": f"[picture: {len(run)} tokens]", "cut": cut}]
+            if cut:
+                view["notes"].append(
+                    "A picture is cut: raise the longest length, or it is refused."
+                )
+        tokens += run
+    return {**view, "tokens": tokens}
+
+
+def _view(whole: Encoding, kept: Encoding, tokenizer, recipe: Recipe) -> dict:
     shown = whole.input_ids[:MAX_TOKENS]
     texts = token_texts(tokenizer, shown)
     tokens = [
@@ -85,8 +121,12 @@ def token_texts(tokenizer, ids: list[int]) -> list[str]:
 
 
 @lru_cache(maxsize=4)
+def _processing(home: Path, base_model: str):
+    return load_processing(fetch_tokenizer(home, base_model))
+
+
 def _tokenizer(home: Path, base_model: str):
-    return load_tokenizer(fetch_tokenizer(home, base_model))
+    return tokenizer_of(_processing(home, base_model))
 
 
 def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:

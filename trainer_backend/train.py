@@ -23,7 +23,7 @@ from .errors import UserError
 from .evaluating import StopEarly, survive_evaluation, use_best
 from .guard import FiniteGuard
 from .hardware import hardware
-from .model import fetch_model, load_base, load_tokenizer, lora_config
+from .model import check_images, fetch_model, load_base, load_processing, lora_config
 from .model_source import hub_revision
 from .precision import accelerator, bf16_pays_on_cpu
 from .preflight import Preflight
@@ -64,18 +64,20 @@ def train(run: Run, writer: RunWriter) -> None:
 
     folder = _pinned_base(run, recipe, writer, progress)
     progress("Loading the model", 0, 1, "step")
-    tokenizer = load_tokenizer(folder)
+    processing = load_processing(folder)
     if recipe.distributed == "fsdp" and not shards_model(recipe):
         writer.warn("FSDP needs several GPUs: each training process holds the whole model.")
     train_rows, eval_rows = training_rows(run, recipe)
+    has_images = "images" in train_rows.column_names
+    check_images(has_images, processing, recipe.base_model)
     guard, saving = FiniteGuard(writer), Saving(writer)
     early = StopEarly(writer, recipe.early_stopping_patience)
     trainer = SFTTrainer(
         model=_start_model(run, recipe, folder),
-        args=training_arguments(run, recipe, has_eval=bool(eval_rows)),
+        args=training_arguments(run, recipe, bool(eval_rows), has_images),
         train_dataset=train_rows,
         eval_dataset=eval_rows or None,
-        processing_class=tokenizer,
+        processing_class=processing,
         peft_config=None if run.spec()["start"] else lora_config(recipe),
         callbacks=[RecordRun(writer, stop_requested, guard, saving), early],
         preparation_progress=lambda _, done, total: progress(
@@ -166,7 +168,7 @@ def _answers(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -
     if shards_model(recipe):
         writer.warn("The answers were not compared: no single process holds the whole model.")
         return None
-    rows = [training_row(one, recipe.system_prompt) for one in stored.examples(held_out)]
+    rows = [training_row(one, recipe.system_prompt, stored) for one in stored.examples(held_out)]
     tuned = trainer.accelerator.unwrap_model(trainer.model)
 
     @contextmanager
@@ -213,7 +215,9 @@ def training_rows(run: Run, recipe: Recipe) -> tuple[Dataset, Dataset]:
     return rows.select(train_at), rows.select(eval_at)
 
 
-def training_arguments(run: Run, recipe: Recipe, has_eval: bool) -> SFTConfig:
+def training_arguments(
+    run: Run, recipe: Recipe, has_eval: bool, has_images: bool = False
+) -> SFTConfig:
     """The recipe as the library's arguments: same names, plus what the app decides."""
     shared = ("num_train_epochs", "max_steps", "per_device_train_batch_size")
     shared += ("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay")
@@ -222,7 +226,11 @@ def training_arguments(run: Run, recipe: Recipe, has_eval: bool) -> SFTConfig:
     chat = run.dataset().format != "text"
     values = {name: getattr(recipe, name) for name in shared}
     return SFTConfig(
-        **{**values, "assistant_only_loss": recipe.assistant_only_loss and chat},
+        **{
+            **values,
+            "assistant_only_loss": recipe.assistant_only_loss and chat,
+            "packing": recipe.packing and not has_images,  # rows with pictures stay rows
+        },
         output_dir=str(run.dir / "checkpoints"),
         run_name=run.name(),
         warmup_steps=_cadence(recipe.warmup_steps),

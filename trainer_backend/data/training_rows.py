@@ -9,27 +9,60 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..errors import UserError
 from .conversations import with_system
 from .formats import Example
+from .images import is_stored_name
 from .json_values import to_json
 from .store import StoredDataset
 
 
-def training_row(example: Example, system_prompt: str = "") -> dict:
-    """One example as encode() and the trainer take it: {"messages", "tools"?} or {"text"}."""
+def training_row(
+    example: Example, system_prompt: str = "", stored: StoredDataset | None = None
+) -> dict:
+    """One example as encode() and the trainer take it: {"messages", "tools"?} or {"text"}.
+
+    With its dataset given also {"images"?}, as files.
+    """
     if example.messages is None:
         return {"text": example.text}
     row = {"messages": with_system(example.messages, system_prompt)}
-    return {**row, "tools": example.tools} if example.tools else row
+    images = picture_paths(stored, example.images) if stored else None
+    extras = {"tools": example.tools, "images": images}
+    return {**row, **{name: value for name, value in extras.items() if value}}
+
+
+def picture_paths(stored: StoredDataset, names: list[str] | None) -> list[str]:
+    """Files of pictures that a dataset keeps. Raises UserError for a name that leaves it."""
+    for name in names or ():
+        if not is_stored_name(name):
+            raise UserError(
+                "A picture's name does not belong to this dataset.",
+                f"{stored.name}: {str(name)[:80]}",
+                "Load the data again.",
+            )
+    return [str(stored.dir / name) for name in names or ()]
 
 
 def training_dataset(stored: StoredDataset, system_prompt: str = "") -> Dataset:
-    """All examples in order: a column `text`, or `messages` (JSON text) and `tools` if used."""
+    """All examples in order: a column `text`, or `messages` (JSON text), `tools` and `images`.
+
+    Columns that no example uses are left out; `images` holds lists of files.
+    """
     if stored.format == "text":
         return Dataset(pq.read_table(stored.examples_path, columns=["text"]))
-    table = pq.read_table(stored.examples_path, columns=["messages", "tools"])
-    if table["tools"].null_count == len(table):
-        table = table.drop_columns("tools")
+    known = pq.read_schema(stored.examples_path).names  # earlier datasets have no images
+    columns = [name for name in ("messages", "tools", "images") if name in known]
+    table = pq.read_table(stored.examples_path, columns=columns)
+    unused = [name for name in columns[1:] if table[name].null_count == len(table)]
+    table = table.drop_columns(unused)
+    if "images" in table.column_names:
+        files = [
+            picture_paths(stored, json.loads(names) if names else None)
+            for names in table["images"].to_pylist()
+        ]
+        at = table.schema.get_field_index("images")
+        table = table.set_column(at, "images", pa.array(files, pa.list_(pa.string())))
     if system_prompt:
         texts = [
             to_json(with_system(json.loads(text), system_prompt))

@@ -16,7 +16,7 @@ from datasets.fingerprint import Hasher
 from trainer_backend.data.chat_template import Plan, text_plan
 from trainer_backend.data.examples import as_example
 from trainer_backend.data.prepare import Counts, Preparation
-from trainer_backend.data.render import TrainingDataError, drop_nones
+from trainer_backend.data.render import TrainingDataError, drop_nones, render_prompt
 
 COLUMNS = ("images", "image")
 ROW_COLUMNS = (
@@ -71,6 +71,14 @@ def seen_row(row: Mapping, count: int, processor, plan: Preparation) -> dict:
             "Give as many image parts (or marks) as images, or none at all.",
         )
     return {"text": planned.text, "learned": _learned(planned)}
+
+
+def prompt_text(messages: list[dict], count: int, processor) -> str:
+    """The text a vision model sees before it answers, with a place for each picture."""
+    own_mark = getattr(processor, "image_token", MARK)
+    placed = [_in_parts(message, own_mark) for message in drop_nones(messages)]
+    _put_first(placed, count)
+    return render_prompt(placed, processor.tokenizer)
 
 
 def _learned(planned: Plan) -> list[list[int]]:

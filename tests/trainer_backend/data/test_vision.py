@@ -225,3 +225,13 @@ def test_a_qwen2_vl_learns_from_pictures_of_any_size(tmp_path, tokenizer, mask):
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[-1] < losses[0] / 2
+
+
+def test_a_trained_model_still_answers_questions_about_pictures(tmp_path, model, processor):
+    rows = [{"prompt": [USER], "completion": [ANSWER], "image": picture()}]
+    trainer = SFTTrainer(model, settings(tmp_path), train_dataset=rows, processing_class=processor)
+    trainer.train()
+    text = "<|im_start|>user\n<image>Who?<|im_end|>\n<|im_start|>assistant\n"
+    inputs = processor(text=[text], images=[[picture()]], return_tensors="pt")
+    out = trainer.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    assert "Paris" in processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :])
