@@ -61,7 +61,10 @@ def examine(model, args) -> ModelTraits:
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
         traits = replace(traits, packs=False, why_not="virtual tokens stand before every row")
     if not traits.packs:
-        logger.warning("Batches are padded instead of joined: %s.", traits.why_not)
+        logger.warning(
+            "Batches are padded instead of joined, rows of similar length together: %s.",
+            traits.why_not,
+        )
         if args.packing:
             logger.warning("packing is switched off for the same reason.")
             args.packing = args.eval_packing = False

@@ -13,6 +13,7 @@ from transformers import Trainer, set_seed
 from trainer_backend.adapters import add_adapter, prepare_trainable
 from trainer_backend.attention import document_layout
 from trainer_backend.cpu_memory import kept_memory
+from trainer_backend.data.packing import group_by_length
 from trainer_backend.data.prepare import Counts
 from trainer_backend.data.vision_rows import ROW_COLUMNS
 from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
@@ -135,6 +136,15 @@ class SFTTrainer(Trainer):
             return super()._get_dataloader(dataset, description, *args, **kwargs)
         finally:
             self.data_collator = usual
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        chosen = self.args.train_sampling_strategy != "random"
+        if self._traits.packs or chosen or self.data_collator is not self._usual:
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        grouped = group_by_length(rows, self.args.train_batch_size, seed)
+        return super()._get_train_sampler(train_dataset) if grouped is None else grouped
 
     def get_test_dataloader(self, test_dataset):
         """As the Trainer's, for rows that may be raw; predictions come row by row."""
