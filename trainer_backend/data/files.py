@@ -15,7 +15,13 @@ from trainer_backend.data.document_reader import PIECE, read_document
 from trainer_backend.data.file_kind import DOCUMENT_SUFFIXES, TABLE_SUFFIXES, kind_of
 from trainer_backend.data.json_reader import json_layout, read_json
 from trainer_backend.data.parquet_reader import read_parquet
-from trainer_backend.data.read_options import DEFAULT, DELIMITERS, DamageLog, ReadOptions
+from trainer_backend.data.read_options import (
+    DEFAULT,
+    DELIMITERS,
+    LEFT_OUT,
+    DamageLog,
+    ReadOptions,
+)
 from trainer_backend.data.sheet_reader import read_sheet, sheet_names
 from trainer_backend.data.source import Source
 from trainer_backend.data.text_reader import TextFile, spoken_encoding
@@ -84,19 +90,21 @@ class RowReader:
         return self.files[0].layout
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
-        number, report, most = 0, self.on_progress, self.options.max_rows
+        number, left_out, report, most = 0, 0, self.on_progress, self.options.max_rows
         self._damage = damage = DamageLog(self.options.skip_damaged)
         sizes = [file.source.size for file in self.files]
         for number, (at, row) in enumerate(islice(self._rows(damage), most), start=1):
+            if damage.count != left_out:  # said as it is found: not everybody reads to the end
+                left_out = self._say_damage(damage)
             yield number, row
             if report and number % PROGRESS_ROWS == 0:
                 done = min(self.files[at].source.position(), sizes[at])
                 report(sum(sizes[:at]) + done, sum(sizes))
         if not number:
             raise self._no_rows(damage)
-        self._note(damage.sentence())
+        self._say_damage(damage)
         if number == most:
-            self._note(f"Only the first {most:,} rows are read.")
+            self.notes.append(f"Only the first {most:,} rows are read.")
         if report:
             report(sum(sizes), sum(sizes))
 
@@ -107,9 +115,12 @@ class RowReader:
             for _, row in file.rows(damage):
                 yield at, file.archive.with_images(row, file.source) if file.archive else row
 
-    def _note(self, said: str) -> None:
-        if said and said not in self.notes:
-            self.notes.append(said)
+    def _say_damage(self, damage: DamageLog) -> int:
+        """Keep the sentence about rows left out up to date among the notes."""
+        self.notes[:] = [note for note in self.notes if LEFT_OUT not in note]
+        if damage.count:
+            self.notes.append(damage.sentence())
+        return damage.count
 
     def _no_rows(self, damage: DamageLog) -> UserError:
         name = self.files[0].source.name

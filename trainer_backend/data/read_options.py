@@ -25,6 +25,7 @@ ENCODINGS = {
     "euc-kr": "EUC-KR (Korean)",
 }  # what a person may choose, and how it is shown
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+LEFT_OUT = "left out: line"
 MAX_LISTED = 10_000  # damaged rows kept by line; all of them are counted
 
 
@@ -82,6 +83,6 @@ class DamageLog:
             return ""
         lines = ", ".join(f"{line:,}" for line, _ in self.rows[:5])
         more = f" and {self.count - 5:,} more" if self.count > 5 else ""
-        rows = "row that cannot be read was" if self.count == 1 else "rows that cannot be read were"
-        place = "line" if self.count == 1 else "lines"
-        return f"{self.count:,} {rows} left out ({place} {lines}{more} of the file)."
+        rows, place = ("row is", "") if self.count == 1 else ("rows are", "s")
+        file = "its file" if self.prefix else "the file"
+        return f"{self.count:,} damaged {rows} {LEFT_OUT}{place} {lines}{more} of {file}."

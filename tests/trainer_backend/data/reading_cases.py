@@ -41,7 +41,7 @@ def skipped(path: Path) -> tuple[list[dict], list[tuple[int, str]]]:
     reader = open_rows(path, options=ReadOptions(skip_damaged=True))
     kept = [row for _, row in reader]
     assert reader.num_damaged == len(reader.damaged)
-    assert any(f"{reader.num_damaged:,} row" in note for note in reader.notes)
+    assert any(f"{reader.num_damaged:,} damaged row" in note for note in reader.notes)
     return kept, reader.damaged
 
 

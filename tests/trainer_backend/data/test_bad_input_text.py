@@ -239,6 +239,17 @@ def test_case_56_deep_nesting(tmp_path, depth):
     assert kept == [{"a": 0}]
 
 
+def test_rows_left_out_are_said_before_the_end(tmp_path):
+    path = put(tmp_path, "a.jsonl", '{"a":1}\n{\n{"a":2}\n{\n{"a":3}\n{"a":4}\n')
+    reader = open_rows(path, options=ReadOptions(skip_damaged=True))
+    rows = iter(reader)
+    for _ in range(3):
+        next(rows)
+    assert reader.notes == ["2 damaged rows are left out: lines 2, 4 of the file."]
+    list(rows)
+    assert len(reader.notes) == 1 and list(reader) and len(reader.notes) == 1
+
+
 def test_all_rows_damaged_is_an_error(tmp_path):
     error = refusal(put(tmp_path, "a.jsonl", "{a}\n{b}\n"), skip_damaged=True)
     assert "None of the 2 rows can be read" in error.what
