@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer_backend.data import row_pages
+from trainer_backend.data.image_store import named
 from trainer_backend.data.json_values import cell_text, to_json
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
@@ -38,7 +40,8 @@ def download_dataset(
 
     JSON Lines come back through our readers exactly as they are here, Parquet as the same examples
     (values of a column that differ in kind become their JSON text). In CSV, cells that a
-    spreadsheet would run get a ' before them, unless `neutralise` is off.
+    spreadsheet would run get a ' before them, unless `neutralise` is off. With pictures the file
+    is a zip of the rows and the pictures.
     """
     dataset = open_dataset(home, dataset_id)
     if format not in FORMATS:
@@ -47,13 +50,33 @@ def download_dataset(
     folder = download_folder(home, dataset.id)
     ending = "plain.csv" if format == "csv" and not neutralise else format
     path = folder / file_name(dataset, ending)
-    if path.is_file():  # a dataset never changes
+    if not path.is_file():  # a dataset never changes
+        _write_rows(dataset.dir / "rows.parquet", path, neutralise)
+    pictures = dataset.dir / "images"
+    if not pictures.is_dir():
         return path
-    rows = dataset.dir / "rows.parquet"
-    if format == "jsonl":
+    packed = path.with_name(f"{path.name.replace('.', '-')}.zip")
+    if not packed.is_file():
+        _save(packed, lambda part: _pack(path, pictures, part))
+    return packed
+
+
+def _write_rows(rows: Path, path: Path, neutralise: bool) -> None:
+    if (rows.parent / "images").is_dir():
+        save_rows(lambda: (named(row) for _, row in row_pages.iter_rows(rows)), path, neutralise)
+    elif path.suffix == ".jsonl":
         cells = (text for _, text in row_pages.iter_cells(rows))
-        return _save(path, lambda part: _write_lines(cells, part))
-    return save_rows(lambda: (row for _, row in row_pages.iter_rows(rows)), path, neutralise)
+        _save(path, lambda part: _write_lines(cells, part))
+    else:
+        save_rows(lambda: (row for _, row in row_pages.iter_rows(rows)), path, neutralise)
+
+
+def _pack(rows: Path, pictures: Path, path: Path) -> None:
+    """A zip of the rows and the pictures that they name."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as out:
+        out.write(rows, rows.name, zipfile.ZIP_DEFLATED)
+        for picture in sorted(pictures.iterdir()):
+            out.write(picture, f"images/{picture.name}")
 
 
 def download_folder(home: Path, dataset_id: str) -> Path:

@@ -83,6 +83,18 @@ def check_picture(data: bytes) -> None:
         )
 
 
+def named(value: Any) -> Any:
+    """A row with the bare name of each stored picture in its place, as a zip archive has it."""
+    if isinstance(value, list):
+        return [named(item) for item in value]
+    if isinstance(value, dict):
+        stored = value.get("image")
+        if isinstance(stored, str) and is_stored_name(stored) and value.keys() <= {"image", "name"}:
+            return stored
+        return {key: named(item) for key, item in value.items()}
+    return value
+
+
 def pictures_in(value: Any) -> Iterator[ImageBytes | str]:
     """All pictures in a row, also those in columns that do not train."""
     if isinstance(value, ImageBytes):

@@ -18,6 +18,7 @@ from trainer_backend.data.store import (
     apply_fixes,
     create_dataset,
     delete_dataset,
+    download_dataset,
     edit_rows,
     mix_datasets,
     with_held_out,
@@ -108,6 +109,16 @@ def test_versions_mixes_and_held_out_files_bring_their_pictures(home, put):
         assert len(names) == count == dataset.num_examples
         assert all((dataset.dir / name).is_file() for name in names)
     assert both.hash != fixed.hash
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "csv"])
+def test_a_download_brings_its_pictures_and_comes_back_with_them(home, put, format):
+    dataset = create_dataset(home, put([picture(), picture("blue", "JPEG"), picture()]))
+    path = download_dataset(home, dataset.id, format)
+    assert path.suffix == ".zip" and path == download_dataset(home, dataset.id, format)
+    back = create_dataset(home, path)
+    assert back.hash == dataset.hash and images_of(back) == images_of(dataset)
+    assert all((back.dir / name).is_file() for name in images_of(back))
 
 
 @pytest.mark.parametrize(
