@@ -74,7 +74,10 @@ def uses_router(model) -> bool:
 def router_loss(model, router_logits, attention_mask):
     """The load-balancing loss, by the model's own formula."""
     balance = sys.modules[type(model).__module__].load_balancing_loss_func
-    return balance(router_logits, model.num_experts, model.num_experts_per_tok, attention_mask)
+    config = model.config.get_text_config()  # vision models keep these numbers there
+    experts = getattr(model, "num_experts", None) or config.num_experts
+    chosen = getattr(model, "num_experts_per_tok", None) or config.num_experts_per_tok
+    return balance(router_logits, experts, chosen, attention_mask)
 
 
 def balance_router(model, args) -> bool:

@@ -63,8 +63,10 @@ class VisionCollator:
             return batch
         marker = getattr(self.processor, "image_token_id", None)
         if marker is not None and (batch["input_ids"][:, limit:] == marker).any():
-            raise ValueError(
-                f"max_length={limit} cuts through an image. Raise max_length, or set it to None."
+            raise TrainingDataError(
+                f"The longest length of {limit} tokens cuts through an image.",
+                f"max_length={limit}, and a batch of {width} tokens",
+                "Raise max_length, set it to None, or use smaller images.",
             )
         shape = batch["input_ids"].shape
         return {k: v[:, :limit] if v.shape[:2] == shape else v for k, v in batch.items()}

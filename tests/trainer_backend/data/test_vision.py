@@ -84,7 +84,7 @@ def test_long_rows_are_cut_and_tokens_may_stand_beside_pictures(processor):
     row = {"prompt": [USER], "completion": [{**ANSWER, "content": "Paris. " * 9}]}
     batch = collator(processor, max_length=20)([{**row, "image": picture()}])
     assert batch["input_ids"].shape == batch["labels"].shape == (1, 20)
-    with pytest.raises(ValueError, match="max_length=5 cuts through an image"):
+    with pytest.raises(ValueError, match="5 tokens cuts through an image"):
         collator(processor, max_length=5)([{**row, "image": picture()}])
 
 
