@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .data.store import StoredDataset
+from .data.store import StoredDataset, open_dataset
 from .errors import UserError
 from .hardware import hardware
 from .home import check_id, new_id, write_atomic, write_json
@@ -57,6 +57,7 @@ def create_run(  # noqa: PLR0913 - one keyword a fact of the run
     with FileLock(home / "runs" / ".create.lock"):
         if key and (same := _run_with_key(home, key)):
             return same
+        open_dataset(home, dataset.id)  # nobody deleted it in the meantime, nor can from here on
         run = Run(home / "runs" / new_id("run"))
         (run.dir / "checkpoints").mkdir(parents=True)
         facts = {"id": run.id, "key": key, "created_at": time.time(), "preset": preset}

@@ -97,3 +97,19 @@ def test_only_ids_are_deleted(home, bad):
     with pytest.raises(UserError):
         delete_dataset(home, bad)
     assert folders(home) == [dataset.id]
+
+
+def test_case_39_no_run_begins_with_data_that_was_deleted(home):
+    from trainer_backend.recipe import Recipe
+    from trainer_backend.runs import create_run, list_runs
+
+    dataset = stored(home, "a")
+    delete_dataset(home, dataset.id)
+    with pytest.raises(UserError, match="no such dataset"):
+        create_run(home, Recipe(), dataset)
+    assert list_runs(home) == []
+    dataset = stored(home, "a")
+    run = create_run(home, Recipe(), dataset, name="mine")
+    with pytest.raises(UserError, match="“mine”"):
+        delete_dataset(home, dataset.id)
+    assert run.dataset() == dataset
