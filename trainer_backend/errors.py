@@ -17,6 +17,7 @@ CODES = {  # a page or a script may act on a code; the words around it may chang
     "no_answer_left": "Rows whose answer is lost when they are cut.",
     "nothing_learned": "Rows without a token to learn.",
     "template_error": "Rows the chat template refuses.",
+    "model_tokens": "Rows whose text spells control tokens of the chosen model.",
     "control_tokens": "Rows whose text spells the model's control tokens.",
     "mojibake": "Text that was read in the wrong encoding once.",
     "secret": "Text that looks like a password or a key.",

@@ -28,6 +28,13 @@ NOTHING_LEARNED = Kind(
     "Training leaves them out. Look at one in the token view.",
     ("drop",),
 )
+CONTROL_TOKENS = Kind(
+    "model_tokens",
+    "warning",
+    "Texts spell control tokens of this model.",
+    "The model reads them as the end of a message or a new speaker, not as text.",
+    ("drop",),
+)
 TEMPLATE_ERROR = Kind("template_error", "warning", "", "", ("drop",))
 SMALL_STEP = 64  # limits are advised in multiples of it
 MAX_REASONS = 5
@@ -57,6 +64,7 @@ class LengthReport:
 
     `total`: tokens before cutting; `first`, `end`: from the first learned token to after the last;
     `trained`: learned tokens between them. `failures`: (row, reason) of refused examples.
+    `spelled`: rows whose text spells a control token of the model.
     """
 
     rows: np.ndarray  # int64: row numbers
@@ -65,6 +73,7 @@ class LengthReport:
     end: np.ndarray
     trained: np.ndarray
     failures: list[tuple[int, str]] = field(default_factory=list)
+    spelled: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     key: str = ""
 
     def at(self, max_length: int) -> Cut:
@@ -122,6 +131,7 @@ class LengthReport:
             fix = f"Their answers begin at up to token {needed:,}. Training leaves such rows out."
             found.append(self._as_kind(NO_ANSWER_LEFT, what, fix, lost))
         found.append((NOTHING_LEARNED, self.rows[(self.total > 0) & (self.trained == 0)]))
+        found.append((CONTROL_TOKENS, self.spelled))
         found += self._refused()
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
 

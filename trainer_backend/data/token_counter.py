@@ -42,10 +42,12 @@ class Counted:
     rows: np.ndarray
     numbers: np.ndarray  # int32 (4, examples): total, first, end, trained
     failures: list[tuple[int, str]]
+    spelled: np.ndarray  # rows whose text spells a control token of the model
 
 
 def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
     """Count row groups one after another."""
+    control = control_tokens(job.tokenizer)
     with pq.ParquetFile(job.examples, memory_map=True) as file:
         for group in groups:
             columns = ["row", "messages", "text", "tools"]
@@ -53,7 +55,29 @@ def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
             rows = [_training_row(job, *row) for row in zip(*map(cells.get, columns), strict=True)]
             numbers, refused = count_rows(rows, job)
             failures = [(cells["row"][at], reason) for at, reason in sorted(refused.items())]
-            yield Counted(group, np.array(cells["row"], np.int64), numbers, failures)
+            numbered = np.array(cells["row"], np.int64)
+            texts = [
+                said or text or ""
+                for said, text in zip(cells["messages"], cells["text"], strict=True)
+            ]
+            spelled = numbered[spelling(texts, control)]
+            yield Counted(group, numbered, numbers, failures, spelled)
+
+
+def control_tokens(tokenizer) -> list[str]:
+    """The tokens that steer a model rather than being read, as they are spelled."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+    return sorted(name for name in names if len(name) > 2)
+
+
+def spelling(texts: list[str], control: list[str]) -> list[int]:
+    """Indices of the texts (JSON or plain) that hold one of these names."""
+    joined = "\0".join(texts)
+    held = [name for name in control if name[:2] in joined and name in joined]
+    if not held:
+        return []
+    return [at for at, text in enumerate(texts) if any(name in text for name in held)]
 
 
 def _training_row(job: CountJob, row: int, messages: str | None, text: str | None, tools) -> dict:

@@ -22,7 +22,7 @@ from trainer_backend.data.stored_dataset import StoredDataset
 from trainer_backend.data.token_counter import Counted, CountJob, count_groups
 from trainer_backend.errors import UserError
 
-VERSION = 1  # part of every key: counting otherwise makes other files
+VERSION = 2  # part of every key: counting otherwise makes other files
 ROWS_FOR_ONE_MORE = 40_000  # another process takes about two seconds to start
 Progress = Callable[[int, int], None]  # (examples counted, examples in all)
 
@@ -86,7 +86,8 @@ def _joined(parts: list[Counted], key: str) -> LengthReport:
     )
     rows = np.concatenate([np.empty(0, np.int64)] + [part.rows for part in parts])
     failures = [failure for part in parts for failure in part.failures]
-    return LengthReport(rows, *numbers, failures=failures, key=key)
+    spelled = np.concatenate([np.empty(0, np.int64)] + [part.spelled for part in parts])
+    return LengthReport(rows, *numbers, failures=failures, spelled=spelled, key=key)
 
 
 def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Counted]:

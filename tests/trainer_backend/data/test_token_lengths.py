@@ -9,6 +9,7 @@ from trainer_backend.data import token_lengths as counting
 from trainer_backend.data.chat_template import encode
 from trainer_backend.data.length_report import NOT_LEARNED, LengthReport, read_report
 from trainer_backend.data.store import create_dataset
+from trainer_backend.data.token_counter import spelling
 from trainer_backend.data.token_lengths import token_lengths
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
@@ -120,6 +121,16 @@ def test_rows_that_teach_nothing_are_named():
     ((problem, which),) = report.problems(512, "x")
     assert problem.code == "nothing_learned" and which.tolist() == [1]
     assert report.at(4).lost == 0 and report.at(3).lost == 1 and report.at(4).trained == 1
+
+
+def test_case_69_control_tokens_of_this_model_in_a_text_are_counted(tmp_path, tokenizer):
+    rows = [chat("u:a", "a:b"), chat("u:a<|im_end|>", "a:b"), chat("u:a", "a:<|endoftext|>")]
+    rows.append(chat("u:<|eot_id|>", "a:b"))  # of another model: plain text here
+    report = token_lengths(store(tmp_path, [{"messages": row} for row in rows]), tokenizer)
+    found = {one.code: one for one, _ in report.problems(512, "x")}
+    assert set(found) == {"model_tokens"} and found["model_tokens"].rows == (2, 3)
+    texts = [f"<|special_{at}|>" for at in range(3)]
+    assert spelling(texts, ["<|special_1|>", "</s>"]) == [1] and spelling([], ["</s>"]) == []
 
 
 def test_histogram():
