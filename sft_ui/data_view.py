@@ -6,6 +6,7 @@ Reading files and finding problems is in trainer_backend/data; the rows are row_
 from collections.abc import Sequence
 from html import escape
 
+from trainer_backend.data.downloads import CSV_NOTE
 from trainer_backend.data.stored_dataset import STEPS, StoredDataset
 
 from . import cards
@@ -110,8 +111,10 @@ def _version(number: int, one: dict) -> str:
 
 
 def _downloads(dataset: StoredDataset) -> str:
+    notes = {"csv": f' title="{escape(CSV_NOTE)}"'}
     links = "".join(
-        f'<a href="{escape(download_address(dataset.id, format))}" download>{escape(words)}</a>'
+        f'<a href="{escape(download_address(dataset.id, format))}"{notes.get(format, "")} download>'
+        f"{escape(words)}</a>"
         for format, words in FORMATS.items()
     )
     return f'<div class="downloads"><span>Download this version:</span>{links}</div>'
