@@ -3,6 +3,7 @@
 What that process does is reading_process.py; the command line calls store.py directly.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, write_json
 
 MEMORY_LIMIT = 3 * 1024**3  # bytes it may map beyond its start; a million rows take half of it
+MEMORY_SHARE = 0.5  # of the machine's memory, for files that need more than that
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 
 
@@ -124,16 +126,29 @@ def start_reading(
         "options": asdict(options or ReadOptions()),
         "system_prompt": system_prompt,
     }
-    return start_work(home, "create_dataset", arguments, label(name or paths[0].name))
+    size = sum(path.stat().st_size for path in paths if path.is_file())
+    name = label(name or paths[0].name)
+    return start_work(home, "create_dataset", arguments, name, memory_limit(size))
 
 
-def start_work(home: Path, work: str, arguments: dict, name: str) -> Reading:
+def memory_limit(size: int) -> int:
+    """Bytes for reading files of this size: a few numbers about each row are kept in memory."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # not every system tells
+        return MEMORY_LIMIT
+    return max(MEMORY_LIMIT, min(MEMORY_LIMIT + size, int(MEMORY_SHARE * machine)))
+
+
+def start_work(
+    home: Path, work: str, arguments: dict, name: str, limit: int | None = None
+) -> Reading:
     """Do one of reading_process.WORK on stored data; `arguments` are plain JSON values."""
     folder = home / "tmp" / new_id("reading")
     folder.mkdir(parents=True)
     _sweep(folder.parent)
     request = {"home": str(home), "work": work, "arguments": arguments, "name": name}
-    write_json(folder / "request.json", request | {"memory_limit": MEMORY_LIMIT})
+    write_json(folder / "request.json", request | {"memory_limit": limit or MEMORY_LIMIT})
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "trainer_backend.data.reading_process", str(folder)],

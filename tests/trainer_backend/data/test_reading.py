@@ -115,6 +115,15 @@ def test_too_much_memory_is_refused_there_and_only_there(home, tmp_path, monkeyp
     assert leftovers(home) == []
 
 
+def test_large_files_may_take_more_memory_but_not_most_of_the_machine(monkeypatch):
+    pages = {"SC_PHYS_PAGES": 4 * 2**20, "SC_PAGE_SIZE": 4096}  # 16 GB
+    monkeypatch.setattr(reading.os, "sysconf", pages.get)
+    sizes = [reading.memory_limit(size * 2**30) >> 30 for size in (0, 2, 5, 100)]
+    assert sizes == [3, 5, 8, 8]
+    pages["SC_PHYS_PAGES"] = 2**19
+    assert reading.memory_limit(5 * 2**30) == reading.MEMORY_LIMIT
+
+
 def test_the_process_ends_with_the_app(home, tmp_path):
     path = write_rows(tmp_path / "a.jsonl", 400_000)
     code = (
