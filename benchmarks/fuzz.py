@@ -1,7 +1,7 @@
 """Damaged data files, made without end: reading and understanding must answer UserError or rows.
 
-Run `python -m benchmarks.fuzz --minutes 10`; what breaks is kept under .bench-output/fuzz. A few
-hundred such files are read in tests/trainer_backend/data/test_fuzz.py.
+Run `python -m benchmarks.fuzz --minutes 10`; what breaks is kept in the temporary folder.
+A few hundred such files are read in tests/trainer_backend/data/test_fuzz.py.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from trainer_backend.data.formats import check_mapping, detect_format, to_exampl
 from trainer_backend.data.json_values import cell_text, to_json
 from trainer_backend.errors import UserError
 
-KEPT = Path(".bench-output/fuzz")
+KEPT = Path(tempfile.gettempdir()) / "sft-studio-fuzz"
 SLOW = 20  # seconds after which one file counts as hanging
 PAIRS = [{"prompt": f"é {at}", "response": f'x"\n,;{at}'} for at in range(4)]
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}

@@ -19,7 +19,8 @@ _SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # how Excel says
 def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> str:
     """The delimiter under which the first rows all have the header's number of columns.
 
-    A space behind it (“, ”) says that a space after each delimiter is no part of the text.
+    A space behind it (“, ”) says that a space after each delimiter is no part of the text, a quote
+    that quotes are: tab-separated text often has them without doubling any.
     """
     sample = _sample(file)
     if sample and (said := _SEP_LINE.fullmatch(sample[0].strip())):
@@ -34,6 +35,9 @@ def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> st
             spaced = any(f'{mark} "' in line for line in sample)
             if spaced and _sample_fit(sample, f"{mark} ")[1]:
                 return f"{mark} "
+    if "\t" in wide and steady in ([], ["\t"]) and not _parses(sample[:-1], "\t"):
+        if _sample_fit(sample, '\t"')[1]:
+            return '\t"'
     return (steady or wide or [chosen or preferred])[0]
 
 
@@ -48,7 +52,18 @@ def _sample(file: TextFile) -> list[str]:
 
 
 def _reader(lines: Iterable[str], layout: str):
-    return csv.reader(lines, delimiter=layout[0], skipinitialspace=len(layout) > 1, strict=True)
+    quoting = csv.QUOTE_NONE if layout[1:] == '"' else csv.QUOTE_MINIMAL
+    spaced = layout[1:] == " "
+    return csv.reader(
+        lines, delimiter=layout[0], quoting=quoting, skipinitialspace=spaced, strict=True
+    )
+
+
+def _parses(sample: list[str], layout: str) -> bool:
+    try:
+        return len({len(record) for record in _reader(sample, layout) if record}) == 1
+    except csv.Error:
+        return False
 
 
 def _sample_fit(sample: list[str], layout: str) -> tuple[int, bool]:

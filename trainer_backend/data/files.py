@@ -221,7 +221,9 @@ def _tell_text(file: DataFile, options: ReadOptions) -> None:
         mark = DELIMITERS[file.layout[0]]
         if file.layout[0] != preferred:
             file.notes.append(f"Columns are separated by a {mark}.")
-        if len(file.layout) > 1:
+        if file.layout[1:] == '"':
+            file.notes.append("Quotes are part of the text.")
+        elif file.layout[1:]:
             file.notes.append(f"A space after each {mark} is not part of the text.")
     else:
         file.notes.append(

@@ -122,6 +122,16 @@ def test_case_49_a_space_after_each_comma(tmp_path):
     assert rows(path)[1] == {"prompt": "c", "response": " d"}, "where it fits as it stands"
 
 
+def test_case_49_tab_separated_text_with_plain_quotes(tmp_path):
+    lines = [['He said "hi', "yes"], ['"quote start', 'x"'], ["b", '"c"']]
+    content = "q\ta\n" + "".join("\t".join(line) + "\n" for line in lines)
+    path = put(tmp_path, "a.tsv", content)
+    assert [list(row.values()) for row in rows(path)] == lines
+    assert open_rows(path).notes == ["Quotes are part of the text."]
+    quoted = put(tmp_path, "b.tsv", 'q\ta\n"x\ty"\t"a ""b"""\n"one\ntwo"\tz\n')
+    assert [row["q"] for row in rows(quoted)] == ["x\ty", "one\ntwo"]
+
+
 def test_case_50_an_open_quote_is_found_where_it_opens(tmp_path):
     path = put(tmp_path, "a.csv", HEAD + "a,b\n" * 3 + '"open,b\n' + "c,d\n" * 500)
     error = refusal(path)
