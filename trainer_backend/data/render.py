@@ -117,7 +117,10 @@ def render_marked(
     if _wants_parts(template):
         messages = [_in_parts(message) for message in messages]
     if not marked and not tools and all(message.keys() <= _SIMPLE for message in messages):
-        return _compile_jinja_template(template).render(messages=messages, tools=None, **words), []
+        compiled, known = _compiled(template)
+        names = {**known, **words, "messages": messages, "tools": None}
+        context = compiled.new_context(names, shared=True)  # render() would look through all again
+        return compiled.environment.concat(compiled.root_render_func(context)), []
     texts, spans = render_jinja_template(
         conversations=[messages],
         tools=tools or None,
@@ -126,6 +129,13 @@ def render_marked(
         **words,
     )
     return texts[0], [tuple(span) for span in spans[0]] if marked else []
+
+
+@lru_cache(maxsize=32)
+def _compiled(template: str):
+    """A template ready to render, and the names that every template knows."""
+    compiled = _compile_jinja_template(template)
+    return compiled, dict(compiled.globals)
 
 
 @lru_cache(maxsize=32)
