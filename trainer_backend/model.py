@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from .data.chat_template import ensure_chat_template
 from .errors import UserError
 from .model_source import check_folder, download_from_hub, locate_model
-from .pretrained import needs_package
+from .pretrained import adapted, needs_package
 from .recipe import Recipe
 from .starter import fetch_starter
 
@@ -216,5 +216,17 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 def load_tuned(checkpoint: Path, base: torch.nn.Module | None, precision: str) -> torch.nn.Module:
     """The model of a checkpoint: the base with its adapter switched on, or the full weights."""
     if (checkpoint / "adapter_config.json").exists():
-        return PeftModel.from_pretrained(base, checkpoint, is_trainable=False)
+        return load_adapter(base, checkpoint)
     return load_base(checkpoint, precision)
+
+
+def load_adapter(base: torch.nn.Module, folder: Path, trainable: bool = False) -> PeftModel:
+    """Put a saved adapter on its base model. Raises UserError when it was made for another."""
+    try:
+        return adapted(base, folder, trainable)
+    except ValueError as error:
+        raise UserError(
+            "The adapter was made for another base model.",
+            folder.name,
+            f"Choose the base model it was trained on. {error}",
+        ) from error

@@ -3,11 +3,14 @@
 Adapters are the trainer's and peft's work; the app's own model folders are model.py.
 """
 
+import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import transformers
+from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -45,6 +48,31 @@ def load_model(name: str, init_kwargs: Mapping | None, trust_remote_code: bool, 
     return loader.from_pretrained(name, **settings)
 
 
+def adapted(base, folder, trainable: bool) -> PeftModel:
+    """Put the adapter of a folder on its base model. Raises ValueError if it does not fit."""
+    try:
+        return PeftModel.from_pretrained(base, folder, is_trainable=trainable)
+    except (RuntimeError, ValueError) as error:  # other sizes, or other names of layers
+        made_for = _adapter_config(folder).get("base_model_name_or_path") or "an unnamed model"
+        shown = getattr(base.config, "_name_or_path", "") or type(base).__name__
+        reason = str(error).strip().splitlines()
+        raise ValueError(
+            f"The adapter {folder} was made for {short(made_for)} and does not fit "
+            f"{short(shown)}: {reason[min(1, len(reason) - 1)].strip()[:200]}"
+        ) from error
+
+
+def short(name: str) -> str:
+    """A model's name without the folders of this machine."""
+    return name.rstrip("/").split("/")[-1] if name.startswith(("/", ".")) else name
+
+
+def _adapter_config(folder) -> dict:
+    """Settings of the adapter that lies in a folder; empty if none does."""
+    file = Path(folder) / "adapter_config.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
 def load_processing_class(model, revision: str | None, trust_remote_code: bool):
     """Load the processor, or else the tokenizer, that belongs to a model."""
     name = model.config._name_or_path
@@ -80,11 +108,20 @@ def short_name(model) -> str:
 
 
 def open_model(model, args, quantization_config):
-    """Load a model given by id; one that is loaded is taken as it is."""
+    """Load a model given by id or folder; one that is loaded is taken as it is.
+
+    A folder that holds an adapter gives its base model with the adapter on it, to be continued.
+    """
     if isinstance(model, str):
-        return load_model(
-            model, args.model_init_kwargs, args.trust_remote_code, quantization_config
+        base = _adapter_config(model).get("base_model_name_or_path")
+        own = base is not None and not (Path(model) / "config.json").exists()
+        loaded = load_model(
+            base if own else model,
+            args.model_init_kwargs,
+            args.trust_remote_code,
+            quantization_config,
         )
+        return adapted(loaded, model, trainable=True) if own else loaded
     if args.model_init_kwargs or quantization_config is not None:
         logger.warning(
             "model_init_kwargs and quantization_config are ignored: the model is loaded."

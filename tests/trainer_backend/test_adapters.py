@@ -1,5 +1,7 @@
 """Adapters of many kinds, quantised bases, and what is refused."""
 
+import json
+
 import pytest
 import torch
 from peft import (
@@ -13,6 +15,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from trainer_backend import SFTConfig, SFTTrainer
 from trainer_backend.adapters import add_adapter
+from trainer_backend.errors import UserError
+from trainer_backend.model import load_adapter
 
 TASK = {"task_type": "CAUSAL_LM"}
 ADAPTERS = {
@@ -151,6 +155,28 @@ def test_what_is_refused(tmp_path, tiny_model, tiny_model_dir, tokenizer, pairs)
     args = SFTConfig(str(tmp_path), model_init_kwargs={"quantization_config": quantization})
     with pytest.raises(ValueError, match="set twice"):
         SFTTrainer(str(tiny_model_dir), args, train_dataset=pairs, quantization_config=quantization)
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path, make_model, tokenizer, pairs):
+    run(tmp_path, make_model(), tokenizer, pairs, LoraConfig(**TASK)).save_model(tmp_path / "a")
+    make_model(hidden_size=16, intermediate_size=32).save_pretrained(tmp_path / "smaller")
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "smaller")
+    (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(config))
+    args = SFTConfig(str(tmp_path), report_to="none", bf16=False)
+    with pytest.raises(ValueError, match="was made for smaller and does not fit smaller"):
+        SFTTrainer(str(tmp_path / "a"), args, train_dataset=pairs, processing_class=tokenizer)
+    with pytest.raises(UserError, match="made for another base model"):
+        load_adapter(make_model(hidden_size=16, intermediate_size=32), tmp_path / "a")
+
+
+def test_an_adapter_by_its_folder_is_continued(tmp_path, tiny_model_dir, tokenizer, pairs):
+    first = run(tmp_path, str(tiny_model_dir), tokenizer, pairs, LoraConfig(**TASK))
+    first.save_model(str(tmp_path / "a"))
+    again = run(tmp_path, str(tmp_path / "a"), tokenizer, pairs, None)
+    losses = [t.state.log_history[0]["loss"] for t in (first, again)]
+    assert losses[1] < losses[0]
+    assert all("lora" in n for n, p in again.model.named_parameters() if p.requires_grad)
 
 
 def test_a_model_in_which_nothing_can_learn_is_refused(tmp_path, tiny_model, tokenizer, pairs):
