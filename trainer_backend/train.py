@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset, disable_progress_bars
-from peft import PeftModel
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
@@ -23,7 +22,14 @@ from .errors import UserError
 from .evaluating import StopEarly, survive_evaluation, use_best
 from .guard import FiniteGuard
 from .hardware import hardware
-from .model import check_images, fetch_model, load_base, load_processing, lora_config
+from .model import (
+    check_images,
+    fetch_model,
+    load_adapter,
+    load_base,
+    load_processing,
+    lora_config,
+)
 from .model_source import hub_revision
 from .precision import accelerator, bf16_pays_on_cpu
 from .preflight import Preflight
@@ -121,7 +127,7 @@ def _start_model(run: Run, recipe: Recipe, folder: Path):
     if start and recipe.adapter == "full":
         return load_base(start, precision, device)
     base = load_base(folder, precision, device)
-    return PeftModel.from_pretrained(base, start, is_trainable=True) if start else base
+    return load_adapter(base, start, trainable=True) if start else base
 
 
 def _settled(run: Run) -> tuple[Recipe, list[str]]:
