@@ -14,6 +14,7 @@ from .run_folder import Run
 STALLED = "stalled.json"
 FROZEN_AFTER_S = 5 * EVERY_S
 SAY_EVERY_S = 5.0
+AWAY_S = 30.0  # a shared folder shows a beat of another machine late
 
 
 @dataclass
@@ -54,6 +55,16 @@ class HangWatch:
             pulse.stop_seen = None
             return False
         return min(still, now - pulse.stop_seen) > limit
+
+    def beats(self, run: Run) -> bool:
+        """Whether a worker that is none of this machine's still beats; at first it is believed."""
+        if not (run.dir / FILE).exists():
+            return False
+        now, beat = self._clock(), _read(run)
+        pulse = self._pulses.setdefault(run.id, Pulse(moved=now, beaten=now))
+        if beat["beats"] != pulse.beats:
+            pulse.beats, pulse.beaten = beat["beats"], now
+        return now - pulse.beaten < AWAY_S
 
     def _say(self, run: Run, pulse: Pulse, stuck: bool, facts: dict) -> None:
         now = self._clock()

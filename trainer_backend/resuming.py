@@ -3,9 +3,12 @@
 Which settings may change at a resume is run_spec.py.
 """
 
+from dataclasses import replace
+
 from .agree import first_decides
 from .checkpoints import Checkpoint, Damaged, newest_intact, purge
 from .errors import UserError
+from .recipe import Recipe
 from .run_folder import Run
 from .run_spec import package_differences
 from .run_writer import RunWriter
@@ -29,6 +32,32 @@ def resume_from(run: Run, writer: RunWriter) -> str | None:
     step = checkpoint.step if checkpoint else 0
     writer.event("resumed", step=step, **({"changes": changes} if changes else {}))
     return _path(checkpoint)
+
+
+def same_examples_a_step(run: Run, recipe: Recipe, processes: int, writer: RunWriter) -> Recipe:
+    """The recipe for another number of processes than the run began with: same steps, same data.
+
+    More or fewer batches are added up before a correction instead. Raises UserError when that does
+    not come out even.
+    """
+    began = run.state().get("num_processes") or processes
+    writer.update(num_processes=began)
+    if began == processes:
+        return recipe
+    batches = began * recipe.gradient_accumulation_steps
+    if batches % processes:
+        raise UserError(
+            f"This run began with {began} training processes and cannot go on with {processes}.",
+            f"run {run.name()}, {batches} batches per correction",
+            "Resume it where there are as many devices, or start a new run from these weights.",
+            code="settings_locked",
+        )
+    steps = batches // processes
+    writer.warn(
+        f"{processes} training processes instead of {began}: each adds up {steps} batches per "
+        "correction, so that the steps stay the same (random dropout does not)."
+    )
+    return replace(recipe, gradient_accumulation_steps=steps)
 
 
 def _path(checkpoint: Checkpoint | None) -> str | None:

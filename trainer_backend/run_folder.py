@@ -171,7 +171,7 @@ class Run:
 
     def lock(self) -> FileLock:
         """The lock a worker holds as long as it lives; the system frees it when the worker dies."""
-        return FileLock(self.dir / "run.lock", thread_local=False)
+        return FileLock(self.dir / "run.lock")
 
     def request_stop(self) -> None:
         """Ask the worker to finish its step, save and end. Works from any process."""

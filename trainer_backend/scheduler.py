@@ -6,6 +6,7 @@ worker hangs is hang_watch.py. Times are of the monotonic clock: setting the clo
 
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -58,6 +59,8 @@ class Scheduler:
                 code="home_in_use",
             ) from error
         write_json(self.home / "scheduler.json", {"pid": os.getpid(), "host": socket.gethostname()})
+        for path in (self.home / "runs").glob(".trash-*"):  # a deletion that was interrupted
+            shutil.rmtree(path, ignore_errors=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -170,10 +173,14 @@ class Scheduler:
         return False
 
     def _may_begin(self, run: Run) -> bool:
-        """Whether a worker somebody else started has yet to take its lock."""
-        started = read_json(run.dir / "worker.json")
-        if started is not None or run.state()["state"] != "preparing":
-            return is_worker_process(started or {})
+        """Whether a worker somebody else started lives, though its lock does not show it."""
+        started = read_json(run.dir / "worker.json", {})
+        if started.get("host") == socket.gethostname():
+            return is_worker_process(started)
+        if self._watch.beats(run):  # on another machine that shares the folder
+            return True
+        if run.state()["state"] != "preparing":
+            return False
         now = time.monotonic()
         return now - self._lonely.setdefault(run.id, now) < GRACE_S
 

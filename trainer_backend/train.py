@@ -33,9 +33,10 @@ from .model import (
 from .model_source import hub_revision
 from .precision import accelerator, bf16_pays_on_cpu
 from .preflight import Preflight
+from .ranks import rank_and_size
 from .recipe import Recipe
 from .resolve import resolve
-from .resuming import resume_from
+from .resuming import resume_from, same_examples_a_step
 from .run_folder import Run
 from .run_spec import pin
 from .run_writer import RunWriter
@@ -61,6 +62,7 @@ def train(run: Run, writer: RunWriter) -> None:
     recipe, notes = first_decides(lambda: _settled(run))
     for note in notes:
         writer.warn(note)
+    recipe = same_examples_a_step(run, recipe, rank_and_size()[1], writer)
     writer.update(precision=recipe.precision, learning_rate=None)
 
     def progress(what: str, done: float, total: float, unit: str) -> None:

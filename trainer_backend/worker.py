@@ -7,11 +7,14 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from .failures import from_exit, memory_kills, what_is_safe
+from .hang_watch import STALLED
+from .heartbeat import FILE as HEARTBEAT
 from .home import read_json, write_json
 from .launch import worker_command, worker_environment
 from .memory_care import go_on_smaller
@@ -20,6 +23,7 @@ from .ranks import clear_ranks, kill_ranks, reason_of
 from .run_folder import ACTIVE, Run
 from .worker_log import LOG
 
+LEFT_BEHIND = ("stop", HEARTBEAT, STALLED)  # what an earlier worker or its end left
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
@@ -28,7 +32,8 @@ def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.P
 
     `devices` are numbers of GPUs as this process counts them; None means all of them.
     """
-    (run.dir / "stop").unlink(missing_ok=True)
+    for name in LEFT_BEHIND:
+        (run.dir / name).unlink(missing_ok=True)
     clear_ranks(run.dir)
     _set_state(run, state="preparing", updated_at=time.time(), error=None)
     kills, named = memory_kills(), visible_devices(devices)
@@ -98,7 +103,8 @@ def _forced_note(run: Run, returncode: int | None) -> str | None:
 
 def _end(run: Run, state: str, **facts) -> None:
     _set_state(run, state=state, ended_at=time.time(), progress=None, **facts)
-    send_notice(run)
+    # the address may be slow to answer, and the scheduler has other runs to look after
+    threading.Thread(target=send_notice, args=(run,), name="notice").start()
 
 
 def force_stop(run: Run) -> bool:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trainer_backend import heartbeat as heartbeat_module
-from trainer_backend.hang_watch import FROZEN_AFTER_S, HangWatch
+from trainer_backend.hang_watch import AWAY_S, FROZEN_AFTER_S, HangWatch
 from trainer_backend.heartbeat import FILE, LIMITS_S, Heartbeat
 from trainer_backend.run_writer import RunWriter
 
@@ -94,6 +94,17 @@ def test_before_the_first_beat_a_worker_may_load_for_long(run, clock):
     assert run.stalled()["phase"] == "preparing"
     watch.forget(run)
     assert run.stalled() is None
+
+
+def test_a_worker_of_another_machine_lives_as_long_as_it_beats(run, clock):
+    watch = HangWatch(clock)
+    assert not watch.beats(run)
+    for beats in range(5):
+        beat(run, beats, marks=1)
+        assert watch.beats(run)
+        clock.now += AWAY_S - 1
+    clock.now += 2
+    assert not watch.beats(run)
 
 
 def test_a_torn_beat_is_no_beat(run, clock):

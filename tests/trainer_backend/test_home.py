@@ -1,6 +1,8 @@
 """The home folder: made when missing, refused in words, files replaced whole."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -27,6 +29,23 @@ def test_a_home_that_is_a_file_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         open_home(tmp_path / "file")
     assert str(tmp_path / "file") in caught.value.where and "--home" in caught.value.fix
+
+
+@pytest.mark.parametrize("how", ["read-only", "without permission"])
+def test_case_25_a_home_that_cannot_be_written_is_refused_with_its_path_and_why(
+    tmp_path, monkeypatch, how
+):
+    """Tests may run as root, whom no mode stops: the system's refusal is played."""
+    home = open_home(tmp_path / "home")
+    number = errno.EROFS if how == "read-only" else errno.EACCES
+
+    def refused(self, *args, **kwargs):
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(type(home), "write_text", refused)
+    with pytest.raises(UserError) as caught:
+        open_home(home)
+    assert str(home) in caught.value.where and os.strerror(number) in caught.value.where
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from trainer_backend import callbacks
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe import Recipe
+from trainer_backend.resuming import same_examples_a_step
+from trainer_backend.run_writer import RunWriter
 from trainer_backend.runs import new_run_from, retry_run
 from trainer_backend.scheduler import queue_again
 from trainer_backend.worker_main import run_worker
@@ -171,3 +173,19 @@ def test_a_run_without_a_checkpoint_is_no_beginning(run):
     with pytest.raises(UserError) as caught:
         new_run_from(run, run.recipe())
     assert caught.value.offer == {"retry": {}} and json.dumps(caught.value.to_dict())
+
+
+@pytest.mark.parametrize(("began", "now", "steps"), [(2, 1, 8), (1, 2, 2), (2, 2, 4), (None, 3, 4)])
+def test_another_number_of_processes_keeps_the_examples_of_a_step(run, began, now, steps):
+    set_state(run, num_processes=began)
+    writer = RunWriter(run)
+    recipe = same_examples_a_step(run, Recipe(gradient_accumulation_steps=4), now, writer)
+    assert recipe.gradient_accumulation_steps == steps
+    assert bool(run.state().get("warnings")) is (steps != 4)
+
+
+def test_a_number_of_processes_that_does_not_come_out_even_is_refused(run):
+    set_state(run, num_processes=2)
+    with pytest.raises(UserError, match="began with 2 training processes") as caught:
+        same_examples_a_step(run, Recipe(), 3, RunWriter(run))
+    assert caught.value.code == "settings_locked"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import fake_worker
@@ -51,15 +52,24 @@ def workers(monkeypatch):
                 continue
 
 
-@pytest.fixture
-def scheduler(home, workers):
+@contextmanager
+def driving(home):
+    """A scheduler at work; how workers behave must be said before."""
     one = Scheduler(home)
     one.start()
-    yield one
-    one.close()
+    try:
+        yield one
+    finally:
+        one.close()
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:
+@pytest.fixture
+def scheduler(home, workers):
+    with driving(home) as one:
+        yield one
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -164,16 +174,20 @@ def test_case_6_a_second_stop_ends_a_worker_that_does_not_listen(run, scheduler,
     assert "ended at once" in run.state()["warnings"][-1] and run.checkpoints()[-1].step == 1
 
 
-def test_case_6_a_worker_that_ignores_a_stop_is_ended_after_the_limit(run, scheduler, monkeypatch):
+def test_case_6_a_worker_that_ignores_a_stop_is_ended_after_the_limit(
+    home, run, workers, monkeypatch
+):
     MANNERS[run.id] = "deaf"
     monkeypatch.setattr(hang_watch, "SAY_EVERY_S", 0.0)
-    at_work(run)
     facts = {"phase": "running", "marks": 7, "beats": 7, "idle_seconds": 0.0, "limit_seconds": 0.3}
     monkeypatch.setattr(hang_watch, "_read", lambda run: facts)
-    wait_until(lambda: run.stalled() is not None)
-    assert run.summary()["no_progress"]["phase"] == "running" and run.is_alive()
-    scheduler.stop(run.id)
-    assert wait_for(run, "paused") and run.stalled() is None
+    with driving(home) as scheduler:
+        at_work(run)
+        wait_until(lambda: run.stalled() is not None)
+        assert run.summary()["no_progress"]["phase"] == "running" and run.is_alive()
+        scheduler.stop(run.id)
+        assert wait_for(run, "paused")
+        wait_until(lambda: run.stalled() is None)
 
 
 def test_case_7_twenty_starts_with_one_key_make_one_run(home, dataset, scheduler):
@@ -234,6 +248,21 @@ def test_a_run_somebody_just_started_elsewhere_is_left_alone(home, run, monkeypa
     assert run.state()["state"] == "failed"
 
 
+def test_a_run_that_trains_on_another_machine_is_left_alone(home, run):
+    set_state(run, state="running", step=3, total_steps=9)
+    (run.dir / "heartbeat.json").write_text('{"beats": 1, "marks": 1}')
+    Scheduler(home).tick()
+    assert run.state()["state"] == "running"
+
+
+def test_an_interrupted_deletion_is_completed_at_the_next_start(home, run, workers):
+    (home / "runs" / ".trash-run-1").mkdir()
+    one = Scheduler(home)
+    one.start()
+    one.close()
+    assert not (home / "runs" / ".trash-run-1").exists()
+
+
 def test_case_8_a_second_app_on_one_home_is_refused_and_told_who_holds_it(home, scheduler):
     code = (
         "import sys; from pathlib import Path\n"
@@ -262,18 +291,20 @@ def test_case_9_a_stranger_with_the_workers_old_pid_is_never_ended(home, run):
         stranger.wait()
 
 
-def test_case_10_a_grandchild_does_not_hold_the_lock(run, scheduler):
+def test_case_10_a_grandchild_does_not_hold_the_lock(home, run, workers):
     MANNERS[run.id] = "grandchild"
-    at_work(run)
-    os.kill(pid_of(run), signal.SIGKILL)
-    wait_for(run, "failed")
+    with driving(home):
+        at_work(run)
+        os.kill(pid_of(run), signal.SIGKILL)
+        wait_for(run, "failed")
     assert not run.is_alive()
 
 
 @pytest.mark.parametrize(("manner", "code"), [("segfault", "crashed"), ("exit", "exit_code")])
-def test_case_32_a_crash_has_its_words_and_the_log_its_last_lines(run, scheduler, manner, code):
+def test_case_32_a_crash_has_its_words_and_the_log_its_last_lines(home, run, workers, manner, code):
     MANNERS[run.id] = manner
-    wait_for(run, "failed")
+    with driving(home):
+        wait_for(run, "failed")
     assert run.state()["error"]["code"] == code
     assert manner != "exit" or "last words" in run.log_tail()
 
@@ -298,7 +329,7 @@ def test_a_late_settling_never_relabels_a_finished_run(run):
     assert run.state()["state"] == "finished"
 
 
-def test_a_full_disk_does_not_end_the_scheduler(run, scheduler, monkeypatch):
+def test_a_full_disk_does_not_end_the_scheduler(home, run, workers, monkeypatch):
     calls = []
 
     def full(*args):
@@ -306,9 +337,10 @@ def test_a_full_disk_does_not_end_the_scheduler(run, scheduler, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(scheduler_module, "start_worker", full)
-    wait_until(lambda: len(calls) > 2)
-    monkeypatch.setattr(scheduler_module, "start_worker", start_worker)
-    at_work(run)
+    with driving(home):
+        wait_until(lambda: len(calls) > 2)
+        monkeypatch.setattr(scheduler_module, "start_worker", start_worker)
+        at_work(run)
 
 
 @pytest.fixture
