@@ -46,11 +46,11 @@ def detect_format(rows: Sequence[dict]) -> Detection:
     each = [_detect_one(group, columns_of(group)) for group in groups]
     if not all(one.sure for one in each):
         return found
-    main, *others = (one.mapping for one in each)
-    others = [one for one in others if one.needed() != main.needed()]
-    if not others:
-        return found
-    return _sure(columns, replace(main, also=tuple(others)))
+    kinds: dict[tuple, Mapping] = {}
+    for one in each:
+        kinds.setdefault(tuple(one.mapping.needed()), one.mapping)
+    main, *others = kinds.values()
+    return _sure(columns, replace(main, also=tuple(others))) if others else found
 
 
 def _groups(rows: Sequence[dict], found: Detection) -> list[list[dict]]:

@@ -158,6 +158,12 @@ def test_a_file_that_mixes_two_ways_of_writing(rows):
     assert Mapping(**stored) == found.mapping
 
 
+def test_each_way_of_writing_is_said_once():
+    rows = [*MIXED, {"prompt": "a", "response": "b", "id": "1"}, {"prompt": "a", "response": "b"}]
+    found = detect_format(rows)
+    assert len(found.mapping.also) == 1 and found.sentence.count("are read as") == 1
+
+
 def test_empty_cells_do_not_make_a_file_mixed():
     rows = [
         {"prompt": "a", "response": "b", "id": "1"},
