@@ -96,16 +96,20 @@ class Storm:
         self.seen["app"] += 1
 
     def kill_worker(self, run) -> bool:
-        """End the worker at a random moment, or in the middle of a save; wait until it is told."""
+        """End the worker at a random moment, or in the middle of a save; wait until it is told.
+
+        One of five may die before its first step, the others do a few.
+        """
         self.resume(run)
         if not self.until(lambda: self.living() is not None, run):
             return False
-        saving = self.random.random() < 0.5
+        saving, early = self.random.random() < 0.5, self.random.random() < 0.2
+        if not early:  # let it do some steps
+            self.until(lambda: run.state()["state"] in ("running", "saving"), run)
+        time.sleep(self.random.uniform(0, 1.0))
         if saving:
             self.until(lambda: run.state()["state"] == "saving", run)
-            time.sleep(self.random.uniform(0, 0.02))
-        else:
-            time.sleep(self.random.uniform(0, 3.0))
+            time.sleep(self.random.uniform(0, 0.05))
         pid = self.living()
         if pid is None:
             return False

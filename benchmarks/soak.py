@@ -1,7 +1,8 @@
 """A few people watch a live run for a long time: the app's memory and open files must stay flat.
 
 Run: python -m benchmarks.soak [--minutes 20] [--viewers 5]. Each viewer asks once a second, and
-loads the page anew every minute. The run is written to ten times a second.
+loads the page anew every ten seconds. As many pages as the app remembers are opened before. The run
+is written to ten times a second.
 """
 
 import argparse
@@ -19,12 +20,13 @@ from .app_speed import make_live_run, start_app
 from .viewers import Page, chart_component
 
 SAMPLE_S = 5.0
-RELOAD_S = 60.0
+MAX_PAGES = 300  # as sft_ui/layout.py says
+RELOAD_S = 10.0
 WARM_UP = 0.25  # share of the time in which caches fill
 
 
 async def viewer(address: str, component: int, run: str, sessions, until: float) -> int:
-    """Watch, and load the page anew every minute; how many answers were no answers."""
+    """Watch, and load the page anew again and again; how many answers were no answers."""
     port, failed = int(address.rpartition(":")[2]), 0
     while (now := time.perf_counter()) < until:
         await asyncio.to_thread(lambda: urllib.request.urlopen(address).read())
@@ -33,6 +35,13 @@ async def viewer(address: str, component: int, run: str, sessions, until: float)
         await page.watch(min(until, now + RELOAD_S))
         failed += page.failed
     return failed
+
+
+async def open_pages(address: str, component: int, run: str, sessions) -> None:
+    """A look or two from each of as many pages as the app remembers."""
+    port, until = int(address.rpartition(":")[2]), time.perf_counter() + 20
+    pages = [Page(port, component, run, next(sessions)) for _ in range(MAX_PAGES)]
+    await asyncio.gather(*(page.watch(until, 0.05 * n) for n, page in enumerate(pages)))
 
 
 async def write_steps(writer, until: float) -> None:
@@ -74,6 +83,7 @@ def soak(minutes: float, viewers: int) -> dict:
         try:
             run, writer = make_live_run(Path(folder), 1000)
             component, sessions = chart_component(address), itertools.count()
+            asyncio.run(open_pages(address, component, run.id, sessions))
             until = time.perf_counter() + 60 * minutes
 
             async def everything():

@@ -1,9 +1,10 @@
 """A hundred people look at one live run: how long a refresh takes, and what it costs the training.
 
 Run: python -m benchmarks.viewers [--viewers 100] [--seconds 30]. Each viewer asks as the page does:
-one question a second over its own connection, for what is new since the last. First while nothing
-trains (a run that is written to four times a second), then beside a real training, whose steps are
-compared with and without viewers. App, training and viewers share this machine.
+one question a second over its own connection, for what is new since the last. They come one after
+the other within ten seconds; their first looks are told apart from the refreshes. First while
+nothing trains (a run that is written to four times a second), then beside a real training, whose
+steps are compared with and without viewers. App, training and viewers share this machine.
 """
 
 import argparse
@@ -15,13 +16,28 @@ import statistics
 import tempfile
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 from .app_speed import make_live_run, start_app
 from .tiny_model import ROWS, build
 
-WARM_UP_S = 6.0
+WARM_UP_S, ARRIVE_S = 6.0, 10.0
 LARGER = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6}
+
+
+@dataclass(frozen=True)
+class App:
+    """The app that is watched."""
+
+    pid: int
+    address: str
+
+    def cpu_seconds(self) -> float:
+        import psutil
+
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
 
 
 class Page:
@@ -30,17 +46,18 @@ class Page:
     def __init__(self, port: int, component: int, run: str, session: int):
         self.port, self.run, self.component = port, run, component
         self.session, self.known = f"viewer{session}", {"rev": None, "seq": 0, "stamp": None}
-        self.times: list[float] = []
+        self.opened, self.times = 0.0, []
         self.failed = 0
 
-    async def watch(self, until: float) -> None:
-        """Ask again a second after each answer, as static/live_chart.js does."""
-        await asyncio.sleep(hash(self.session) % 1000 / 1000)
+    async def watch(self, until: float, after: float = 0.0) -> None:
+        """Come after some seconds; ask again a second after each answer, as live_chart.js does."""
+        await asyncio.sleep(after)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while time.perf_counter() < until:
             began = time.perf_counter()
             answer = await self._ask(reader, writer)
             self.times.append(time.perf_counter() - began)
+            self.opened = self.opened or self.times.pop()
             self.failed += "rev" not in answer
             self.known |= {key: answer[key] for key in self.known if key in answer}
             await asyncio.sleep(1.0)
@@ -76,20 +93,25 @@ def chart_component(address: str) -> int:
     return next(c["id"] for c in components if c["props"].get("elem_id") == "live-chart")
 
 
-def look(address: str, run: str, viewers: int, seconds: float, write=None) -> dict:
+def look(app: App, run: str, viewers: int, seconds: float, write=None) -> dict:
     """Let them all watch for some seconds; the times of their refreshes in milliseconds."""
+    address, before = app.address, app.cpu_seconds()
     port, component = int(address.rpartition(":")[2]), chart_component(address)
     pages = [Page(port, component, run, number) for number in range(viewers)]
 
     async def everybody() -> None:
-        until = time.perf_counter() + seconds
-        work = [page.watch(until) for page in pages] + ([write(until)] if write else [])
+        until = time.perf_counter() + ARRIVE_S + seconds
+        work = [page.watch(until, ARRIVE_S * n / viewers) for n, page in enumerate(pages)]
+        work += [write(until)] if write else []
         await asyncio.gather(*work)
 
     asyncio.run(everybody())
     times = sorted(itertools.chain.from_iterable(page.times for page in pages))
+    cpu = app.cpu_seconds() - before
     return {
+        "first_look_ms": round(1000 * statistics.median(page.opened for page in pages), 1),
         "refreshes": len(times),
+        "app_cores": round(cpu / (ARRIVE_S + seconds), 2),
         "failed": sum(page.failed for page in pages),
         "p50_ms": round(1000 * statistics.median(times), 1),
         "p95_ms": round(1000 * times[int(0.95 * len(times))], 1),
@@ -97,7 +119,7 @@ def look(address: str, run: str, viewers: int, seconds: float, write=None) -> di
     }
 
 
-def without_training(address: str, home: Path, viewers: int, seconds: float) -> dict:
+def without_training(app: App, home: Path, viewers: int, seconds: float) -> dict:
     """A run that only looks alive: this process writes its steps."""
     run, writer = make_live_run(home, 2000)
     with run.lock():
@@ -110,12 +132,12 @@ def without_training(address: str, home: Path, viewers: int, seconds: float) -> 
                 writer.update(now=True, step=step, loss=0.1)
                 await asyncio.sleep(0.25)
 
-        found = look(address, run.id, viewers, seconds, write)
+        found = look(app, run.id, viewers, seconds, write)
         writer.enter("finished")
     return found
 
 
-def beside_training(address: str, home: Path, viewers: int, seconds: float) -> dict:
+def beside_training(app: App, home: Path, viewers: int, seconds: float) -> dict:
     """A real training: its steps without viewers, with them, and without them again."""
     from trainer_backend.data.store import create_from_rows
     from trainer_backend.home import open_home
@@ -132,7 +154,7 @@ def beside_training(address: str, home: Path, viewers: int, seconds: float) -> d
     time.sleep(WARM_UP_S)
     before = step_seconds(run, seconds)
     began = time.time()
-    found = look(address, run.id, viewers, seconds)
+    found = look(app, run.id, viewers, seconds)
     during = step_seconds(run, 0.0, since=began)
     after = step_seconds(run, seconds)
     run.request_stop()
@@ -160,13 +182,14 @@ def main() -> None:
     load, asked = os.getloadavg()[0], (arguments.viewers, arguments.seconds)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        app, address, _ = start_app(str(home))
+        process, address, _ = start_app(str(home))
         try:
-            found = {"load_before": load, "without": without_training(address, home, *asked)}
-            found["beside"] = beside_training(address, home, *asked)
+            app = App(process.pid, address)
+            found = {"load_before": load, "without": without_training(app, home, *asked)}
+            found["beside"] = beside_training(app, home, *asked)
         finally:
-            app.terminate()
-            app.wait()
+            process.terminate()
+            process.wait()
     print(json.dumps(found, indent=1))
 
 

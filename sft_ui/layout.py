@@ -37,6 +37,7 @@ from .web_api import build_web_api
 
 TITLE = "SFT Studio"
 MAX_UPLOAD = "4gb"
+MAX_PAGES = 300  # open pages that are remembered; each takes 0.4 MB, and they never expire
 KEEP_UPLOADS_S = (3600, 86400)
 TABS = ("data", "model", "train", "chat", "runs")
 SWITCH_THEME = """
@@ -103,6 +104,7 @@ def launch_options(
         "ssr_mode": False,
         "share": False,
         "max_file_size": MAX_UPLOAD,
+        "state_session_capacity": MAX_PAGES,
     }
 
 

@@ -18,6 +18,7 @@ from .curve import Curve
 
 MAX_FEEDS = 64
 MAX_POINTS_AT_ONCE = 2000
+ADDED_POINTS = 200
 LOG_CHUNK = 64_000
 EVENTS_CHUNK = 2**20
 PLACE_EVERY_S = 1.0
@@ -39,7 +40,7 @@ class RunFeed:
         # a run that goes by steps has no number of epochs to reach
         self._num_epochs = recipe.num_train_epochs if recipe.max_steps < 0 else None
         self._offset, self._resumes = 0, 0
-        self._curve = Curve()
+        self._curve, self._whole = Curve(), (0, [])
         self._state: dict = {}
         self._file_stamp, self._placed = "", float("-inf")
         self._lock = threading.Lock()
@@ -63,18 +64,27 @@ class RunFeed:
         rev = f"{self.run.id}.{self._resumes}"
         seq = asked.get("seq") if asked.get("rev") == rev else 0
         seq = seq if isinstance(seq, int) and 0 <= seq <= len(self._curve) else 0
-        points = self._curve.points(seq, MAX_POINTS_AT_ONCE)
+        points = self._curve.points(seq, MAX_POINTS_AT_ONCE) if seq else self._whole_curve()
         answer = {"rev": rev, "seq": len(self._curve), "points": points}
         stamp = self._read_state(queue_position)
         if asked.get("stamp") != stamp or asked.get("rev") != rev:
             answer |= {"stamp": stamp, "state": self._state}
         return answer | self._log_after(asked.get("log_at"))
 
+    def _whole_curve(self) -> list[list]:
+        """All points, thinned out; many viewers may open a run at once, so most of it is kept."""
+        at, kept = self._whole
+        if not 0 <= len(self._curve) - at <= ADDED_POINTS:
+            at, kept = len(self._curve), self._curve.points(0, MAX_POINTS_AT_ONCE - ADDED_POINTS)
+            self._whole = at, kept
+        return kept + self._curve.points(at, ADDED_POINTS)
+
     def _read_events(self) -> None:
         for event in self._new_events():
             if event["type"] == "resumed":
                 self._curve.rewind(event.get("step", 0))
                 self._resumes += 1
+                self._whole = (0, [])
             elif event["type"] in ("metrics", "eval"):
                 self._curve.add(event)
 

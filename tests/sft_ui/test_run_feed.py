@@ -118,6 +118,19 @@ def test_lines_that_are_no_points_are_left_out(running, line):
     assert [point[0] for point in RunFeed(running).since({}, never)["points"]] == [1, 2, 2, 3]
 
 
+def test_viewers_who_come_later_get_the_whole_curve_too(running):
+    feed = RunFeed(running)
+    feed.since({}, never)
+    append(running, step(3, 0.25))
+    assert [point[0] for point in feed.since({}, never)["points"]] == [1, 2, 2, 3]
+    append(running, {"type": "resumed", "step": 2}, step(3, 9.0))
+    late = feed.since({}, never)["points"]
+    assert [point[:2] for point in late] == [[1, 1.0], [2, 1.0], [2, 0.5], [3, 9.0]]
+    append(running, *(step(number) for number in range(4, 2_000)))
+    late = feed.since({}, never)["points"]
+    assert late[-1][0] == 1_999 and [p[0] for p in late] == sorted(p[0] for p in late)
+
+
 def test_a_long_run_that_is_new_is_read_aside(studio, running, monkeypatch):
     feeds = RunFeeds(studio.home)
     assert not feeds.is_slow(running.id) and not feeds.is_slow("run-unknown")
