@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from queue import Empty, Queue
 
+from .child_environment import child_environment
 from .errors import UserError
 from .hardware import hardware
 from .runs import ACTIVE, list_runs
-from .worker import child_environment
 
 START_LIMIT_S = 120
 SILENCE_LIMIT_S = 900

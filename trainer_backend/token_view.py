@@ -7,11 +7,11 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from .data.chat_template import EncodeOptions, Encoding, encode, encode_batch
+from .data.chat_template import EncodeOptions, Encoding, encode
 from .data.prepare import Preparation
 from .data.store import StoredDataset, open_dataset
 from .data.token_counter import CountJob
-from .data.training_rows import training_dataset, training_row
+from .data.training_rows import training_row
 from .data.vision import VisionCollator
 from .errors import UserError
 from .model import check_images, fetch_tokenizer, load_processing
@@ -137,21 +137,3 @@ def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
         recipe.system_prompt,
         recipe.assistant_only_loss,
     )
-
-
-def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe) -> dict:
-    """Tokens of a whole dataset for the recipe's model: total, learned, rows cut, rows lost."""
-    tokenizer = _tokenizer(home, recipe.base_model)
-    counts = {"tokens": 0, "learned": 0, "cut": 0, "lost": 0, "max_length": recipe.max_length}
-    rows = training_dataset(stored, recipe.system_prompt)
-    for batch in rows.iter(batch_size=1000):
-        examples = [
-            dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)
-        ]
-        options = _options(examples[0], recipe)
-        for one in encode_batch(examples, tokenizer, max_length=recipe.max_length, **options):
-            counts["tokens"] += one.length
-            counts["learned"] += one.num_learned
-            counts["cut"] += one.length > len(one.input_ids)
-            counts["lost"] += one.num_learned == 0
-    return counts

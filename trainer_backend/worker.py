@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .child_environment import child_environment
 from .failures import from_exit, memory_kills, what_is_safe
 from .hang_watch import STALLED
 from .heartbeat import FILE as HEARTBEAT
@@ -24,7 +25,6 @@ from .run_folder import ACTIVE, Run
 from .worker_log import LOG
 
 LEFT_BEHIND = ("stop", HEARTBEAT, STALLED)  # what an earlier worker or its end left
-PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
 def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.Popen:
@@ -56,20 +56,6 @@ def visible_devices(devices: Sequence[int] | None) -> list[str] | None:
     """Names for CUDA_VISIBLE_DEVICES of some of the GPUs this process itself may see."""
     ours = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
     return devices and [ours[one] if ours else str(one) for one in devices]
-
-
-def child_environment(**more: str) -> dict[str, str]:
-    """The environment of a process of ours that computes."""
-    paths = [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
-    return {
-        # idle compute threads sleep instead of spinning: with chat or a browser beside a training
-        # on few cores, spinning halved the speed of all of them
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        **more,
-    }
 
 
 def settle(run: Run, returncode: int | None = None) -> None:

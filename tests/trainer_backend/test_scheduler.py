@@ -19,13 +19,14 @@ from run_files import set_state
 
 from trainer_backend import hang_watch
 from trainer_backend import scheduler as scheduler_module
+from trainer_backend.child_environment import PACKAGE_PARENT
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Run, create_run, list_runs
 from trainer_backend.scheduler import Scheduler
-from trainer_backend.worker import PACKAGE_PARENT, force_stop, identity, settle, start_worker
+from trainer_backend.worker import force_stop, identity, settle, start_worker
 
 MANNERS: dict[str, str] = {}  # run id -> how its worker behaves
 
