@@ -34,6 +34,7 @@ class Source:
         self.name = f"{self.path.name}: {entry.filename}" if entry else self.path.name
         self.share = 0.0  # how much has been read, for readers that do not read from the front
         self._raw: BinaryIO | None = None
+        self._gzipped = False
 
     @property
     def ending(self) -> str:
@@ -53,10 +54,9 @@ class Source:
         return raw.tell()
 
     def budget(self) -> int:
-        """How many decoded bytes this may become."""
+        """How many decoded bytes this may become; asked once it has been opened."""
         stored = self.entry.compress_size if self.entry else self.path.stat().st_size
-        ratio = GZIP_RATIO if self.file_name.lower().endswith(".gz") else BUDGET_RATIO
-        return BUDGET_BASE + ratio * stored
+        return BUDGET_BASE + (GZIP_RATIO if self._gzipped else BUDGET_RATIO) * stored
 
     def open(self) -> BinaryIO:
         """Open for reading, through gzip if the content says so; UserError if it cannot be."""
@@ -64,7 +64,8 @@ class Source:
         self._raw = raw
         head = self.read(raw, 2)
         raw.seek(0)
-        if head == GZIP_MAGIC:
+        self._gzipped = head == GZIP_MAGIC
+        if self._gzipped:
             return gzip.GzipFile(fileobj=raw, mode="rb")
         return raw
 
