@@ -195,7 +195,12 @@ def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -
     fix = f"Fill in the row: a missing value still needs its {mark}."
     if found > width:
         fix = f"Put text that holds a {mark} in double quotes."
-    return file.error(f"The row has {found} columns, the header has {width}.", fix, line)
+    return file.error(uneven(found, width), fix, line)
+
+
+def uneven(found: int, width: int) -> str:
+    """How a row does not fit its header, as a sentence."""
+    return f"The row has {found:,} column{'s' * (found != 1)}, the header has {width:,}."
 
 
 def check_header(header: list[str], where: str) -> list[str]:

@@ -17,7 +17,7 @@ from xml.etree.ElementTree import ParseError
 
 import openpyxl
 
-from trainer_backend.data.csv_reader import check_header
+from trainer_backend.data.csv_reader import check_header, uneven
 from trainer_backend.data.read_options import DamageLog
 from trainer_backend.data.source import Source
 from trainer_backend.data.text_reader import MAX_LINE
@@ -101,7 +101,7 @@ def _unreadable(source: Source, error: Exception) -> UserError:
 
 def _fault(texts: list[str], width: int, where: str) -> UserError | None:
     if len(texts) > width:
-        what = f"The row has {len(texts)} columns, the header has {width}."
+        what = uneven(len(texts), width)
         return UserError(what, where, "Name the column in the header, or empty the cell.")
     if any("\0" in text for text in texts):
         return UserError("The text holds a NUL character.", where, "Remove the character.")

@@ -143,7 +143,7 @@ def test_case_50_an_open_quote_is_found_where_it_opens(tmp_path):
 def test_case_51_ragged_rows_are_named_and_never_shifted(tmp_path):
     path = put(tmp_path, "a.csv", HEAD + 'a,b\nc\nd,e,f\n"g\nh",i,j\nk,l\n')
     error = refusal(path)
-    assert "1 columns, the header has 2" in error.what and error.where == "a.csv, line 3"
+    assert "1 column, the header has 2" in error.what and error.where == "a.csv, line 3"
     kept, damaged = skipped(path)
     assert [list(row.values()) for row in kept] == [["a", "b"], ["k", "l"]]
     assert [line for line, _ in damaged] == [3, 4, 5]

@@ -190,7 +190,7 @@ BAD = [  # name, content, what is said, where it points
     ("latin.jsonl", b'{"a":"ok"}\n{"a":"\xff"}\n', "not UTF-8", "line 2, byte 7"),
     ("odd.csv", "a,b\n1,2\n".encode("utf-16") + b"\x00", "not UTF-16", "near its end"),
     ("ragged+.csv", CSV + "a,b\na,b,c\n", "3 columns, the header has 2", "line 3"),
-    ("ragged-.csv", CSV + "a,b\na\n", "1 columns, the header has 2", "line 3"),
+    ("ragged-.csv", CSV + "a,b\na\n", "1 column, the header has 2", "line 3"),
     ("ragged2.csv", CSV + '"a\nb",c\na,b,c\n', "3 columns", "line 4"),
     ("open.csv", CSV + 'a,b\na,"b\nc,d\ne,f\n', "never closed", "line 3"),
     ("open2.csv", CSV + '"a\nb","c\nd\n', "never closed", "line 3"),
