@@ -26,6 +26,10 @@ def _help(text: str) -> dict[str, str]:
     return {"help": text}
 
 
+# what older trainers took besides: they read the data in another way
+_GONE = {"num_of_sequences", "chars_per_token", "infinite", "dataset_batch_size"}
+
+
 @dataclass
 class SFTConfig(TrainingArguments):
     """Settings of a fine-tuning run; every TrainingArguments field is accepted too.
@@ -76,6 +80,9 @@ class SFTConfig(TrainingArguments):
     )
     max_length: int | None = field(
         default=1024, metadata=_help("Tokens per row; longer rows are cut. None: never cut.")
+    )
+    max_seq_length: int | None = field(
+        default=None, metadata=_help("The older name of max_length.")
     )
     truncation_mode: str = field(
         default="keep_start",
@@ -138,6 +145,8 @@ class SFTConfig(TrainingArguments):
 
     def _normalise(self) -> None:
         """Read spellings of the command line and of older versions."""
+        if self.max_seq_length is not None:
+            self.max_length, self.max_seq_length = self.max_seq_length, None
         for name, renamed in _DEPRECATED.items():
             old = getattr(self, name)
             if old in renamed:
@@ -172,6 +181,9 @@ class SFTConfig(TrainingArguments):
 def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides) -> SFTConfig:
     """Return an SFTConfig made from what a script passed; older spellings go on top."""
     given = {name: value for name, value in overrides.items() if value is not None}
+    for name in _GONE & given.keys():
+        warnings.warn(f"`{name}` has no meaning any more and is ignored.", stacklevel=3)
+        del given[name]
     if isinstance(args, SFTConfig):
         values = _values(args) if given else None
         return args if values is None else SFTConfig(**{**values, **given})

@@ -4,7 +4,6 @@ What one row becomes is chat_template.py; how rows are packed is packing.py.
 """
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -15,6 +14,7 @@ from datasets.fingerprint import Hasher
 
 from trainer_backend.data.chat_template import IGNORED, EncodeOptions, Encoding, encode_arrays
 from trainer_backend.data.examples import as_example
+from trainer_backend.data.formatting import apply_formatting
 from trainer_backend.data.packing import pack_rows
 from trainer_backend.data.render import TrainingDataError
 
@@ -97,7 +97,7 @@ def prepare_dataset(data, plan: Preparation, name: str = "train"):
         )
     columns = columns_of(dataset)
     if plan.formatting_func is not None:
-        dataset = _apply_formatting(dataset, plan.formatting_func, columns)
+        dataset = apply_formatting(dataset, plan.formatting_func, columns, plan.text_field)
     if isinstance(dataset, IterableDataset):
         return _prepare_stream(dataset, plan), Counts()
     return _prepare_table(dataset, plan, name)
@@ -109,13 +109,6 @@ def columns_of(dataset) -> list[str]:
         return list(dataset.column_names)
     first = next(iter(dataset), None)
     return list(first or ())
-
-
-def _apply_formatting(dataset, function: Callable, columns: list[str]):
-    if "input_ids" in columns:
-        warnings.warn("formatting_func is ignored: the dataset is tokenised already.", stacklevel=4)
-        return dataset
-    return dataset.map(lambda row: {"text": function(row)}, remove_columns=columns)
 
 
 def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[Encoding]:
