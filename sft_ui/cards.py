@@ -26,6 +26,10 @@ element.addEventListener('click', event => {
 """
 
 
+class Markup(str):
+    """HTML made by the page itself, for a table cell that is more than text."""
+
+
 def card(title: str, *body: str, kind: str = "") -> str:
     """A card: its title is text, its body is HTML made here."""
     head = f"<h3>{escape(title)}</h3>" if title else ""
@@ -91,6 +95,8 @@ def stack(pieces: Iterable[str]) -> str:
 
 def cell(value: object) -> str:
     """A table cell with the text cut to a readable length."""
+    if isinstance(value, Markup):
+        return value
     if value is None:
         return '<div class="cell null">empty</div>'
     text = str(value)

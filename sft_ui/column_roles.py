@@ -65,6 +65,8 @@ def read_mapping(roles: object, dataset: StoredDataset) -> Mapping:
         names = " and ".join(f"“{ROLE_WORDS[r]}”" for kind in kinds for r in kind if r in chosen)
         fix = "Choose prompt and answer, or a conversation, or a text."
         raise UserError(f"{names} do not go together.", dataset.name, fix)
+    if dataset.mapping is not None and dataset.mapping.roles == chosen:
+        return dataset.mapping
     mapping = Mapping(_format(kinds[0], chosen, dataset), chosen)
     check_mapping(mapping, dataset.columns, dataset.name)
     return mapping

@@ -3,6 +3,8 @@
 Every event hands over ids and plain data; what needs the recipe's settings is data_wiring.py.
 """
 
+from dataclasses import asdict
+
 import gradio as gr
 
 from trainer_backend.data.store import (
@@ -128,14 +130,14 @@ def _wire_mapping(studio: Studio, tab: DataTab) -> None:
         mapping = read_mapping(roles_or_known(dataset, roles), dataset)
         arguments = {
             "dataset_id": dataset.id,
-            "mapping": {"format": mapping.format, "roles": mapping.roles},
+            "mapping": asdict(mapping),
             "system_prompt": system_prompt or "",
         }
         return tab.readings.work("remap_dataset", arguments, dataset.name)
 
     asked = [tab.dataset_id, mapper.system_prompt]
     shown = [mapper.roles, mapper.box, mapper.preview]
-    tab.rows.preview.roles(chosen, asked, shown, **SETS_STATE)
+    tab.rows.preview.roles(chosen, asked, shown, trigger_mode="always_last", **SETS_STATE)
     given = [tab.dataset_id, mapper.roles, mapper.system_prompt]
     mapper.system_prompt.change(preview, given, mapper.preview, trigger_mode="always_last", **QUICK)
     mapper.apply.click(apply, given, tab.reading, **PRIVATE)

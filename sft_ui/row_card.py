@@ -106,16 +106,19 @@ def _button(action: str, words: str, *, disabled: bool = False, kind: str = "") 
 
 
 def _pictures(dataset: StoredDataset, row: int) -> str:
+    images = pictures(dataset, row)
+    return f'<div class="pictures">{images}</div>' if images else ""
+
+
+def pictures(dataset: StoredDataset, row: int) -> str:
+    """The pictures of a row as images of the page, loaded once they come into view."""
     example = dataset.example(row)
-    names = list(getattr(example, "images", None) or ())
-    if not names:
-        return ""
-    images = "".join(
+    names = list(example.images or ()) if example else []
+    return "".join(
         f'<img loading="lazy" alt="Image {number} of row {row:,}" '
         f'src="{escape(image_address(dataset.id, name))}">'
         for number, name in enumerate(names, start=1)
     )
-    return f'<div class="pictures">{images}</div>'
 
 
 def changes_bar(changes: Changes) -> str:

@@ -14,7 +14,7 @@ from trainer_backend.errors import Problem
 
 from . import cards
 from .column_roles import picker, roles_of
-from .row_card import Changes
+from .row_card import Changes, pictures
 from .theme import static_text
 
 PAGE_ROWS = 25
@@ -117,7 +117,8 @@ def rows_table(
         nothing = cards.empty("No rows here", "Nothing matches. Change the search or the filter.")
         return f'<div class="card rows">{nothing}</div>'
     body = "".join(
-        _row(number, cells, columns, number == chosen, changes) for number, cells in rows
+        _row(number, _with_pictures(dataset, number, cells), columns, number == chosen, changes)
+        for number, cells in rows
     )
     hidden = len(dataset.columns) - len(columns)
     note = cards.line(f"{hidden} more columns are not shown.", "quiet") if hidden > 0 else ""
@@ -127,6 +128,15 @@ def rows_table(
         f"<tbody>{body}</tbody></table></div>"
     )
     return f'<div class="card rows">{table}{note}</div>'
+
+
+def _with_pictures(dataset: StoredDataset, number: int, cells: dict[str, str]) -> dict:
+    """The cells with small pictures in the column that holds them."""
+    column = dataset.mapping.roles.get("images") if dataset.mapping else None
+    images = pictures(dataset, number) if column in cells else ""
+    if not images:
+        return cells
+    return {**cells, column: cards.Markup(f'<div class="cell-pictures">{images}</div>')}
 
 
 def _row(

@@ -1,12 +1,14 @@
 """The browser of rows: pages, filters, order, jumps, and what a picker in each header shows."""
 
+import json
+
 import pytest
 
 from sft_ui import row_table
-from sft_ui.row_card import Changes
+from sft_ui.row_card import Changes, row_card
 from sft_ui.row_events import show_page, view_of
 from sft_ui.row_table import View
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.store import create_dataset, create_from_rows
 from trainer_backend.errors import UserError
 
 
@@ -92,3 +94,22 @@ def test_headers_show_the_roles_chosen_on_the_page(dataset):
 def test_spoiled_finders_are_the_whole_data(mixed):
     view = view_of(None, "999", "row", None)
     assert row_table.page(mixed, 0, view)[1] == mixed.num_rows
+
+
+def test_pictures_are_small_in_the_table_and_come_by_id(home, tmp_path):
+    dot = (
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
+        "AABJRU5ErkJggg=="
+    )
+    rows = [
+        {"image": f"data:image/png;base64,{dot}", "question": f"What {n}?", "answer": f"A {n}"}
+        for n in range(3)
+    ]
+    file = tmp_path / "pictures.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    dataset = create_dataset(home, file)
+    found, _ = dataset.page(0)
+    table = row_table.rows_table(dataset, found, None)
+    assert table.count(f'src="studio/images/{dataset.id}/') == 3 and "base64" not in table
+    card = row_card(dataset, 1, found[0][1], Changes(dataset.id))
+    assert card.count("<img") == 1
