@@ -21,6 +21,7 @@ from trainer_backend.data.prepare import (
     prepare_dataset,
     refuse_masks_without_labels,
 )
+from trainer_backend.data.render import TrainingDataError
 from trainer_backend.data.vision import VisionCollator
 from trainer_backend.data.vision_rows import has_images, prepare_pictures, refuse_images
 
@@ -51,13 +52,29 @@ class TrainerData:
             read, packing = self._prepare_pictures, False
         elif (self.args.dataset_kwargs or {}).get("skip_prepare_dataset"):
             refuse_masks_without_labels(data, name)
-            return data
+            return self._known_tokens(data, name)
         else:
             read = prepare_dataset
+        if isinstance(data, IterableDataset):
+            data = self._known_tokens(data, name)
         plan = self._plan(data, name, packing)
         with self.args.main_process_first(local=False, desc=f"preparing the {name} dataset"):
             prepared, self.counts[name] = read(data, plan, name)
         return prepared
+
+    def _known_tokens(self, data, name: str):
+        """Tokens that come ready-made must be the model's: a foreign one would end the run.
+
+        A table is looked through at once, a stream as its rows come.
+        """
+        if "input_ids" not in columns_of(data) or _transforms(data):
+            return data
+        check = {"vocabulary": self.vocabulary, "name": name}
+        if isinstance(data, IterableDataset):
+            return data.map(_check_row, with_indices=True, fn_kwargs=check)
+        for at, ids in enumerate(data.with_format("numpy", columns=["input_ids"])):
+            _check_row(ids, at, **check)
+        return data
 
     def prepare_held_out(self, data):
         """The same for one held-out dataset or several by name; a name alone is left as it is."""
@@ -114,6 +131,21 @@ class TrainerData:
         if report is None or isinstance(data, IterableDataset):
             return None
         return lambda done: report(name, done, len(data))
+
+
+def _transforms(data) -> bool:
+    return not isinstance(data, IterableDataset) and data.format["type"] == "custom"
+
+
+def _check_row(row: dict, at: int, vocabulary: int, name: str) -> dict:
+    wrong = [int(token) for token in row["input_ids"] if not 0 <= token < vocabulary]
+    if wrong:
+        raise TrainingDataError(
+            f"Token {wrong[0]} does not exist in a model of {vocabulary} tokens.",
+            f"{name} dataset, row {at + 1}",
+            "Use the tokenizer that belongs to the model, or resize its embedding first.",
+        )
+    return row
 
 
 def _as_table(data, name: str):

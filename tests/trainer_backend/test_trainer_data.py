@@ -1,7 +1,7 @@
 """The datasets of a trainer: each prepared once, whatever container and shape they come in."""
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from vision_models import ANSWER, USER, llava, llava_processor, picture
 
 from trainer_backend import SFTConfig, SFTTrainer
@@ -93,3 +93,34 @@ def test_rows_are_joined_unless_noise_counts_their_tokens(
         tiny_model, settings(tmp_path, **more), train_dataset=pairs, processing_class=tokenizer
     )
     assert trainer.data_collator.padding_free is joined
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["prepared", "taken as it is"])
+@pytest.mark.parametrize("stream", [False, True], ids=["table", "stream"])
+def test_tokens_of_another_model_are_named_with_their_row(
+    tmp_path, tiny_model, tokenizer, skip, stream
+):
+    rows = [{"input_ids": ids, "labels": ids} for ids in ([5, 6, 7], [5, 400, 7], [5, 6])]
+    data = IterableDataset.from_generator(lambda: iter(rows)) if stream else Dataset.from_list(rows)
+    more = {"dataset_kwargs": {"skip_prepare_dataset": True}} if skip else {}
+    with pytest.raises(ValueError, match="Token 400 does not exist.*row 2"):
+        SFTTrainer(
+            tiny_model, settings(tmp_path, **more), train_dataset=data, processing_class=tokenizer
+        ).train()
+
+
+def test_rows_of_one_column_that_cannot_be_messages_are_named(tmp_path, tiny_model, tokenizer):
+    rows = [{"messages": [USER, ANSWER]}, {"messages": [{"content": "no role"}]}]
+    with pytest.raises(ValueError, match="role.*row 2"):
+        SFTTrainer(tiny_model, settings(tmp_path), train_dataset=rows, processing_class=tokenizer)
+
+
+def test_a_conversation_that_the_template_refuses_is_named(tmp_path, tiny_model, tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{{ m['content'] }}{% endfor %}"
+    )
+    system = {"role": "system", "content": "Be kind."}
+    rows = [{"messages": [USER, ANSWER]}, {"messages": [system, USER, ANSWER]}]
+    with pytest.raises(ValueError, match="refuses this conversation: no system.*row 2"):
+        SFTTrainer(tiny_model, settings(tmp_path), train_dataset=rows, processing_class=tokenizer)

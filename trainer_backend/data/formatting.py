@@ -1,4 +1,4 @@
-"""A script's own formatting_func: rows to one column of text. Tokens are made elsewhere (tokens.py)."""
+"""A script's own formatting_func: rows to one column of text. Tokens are made in tokens.py."""
 
 import warnings
 from collections.abc import Callable
