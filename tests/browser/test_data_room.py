@@ -1,0 +1,187 @@
+"""The Data tab as a user goes through it: read, map, look, fix, change, take away."""
+
+import json
+import re
+
+import pytest
+from browser.page_steps import HOSTILE, fill_field, go, upload
+from playwright.sync_api import expect
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture
+def orders(tmp_path):
+    """Rows with twins, an empty answer and a long one; every cell tries to be markup."""
+    rows = [{"ask": f"{HOSTILE} {n}", "reply": f"Reply {n}. {HOSTILE}"} for n in range(40)]
+    rows += rows[:4] + [{"ask": "Empty?", "reply": ""}]
+    rows[30]["reply"] = "many words " * 400
+    path = tmp_path / f"{HOSTILE[:31]}.jsonl".replace("/", "_")
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def choose_columns(page):
+    pickers = page.locator("#data-preview th select")
+    expect(pickers).to_have_count(2)
+    pickers.nth(0).select_option("completion")
+    pickers.nth(1).select_option("prompt")
+    pickers.nth(0).select_option("prompt")  # frees it in the other header
+    expect(pickers.nth(1)).to_have_value("")
+    pickers.nth(1).select_option("completion")
+    expect(page.locator("#mapping-preview")).to_contain_text("Reply 0. <script>alert(1)</script>")
+    page.locator("#apply-columns").click()
+    expect(page.locator("#data-report")).to_contain_text("44 usable examples")
+
+
+def clean(page):
+    findings = page.locator("#data-report .finding")
+    expect(findings.filter(has_text="repeat an earlier row")).to_contain_text("4 rows")
+    findings.filter(has_text="repeat an earlier row").get_by_text("Show these rows").click()
+    expect(page.locator("#rows-line")).to_contain_text("Rows 1 to 4 of 4 found of 45")
+    for picker in findings.locator("select").all():
+        picker.select_option("")
+    findings.filter(has_text="repeat an earlier row").locator("select").select_option("keep_one")
+    page.locator("#make-cleaned").click()
+    versions = page.locator("#data-report .versions button")
+    expect(versions.last).to_have_text(re.compile("Fixes · 41 rows"))
+    expect(versions.last).to_have_attribute("aria-current", "true")
+    versions.first.click()
+    expect(page.locator("#data-report")).to_contain_text("45 rows")
+    versions.last.click()
+    expect(page.locator("#data-report")).to_contain_text("40 usable examples")
+
+
+def move_the_limit(page):
+    chart = page.locator("#data-lengths")
+    expect(chart.locator("[data-lengths=chart]")).to_be_visible(timeout=60_000)
+    expect(chart.locator("[data-lengths=totals]")).to_contain_text("tokens to learn")
+    handle = chart.locator(".handle")
+    handle.focus()
+    page.keyboard.press("Home")
+    expect(chart.locator("[data-lengths=said]")).to_contain_text("At 16 tokens 40 rows (100 %)")
+    chart.locator("input").fill("256")
+    expect(chart.locator("[data-lengths=said]")).to_contain_text("At 256 tokens")
+    expect(handle).to_have_attribute("aria-valuenow", "256")
+    chart.locator("[data-lengths=take]").click()
+    expect(chart.locator("[data-lengths=problems]")).to_contain_text("longer than 256 tokens")
+    chart.get_by_role("button", name="Show this row").first.click()
+    expect(page.locator("#data-preview button.pick")).to_have_text("31")
+    go(page, "Model")
+    expect(page.locator("#field-max_length input")).to_have_value("256")
+    go(page, "Data")
+
+
+def change_rows(page):
+    page.locator("#data-preview button.pick").first.click()
+    expect(page.locator("#token-view .tokens .cut").first).to_be_visible(timeout=60_000)
+    page.locator("#row-card textarea").nth(1).fill("A short reply.")
+    page.locator("#row-card [data-keep]").click()
+    expect(page.locator("#data-changes")).to_contain_text("1 row edited, not saved yet")
+    page.reload()
+    expect(page.locator("#data-changes")).to_contain_text("1 row edited, not saved yet")
+    page.locator("#row-go-to input, #row-go-to textarea").first.fill("31")
+    page.keyboard.press("Enter")
+    expect(page.locator("#data-preview tr.edited")).to_contain_text("A short reply.")
+    page.locator("#data-preview button.pick", has_text=re.compile("^33$")).click()
+    page.locator("#row-card [data-drop]").click()
+    expect(page.locator("#data-preview tr.dropped")).to_have_count(1)
+    page.locator("#save-changes").click()
+    expect(page.locator("#data-report .versions button").last).to_contain_text("Edits · 40 rows")
+    expect(page.locator("#data-changes .changes")).to_have_count(0)
+
+
+def take_away(page):
+    with page.expect_download() as download:
+        page.locator("#data-report .downloads a").first.click()
+    rows = download.value.path().read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 40 and "A short reply." in "".join(rows)
+
+
+def test_the_data_room(page, orders):
+    page.set_input_files("#data-upload input[type=file]", orders)
+    expect(page.locator("#data-report")).to_contain_text("choose which column is the prompt")
+    choose_columns(page)
+    clean(page)
+    move_the_limit(page)
+    change_rows(page)
+    take_away(page)
+    page.get_by_role("button", name="Rows that are held out").click()
+    page.locator("#held-out-show").click()
+    expect(page.locator("#rows-line")).to_contain_text("found of 40")
+    assert page.locator("main img:not(footer img), main script").count() == 0
+
+
+def test_case_47_one_button_reads_it_otherwise(page, tmp_path):
+    file = tmp_path / "latin.csv"
+    lines = ["prompt,response", *(f"Wie heißt {n}?,Käse {n}" for n in range(30))]
+    file.write_bytes("\n".join(lines).encode("latin-1"))
+    page.set_input_files("#data-upload input[type=file]", file)
+    notice = page.locator("#data-notice")
+    expect(notice).to_contain_text("Käse 0")  # what reading it so would give
+    notice.get_by_role("button", name="Read as Latin-1").click()
+    expect(page.locator("#data-preview")).to_contain_text("Käse 0")
+    expect(page.locator("#data-report")).to_contain_text("30 usable examples")
+
+
+def test_a_reading_is_found_again_and_can_be_cancelled(app, page, tmp_path):
+    file = tmp_path / "long.csv"
+    rows = "".join(f"What is {n} plus {n}?,It is {n + n}\n" for n in range(400_000))
+    file.write_text("prompt,response\n" + rows)
+    page.set_input_files("#data-upload input[type=file]", file)
+    card = page.locator("#data-reading .reading")
+    expect(card).to_contain_text("What is 0 plus 0?")
+    page.reload()
+    expect(card).to_contain_text("What is 0 plus 0?")
+    second = page.context.new_page()
+    second.goto(app.url)
+    expect(second.locator("#data-reading .reading")).to_contain_text("long.csv")
+    second.close()
+    card.get_by_role("button", name="Cancel").click()
+    expect(card).to_be_hidden()
+    expect(page.locator("#data-notice")).to_contain_text("cancelled")
+
+
+def test_several_files_a_mix_and_a_refusal(page, tmp_path):
+    for name in ("one", "two"):
+        file = tmp_path / f"{name}.jsonl"
+        lines = [json.dumps({"prompt": f"{name} {n}", "response": f"r {n}"}) for n in range(20)]
+        file.write_text("\n".join(lines))
+        upload(page, file)
+    both = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    page.set_input_files("#data-upload input[type=file]", both)
+    expect(page.locator("#data-report")).to_contain_text("40 usable examples")
+    page.get_by_role("button", name="Stored datasets").click()
+    stored = page.locator("#stored-datasets li")
+    for name, weight in (("one.jsonl", "3"), ("two.jsonl", "1")):
+        row = stored.filter(has=page.get_by_role("button", name=name, exact=True))
+        row.locator("input").fill(weight)
+    page.locator("#stored-datasets [data-mix]").click()
+    expect(page.locator("#data-report h3").first).to_have_text("Mix")
+    expect(page.locator("#data-report")).to_contain_text("27 usable examples")
+    mix = stored.filter(has=page.get_by_role("button", name="Mix", exact=True))
+    mix.get_by_role("button", name="Delete").click()
+    mix.get_by_role("button", name="Really delete?").click()
+    expect(mix).to_have_count(0)
+    expect(page.locator("#data-report")).to_contain_text("No data yet")
+
+
+def test_nothing_is_wider_than_a_phone_with_data(app, open_page):
+    page = open_page(app.url, color_scheme="dark", **PHONE)
+    page.locator("#data-sample label").first.click()
+    expect(page.locator("#data-lengths [data-lengths=chart]")).to_be_visible(timeout=60_000)
+    for name in ("What the columns mean", "Stored datasets", "Rows that are held out"):
+        page.get_by_role("button", name=name).click()
+    page.locator("#data-preview button.pick").first.click()
+    expect(page.locator("#row-card textarea").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_the_settings_of_the_form_are_the_ones_of_the_chart(page):
+    page.locator("#data-sample label").first.click()
+    chart = page.locator("#data-lengths")
+    expect(chart.locator("[data-lengths=chart]")).to_be_visible(timeout=60_000)
+    go(page, "Model")
+    fill_field(page, "max_length", "64")
+    go(page, "Data")
+    expect(chart.locator(".handle")).to_have_attribute("aria-valuenow", "64")
