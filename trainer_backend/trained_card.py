@@ -76,8 +76,10 @@ def base_name(model) -> str:
 
 def _settings(trainer) -> dict[str, str]:
     args, state = trainer.args, trainer.state
-    losses = [row["loss"] for row in state.log_history if "loss" in row]
-    held_out = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
+    losses, held_out = (  # a loss that was no number is kept as None
+        [row[name] for row in state.log_history if row.get(name) is not None]
+        for name in ("loss", "eval_loss")
+    )
     counts = trainer.data_counts.get("train")
     found = {
         "Method": _method(trainer.model),

