@@ -44,6 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
         one = command(name, help)
         one.add_argument("run", metavar="RUN", help="a run id or a run folder")
         one.add_argument("--json", action="store_true")
+        if name == "resume":
+            how = "more epochs or steps, also for a finished run: max_steps=200"
+            one.add_argument(
+                "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=how
+            )
 
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 

@@ -90,9 +90,10 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 def do_resume(home: Path, arguments: argparse.Namespace) -> int:
-    """Go on with a run in the foreground."""
+    """Go on with a run in the foreground, longer if asked to."""
     run = _find(home, arguments.run)
-    queue_again(run, foreground=True)
+    changes = dict(_setting(text) for text in arguments.settings)
+    queue_again(run, foreground=True, changes=changes)
     return _follow(run, arguments.json)
 
 

@@ -9,6 +9,7 @@ from run_files import set_state
 from small_runs import losses_of, small_run, train_small, weights_hash, weights_of
 
 from trainer_backend import callbacks
+from trainer_backend.__main__ import main
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe import Recipe
@@ -135,6 +136,14 @@ def test_case_20_a_finished_run_goes_on_for_more_steps_and_records_it(finished):
     resumed = [event for event in finished.events()[0] if event["type"] == "resumed"]
     assert resumed[-1]["step"] == 4 and resumed[-1]["changes"] == {"max_steps": 6}
     assert [row["step"] for row in finished.metrics() if row["type"] == "metrics"] == [*range(1, 7)]
+
+
+def test_the_command_line_lengthens_a_finished_run(finished, monkeypatch):
+    monkeypatch.setattr("trainer_backend.commands._follow", lambda run, as_json: 0)
+    command = ["resume", str(finished.dir), "--home", str(finished.home)]
+    assert main([*command, "--set", "seed=1"]) == 2
+    assert main([*command, "--set", "max_steps=6"]) == 0
+    assert finished.recipe().max_steps == 6 and finished.state()["state"] == "preparing"
 
 
 def test_case_21_other_packages_are_a_warning(finished):
