@@ -9,6 +9,7 @@ worker.json, heartbeat.json, stalled.json, run.lock, start/, checkpoints/}
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from .worker_log import log_tail
 ACTIVE = ("preparing", "running", "saving")
 RESUMABLE = ("paused", "stopped", "failed")
 MAX_NAME = 120
+SETTLED_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ class Run:
 
     def spec(self) -> dict:
         """What was asked for and begun with; the worker adds the hashes once. Raises UserError."""
-        path = self.dir / "spec.json"
-        return {**_spec_at(path, _signature(path))}
+        return {**_remembered(_spec_at, self.dir / "spec.json")}
 
     def settings(self) -> dict:
         """The recipe as plain data, with what was changed at a resume."""
@@ -80,8 +81,7 @@ class Run:
 
     def state(self) -> dict:
         """Where the run stands: the last state the worker (or, after it, the scheduler) wrote."""
-        path = self.dir / "state.json"
-        return {**_state_at(path, _signature(path))}
+        return {**_remembered(_state_at, self.dir / "state.json")}
 
     def summary(self) -> dict:
         """The run in one flat object: what `show --json` prints and the Runs tab lists."""
@@ -227,10 +227,15 @@ def _event(line: bytes) -> dict | None:
     return event if isinstance(event, dict) and "type" in event else None
 
 
-def _signature(path: Path) -> tuple[int, int, int]:
-    """Changes whenever a file is replaced."""
+def _remembered(read: Callable[[Path, tuple], dict], path: Path) -> dict:
+    """What a file holds, read again only after it was replaced.
+
+    A file's time is coarse: what was replaced a moment ago may be replaced again without a sign.
+    """
     found = path.stat()
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    if abs(time.time() - found.st_mtime) < SETTLED_S:
+        return read.__wrapped__(path, ())
+    return read(path, (found.st_mtime_ns, found.st_ino, found.st_size))
 
 
 @lru_cache(maxsize=2048)

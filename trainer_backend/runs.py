@@ -29,6 +29,7 @@ __all__ = [
     "new_run_from",
     "open_run",
     "retry_run",
+    "unfinished_runs",
 ]
 
 
@@ -127,6 +128,18 @@ def list_runs(home: Path) -> list[Run]:
         except (UserError, OSError, ValueError, KeyError):
             continue
     return [run for *_, run in sorted(found, key=lambda one: one[:2], reverse=True)]
+
+
+def unfinished_runs(home: Path) -> list[Run]:
+    """Runs that wait or work, in no order; quick, because it is asked twice a second."""
+    found = []
+    for path in (home / "runs").glob("run-*"):
+        try:
+            if Run(path).state()["state"] in ("queued", *ACTIVE):
+                found.append(Run(path))
+        except (OSError, ValueError, KeyError):
+            continue  # being made, or damaged
+    return found
 
 
 def open_run(home: Path, run_id: str) -> Run:

@@ -21,7 +21,7 @@ from .hang_watch import HangWatch
 from .hardware import hardware
 from .home import read_json, write_json
 from .launch import processes_here
-from .runs import ACTIVE, RESUMABLE, Run, list_runs, open_run
+from .runs import ACTIVE, RESUMABLE, Run, open_run, unfinished_runs
 from .worker import force_stop, is_worker_process, settle, start_worker
 
 TICK_S = 0.5
@@ -111,10 +111,11 @@ class Scheduler:
         return waiting.index(run_id) + 1 if run_id in waiting else None
 
     def _queued(self) -> list[Run]:
-        waiting = [(run.state(), run) for run in list_runs(self.home)]
+        waiting = [(run.state(), run) for run in unfinished_runs(self.home)]
         waiting = [pair for pair in waiting if pair[0]["state"] == "queued"]
         waiting = [pair for pair in waiting if not pair[0].get("foreground")]
-        return [run for _, run in sorted(waiting, key=lambda pair: pair[0].get("queued_at", 0.0))]
+        order = sorted(waiting, key=lambda pair: (pair[0].get("queued_at", 0.0), pair[1].id))
+        return [run for _, run in order]
 
     def _loop(self) -> None:
         while not self._closing.is_set():
@@ -129,7 +130,7 @@ class Scheduler:
     def tick(self) -> None:
         """One look: settle runs whose worker is gone, start the next ones there is a device for."""
         free = set(range(self._devices))
-        for run in list_runs(self.home):
+        for run in unfinished_runs(self.home):
             if run.state()["state"] not in ACTIVE:
                 continue
             if self._still_working(run):

@@ -1,11 +1,15 @@
 """Run folders: created once, read while half written, renamed, deleted only when over."""
 
+import os
+import time
+
 import pytest
 from run_files import append, set_state
 
 from trainer_backend.checkpoints import commit
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
+from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.runs import create_run, list_runs, open_run
@@ -162,3 +166,16 @@ def test_checkpoints_of_a_run(run):
     assert run.checkpoints() == []
     commit(path, 2, eval_loss=0.5)
     assert [(one.step, one.eval_loss) for one in run.checkpoints()] == [(2, 0.5)]
+
+
+def test_a_state_is_read_again_whenever_it_was_replaced(run):
+    """Also twice within one tick of the file system's clock, with the same size."""
+    for _ in range(50):
+        for state in ("running", "stopped"):
+            write_json(run.dir / "state.json", {"state": state})
+            assert run.state()["state"] == state
+    old = time.time() - 100
+    os.utime(run.dir / "state.json", (old, old))
+    assert run.state() == run.state() == {"state": "stopped"}
+    write_json(run.dir / "state.json", {"state": "running"})
+    assert run.state()["state"] == "running"
