@@ -54,12 +54,14 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
         paths = [paths] if isinstance(paths, str) else paths
         return begin(tab.readings.read, paths) if paths else [gr.skip(), "", None]
 
-    def from_hub(repo_id: str, config: str, split: str, rows: float):
-        return begin(read_hub, tab, repo_id, config, split, rows)
+    def from_hub(repo_id: str, config: str, split: str, rows: float, known: dict):
+        revision = known.get("revision") if isinstance(known, dict) else None
+        chosen = {"config": config or None, "split": split or "train", "revision": revision}
+        return begin(read_hub, tab, repo_id, rows, chosen)
 
     sources.upload.upload(from_files, sources.upload, begun, **PRIVATE)
     chosen = [sources.hub_id, sources.hub_config, sources.hub_split, sources.hub_rows]
-    sources.use_hub.click(from_hub, chosen, begun, **PRIVATE)
+    sources.use_hub.click(from_hub, [*chosen, sources.hub_known], begun, **PRIVATE)
 
     def from_sample(sample_id: str | None):
         dataset, error = attempt(create_from_sample, studio.home, sample_id or "")
@@ -80,15 +82,15 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     sources.use_grid.click(from_text, [sources.grid, sources.pasted], typed, **SETS_STATE)
 
 
-def read_hub(tab: DataTab, repo_id: str, config: str, split: str, rows: float) -> str:
-    """Begin to load a split of a Hub dataset; returns the reading."""
+def read_hub(tab: DataTab, repo_id: str, rows: float, chosen: dict) -> str:
+    """Begin to load the chosen config, split and revision of a Hub dataset; the reading."""
     repo_id = (repo_id or "").strip()
     limit = int(rows or 0)
     if not 0 <= limit <= MAX_HUB_ROWS:
         fix = f"Write a number from 0 (all rows) to {MAX_HUB_ROWS:,}."
         raise UserError("So many rows cannot be loaded.", "Rows at most", fix)
-    arguments = {"repo_id": repo_id, "config": config or None, "split": split or "train"}
-    return tab.readings.work("hub_dataset", {**arguments, "max_rows": limit or None}, repo_id)
+    arguments = {"repo_id": repo_id, **chosen, "max_rows": limit or None}
+    return tab.readings.work("hub_dataset", arguments, repo_id)
 
 
 def _wire_finish(studio: Studio, tab: DataTab) -> None:

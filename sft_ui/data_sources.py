@@ -39,6 +39,7 @@ class Sources:
     hub_split: gr.Dropdown
     hub_rows: gr.Number
     use_hub: gr.Button
+    hub_known: gr.State  # the revision that was looked at, and its splits
 
 
 def build_sources() -> Sources:
@@ -88,7 +89,7 @@ def _build_typed() -> tuple[gr.Dataframe, gr.Textbox, gr.Button]:
 
 def _build_hub():
     with gr.Accordion("Or take a dataset of the Hugging Face Hub", open=False):
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=False):
             hub_id = gr.Textbox(
                 label="Dataset id",
                 placeholder="owner/name",
@@ -115,15 +116,16 @@ def _build_hub():
 
     @show_user_errors
     def choices(repo_id: str):
-        splits = splits_of(hub.hub_choices((repo_id or "").strip()).configs)
-        first = next(iter(splits))
-        return splits, gr.update(visible=True), *config_update(splits, first)
+        choices = hub.hub_choices((repo_id or "").strip())
+        splits = splits_of(choices.configs)
+        known = {"revision": choices.revision, "splits": splits}
+        return known, gr.update(visible=True), *config_update(known, next(iter(splits)))
 
     outputs = [known, found, config, split]
     look.click(choices, hub_id, outputs, **PRIVATE)
     hub_id.submit(choices, hub_id, outputs, **PRIVATE)
     config.input(config_update, [known, config], [config, split], **PRIVATE)
-    return hub_id, config, split, rows, use
+    return hub_id, config, split, rows, use, known
 
 
 def splits_of(configs: dict) -> dict[str, list[str]]:
@@ -131,8 +133,9 @@ def splits_of(configs: dict) -> dict[str, list[str]]:
     return {str(config): [str(split) for split in splits] for config, splits in configs.items()}
 
 
-def config_update(splits: dict[str, list[str]], config: str) -> tuple[dict, dict]:
+def config_update(known: dict, config: str) -> tuple[dict, dict]:
     """The two pickers for a chosen part; training data first where there is some."""
+    splits = known.get("splits") or {}
     names = splits.get(config, [])
     value = "train" if "train" in names else next(iter(names), None)
     return (

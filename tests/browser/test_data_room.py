@@ -4,9 +4,11 @@ import json
 import re
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser.page_steps import HOSTILE, fill_field, go, upload
 from playwright.sync_api import expect
 
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa"]}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
@@ -166,7 +168,7 @@ def test_several_files_a_mix_and_a_refusal(page, tmp_path):
     expect(page.locator("#data-report")).to_contain_text("No data yet")
 
 
-def test_nothing_is_wider_than_a_phone_with_data(app, open_page):
+def test_with_data_nothing_is_wider_than_a_phone_or_hard_to_use(app, open_page):
     page = open_page(app.url, color_scheme="dark", **PHONE)
     page.locator("#data-sample label").first.click()
     expect(page.locator("#data-lengths [data-lengths=chart]")).to_be_visible(timeout=60_000)
@@ -175,6 +177,8 @@ def test_nothing_is_wider_than_a_phone_with_data(app, open_page):
     page.locator("#data-preview button.pick").first.click()
     expect(page.locator("#row-card textarea").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    found = Axe().run(page, options=RULES).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
 
 
 def test_the_settings_of_the_form_are_the_ones_of_the_chart(page):

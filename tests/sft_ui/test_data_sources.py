@@ -1,8 +1,12 @@
 """Typed, pasted and Hub data on its way in."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from sft_ui import data_sources
+from sft_ui.data_events import read_hub
+from trainer_backend.errors import UserError
 
 
 def test_typed_rows_leave_out_empty_ones():
@@ -45,8 +49,21 @@ def test_pasted_text_is_kept_letter_for_letter(home):
 
 def test_the_hub_pickers_begin_with_training_data():
     splits = data_sources.splits_of({"default": {"test": ("a",), "train": ("b",)}, "x": {"v": ()}})
-    config, split = data_sources.config_update(splits, "default")
+    config, split = data_sources.config_update({"splits": splits}, "default")
     assert config["visible"] and split["value"] == "train"
-    config, split = data_sources.config_update({"x": ["v"]}, "x")
+    config, split = data_sources.config_update({"splits": {"x": ["v"]}}, "x")
     assert not config["visible"] and split["value"] == "v"
     assert data_sources.config_update({}, "gone")[1]["value"] is None
+
+
+def test_the_hub_data_that_was_looked_at_is_the_one_that_is_read():
+    asked = []
+    readings = SimpleNamespace(work=lambda *what: asked.append(what) or "reading")
+    chosen = {"config": None, "split": "train", "revision": "abc"}
+    tab = SimpleNamespace(readings=readings)
+    assert read_hub(tab, " owner/name ", 50, chosen) == "reading"
+    work, arguments, name = asked[0]
+    assert (work, name) == ("hub_dataset", "owner/name")
+    assert arguments == {**chosen, "repo_id": "owner/name", "max_rows": 50}
+    with pytest.raises(UserError, match="So many rows"):
+        read_hub(tab, "owner/name", -1, chosen)
