@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .studio import PRIVATE
 TYPED_ROWS = 4
 SPOKEN_SUFFIXES = ", ".join(suffix.lstrip(".") for suffix in SUFFIXES)
 DEFAULT_HUB_ROWS = 100_000
+PASTED_KEPT_S = 86_400  # a day, as uploads are
 
 
 @dataclass(frozen=True)
@@ -185,5 +187,8 @@ def write_pasted(home: Path, text: str, kind: str) -> Path:
     """Pasted text as a file of its kind, to be read like any other."""
     path = home / "tmp" / f"pasted-{secrets.token_hex(8)}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob("pasted-*"):
+        if time.time() - left.stat().st_mtime > PASTED_KEPT_S:
+            left.unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8", newline="")
     return path

@@ -69,7 +69,8 @@ def held_out_words(dataset: StoredDataset | None, count: int) -> str:
         own = dataset.held_out
         said = f"{own['count']:,} rows of “{own['name']}” are kept apart to measure."
         overlap = own.get("overlap") or 0
-        twice = f" {overlap:,} of them also stand in the training rows." if overlap else ""
+        stand = "stands" if overlap == 1 else "stand"
+        twice = f" {overlap:,} of them also {stand} in the training rows." if overlap else ""
         return cards.line(said + twice)
     if not count:
         return cards.line("No row is held out: the run cannot tell how well it does on new rows.")

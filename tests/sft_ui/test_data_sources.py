@@ -1,5 +1,6 @@
 """Typed, pasted and Hub data on its way in."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,8 @@ def test_pasted_text_is_kept_letter_for_letter(home):
     text = "prompt,response\r\nä,\u2028\n"
     path = data_sources.write_pasted(home, text, "csv")
     assert path.read_bytes().decode() == text and path.is_relative_to(home)
+    os.utime(path, (1, 1))
+    assert data_sources.write_pasted(home, text, "csv").is_file() and not path.exists()
 
 
 def test_the_hub_pickers_begin_with_training_data():
