@@ -7,9 +7,9 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TRIM, _TOP, _MAPPED = -1, -2, -3  # glibc's malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
-_KEPT = {_MAPPED: 1 << 30, _TRIM: (1 << 31) - 1, _TOP: 64 << 20}  # bytes
-_USUAL = {_MAPPED: 32 << 20, _TRIM: 64 << 20, _TOP: 128 << 10}  # where glibc arrives by itself
+_TRIM, _MAPPED = -1, -3  # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+_KEPT = {_MAPPED: 32 << 20, _TRIM: (1 << 31) - 1}  # bytes
+_USUAL = {_MAPPED: 32 << 20, _TRIM: 64 << 20}  # where glibc arrives by itself
 
 
 @contextmanager
@@ -17,8 +17,9 @@ def kept_memory(device_type: str) -> Iterator[bool]:
     """Let glibc keep freed memory while a model trains on a CPU; yields whether it does.
 
     Otherwise a tensor of some megabytes is new memory from the system each time, and every page
-    of it is cleared at first touch: 61,000 pages a step of a small model, 6 % of its time.
-    Freed memory goes back to the system at the end. Other C libraries are left as they are.
+    of it is cleared at first touch: 61,000 pages a step of a small model. Tensors above 32 MB are
+    the system's matter all the same. Freed memory goes back to the system at the end. Other C
+    libraries are left as they are.
     """
     library = ctypes.CDLL(None) if device_type == "cpu" else None
     if not all(hasattr(library, name) for name in ("mallopt", "malloc_trim")):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_BYTES = {"cpu": 48 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}
 
 
 @dataclass(frozen=True)
