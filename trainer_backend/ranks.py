@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,7 +108,6 @@ class RankWatch:
         if self.size > 1:
             others = [n for n in range(self.size) if n != self.rank]
             self._peers = [_Peer(n, self._file(n), _written(self._file(n))) for n in others]
-            self._folder.mkdir(exist_ok=True)
             self._say(WORKING)
             self._thread.start()
         return self
@@ -164,6 +164,7 @@ class RankWatch:
         facts = {"rank": self.rank, "pid": os.getpid(), "started": _started(os.getpid())}
         facts |= {"host": socket.gethostname(), "state": state, "error": error, "t": time.time()}
         with self._lock:
+            self._folder.mkdir(exist_ok=True)
             write_json(self._path, facts)
 
     def _watch(self) -> None:
@@ -171,7 +172,7 @@ class RankWatch:
         while not self._end.wait(BEAT_S):
             if os.getppid() != parent:
                 os._exit(EXIT_CODE)  # the launcher was killed, and with it the run
-            with self._lock:
+            with self._lock, suppress(OSError):  # a new start may have cleared the folder
                 os.utime(self._path)
             self._cause = next((c for peer in self._peers if (c := self._look(peer))), None)
             if self._cause:

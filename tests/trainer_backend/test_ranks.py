@@ -130,6 +130,17 @@ def test_a_broken_connection_is_blamed_on_the_machine_that_fell_silent(folder):
     assert "elsewhere" in cause["where"] and not watched.lost
 
 
+def test_a_watch_goes_on_when_the_folder_is_cleared(folder, sleeper):
+    with Watched(folder) as watched:
+        clear_ranks(folder)
+        time.sleep(0.1)
+        write(folder, pid=sleeper.pid)
+        time.sleep(0.1)
+        sleeper.kill()
+        sleeper.wait()
+        assert watched.said.wait(10)
+
+
 def test_one_process_alone_writes_nothing(folder, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with Watched(folder) as watched:
