@@ -90,9 +90,11 @@ def repeat(run, home) -> dict[int, float]:
     logged = execute(export_run(run, "script"), home)
     ours = curve(run.metrics(), "loss")
     assert len(ours) == run.state()["total_steps"]
-    assert curve(logged, "loss") == pytest.approx(ours, abs=1e-6)
+    # on a 4-bit base the adapter is kept in bf16, which rounds the last digits away
+    near = 1e-3 if run.recipe().precision == "int4" else 1e-6
+    assert curve(logged, "loss") == pytest.approx(ours, abs=near)
     held_out = curve(run.metrics(), "eval_loss")
-    assert curve(logged, "eval_loss") == pytest.approx(held_out, abs=1e-6)
+    assert curve(logged, "eval_loss") == pytest.approx(held_out, abs=near)
     return ours
 
 
