@@ -22,6 +22,7 @@ from .column_roles import mapping_preview, read_mapping
 from .data_sources import pasted_cells, pasted_kind, typed_rows, write_pasted
 from .data_tab import DataTab
 from .dataset_list import dataset_list, read_weights
+from .read_again import shown_again, wire_read_again
 from .reading_card import failure
 from .row_card import Changes, read_changes
 from .row_table import count_filter, rows_of_count
@@ -98,19 +99,22 @@ def _wire_finish(studio: Studio, tab: DataTab) -> None:
         """The dataset of a reading that ended, or its error with what could be done instead."""
         reading = str(getattr(event, "reading", ""))
         dataset, error = attempt(tab.readings.result, reading)
+        again = shown_again(tab.readings, reading)
         if error:
-            return [gr.skip(), failure(tab.readings, reading, error), gr.skip(), None]
+            return [gr.skip(), failure(tab.readings, reading, error), gr.skip(), None, *again]
         saved = isinstance(kept, dict) and kept.get("dataset_id") == dataset.parent
-        return [dataset.id, "", None if saved else gr.skip(), None]
+        return [dataset.id, "", None if saved else gr.skip(), None, *again]
 
-    out = [tab.dataset_id, tab.notice, tab.rows.changes, tab.sources.sample]
+    out = [tab.dataset_id, tab.notice, tab.rows.changes, tab.sources.sample, *tab.again.outputs()]
     tab.reading.finished(finished, tab.rows.changes, out, **SETS_STATE)
 
     @show_user_errors
     def take_offer(event: gr.EventData):
         return tab.readings.again(str(event.reading), dict(event.offer)), ""
 
-    tab.notice.offer(take_offer, None, [tab.reading, tab.notice], **PRIVATE)
+    begun = [tab.reading, tab.notice]
+    tab.notice.offer(take_offer, None, begun, **PRIVATE)
+    wire_read_again(tab.readings, tab.again, begun)
 
 
 def _wire_mapping(studio: Studio, tab: DataTab) -> None:

@@ -15,14 +15,14 @@ import gradio as gr
 
 from trainer_backend.data import hub
 from trainer_backend.data.column_names import SYNONYMS, named
-from trainer_backend.data.files import SUFFIXES
+from trainer_backend.data.files import UPLOAD_SUFFIXES
 from trainer_backend.presets import samples
 
 from .alerts import show_user_errors
 from .studio import PRIVATE
 
 TYPED_ROWS = 4
-SPOKEN_SUFFIXES = ", ".join(suffix.lstrip(".") for suffix in SUFFIXES)
+SPOKEN_SUFFIXES = ", ".join(suffix.lstrip(".") for suffix in UPLOAD_SUFFIXES if suffix != ".gz")
 DEFAULT_HUB_ROWS = 100_000
 PASTED_KEPT_S = 86_400  # a day, as uploads are
 
@@ -48,7 +48,7 @@ def build_sources() -> Sources:
     """Build the left column of the tab and the events of the Hub's pickers."""
     upload = gr.File(
         label="Your data: one file or several",
-        file_types=[*SUFFIXES, ".gz"],
+        file_types=list(UPLOAD_SUFFIXES),
         file_count="multiple",
         height=150,
         elem_id="data-upload",

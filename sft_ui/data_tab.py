@@ -15,6 +15,7 @@ from .data_view import report
 from .held_out_choice import HeldOutChoice, build_held_out
 from .length_chart import build_length_chart
 from .length_feed import LengthFeed
+from .read_again import ReadAgain, build_read_again
 from .reading_card import OFFER_SCRIPT, build_reading_card
 from .readings import Readings
 from .studio import Studio
@@ -61,6 +62,7 @@ class DataTab:
     shown: gr.State  # the dataset the page shows at this moment
     share: gr.State  # [held-out share, seed] of the recipe
     sources: Sources
+    again: ReadAgain
     notice: gr.HTML
     reading: gr.HTML
     report: gr.HTML
@@ -82,6 +84,7 @@ def build_data_tab(studio: Studio) -> DataTab:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             sources = build_sources()
+            again = build_read_again()
             with gr.Accordion("Stored datasets: open, delete, mix", open=False) as stored_box:
                 stored = gr.HTML(
                     elem_id="stored-datasets", js_on_load=static_text("dataset_list.js")
@@ -98,7 +101,7 @@ def build_data_tab(studio: Studio) -> DataTab:
         statistics = gr.HTML(elem_id="data-statistics")
         rows, tokens = _build_rows()
         held_out = build_held_out(readings)
-    parts = (sources, notice, reading, shown_report, stored_box, stored, browser, mapper)
+    parts = (sources, again, notice, reading, shown_report, stored_box, stored, browser, mapper)
     return DataTab(readings, feed, *states, *parts, lengths, statistics, rows, tokens, held_out)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from trainer_backend.data.files import SUFFIXES
+from trainer_backend.data.files import UPLOAD_SUFFIXES
 from trainer_backend.data.store import StoredDataset
 
 from . import cards
@@ -47,7 +47,7 @@ def build_held_out(readings: Readings) -> HeldOutChoice:
             with gr.Column(scale=5, min_width=300):
                 upload = gr.File(
                     label="Or hold out a file of your own",
-                    file_types=[*SUFFIXES, ".gz"],
+                    file_types=list(UPLOAD_SUFFIXES),
                     height=120,
                     elem_id="held-out-upload",
                 )

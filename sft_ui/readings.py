@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from trainer_backend.data.files import ReadOptions
-from trainer_backend.data.formats import Mapping
+from trainer_backend.data.formats import Detection, Mapping
 from trainer_backend.data.preview import Preview, preview_file
 from trainer_backend.data.reading import Reading, start_reading, start_work
 from trainer_backend.data.store import StoredDataset
@@ -20,6 +20,7 @@ from trainer_backend.errors import UserError
 
 MAX_AT_ONCE, MAX_KEPT = 6, 100
 OFFERED = ("encoding", "skip_damaged")  # what a reader may offer to do instead
+CHOSEN = (*OFFERED, "delimiter", "sheet")  # what a person may choose
 PREVIEW_ROWS = 5
 
 
@@ -59,6 +60,19 @@ class Readings:
         asked = self._asked(reading_id)
         options = replace(asked.options, **taken(offer))
         return preview_file(_one_or_more(asked.files), PREVIEW_ROWS, options=options)
+
+    def described(self, reading_id: str) -> Preview | None:
+        """The files of a reading as they were read; None when there are none (any more).
+
+        Files that could not be read have no kind and no rows.
+        """
+        asked, _ = self._known.get(str(reading_id), (None, None))
+        if asked is None or not all(path.is_file() for path in asked.files):
+            return None
+        try:
+            return preview_file(_one_or_more(asked.files), 1, options=asked.options)
+        except UserError:  # the reading itself says why
+            return Preview([], Detection(None, "", False), [])
 
     def work(self, work: str, arguments: dict, name: str) -> str:
         """Begin other long work on stored data; returns the id."""
@@ -121,7 +135,7 @@ class Readings:
 
 def taken(offer: dict) -> dict:
     """The part of an offer that changes how files are read. Raises UserError for anything else."""
-    found = {key: value for key, value in (offer or {}).items() if key in OFFERED}
+    found = {key: value for key, value in (offer or {}).items() if key in CHOSEN}
     if not found or set(offer) - set(asdict(ReadOptions())):
         raise UserError("This offer is not known.", "Data", "Load the data again.")
     return found
