@@ -5,6 +5,8 @@ Which settings may change at a resume is run_spec.py.
 
 from dataclasses import replace
 
+from transformers import TrainerCallback
+
 from .agree import first_decides
 from .checkpoints import Checkpoint, Damaged, newest_intact, purge
 from .errors import UserError
@@ -84,3 +86,20 @@ def _nothing_intact(run: Run, set_aside: list[Damaged]) -> UserError:
         code="checkpoints_bad",
         offer={"retry": {}},
     )
+
+
+class CourseOfNow(TrainerCallback):
+    """Sets the learning rate of a resumed step by the course as it is now.
+
+    A checkpoint holds the rate the old course would have had: of a run that ended it is 0, and
+    the first step of a run made longer would teach nothing. An unchanged course gives what it was.
+    """
+
+    def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
+        course = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it
+        rates = [
+            base * factor(course.last_epoch)
+            for base, factor in zip(course.base_lrs, course.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate

@@ -36,7 +36,7 @@ from .preflight import Preflight
 from .ranks import rank_and_size
 from .recipe import Recipe
 from .resolve import resolve
-from .resuming import resume_from, same_examples_a_step
+from .resuming import CourseOfNow, resume_from, same_examples_a_step
 from .run_folder import Run
 from .run_spec import pin
 from .run_writer import RunWriter
@@ -87,7 +87,7 @@ def train(run: Run, writer: RunWriter) -> None:
         eval_dataset=eval_rows or None,
         processing_class=processing,
         peft_config=None if run.spec()["start"] else lora_config(recipe),
-        callbacks=[RecordRun(writer, stop_requested, guard, saving), early],
+        callbacks=[RecordRun(writer, stop_requested, guard, saving), early, CourseOfNow()],
         preparation_progress=lambda _, done, total: progress(
             "Turning text into tokens", done, total, "rows"
         ),
