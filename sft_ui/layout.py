@@ -36,7 +36,7 @@ from .train_tab import (
 from .web_api import build_web_api
 
 TITLE = "SFT Studio"
-MAX_UPLOAD = "4gb"
+MAX_UPLOAD = "16gb"
 MAX_PAGES = 300  # open pages that are remembered; each takes 0.4 MB, and they never expire
 KEEP_UPLOADS_S = (3600, 86400)
 TABS = ("data", "model", "train", "chat", "runs")

@@ -1,4 +1,4 @@
-"""Numbers that are none never reach the weights: a step is skipped, counted, in the end it stops."""
+"""Numbers that are none never reach the weights: a step is skipped and counted, then it stops."""
 
 import json
 import math

@@ -7,7 +7,8 @@ from trainer_backend.data.json_values import NumberText, parse, to_json
 from trainer_backend.data.quick_json import quick_json
 
 TEXTS = some.text(some.characters(codec=None), max_size=20)
-SCALARS = TEXTS | some.integers() | some.floats(allow_nan=False, allow_infinity=False) | some.booleans() | some.none()
+NUMBERS = some.integers() | some.floats(allow_nan=False, allow_infinity=False)
+SCALARS = TEXTS | NUMBERS | some.booleans() | some.none()
 MESSAGES = some.lists(some.dictionaries(TEXTS, TEXTS | SCALARS, max_size=3), max_size=3)
 ROWS = some.dictionaries(TEXTS, SCALARS | MESSAGES, max_size=4)
 
