@@ -143,7 +143,9 @@ def _wire_mapping(studio: Studio, tab: DataTab) -> None:
 
     asked = [tab.dataset_id, mapper.system_prompt]
     shown = [mapper.roles, mapper.box, mapper.preview]
-    tab.rows.preview.roles(chosen, asked, shown, trigger_mode="always_last", **SETS_STATE)
+    # every choice, in its turn: “always_last” would come with the choice of the first event
+    in_turn = {"trigger_mode": "multiple", "concurrency_limit": 1}
+    tab.rows.preview.roles(chosen, asked, shown, **in_turn, **SETS_STATE)
     given = [tab.dataset_id, mapper.roles, mapper.system_prompt]
     mapper.system_prompt.change(preview, given, mapper.preview, trigger_mode="always_last", **QUICK)
     mapper.apply.click(apply, given, tab.reading, **PRIVATE)

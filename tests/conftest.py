@@ -1,7 +1,10 @@
 """A tiny model and a small tokenizer, built in code: no test of ours downloads anything."""
 
 import os
+import signal
 
+# a test run begun in the background ignores Ctrl-C, and so would the programs its tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

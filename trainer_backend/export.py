@@ -1,11 +1,10 @@
 """Turns a run into files to take away: adapter, merged model, GGUF file, a script that repeats it.
 
-What is in a GGUF file is gguf_export.py, in a script script_export.py; chatting is chat.py.
+What is in a GGUF file is gguf_export.py, in a script script_export.py; packing is export_files.py.
 """
 
 import json
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from transformers import AutoConfig
 
 from .chat import Target, run_target
 from .errors import UserError
+from .export_files import check_weights, sweep
 from .gguf_export import check_model, write_gguf
 from .gguf_tokenizer import read_vocabulary
 from .home import new_id, write_json
@@ -70,9 +70,11 @@ def export_run(
     write = _writer(run, format, step)
     folder = out or run.home / "exports" / run.id / format
     work = folder.with_name(f".{new_id('export')}")
+    sweep(folder.parent)
     work.mkdir(parents=True)
     try:
         write(work, progress)
+        check_weights(work)
         shown = str(out) if out else format  # in a zip no folder of this machine means anything
         (work / "README.md").write_text(model_card(run, format, shown), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,17 +104,6 @@ def _writer(run: Run, format: str, step: int | None) -> Callable[[Path, Progress
         )
     write = {"adapter": _write_adapter, "merged": _write_merged, "gguf": _write_gguf}[format]
     return lambda work, progress: write(run, target, work, progress)
-
-
-def zip_folder(folder: Path) -> Path:
-    """Pack an export into one file beside it (weights hardly shrink, so they are only stored)."""
-    archive = folder.with_name(f"{folder.parent.name}-{folder.name}.zip")
-    part = archive.with_name(f".{new_id('zip')}")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as out:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            out.write(file, file.relative_to(folder))
-    part.replace(archive)
-    return archive
 
 
 def _write_adapter(run: Run, target: Target, work: Path, progress: Progress) -> None:

@@ -22,7 +22,8 @@ from .chat import ChatModel, Target, find_target
 from .data.stored_dataset import open_dataset
 from .data.token_lengths import iter_token_lengths
 from .errors import UserError
-from .export import export_run, zip_folder
+from .export import export_run
+from .export_files import zip_folder
 from .generate import Sampling
 from .hardware import hardware
 from .recipe import Recipe

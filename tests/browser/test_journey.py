@@ -42,7 +42,8 @@ def watch_from_two_pages(app, page, open_page):
     expect(canvas).to_have_attribute("aria-label", re.compile("Step [1-9]"))
     other = open_page(app.url)
     wait_for_state(other, "running")
-    assert other.locator("#run-card").inner_text() == page.locator("#run-card").inner_text()
+    facts = "#run-card .facts"
+    assert other.locator(facts).inner_text() == page.locator(facts).inner_text()
     return other
 
 

@@ -3,6 +3,8 @@
 import time
 import zipfile
 
+import httpx
+import psutil
 import pytest
 from browser.page_steps import write_pairs
 from gradio_client import Client, handle_file
@@ -66,3 +68,34 @@ def test_a_mistake_is_answered_in_words(client, name, arguments):
     with pytest.raises(AppError) as error:
         client.predict(*arguments, api_name=name)
     assert "Traceback" not in str(error.value)
+
+
+def memory_of(app) -> int:
+    """Resident bytes of the app's own process."""
+    found = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(app.home) in (process.info["cmdline"] or []) and "app.py" in process.info["cmdline"]
+    ]
+    return found[0].memory_info().rss
+
+
+def test_case_41_a_download_of_5_gb_may_be_dropped_and_gone_on_with(app):
+    size, mark = 5 * 2**30, b"the last bytes"
+    file = app.home / "exports" / "large.zip"
+    file.parent.mkdir(exist_ok=True)
+    with open(file, "wb") as out:  # sparse: it takes no room
+        out.seek(size - len(mark))
+        out.write(mark)
+    address = f"{app.url}/gradio_api/file={file}"
+    try:
+        before = memory_of(app)
+        with httpx.stream("GET", address) as answer:
+            assert int(answer.headers["content-length"]) == size
+            chunks = answer.iter_raw(2**20)
+            assert sum(len(next(chunks)) for _ in range(200)) >= 190 * 2**20  # then it is dropped
+        rest = httpx.get(address, headers={"Range": f"bytes={size - len(mark)}-"})
+        assert (rest.status_code, rest.content) == (206, mark)
+        assert memory_of(app) - before < 100 * 2**20
+    finally:
+        file.unlink()

@@ -13,7 +13,8 @@ from trainer_backend.chat import ChatModel, find_target
 from trainer_backend.data.chat_template import encode
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
-from trainer_backend.export import export_run, zip_folder
+from trainer_backend.export import export_run
+from trainer_backend.export_files import zip_folder
 from trainer_backend.generate import Sampling
 from trainer_backend.home import open_home
 from trainer_backend.model_source import ModelSource

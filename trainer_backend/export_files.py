@@ -1,0 +1,72 @@
+"""The files of an export on their way out: checked, packed into one file, leftovers swept.
+
+What is in them is export.py.
+"""
+
+import shutil
+import time
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from .errors import UserError
+from .home import new_id
+
+UNFINISHED = (".export-*", ".zip-*")
+OLD_S = 24 * 3600
+
+
+def sweep(folder: Path) -> None:
+    """Remove what an export that was killed left in a folder a day ago or earlier."""
+    for left in (path for kind in UNFINISHED for path in folder.glob(kind)):
+        try:
+            old = time.time() - left.stat().st_mtime > OLD_S
+        except FileNotFoundError:
+            continue  # another export finished it in this moment
+        if old and left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        elif old:
+            left.unlink(missing_ok=True)
+
+
+def check_weights(folder: Path) -> None:
+    """Open every file of weights as a loader would. Raises UserError naming a damaged one."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy") as weights:
+                whole = bool(weights.keys())
+        except (SafetensorError, OSError):
+            whole = False
+        if not whole:
+            raise _damaged(file.name)
+
+
+def zip_folder(folder: Path) -> Path:
+    """Pack an export into one file beside it (weights hardly shrink, so they are only stored).
+
+    It gets its name when every byte was read back. Raises UserError when one is not as written.
+    """
+    archive = folder.with_name(f"{folder.parent.name}-{folder.name}.zip")
+    sweep(folder.parent)
+    part = archive.with_name(f".{new_id('zip')}")
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as out:
+            for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+                out.write(file, file.relative_to(folder))
+        with zipfile.ZipFile(part) as written:
+            if damaged := written.testzip():
+                raise _damaged(damaged)
+        part.replace(archive)
+    finally:
+        part.unlink(missing_ok=True)
+    return archive
+
+
+def _damaged(name: str) -> UserError:
+    return UserError(
+        f"The export was not written as it should be: {name} is damaged.",
+        "Export",
+        "Look whether the disk is full or failing, then export again.",
+        code="disk_full",
+    )
