@@ -16,9 +16,12 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SIDES = ("ours", "reference-defaults", "reference-best")
+OURS = ("ours", "ours-checkpointing")
+REFERENCES = ("reference-defaults", "reference-best")
+SIDES = OURS + REFERENCES
 TITLES = {
     "ours": "SFT Studio",
+    "ours-checkpointing": "SFT Studio, checkpointing",
     "reference-defaults": "trl, defaults",
     "reference-best": "trl, best",
 }
@@ -36,7 +39,7 @@ def main() -> int:
     reference = options.reference_python or make_reference()
     results = {}
     for side in SIDES:
-        python = sys.executable if side == "ours" else reference
+        python = sys.executable if side in OURS else reference
         results[side] = run_side(python, side, options)
         print(line(TITLES[side], results[side]), flush=True)
     return report(results, options)
@@ -158,11 +161,12 @@ def trainer_of(options: argparse.Namespace) -> tuple:
         "disable_tqdm": True,
         "seed": 1,
     }
-    if options.side == "ours":
+    if options.side in OURS:
         sys.path.insert(0, str(ROOT))
         from trainer_backend import SFTConfig, SFTTrainer
 
-        return SFTTrainer, SFTConfig(**shared)
+        saving = options.side == "ours-checkpointing"
+        return SFTTrainer, SFTConfig(**shared, gradient_checkpointing=saving)
     from trl import SFTConfig, SFTTrainer
 
     own = {} if torch.cuda.is_available() else {"use_cpu": True}
@@ -246,23 +250,26 @@ def line(title: str, result: dict) -> str:
     share = 4 * result["parameters"] * speed / 1e9 / result["matmul_gflops"]
     last = result["losses"][-1]
     return (
-        f"{title:<15}{speed:9.1f} tokens/s {memory:7.2f} GB {share:6.0%} of matmul  loss {last:.4f}"
+        f"{title:<26}{speed:9.1f} tokens/s {memory:7.2f} GB {share:6.0%} of matmul  loss {last:.4f}"
     )
+
+
+def ratios(ours: dict, other: dict) -> str:
+    """Speed and memory of one side, another's being 1."""
+    wall = ours["tokens_per_second"] / other["tokens_per_second"]
+    cpu = ours["tokens_per_cpu_second"] / other["tokens_per_cpu_second"]
+    memory = ours["memory_gb"] / other["memory_gb"]
+    return f"{wall:.2f}x tokens/s, {cpu:.2f}x per core-second, {memory:.2f}x memory"
 
 
 def report(results: dict, options: argparse.Namespace) -> int:
     """Print ratios and whether the losses agree."""
-    ours = results["ours"]
     apart = 0.0
-    for side in SIDES[1:]:
-        other = results[side]
-        pairs = list(zip(ours["losses"], other["losses"], strict=True))
-        apart = max([apart, *(abs(a - b) / b for a, b in pairs)])
-        wall = ours["tokens_per_second"] / other["tokens_per_second"]
-        cpu = ours["tokens_per_cpu_second"] / other["tokens_per_cpu_second"]
-        memory = ours["memory_gb"] / other["memory_gb"]
-        speed = f"{wall:.2f}x tokens/s, {cpu:.2f}x per core-second"
-        print(f"against {TITLES[side]}: {speed}, {memory:.2f}x memory")
+    for one in OURS:
+        for other in REFERENCES:
+            print(f"{TITLES[one]} against {TITLES[other]}: {ratios(results[one], results[other])}")
+            pairs = zip(results[one]["losses"], results[other]["losses"], strict=True)
+            apart = max([apart, *(abs(a - b) / b for a, b in pairs)])
     print(f"largest difference of a step's loss: {apart:.2%}")
     if options.json:
         print(json.dumps(results))
