@@ -1,10 +1,11 @@
 """A hundred people look at one live run: how long a refresh takes, and what it costs the training.
 
-Run: python -m benchmarks.viewers [--viewers 100] [--seconds 30]. Each viewer asks as the page does:
-one question a second over its own connection, for what is new since the last. They come one after
-the other within ten seconds; their first looks are told apart from the refreshes. First while
-nothing trains (a run that is written to four times a second), then beside a real training, whose
-steps are compared with and without viewers. App, training and viewers share this machine.
+Run: python -m benchmarks.viewers [--viewers 100] [--seconds 30] [--rounds 3]. Each viewer asks as
+the page does: one question a second over its own connection, for what is new since the last. They
+come one after the other within ten seconds; their first looks are told apart from the refreshes.
+First while nothing trains (a run that is written to four times a second), then beside a real
+training, whose steps are compared with and without viewers, in turn. App, training and viewers
+share this machine.
 """
 
 import argparse
@@ -141,8 +142,8 @@ def without_training(app: App, home: Path, viewers: int, seconds: float) -> dict
     return found
 
 
-def beside_training(app: App, home: Path, viewers: int, seconds: float) -> dict:
-    """A real training: its steps without viewers, with them, and without them again."""
+def beside_training(app: App, home: Path, viewers: int, seconds: float, rounds: int) -> dict:
+    """A real training: its steps without viewers, with them, without them again, and so on."""
     from trainer_backend.data.store import create_from_rows
     from trainer_backend.home import open_home
     from trainer_backend.recipe import Recipe
@@ -156,18 +157,23 @@ def beside_training(app: App, home: Path, viewers: int, seconds: float) -> dict:
     while (run.state().get("step") or 0) < 10:
         time.sleep(0.2)
     time.sleep(WARM_UP_S)
-    before = step_seconds(run, seconds)
-    began = time.time()
-    found = look(app, run.id, viewers, seconds)
-    during = step_seconds(run, 0.0, since=began)
-    after = step_seconds(run, seconds)
+    looks, alone, watched = [], [], []
+    for _ in range(rounds):  # in turn, as the machine itself is not equally fast all the time
+        alone.append(step_seconds(run, ARRIVE_S + seconds))
+        began = time.time()
+        looks.append(look(app, run.id, viewers, seconds))
+        watched.append(step_seconds(run, 0.0, since=began))
+    alone.append(step_seconds(run, ARRIVE_S + seconds))
     run.request_stop()
     while run.is_alive():
         time.sleep(0.2)
-    alone = statistics.mean((before, after))
-    steps = {"step_ms_alone": [round(1000 * one, 1) for one in (before, after)]}
-    steps |= {"step_ms_watched": round(1000 * during, 1)}
-    return {**found, **steps, "step_time_more": round(during / alone - 1, 3)}
+    steps = {"step_ms_alone": in_ms(alone), "step_ms_watched": in_ms(watched)}
+    more = statistics.mean(watched) / statistics.mean(alone) - 1
+    return {"rounds": looks, **steps, "step_time_more": round(more, 3)}
+
+
+def in_ms(times: list[float]) -> list[float]:
+    return [round(1000 * one, 1) for one in times]
 
 
 def step_seconds(run, seconds: float, since: float | None = None) -> float:
@@ -182,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--viewers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     load, asked = os.getloadavg()[0], (arguments.viewers, arguments.seconds)
     with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +197,7 @@ def main() -> None:
         try:
             app = App(process.pid, address)
             found = {"load_before": load, "without": without_training(app, home, *asked)}
-            found["beside"] = beside_training(app, home, *asked)
+            found["beside"] = beside_training(app, home, *asked, arguments.rounds)
         finally:
             process.terminate()
             process.wait()

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from run_files import ROWS
 
+from trainer_backend.__main__ import main
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.home import open_home
 from trainer_backend.recipe import Recipe
@@ -41,3 +42,15 @@ def finished(finished_template, home):
     """A finished run in the home of the test, on the `dataset` of the test."""
     shutil.copytree(finished_template, home, dirs_exist_ok=True)
     return list_runs(home)[-1]
+
+
+@pytest.fixture
+def call(home, capsys):
+    """The command line in this process: call("show", RUN) gives exit code, output, errors."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        code = main([*map(str, arguments), "--home", str(home)])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run

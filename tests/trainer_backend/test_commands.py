@@ -33,16 +33,6 @@ def recipe_file(tmp_path, tiny_model_dir):
     return path
 
 
-@pytest.fixture
-def call(home, capsys):
-    def run(*arguments) -> tuple[int, str, str]:
-        code = main([*map(str, arguments), "--home", str(home)])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
-
-
 def test_check_reports_the_format_and_the_counts(call, data):
     code, out, _ = call("check", data, "--json")
     report = json.loads(out)

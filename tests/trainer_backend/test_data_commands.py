@@ -5,18 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from trainer_backend.__main__ import main
 from trainer_backend.data.store import list_datasets, open_dataset
-
-
-@pytest.fixture
-def call(home, capsys):
-    def run(*arguments) -> tuple[int, str, str]:
-        code = main([*map(str, arguments), "--home", str(home)])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
 
 
 @pytest.fixture

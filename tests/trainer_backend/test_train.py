@@ -3,75 +3,22 @@
 import json
 import math
 import shutil
-from pathlib import Path
 
 import pytest
-from run_files import ROWS, set_state
+from run_files import set_state
+from small_runs import small_run, train_small, weights_of
 
 from trainer_backend.answers import check_answers
 from trainer_backend.chat import ChatModel, find_target
 from trainer_backend.data.chat_template import encode
-from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run
 from trainer_backend.export_files import zip_folder
 from trainer_backend.generate import Sampling
-from trainer_backend.home import open_home
 from trainer_backend.model_source import ModelSource
-from trainer_backend.recipe import Recipe
-from trainer_backend.runs import create_run, list_runs
 from trainer_backend.worker_main import run_worker
 
 QUESTION = [{"role": "user", "content": "Say 3"}]
-
-
-def recipe(tiny_model_dir, **changes) -> Recipe:
-    settings = {
-        "base_model": str(tiny_model_dir),
-        "max_steps": 4,
-        "per_device_train_batch_size": 4,
-        "save_steps": 2,
-        "eval_steps": 2,
-        "learning_rate": 1e-2,
-        "lora_r": 4,
-        "max_length": 128,
-        "precision": "fp32",
-    }
-    return Recipe.from_dict({**settings, **changes})
-
-
-def make_run(home, dataset, tiny_model_dir, **changes):
-    return create_run(home, recipe(tiny_model_dir, **changes), dataset, foreground=True)
-
-
-def trained(home, dataset, tiny_model_dir, **changes):
-    run = make_run(home, dataset, tiny_model_dir, **changes)
-    assert run_worker(run.dir) == 0, run.state()
-    return run
-
-
-def read_weights(checkpoint):
-    from safetensors.torch import load_file
-
-    return load_file(next(checkpoint.path.glob("*.safetensors")))
-
-
-@pytest.fixture(scope="module")
-def trained_home(tmp_path_factory, tiny_model_dir):
-    """A home with one finished run; each test gets a copy of it."""
-    home = open_home(tmp_path_factory.mktemp("trained"))
-    trained(home, create_from_rows(home, ROWS, name="numbers"), tiny_model_dir)
-    return home
-
-
-@pytest.fixture
-def home(tmp_path, trained_home):
-    return Path(shutil.copytree(trained_home, tmp_path / "home"))
-
-
-@pytest.fixture
-def finished(home):
-    return list_runs(home)[-1]
 
 
 def test_a_run_trains_to_its_end_and_keeps_its_curves(finished):
@@ -93,7 +40,7 @@ def test_a_run_trains_to_its_end_and_keeps_its_curves(finished):
 def test_a_stopped_and_resumed_run_ends_with_the_same_weights(
     home, dataset, tiny_model_dir, finished, monkeypatch
 ):
-    run = make_run(home, dataset, tiny_model_dir)
+    run = small_run(home, dataset, tiny_model_dir)
     from trainer_backend import callbacks
 
     original = callbacks.RecordRun.on_step_end
@@ -110,7 +57,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights(
     (run.dir / "stop").unlink()
     assert run_worker(run.dir) == 0
     assert run.state()["state"] == "finished" and run.state()["attempt"] == 2
-    one, two = (read_weights(r.checkpoints()[-1]) for r in (finished, run))
+    one, two = (weights_of(r.checkpoints()[-1]) for r in (finished, run))
     assert one.keys() == two.keys()
     assert all(one[name].equal(two[name]) for name in one)
     ours, theirs = ([row["loss"] for row in r.metrics() if "loss" in row] for r in (run, finished))
@@ -118,7 +65,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights(
 
 
 def test_a_stop_before_the_first_step_keeps_nothing_and_says_stopped(home, dataset, tiny_model_dir):
-    run = make_run(home, dataset, tiny_model_dir)
+    run = small_run(home, dataset, tiny_model_dir)
     run.request_stop()
     assert run_worker(run.dir) == 0
     assert run.state()["state"] == "stopped" and run.checkpoints() == []
@@ -127,7 +74,7 @@ def test_a_stop_before_the_first_step_keeps_nothing_and_says_stopped(home, datas
 def test_what_the_user_must_fix_is_told_with_exit_code_two(home, dataset, tiny_model_dir, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(tiny_model_dir, folder)
-    run = make_run(home, dataset, folder)
+    run = small_run(home, dataset, folder)
     (folder / "model.safetensors").unlink()  # somebody moved the weights after Start
     assert run_worker(run.dir) == 2
     error = run.state()["error"]
@@ -136,7 +83,7 @@ def test_what_the_user_must_fix_is_told_with_exit_code_two(home, dataset, tiny_m
 
 
 def test_rows_cut_to_nothing_are_refused_before_training(home, dataset, tiny_model_dir):
-    run = make_run(home, dataset, tiny_model_dir, max_length=8)
+    run = small_run(home, dataset, tiny_model_dir, max_length=8)
     assert run_worker(run.dir) == 2
     assert "learn" in run.state()["error"]["what"] and run.state()["error"]["fix"]
 
@@ -148,7 +95,7 @@ def test_a_second_worker_leaves_the_run_alone(finished):
 
 
 def test_full_training_and_packing_work_too(home, dataset, tiny_model_dir):
-    run = trained(home, dataset, tiny_model_dir, adapter="full", packing=True, max_steps=2)
+    run = train_small(home, dataset, tiny_model_dir, adapter="full", packing=True, max_steps=2)
     folder = run.checkpoints()[-1].path
     assert (folder / "model.safetensors").exists() and not (folder / "adapter_config.json").exists()
     model = ChatModel(home, find_target(home, run.id))
@@ -156,7 +103,7 @@ def test_full_training_and_packing_work_too(home, dataset, tiny_model_dir):
 
 
 def test_an_answer_check_is_part_of_the_run(home, dataset, tiny_model_dir):
-    run = trained(home, dataset, tiny_model_dir, answer_check_rows=3, eval_fraction=0.2)
+    run = train_small(home, dataset, tiny_model_dir, answer_check_rows=3, eval_fraction=0.2)
     answers = run.state()["answers"]
     assert answers["rows"] == 3 and 0.0 <= answers["tuned"] <= 1.0
     assert set(answers["examples"][0]) == {"prompt", "expected", "base", "tuned"}
@@ -199,7 +146,7 @@ def test_an_earlier_checkpoint_can_be_chosen(home, finished):
 
 
 def test_a_run_without_a_checkpoint_cannot_be_talked_to(home, dataset, tiny_model_dir):
-    run = make_run(home, dataset, tiny_model_dir)
+    run = small_run(home, dataset, tiny_model_dir)
     with pytest.raises(UserError) as caught:
         find_target(home, run.id)
     assert "checkpoint" in caught.value.what
