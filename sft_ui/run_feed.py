@@ -4,7 +4,6 @@ How points are kept is curve.py, what a run folder holds trainer_backend/run_fol
 drawn static/live_chart.js.
 """
 
-import json
 import threading
 import time
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer_backend.errors import UserError
+from trainer_backend.run_events import EVENTS, read_event
 from trainer_backend.runs import Run, open_run
 
 from .curve import Curve
@@ -47,7 +47,7 @@ class RunFeed:
 
     def is_slow(self) -> bool:
         """Whether the next answer takes long: much of the run is, or has to be, read."""
-        path = self.run.dir / "events.jsonl"
+        path = self.run.dir / EVENTS
         return (
             self._lock.locked()
             or path.exists()
@@ -82,7 +82,7 @@ class RunFeed:
     def _read_events(self) -> None:
         for event in self._new_events():
             if event["type"] == "resumed":
-                self._curve.rewind(event.get("step", 0))
+                self._curve.rewind(event["step"])
                 self._resumes += 1
                 self._whole = (0, [])
             elif event["type"] in ("metrics", "eval"):
@@ -90,8 +90,8 @@ class RunFeed:
 
     def _new_events(self) -> Iterator[dict]:
         """Events that were written since the last look, read in parts; a torn last line waits."""
-        path = self.run.dir / "events.jsonl"
-        if not path.exists() or path.stat().st_size == self._offset:
+        path = self.run.dir / EVENTS
+        if not path.is_file() or path.stat().st_size == self._offset:
             return
         with open(path, "rb") as file:
             file.seek(self._offset)
@@ -125,7 +125,7 @@ class RunFeed:
     def _log_after(self, at: object) -> dict:
         """The log from a byte position on; a viewer far behind gets the last part only."""
         path = self.run.dir / "worker.log"
-        if not isinstance(at, int) or at < 0 or not path.exists():
+        if not isinstance(at, int) or at < 0 or not path.is_file():
             return {}
         size = path.stat().st_size
         if size == at:
@@ -169,9 +169,5 @@ class RunFeeds:
 
 def _event(line: bytes) -> dict | None:
     """An event that a curve may need; None for any other line and for one that is damaged."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    known = isinstance(event, dict) and event.get("type") in ("metrics", "eval", "resumed")
-    return event if known and isinstance(event.get("step"), int) else None
+    event = read_event(line)
+    return event if event and event["type"] in ("metrics", "eval", "resumed") else None

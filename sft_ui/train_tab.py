@@ -99,9 +99,10 @@ def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list):
 
 def run_buttons(studio: Studio, run_id: str) -> list:
     """What Stop, Resume and Talk allow now, and the card of the run."""
-    run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
+    run, error = attempt(readable_run, studio, run_id) if run_id else (None, None)
     if run is None:
-        return [*([gr.update(interactive=False)] * 3), "", *shown_after(None)]
+        said = cards.error_card(error) if error else ""
+        return [*([gr.update(interactive=False)] * 3), said, *shown_after(None)]
     state = run.state()["state"]
     has_model = bool(run.checkpoints())
     return [
@@ -111,6 +112,13 @@ def run_buttons(studio: Studio, run_id: str) -> list:
         run_card(run),
         *shown_after(run),
     ]
+
+
+def readable_run(studio: Studio, run_id: str) -> Run:
+    """The run with this id. Raises UserError when there is none, or a file of it is damaged."""
+    run = open_run(studio.home, run_id)
+    run.recipe()
+    return run
 
 
 def run_card(run: Run) -> str:

@@ -54,11 +54,27 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, default: object = None) -> object:
-    """Read JSON; the default when the file is not there."""
+    """Read JSON; the default when the file is not there.
+
+    With a default, a file that is damaged or of another kind counts as not there: {} and [] are
+    for what can be done without. Without one it raises ValueError.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = _load(path)
     except FileNotFoundError:
         return default
+    except (ValueError, OSError):
+        if default is None:
+            raise
+        return default
+    return found if default is None or isinstance(found, type(default)) else default
+
+
+def _load(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def new_id(prefix: str) -> str:

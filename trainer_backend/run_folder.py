@@ -1,17 +1,15 @@
 """One run's folder: where its parts are, how they are read, what else may be asked of it.
 
-The worker's writing side is run_writer.py; creating and listing runs is runs.py.
+The worker's writing side is run_writer.py; creating and listing runs is runs.py; damaged files of
+a folder are told apart in run_state.py, run_spec.py and run_events.py.
 
 runs/<id>/{spec.json, recipe.yaml, changes.json, name.txt, state.json, events.jsonl, worker.log,
 worker.json, heartbeat.json, stalled.json, run.lock, start/, checkpoints/}
 """
 
-import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,13 +19,14 @@ from .data.store import StoredDataset, open_dataset
 from .errors import UserError
 from .home import read_json, write_atomic, write_json
 from .recipe import Recipe
-from .run_spec import check_changes, locked_fields, read_spec
+from .run_events import curve_rows, read_events
+from .run_spec import check_changes, damaged_file, locked_fields
+from .run_state import ACTIVE as ACTIVE
+from .run_state import STATE_KEYS, remembered_spec, remembered_state
 from .worker_log import log_tail
 
-ACTIVE = ("preparing", "running", "saving")
 RESUMABLE = ("paused", "stopped", "failed")
 MAX_NAME = 120
-SETTLED_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Run:
 
     def spec(self) -> dict:
         """What was asked for and begun with; the worker adds the hashes once. Raises UserError."""
-        return {**_remembered(_spec_at, self.dir / "spec.json")}
+        return remembered_spec(self.dir)
 
     def settings(self) -> dict:
         """The recipe as plain data, with what was changed at a resume."""
@@ -57,8 +56,18 @@ class Run:
         return Recipe.from_dict(self.settings(), f"run {self.id}")
 
     def recipe_changes(self) -> list[dict]:
-        """What was changed after the start, oldest first: {"t", "changes", "why"}."""
-        return read_json(self.dir / "changes.json", [])
+        """What was changed after the start, oldest first: {"t", "changes", "why"}.
+
+        Raises UserError when it cannot be read: without it the run would go on with other settings.
+        """
+        path = self.dir / "changes.json"
+        try:
+            found = read_json(path) or []
+            if all(isinstance(one["changes"], dict) for one in found):
+                return list(found)
+            raise ValueError("not a list of changes")
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise damaged_file("The settings changed at a resume", path, error) from None
 
     def change_recipe(self, changes: dict, why: str) -> Recipe:
         """Go on with other settings. Raises UserError when a locked one is among them."""
@@ -75,13 +84,13 @@ class Run:
 
     def name(self) -> str:
         try:
-            return (self.dir / "name.txt").read_text(encoding="utf-8")
-        except FileNotFoundError:
+            return (self.dir / "name.txt").read_text(encoding="utf-8", errors="replace") or self.id
+        except OSError:
             return self.id
 
     def state(self) -> dict:
         """Where the run stands: the last state the worker (or, after it, the scheduler) wrote."""
-        return {**_remembered(_state_at, self.dir / "state.json")}
+        return remembered_state(self.dir)
 
     def summary(self) -> dict:
         """The run in one flat object: what `show --json` prints and the Runs tab lists."""
@@ -105,36 +114,21 @@ class Run:
 
     def stalled(self) -> dict | None:
         """{"phase", "seconds", "limit", "frozen"} while the worker makes no progress, else None."""
-        return read_json(self.dir / "stalled.json")
+        return read_json(self.dir / "stalled.json", {}) or None
 
     def events(self, offset: int = 0) -> tuple[list[dict], int]:
         """Events from a byte offset on, and the offset to ask from next.
 
         A torn last line waits; lines that are no events are skipped (the next worker counts them).
         """
-        try:
-            with open(self.dir / "events.jsonl", "rb") as file:
-                file.seek(offset)
-                data = file.read()
-        except FileNotFoundError:
-            return [], 0
-        whole = data[: data.rfind(b"\n") + 1]
-        return [event for line in whole.splitlines() if (event := _event(line))], offset + len(
-            whole
-        )
+        return read_events(self.dir, offset)
 
     def metrics(self, since: int = 0) -> list[dict]:
         """Rows of the curves (training and evaluation) after the first `since` rows.
 
         Steps that were done again after a resume are listed once, as done the last time.
         """
-        rows: list[dict] = []
-        for event in self.events()[0]:
-            if event["type"] == "resumed":
-                rows = [row for row in rows if row["step"] <= event["step"]]
-            elif event["type"] in ("metrics", "eval"):
-                rows.append(event)
-        return rows[since:]
+        return curve_rows(self.events()[0])[since:]
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines the worker printed, without secrets."""
@@ -196,53 +190,3 @@ class Run:
         trash = self.dir.with_name(f".trash-{self.id}")
         self.dir.rename(trash)
         shutil.rmtree(trash)
-
-
-STATE_KEYS = (
-    *("epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"),
-    *(
-        "num_tokens",
-        "eta_seconds",
-        "elapsed_seconds",
-        "progress",
-        "started_at",
-        "ended_at",
-        "error",
-    ),
-    *("answers", "precision", "mean_token_accuracy", "num_train_rows", "num_eval_rows"),
-    *("skipped_steps", "result_step", "early_stopped"),
-)
-
-
-def is_event(line: bytes) -> bool:
-    """Whether a line of events.jsonl can be read."""
-    return _event(line) is not None
-
-
-def _event(line: bytes) -> dict | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "type" in event else None
-
-
-def _remembered(read: Callable[[Path, tuple], dict], path: Path) -> dict:
-    """What a file holds, read again only after it was replaced.
-
-    A file's time is coarse: what was replaced a moment ago may be replaced again without a sign.
-    """
-    found = path.stat()
-    if abs(time.time() - found.st_mtime) < SETTLED_S:
-        return read.__wrapped__(path, ())
-    return read(path, (found.st_mtime_ns, found.st_ino, found.st_size))
-
-
-@lru_cache(maxsize=2048)
-def _spec_at(path: Path, signature: tuple) -> dict:
-    return read_spec(path)
-
-
-@lru_cache(maxsize=2048)
-def _state_at(path: Path, signature: tuple) -> dict:
-    return read_json(path)

@@ -67,19 +67,33 @@ def read_spec(path: Path) -> dict:
     """
     try:
         spec = read_json(path)
-        if not isinstance(spec, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        what = "What this run was asked for cannot be read."
-        raise UserError(what, str(path), f"Delete the run, or restore the file: {error}.") from None
-    written = spec.get("format_version", 1)
-    if written > FORMAT_VERSION:
-        raise UserError(
-            "This run was made by a newer version.",
-            f"run {path.parent.name}, format {written}",
-            "Update this app, or open the run where it was made.",
-        )
-    return spec if written == FORMAT_VERSION else _from_first_format(spec)
+        written = spec.get("format_version", 1)
+        if written > FORMAT_VERSION:
+            raise _newer(path, written)
+        spec = spec if written == FORMAT_VERSION else _from_first_format(spec)
+        if isinstance(spec["recipe"], dict) and isinstance(spec["dataset"]["name"], str):
+            return {**spec, "created_at": float(spec["created_at"])}
+        raise ValueError("a part of it is of another kind")
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise damaged_file("What this run was asked for", path, error) from None
+
+
+def damaged_file(what: str, path: Path, error: Exception) -> UserError:
+    """A file of a run that cannot be told anew from others."""
+    reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+    return UserError(
+        f"{what} cannot be read.",
+        str(path),
+        f"Restore the file, or delete the run: {reason[:160]}.",
+    )
+
+
+def _newer(path: Path, written: int) -> UserError:
+    return UserError(
+        "This run was made by a newer version.",
+        f"run {path.parent.name}, format {written}",
+        "Update this app, or open the run where it was made.",
+    )
 
 
 def _from_first_format(spec: dict) -> dict:

@@ -16,10 +16,11 @@ from .heartbeat import Heartbeat
 from .home import write_json
 from .notices import send_notice
 from .redact import redact_facts
-from .run_folder import Run, is_event
+from .run_events import read_event
+from .run_folder import Run
+from .run_state import OVER
 
 STATE_EVERY_S = 0.5
-OVER = ("finished", "failed", "paused", "stopped")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 logger = logging.getLogger(__name__)
 
@@ -152,6 +153,6 @@ def _repair(path: Path) -> dict:
             os.fsync(file.fileno())
     lines = data[:whole].splitlines()
     noted = max((number for number, line in enumerate(lines) if b'"repaired"' in line), default=-1)
-    garbage = sum(1 for line in lines[noted + 1 :] if not is_event(line))
+    garbage = sum(1 for line in lines[noted + 1 :] if read_event(line) is None)
     damage = {"cut_bytes": len(data) - whole, "skipped_lines": garbage}
     return damage if any(damage.values()) else {}

@@ -46,8 +46,8 @@ def log_tail(folder: Path, lines: int = 200) -> str:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
+    except OSError:
+        return ""  # not there yet, or nothing that can be read
     shown = [line.rpartition("\r")[2] for line in text.splitlines()[-lines:]]
     return redact("\n".join(shown))
 
