@@ -3,21 +3,17 @@
 Rows to tokens is data/prepare.py, rows with pictures data/vision_rows.py.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import pyarrow as pa
 from datasets import IterableDataset
 
 from trainer_backend.data.chat_template import EncodeOptions
 from trainer_backend.data.collator import SFTCollator
+from trainer_backend.data.containers import as_dataset, columns_of, holds_datasets
 from trainer_backend.data.prepare import (
     Counts,
     Preparation,
-    as_dataset,
-    columns_of,
-    holds_datasets,
     prepare_dataset,
     refuse_masks_without_labels,
 )
@@ -25,7 +21,6 @@ from trainer_backend.data.render import TrainingDataError
 from trainer_backend.data.vision import VisionCollator
 from trainer_backend.data.vision_rows import has_images, prepare_pictures, refuse_images
 
-_NESTED = ("messages", "conversations", "prompt", "completion", "tools", "chat_template_kwargs")
 Progress = Callable[[str, int, int], None]  # dataset, rows done, rows in all
 
 
@@ -44,7 +39,7 @@ class TrainerData:
 
     def prepare(self, data, name: str, packing: bool = False):
         """Return the dataset as the collator takes it. Raises ValueError naming row or setting."""
-        data = _as_table(data, name)
+        data = as_dataset(data, name)
         if isinstance(data, IterableDataset):
             self.args.accelerator_config.dispatch_batches = False
         if has_images(columns_of(data)):
@@ -146,18 +141,3 @@ def _check_row(row: dict, at: int, vocabulary: int, name: str) -> dict:
             "Use the tokenizer that belongs to the model, or resize its embedding first.",
         )
     return row
-
-
-def _as_table(data, name: str):
-    """Rows as a dataset; messages of several shapes (text here, parts there) as JSON text."""
-    try:
-        return as_dataset(data, name)
-    except pa.ArrowInvalid:
-        rows = [
-            {
-                key: json.dumps(cell) if key in _NESTED and isinstance(cell, list | dict) else cell
-                for key, cell in row.items()
-            }
-            for row in data
-        ]
-        return as_dataset(rows, name)

@@ -7,10 +7,11 @@ and the tokenizer is called in tokens.py.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from jinja2.exceptions import TemplateError
 
 from trainer_backend.data.assistant_mask import Conversation, assistant_spans, learn_turn_shape
+from trainer_backend.data.json_values import has_half_character
+from trainer_backend.data.ready_tokens import plan_ids
 from trainer_backend.data.render import (
     PLAIN_CHAT_TEMPLATE,
     TrainingDataError,
@@ -71,7 +72,12 @@ def encode_arrays(examples: Sequence[Mapping], tokenizer, **options) -> list[Enc
         _numbered(number, _plan, example, tokenizer, chosen, shapes)
         for number, example in enumerate(examples)
     ]
-    tokenise(plans, tokenizer)
+    try:
+        tokenise(plans, tokenizer)
+    except (TypeError, UnicodeEncodeError):  # what tokenizers say of half a character
+        for number, plan in enumerate(plans):
+            _numbered(number, _check_characters, plan)
+        raise
     return [_cut(plan, chosen) for plan in plans]
 
 
@@ -79,7 +85,7 @@ def _numbered(number: int, function, *args):
     """Call, and let an error about an example say which one of the batch it was."""
     try:
         return function(*args)
-    except TemplateError as error:
+    except (TemplateError, TypeError) as error:  # a template of text given a list of parts
         failure = TrainingDataError(
             f"The chat template refuses this conversation: {error}",
             "this row's messages",
@@ -90,6 +96,15 @@ def _numbered(number: int, function, *args):
     except TrainingDataError as error:
         error.index = number
         raise
+
+
+def _check_characters(plan: Plan) -> None:
+    if has_half_character(plan.text):
+        raise TrainingDataError(
+            "A text holds half a character (a lone surrogate).",
+            "a text of this row",
+            "Write the whole character, or leave it out.",
+        )
 
 
 def prompt_ids(messages, tokenizer, *, tools=None, **template_kwargs) -> list[int]:
@@ -108,7 +123,7 @@ def text_plan(example: Mapping, tokenizer, options: EncodeOptions) -> Plan:
 
 def _plan(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
     if example.get("input_ids") is not None:
-        return _plan_ids(example, options)
+        return plan_ids(example, options.completion_only_loss is not False)
     if example.get("messages") is not None:
         return _plan_chat([], example["messages"], example, tokenizer, options, shapes)
     if "completion" in example:
@@ -120,35 +135,6 @@ def _plan(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> 
             "Give a messages column, or switch assistant_only_loss off.",
         )
     return Plan(text=_with_eos(example["text"], tokenizer), special_tokens=True)
-
-
-def _plan_ids(example: Mapping, options: EncodeOptions) -> Plan:
-    ids = _int_array(example["input_ids"])
-    labels = _int_array(example["labels"]) if example.get("labels") is not None else ids.copy()
-    if example.get("labels") is None:
-        masks = []
-        if options.completion_only_loss is not False and example.get("completion_mask") is not None:
-            masks.append(example["completion_mask"])
-        if example.get("assistant_masks") is not None:
-            masks.append(example["assistant_masks"])
-        for mask in masks:
-            _check_length(ids, mask, "the mask")
-            labels[~np.asarray(mask, dtype=bool)] = IGNORED
-    _check_length(ids, labels, "labels")
-    return Plan(ids=ids, labels=labels)
-
-
-def _check_length(ids, other, name: str) -> None:
-    if len(other) != len(ids):
-        raise TrainingDataError(
-            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
-            "columns input_ids, labels",
-            "Make them equal.",
-        )
-
-
-def _int_array(ids) -> np.ndarray:
-    return np.array(ids, dtype=np.int32)
 
 
 def _plan_pair(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
@@ -165,16 +151,12 @@ def _plan_pair(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict
 def _plan_chat(
     prompt, rest, example: Mapping, tokenizer, options: EncodeOptions, shapes: dict
 ) -> Plan:
-    raw = [
-        *(parse_json_column(prompt, "prompt") or []),
-        *(parse_json_column(rest, "messages") or []),
-    ]
-    tools = drop_nones(parse_json_column(example.get("tools"), "tools"))
-    kwargs = (
-        drop_nones(parse_json_column(example.get("chat_template_kwargs"), "chat_template_kwargs"))
-        or {}
-    )
-    conversation = Conversation(clean_messages(raw), tokenizer, tools or None, kwargs)
+    raw = [*_as_list(prompt), *_as_list(rest)]
+    tools = _carried(example, "tools", list | tuple)
+    if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
+        raise _not_carried("tools", tools)
+    kwargs = _carried(example, "chat_template_kwargs", Mapping) or {}
+    conversation = Conversation(clean_messages(raw), tokenizer, tools, kwargs)
     if not conversation.messages:
         raise TrainingDataError(
             "A row has no messages.", "column “messages”", "Remove the row or fill it in."
@@ -197,6 +179,21 @@ def _plan_chat(
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
     return plan
+
+
+def _carried(example: Mapping, column: str, kind):
+    """What a row brings for the template, JSON text or not; None if that is nothing."""
+    value = drop_nones(parse_json_column(example.get(column), column)) or None
+    if not isinstance(value, kind | None):
+        raise _not_carried(column, value)
+    return value
+
+
+def _not_carried(column: str, value) -> TrainingDataError:
+    expected = "a list of objects" if column == "tools" else "an object with the template's names"
+    return TrainingDataError(
+        f"“{column}” holds {value!r:.60}.", f"column “{column}”", f"Write it as {expected}."
+    )
 
 
 def _as_list(messages) -> list:

@@ -3,6 +3,7 @@
 Files and column guessing for the app are formats.py; tokens are chat_template.py.
 """
 
+import json
 from collections.abc import Mapping
 
 from trainer_backend.data.render import TrainingDataError, parse_json_column
@@ -65,20 +66,42 @@ def _as_pair(row: Mapping, kind: str, chat: bool) -> dict:
     """Prompt and completion; instructions and responses use the chat template if there is one."""
     if kind == "alpaca":
         given = str(row.get("input") or "").strip()
-        prompt, answer = row["instruction"] + (f"\n\n{given}" if given else ""), row["output"]
+        prompt = _text(row["instruction"], "instruction") + (f"\n\n{given}" if given else "")
+        answer = _text(row["output"], "output")
     else:
-        prompt, answer = row["prompt"], row[_answer_column(row)]
+        column = _answer_column(row)
+        prompt, answer = _turns_of(row["prompt"]), _turns_of(row[column])
         if not isinstance(prompt, str):
             return {"prompt": to_messages(prompt), "completion": _completion_messages(answer)}
-        if row.get("completion") is not None:
+        answer = _text(answer, column)
+        if column == "completion":
             return {"prompt": prompt, "completion": answer}
     if chat:
         return {
             "prompt": [{"role": "user", "content": prompt}],
             "completion": [{"role": "assistant", "content": answer}],
         }
-    seam = "" if prompt[-1:].isspace() or str(answer)[:1].isspace() else "\n"
+    seam = "" if prompt[-1:].isspace() or answer[:1].isspace() else "\n"
     return {"prompt": prompt + seam, "completion": answer}
+
+
+def _text(cell, column: str) -> str:
+    if isinstance(cell, str):
+        return cell
+    raise TrainingDataError(
+        f"“{column}” holds {cell!r:.60}, not text.", f"column “{column}”", "Write it as text."
+    )
+
+
+def _turns_of(cell):
+    """The messages in a cell that is their JSON text (see containers.py); any other as it is."""
+    if not (isinstance(cell, str) and cell.startswith("[{")):
+        return cell
+    try:
+        turns = json.loads(cell)
+    except json.JSONDecodeError:
+        return cell
+    return turns if all(isinstance(turn, dict) and "role" in turn for turn in turns) else cell
 
 
 def _completion_messages(answer) -> list[dict]:
@@ -101,12 +124,18 @@ def to_messages(messages) -> list[dict]:
     return [_to_message(message) for message in parsed]
 
 
-def _to_message(message: Mapping) -> dict:
+def _to_message(message) -> dict:
+    if not isinstance(message, Mapping):
+        raise _no_message(message, f"A message is {message!r:.60}, not an object.")
     if "from" in message and "role" not in message:
         rest = {key: value for key, value in message.items() if key not in ("from", "value")}
         message = {"role": message["from"], "content": message.get("value"), **rest}
-    if "role" not in message:
-        raise TrainingDataError(
-            "A message has no role.", f"message {dict(message)!r:.80}", "Give role and content."
-        )
+    if not isinstance(message.get("role"), str):
+        raise _no_message(message, "A message has no role.")
+    if not isinstance(message.get("content"), str | list | tuple | None):
+        raise _no_message(message, "The content of a message is neither text nor a list of parts.")
     return {**message, "role": _ROLES.get(message["role"], message["role"])}
+
+
+def _no_message(message, what: str) -> TrainingDataError:
+    return TrainingDataError(what, f"message {message!r:.80}", "Give role and content.")

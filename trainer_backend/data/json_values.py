@@ -155,11 +155,20 @@ def check_strings(value: Any) -> None:
     for text in strings_of(value):
         if "\0" in text:
             raise BadJSON("A text holds a NUL character (\\u0000).", "Remove the character.")
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        if has_half_character(text):
             raise BadJSON(
                 "A text holds half a character (a lone surrogate, \\ud800 to \\udfff).",
                 "Write the whole character; the text was cut in the middle of an emoji.",
             )
+
+
+def has_half_character(text: str) -> bool:
+    """Whether a text holds a lone surrogate, which no file and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def strings_of(value: Any) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""A whole dataset on its way to training: any accepted container and row shape to token columns.
+"""A whole dataset on its way to training: rows of any shape to token columns.
 
-What one row becomes is chat_template.py; how rows are packed is packing.py.
+What may be a dataset is containers.py, what one row becomes chat_template.py, packing packing.py.
 """
 
 import logging
@@ -13,6 +13,7 @@ from datasets import Dataset, Features, IterableDataset, Sequence, Value, concat
 from datasets.fingerprint import Hasher
 
 from trainer_backend.data.chat_template import IGNORED, EncodeOptions, Encoding, encode_arrays
+from trainer_backend.data.containers import as_dataset, columns_of
 from trainer_backend.data.examples import as_example
 from trainer_backend.data.formatting import apply_formatting
 from trainer_backend.data.packing import pack_rows
@@ -63,29 +64,6 @@ class Counts:
     dropped: int = 0
 
 
-def as_dataset(data, name: str = "train"):
-    """Accept a Dataset, an IterableDataset, a list of dicts or a dict of columns."""
-    if isinstance(data, Dataset | IterableDataset):
-        return data
-    if isinstance(data, Mapping):
-        return Dataset.from_dict(dict(data))
-    if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
-        return Dataset.from_list([dict(row) for row in data])
-    raise TypeError(
-        f"The {name} dataset must be a Dataset, an IterableDataset, a list of dicts or a dict "
-        f"of columns, not {type(data).__name__}."
-    )
-
-
-def holds_datasets(data) -> bool:
-    """Tell a dict of datasets from a dict of columns."""
-    if not isinstance(data, Mapping):
-        return False
-    parts = list(data.values())
-    rows = [isinstance(part, list) and part and isinstance(part[0], Mapping) for part in parts]
-    return any(row or not isinstance(part, list) for row, part in zip(rows, parts, strict=True))
-
-
 def prepare_dataset(data, plan: Preparation, name: str = "train"):
     """Return (dataset with input_ids and labels, Counts)."""
     dataset = as_dataset(data, name)
@@ -101,14 +79,6 @@ def prepare_dataset(data, plan: Preparation, name: str = "train"):
     if isinstance(dataset, IterableDataset):
         return _prepare_stream(dataset, plan), Counts()
     return _prepare_table(dataset, plan, name)
-
-
-def columns_of(dataset) -> list[str]:
-    """Names of a dataset's columns; a stream is asked for its first row."""
-    if dataset.column_names is not None:
-        return list(dataset.column_names)
-    first = next(iter(dataset), None)
-    return list(first or ())
 
 
 def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[Encoding]:

@@ -9,13 +9,14 @@ from trainer_backend.data.chat_template import EncodeOptions
 from trainer_backend.data.examples import as_example, row_kind
 from trainer_backend.data.prepare import (
     Preparation,
-    as_dataset,
     prepare_dataset,
     refuse_masks_without_labels,
 )
 from trainer_backend.data.render import TrainingDataError
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}
+IN_PARTS = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+BROKEN = {"role": "user", "content": "half of an emoji: \ud83d"}
 PAIR = {"prompt": [USER], "completion": [ANSWER]}
 
 
@@ -31,6 +32,9 @@ PAIR = {"prompt": [USER], "completion": [ANSWER]}
         ({"prompt": "Hi", "completion": "Yo"}, {"prompt": "Hi", "completion": "Yo"}),
         ({"prompt": [USER], "completion": [ANSWER]}, PAIR),
         ({"prompt": [USER], "completion": "Yo"}, PAIR),
+        ({"prompt": json.dumps([USER]), "completion": json.dumps([ANSWER])}, PAIR),
+        ({"prompt": "[{x", "completion": "Yo"}, {"prompt": "[{x", "completion": "Yo"}),
+        ({"prompt": "[{}]", "completion": "Yo"}, {"prompt": "[{}]", "completion": "Yo"}),
         ({"prompt": "Hi", "response": "Yo"}, PAIR),
         (
             {"instruction": "Hi", "input": "there", "output": "Yo"},
@@ -66,6 +70,15 @@ def test_the_named_text_column_wins():
         ({"foo": 1, "bar": 2}, "columns foo, bar"),
         ({"messages": [{"content": "Hi"}]}, "no role"),
         ({"messages": '{"a": 1}'}, "must be a list"),
+        ({"messages": ["hello"]}, "is 'hello', not an object"),
+        ({"messages": [None]}, "is None, not an object"),
+        ({"messages": [{"role": ["user"], "content": "Hi"}]}, "no role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "neither text nor a list"),
+        ({"prompt": "Hi", "completion": 1.5}, "“completion” holds 1.5, not text"),
+        ({"prompt": "Hi", "response": float("nan")}, "“response” holds nan, not text"),
+        ({"prompt": "Hi", "completion": [ANSWER]}, "“completion” holds .*, not text"),
+        ({"prompt": 5, "completion": "Yo"}, "must be a list, not int"),
+        ({"instruction": 5, "output": "Yo"}, "“instruction” holds 5, not text"),
     ],
 )
 def test_rows_nobody_can_read(row, message):
@@ -130,6 +143,15 @@ def test_formatting_func_makes_the_text(tokenizer):
         ([{"text": "a"}, {"foo": "b", "text": None}], {}, "row 2"),
         ([{"input_ids": [1, 2]}, {"input_ids": [1, 999]}], {"vocabulary": 400}, "row 2"),
         ([{"input_ids": [1, 2], "labels": [-100, -100]}], {}, "No row of the train dataset"),
+        ([{"messages": [IN_PARTS, ANSWER]}], {}, "refuses this conversation.*row 1"),
+        ([{"messages": [USER]}, {"messages": [BROKEN]}], {}, "half a character.*row 2"),
+        ([{"input_ids": [0.5, 2.0]}], {}, "row 1.*“input_ids”"),
+        ([{"input_ids": [[1, 2]]}], {}, "row 1.*“input_ids”"),
+        ([{"input_ids": [1, 2**40]}], {}, "row 1.*“input_ids”"),
+        ([{"input_ids": [1, 2], "labels": ["a", "b"]}], {}, "row 1.*“labels”"),
+        ([{"messages": [USER, ANSWER], "tools": ["add"]}], {}, "row 1.*“tools”"),
+        ([{"messages": [USER, ANSWER], "tools": {"name": "add"}}], {}, "row 1.*“tools”"),
+        ([{"messages": [USER, ANSWER], "chat_template_kwargs": [1]}], {}, "row 1.*kwargs”"),
     ],
 )  # fmt: skip
 def test_nothing_trains_on_nonsense(tokenizer, rows, settings, message):
@@ -137,9 +159,7 @@ def test_nothing_trains_on_nonsense(tokenizer, rows, settings, message):
         prepare_dataset(rows, plan(tokenizer, **settings))
 
 
-def test_containers_that_are_none():
-    with pytest.raises(TypeError, match="not str"):
-        as_dataset("alpaca")
+def test_a_table_with_a_transform_is_refused():
     with pytest.raises(ValueError, match="with_transform"):
         prepare_dataset(Dataset.from_list([{"text": "a"}]).with_transform(lambda x: x), None)
 
