@@ -1,6 +1,6 @@
 """What each column means: a picker in every column header, and what the choice makes of the rows.
 
-What the columns seem to mean is decided in trainer_backend/data/formats.py.
+What the columns seem to mean is decided in trainer_backend/data/detection.py.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """Everything that was found in the data, as a list: what, how many, which rows, what to do, a fix.
 
-Finding problems is trainer_backend/data/checks.py, mending them trainer_backend/data/fixes.py.
+Finding problems is trainer_backend/data/checks.py, mending them trainer_backend/data/versions.py.
 """
 
 from html import escape

@@ -1,6 +1,6 @@
 """One row to read and to change: its cells as text boxes, its pictures, and what is not saved yet.
 
-Changes become a new version in trainer_backend/data/edits.py; its tokens are token_view.py.
+Changes become a new version in trainer_backend/data/versions.py; its tokens are token_view.py.
 """
 
 from dataclasses import dataclass, field

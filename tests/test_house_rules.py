@@ -46,6 +46,14 @@ def test_a_file_is_small_and_says_what_lives_in_it(path):
     assert {name: size for name, size in sizes.items() if size > MAX_FUNCTION} == {}
 
 
+def test_every_file_a_docstring_sends_a_reader_to_exists():
+    known = {path.name for path in [*SOURCES, *TESTS, *(ROOT / "sft_ui" / "static").iterdir()]}
+    for path in [*SOURCES, *TESTS]:
+        doc = ast.get_docstring(parse(path)) or ""
+        named = re.findall(r"[\w-]+\.(?:py|js|css|html)\b", doc)
+        assert [name for name in named if name not in known] == [], path
+
+
 @pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_test_file_is_small(path):
     assert len(path.read_text().splitlines()) <= MAX_TEST_LINES

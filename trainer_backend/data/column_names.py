@@ -1,6 +1,6 @@
 """What the names of columns mean: synonyms of each role, and how a name is shown.
 
-Deciding with names and values together is formats.py.
+Deciding with names and values together is detection.py.
 """
 
 import re

@@ -1,6 +1,6 @@
 """One conversation, however it was written, as a list of messages; its faults as sentences.
 
-Which column holds it is decided in formats.py.
+Which column holds it is decided in detection.py.
 """
 
 from typing import Any

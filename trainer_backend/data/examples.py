@@ -1,6 +1,6 @@
 """Shapes of a training row: each becomes messages, prompt and completion, text or token ids.
 
-Files and column guessing for the app are formats.py; tokens are chat_template.py.
+What a file of the app means is formats.py; tokens are chat_template.py.
 """
 
 import json

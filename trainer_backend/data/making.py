@@ -1,7 +1,7 @@
 """What a dataset is made of, the id that follows from it, and its way to a folder.
 
 The pass over the rows is dataset_writer.py; what uploads, fixes, edits and mixes are made of is
-told by store.py, versions.py, held_out.py and mixes.py.
+told by uploads.py, versions.py, held_out.py and mixes.py.
 """
 
 import unicodedata

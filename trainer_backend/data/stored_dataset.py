@@ -1,6 +1,6 @@
 """A dataset on disk, opened: its facts, its pages, its examples, its split, the versions before it.
 
-It never changes once it has its id. Making one is store.py; the pages themselves are row_pages.py.
+It never changes once it has its id. Making one is making.py; the pages themselves are row_pages.py.
 """
 
 from collections.abc import Iterator, Sequence
