@@ -82,7 +82,7 @@ class Storm:
 
     def resume(self, run) -> None:
         """What a person does after a failure: ask for it to go on."""
-        from trainer_backend.scheduler import queue_again
+        from trainer_backend.run_queue import queue_again
 
         if run.state()["state"] in OVER and not run.is_alive():
             queue_again(run)

@@ -95,12 +95,7 @@ def offer_words(changes: dict) -> str:
 def start_again(studio: Studio, run_id: str) -> Run:
     """A new run with what the failed one's error offers. Raises UserError when it offers none."""
     run = open_run(studio.home, run_id)
-    state = run.state()
-    offer = ((state.get("error") or {}).get("offer") or {}).get("retry")
-    if offer is None:
-        fix = "Change the settings in the Model tab and start a new run."
-        raise UserError("This run offers nothing to change.", run.name(), fix)
-    again = retry_run(run, offer, key=f"retry {run.id} {state.get('attempt', 0)}")
+    again = retry_run(run, key=f"retry {run.id} {run.state().get('attempt', 0)}")
     studio.scheduler.submit(again)
     return again
 

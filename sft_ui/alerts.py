@@ -22,6 +22,13 @@ def toast(error: UserError) -> gr.Error:
     return gr.Error(message, title=title, duration=SECONDS_SHOWN, print_exception=False)
 
 
+def answer(error: UserError) -> gr.Error:
+    """The message as a script gets it: all of it in lines of text."""
+    lines = (error.what, error.where, error.fix)
+    message = "\n".join(escape(line, quote=False) for line in lines)
+    return gr.Error(message, title=escape(error.what), print_exception=False)
+
+
 def tell(error: UserError) -> None:
     """Show the message without ending the handler."""
     parts = (error.what, error.where, error.fix)
@@ -36,8 +43,8 @@ def attempt(action: Callable, *args, **kwargs) -> tuple[object, UserError | None
         return None, error
 
 
-def show_user_errors(handler: Callable) -> Callable:
-    """Turn a handler's UserError into a message.
+def show_user_errors(handler: Callable, shape: Callable[[UserError], gr.Error] = toast) -> Callable:
+    """Turn a handler's UserError into a message of some shape.
 
     Plain, async and generator handlers keep their kind: Gradio looks at it.
     """
@@ -48,7 +55,7 @@ def show_user_errors(handler: Callable) -> Callable:
             try:
                 yield from handler(*args, **kwargs)
             except UserError as error:
-                raise toast(error) from None
+                raise shape(error) from None
 
     elif inspect.iscoroutinefunction(handler):
 
@@ -57,7 +64,7 @@ def show_user_errors(handler: Callable) -> Callable:
             try:
                 return await handler(*args, **kwargs)
             except UserError as error:
-                raise toast(error) from None
+                raise shape(error) from None
 
     else:
 
@@ -66,6 +73,11 @@ def show_user_errors(handler: Callable) -> Callable:
             try:
                 return handler(*args, **kwargs)
             except UserError as error:
-                raise toast(error) from None
+                raise shape(error) from None
 
     return shown
+
+
+def answer_user_errors(handler: Callable) -> Callable:
+    """The same for what scripts call."""
+    return show_user_errors(handler, answer)

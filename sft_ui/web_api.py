@@ -14,7 +14,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.presets import recipe_from_request
 from trainer_backend.runs import create_run, list_runs, open_run
 
-from .alerts import show_user_errors
+from .alerts import answer_user_errors
 from .studio import Studio
 
 
@@ -27,7 +27,7 @@ def build_web_api(studio: Studio) -> None:
 
 
 def _files(studio: Studio) -> None:
-    @show_user_errors
+    @answer_user_errors
     def load_dataset(file: str | None, more_files: list[str] | None = None) -> dict:
         files = [Path(path) for path in ([file] if file else []) + (more_files or [])]
         if not files:
@@ -40,7 +40,7 @@ def _files(studio: Studio) -> None:
             "problems": [problem.to_dict() for problem in dataset.problems],
         }
 
-    @show_user_errors
+    @answer_user_errors
     def export_run(run_id: str, format: str) -> str:
         return str(studio.model_process.export(open_run(studio.home, run_id).id, format))
 
@@ -55,7 +55,7 @@ def _files(studio: Studio) -> None:
 
 
 def _training(studio: Studio) -> None:
-    @show_user_errors
+    @answer_user_errors
     def start_training(dataset_id: str, recipe_json: str) -> str:
         """Start a run on a stored dataset; recipe_json holds Recipe fields and maybe "preset"."""
         values = read_json_object(recipe_json)
@@ -65,16 +65,16 @@ def _training(studio: Studio) -> None:
         studio.scheduler.submit(run)
         return run.id
 
-    @show_user_errors
+    @answer_user_errors
     def stop_training(run_id: str) -> str:
         """Stop a run; what it learned is kept."""
         studio.scheduler.stop(run_id)
         return open_run(studio.home, run_id).state()["state"]
 
-    @show_user_errors
-    def resume_training(run_id: str) -> str:
-        """Go on with a run that was stopped, paused or failed."""
-        studio.scheduler.resume(run_id)
+    @answer_user_errors
+    def resume_training(run_id: str, changes_json: str = "") -> str:
+        """Go on with a run that was stopped, paused or failed; with {"max_steps": 200} longer."""
+        studio.scheduler.resume(run_id, read_json_object(changes_json, "changes_json"))
         return open_run(studio.home, run_id).state()["state"]
 
     for function in (start_training, stop_training, resume_training):
@@ -82,12 +82,12 @@ def _training(studio: Studio) -> None:
 
 
 def _reading(studio: Studio) -> None:
-    @show_user_errors
+    @answer_user_errors
     def run_status(run_id: str) -> dict:
         """Where a run stands: state, step, total_steps, loss, eval_loss and more."""
         return public(open_run(studio.home, run_id).summary())
 
-    @show_user_errors
+    @answer_user_errors
     def run_metrics(run_id: str, since: int = 0) -> list:
         """The rows of a run's curves after the first `since` rows."""
         return open_run(studio.home, run_id).metrics(max(0, int(since or 0)))
@@ -102,7 +102,7 @@ def _reading(studio: Studio) -> None:
 
 
 def _chat(studio: Studio) -> None:
-    @show_user_errors
+    @answer_user_errors
     def chat(
         run_id: str,
         message: str,
@@ -124,16 +124,15 @@ def _chat(studio: Studio) -> None:
     gr.api(chat, api_name="chat", concurrency_limit=4)
 
 
-def read_json_object(value: str | dict | None) -> dict:
-    """A JSON object sent as text or as an object. Raises UserError for anything else."""
+def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dict:
+    """A JSON object sent as text or as an object; nothing is {}. Raises UserError."""
     try:
         found = value if isinstance(value, dict) else json.loads(value or "{}")
     except (TypeError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise UserError(
-            "The recipe is not a JSON object.", "recipe_json", 'Send {"preset": "quick_try"}.'
-        )
+        example = '{"preset": "quick_try"}' if name == "recipe_json" else '{"max_steps": 200}'
+        raise UserError("This is not a JSON object.", name, f"Send {example}.")
     return found
 
 

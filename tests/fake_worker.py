@@ -51,7 +51,7 @@ def main() -> None:
         done = [one.step for one in run.checkpoints()]
         writer.enter("running", step=done[-1] if done else 0, total_steps=1000)
         for step in range(done[-1] + 1 if done else 1, 1001):
-            if manner == "finish" and step > 3:
+            if manner in ("finish", "lingering") and step > 3:
                 break
             time.sleep(STEP_S)
             writer.event("metrics", step=step, loss=1.0 / step)
@@ -67,6 +67,8 @@ def main() -> None:
                 return
         writer.heart.close()
         writer.enter("finished")
+    if manner == "lingering":
+        time.sleep(600)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_commands(command)
 
     train = command("train", "train in the foreground and print the run folder")
-    train.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
-    train.add_argument("--data", metavar="DATA")
-    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    train.add_argument("--name")
+    which = "a preset name or a YAML file; with --from the recipe of that run"
+    train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
+    _add_new_run_options(train)
     train.add_argument("--json", action="store_true")
 
     _add_launch_options(
@@ -38,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     for name, help in (
         ("resume", "go on with a run from its newest checkpoint"),
+        ("retry", "start a failed run anew with what its error offers"),
         ("stop", "ask a run to finish its step, save and end"),
         ("show", "print a run"),
     ):
@@ -45,10 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         one.add_argument("run", metavar="RUN", help="a run id or a run folder")
         one.add_argument("--json", action="store_true")
         if name == "resume":
-            how = "more epochs or steps, also for a finished run: max_steps=200"
-            one.add_argument(
-                "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=how
-            )
+            _add_settings(one, "more epochs or steps, also for a finished run: max_steps=200")
+        if name == "retry":
+            _add_settings(one, "other settings than those offered")
 
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
@@ -69,6 +68,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_settings(command: argparse.ArgumentParser, help: str | None = None) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=help
+    )
+
+
+def _add_new_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a Hub dataset")
+    _add_settings(command, "a setting of the recipe: learning_rate=1e-4")
+    command.add_argument("--from", metavar="RUN", dest="start", help="begin with a run's weights")
+    command.add_argument("--name")
+
+
 def _add_launch_options(launch: argparse.ArgumentParser) -> None:
     launch.add_argument("run", metavar="RUN|RECIPE", help="a run, a preset name or a YAML file")
     launch.add_argument("--nodes", type=int, default=1, metavar="N", help="machines")
@@ -76,9 +88,7 @@ def _add_launch_options(launch: argparse.ArgumentParser) -> None:
     launch.add_argument("--slurm", action="store_true", help="print a script for sbatch")
     launch.add_argument("--host", help="the first machine, as the others reach it (this one)")
     launch.add_argument("--port", type=int, default=29500, help="a free port of that machine")
-    launch.add_argument("--data", metavar="DATA", help="as for train, with a recipe")
-    launch.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    launch.add_argument("--name")
+    _add_new_run_options(launch)
 
 
 def add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:

@@ -6,7 +6,6 @@ The options are in __main__.py, the work in its own rooms; data has data_command
 import argparse
 import json
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from pathlib import Path
 from .data.store import resolve_data
 from .data_commands import do_check, do_datasets
 from .errors import UserError
+from .foreground import POLL_S, follow
 from .launch import (
     Fleet,
     check_fleet,
@@ -26,41 +26,48 @@ from .launch import (
 from .prepare_command import do_prepare
 from .presets import resolve_recipe, samples
 from .recipe import Recipe
-from .runs import ACTIVE, Run, create_run, list_runs, open_run
-from .scheduler import queue_again
-from .worker import force_stop, settle, start_worker
+from .run_queue import queue_again, settle_alone
+from .runs import (
+    ACTIVE,
+    Run,
+    create_run,
+    list_runs,
+    new_run_from,
+    open_run,
+    retry_run,
+    unfinished_runs,
+)
 
 __all__ = ["do_check", "do_datasets", "do_prepare"]
-POLL_S = 0.3
 
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
     """Create a run and train it in the foreground."""
-    return _follow(_new_run(home, arguments, arguments.recipe), arguments.json)
+    return follow(_new_run(home, arguments, arguments.recipe), arguments.json)
 
 
-def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str) -> Run:
+def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None) -> Run:
     """A run that no scheduler takes, as the options of train say."""
-    recipe, preset = resolve_recipe(recipe_name)
-    changes = dict(_setting(text) for text in arguments.settings)
+    before = _find(home, arguments.start) if arguments.start else None
+    if recipe_name is None and before is None:
+        raise UserError("No recipe was given.", "RECIPE", "Name a preset or a YAML file.")
+    recipe, preset = resolve_recipe(recipe_name) if recipe_name else (before.recipe(), None)
+    changes = _settings(arguments)
     recipe = Recipe.from_dict({**recipe.to_dict(), **changes}, "--set")
-    data = arguments.data or (preset.sample if preset else None)
+    facts = {"name": arguments.name, "preset": preset and preset.id, "foreground": True}
+    data = arguments.data or (preset.sample if preset and not before else None)
+    if before:
+        return new_run_from(before, recipe, resolve_data(home, data) if data else None, **facts)
     if data is None:
         names = ", ".join(sample.id for sample in samples())
         raise UserError("No data was given.", "--data", f"Name a file or a sample ({names}).")
-    return create_run(
-        home,
-        recipe,
-        resolve_data(home, data),
-        name=arguments.name,
-        preset=preset.id if preset else None,
-        foreground=True,
-    )
+    return create_run(home, recipe, resolve_data(home, data), **facts)
 
 
 def do_launch(home: Path, arguments: argparse.Namespace) -> int:
     """Print how to train a run on several machines."""
-    known = (home / "runs" / arguments.run).exists() or (Path(arguments.run) / "spec.json").exists()
+    folders = (home / "runs" / arguments.run, Path(arguments.run))
+    known = any((one / "spec.json").exists() for one in folders)
     run = _find(home, arguments.run) if known else _new_run(home, arguments, arguments.run)
     if not known:
         leave_to_others(run)
@@ -82,6 +89,10 @@ def do_launch(home: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _settings(arguments: argparse.Namespace) -> dict[str, str]:
+    return dict(_setting(text) for text in arguments.settings)
+
+
 def _setting(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -92,85 +103,26 @@ def _setting(text: str) -> tuple[str, str]:
 def do_resume(home: Path, arguments: argparse.Namespace) -> int:
     """Go on with a run in the foreground, longer if asked to."""
     run = _find(home, arguments.run)
-    changes = dict(_setting(text) for text in arguments.settings)
-    queue_again(run, foreground=True, changes=changes)
-    return _follow(run, arguments.json)
+    queue_again(run, foreground=True, changes=_settings(arguments))
+    return follow(run, arguments.json)
 
 
-def _follow(run: Run, as_json: bool) -> int:
-    """Start the worker, show its progress until it ends, print the run; the exit code says how."""
-    process = start_worker(run)
-    try:
-        while process.poll() is None:
-            _show_progress(run, as_json)
-            _wait(process)
-    except KeyboardInterrupt:
-        print("\nFinishing the step and saving…", file=sys.stderr)
-        run.request_stop()
-        try:
-            process.wait()
-        except KeyboardInterrupt:
-            force_stop(run)
-            process.wait()
-    settle(run, process.returncode)
-    if run.state()["state"] == "queued":  # the memory ran out: once more with half the batch
-        return _follow(run, as_json)
-    _show_progress(run, as_json, end="\n")
-    return _report_end(run, as_json)
-
-
-def _wait(process: subprocess.Popen) -> None:
-    try:
-        process.wait(POLL_S)
-    except subprocess.TimeoutExpired:
-        pass
-
-
-def _report_end(run: Run, as_json: bool) -> int:
-    summary = run.summary()
-    error = summary["error"]
-    if error:
-        print(
-            f"{error['what']}\n  where: {error['where']}\n  fix:   {error['fix']}", file=sys.stderr
-        )
-    for warning in summary["warnings"]:
-        print(f"Note: {warning}", file=sys.stderr)
-    if answers := summary["answers"]:
-        print(
-            f"Right answers on {answers['rows']} held-out rows: "
-            f"base {answers['base']:.0%}, tuned {answers['tuned']:.0%}.",
-            file=sys.stderr,
-        )
-    if not as_json:
-        print(f"Run folder: {run.dir}")
-    print(json.dumps(summary, ensure_ascii=False))
-    if summary["state"] == "failed":
-        return 2 if error and error.get("user") else 1
-    return 0
-
-
-def _show_progress(run: Run, as_json: bool, end: str = "") -> None:
-    if as_json or not sys.stderr.isatty():
-        return
-    state = run.state()
-    step, total = state.get("step") or 0, state.get("total_steps") or 0
-    filled = int(30 * step / total) if total else 0
-    parts = [state["state"], f"[{'█' * filled}{'·' * (30 - filled)}] {step}/{total}"]
-    if (facts := state.get("progress")) and state["state"] in ACTIVE:
-        parts.append(f"{facts['what']} {facts['done']:g}/{facts['total']:g} {facts['unit']}")
-    if state.get("loss") is not None:
-        parts.append(f"loss {state['loss']:.4f}")
-    print("\r\033[K" + "  ".join(parts), end=end, file=sys.stderr, flush=True)
+def do_retry(home: Path, arguments: argparse.Namespace) -> int:
+    """Start a failed run anew in the foreground with what its error offers."""
+    run = _find(home, arguments.run)
+    return follow(retry_run(run, _settings(arguments) or None, foreground=True), arguments.json)
 
 
 def do_stop(home: Path, arguments: argparse.Namespace) -> int:
-    """Ask a run to end and wait until it has."""
+    """Ask a run to end and wait until it has; a waiting one leaves the queue."""
     run = _find(home, arguments.run)
     if run.state()["state"] not in (*ACTIVE, "queued"):
         raise UserError("This run is not running.", run.name(), "Nothing to stop.")
-    run.request_stop()
-    while run.state()["state"] in ACTIVE and run.is_alive():
+    while run.state()["state"] in (*ACTIVE, "queued"):
+        if not run.stop_requested():
+            run.request_stop()
         time.sleep(POLL_S)
+        settle_alone(run)
     return _print_run(run, arguments.json)
 
 
@@ -192,6 +144,8 @@ def _print_run(run: Run, as_json: bool) -> int:
 
 def do_runs(home: Path, arguments: argparse.Namespace) -> int:
     """List the runs, newest first."""
+    for run in unfinished_runs(home):
+        settle_alone(run)
     summaries = [run.summary() for run in list_runs(home)]
     if arguments.json:
         print(json.dumps(summaries, ensure_ascii=False))
@@ -249,8 +203,9 @@ def do_export(home: Path, arguments: argparse.Namespace) -> int:
 
 
 def _find(home: Path, run: str) -> Run:
-    """RUN of the command line: an id, or the run's folder."""
+    """RUN of the command line: an id, or the run's folder. One whose worker is gone is settled."""
     folder = Path(run).expanduser()
-    if (folder / "spec.json").exists():
-        return Run(folder.resolve())
-    return open_run(home, run)
+    is_folder = (folder / "spec.json").exists()
+    found = Run(folder.resolve()) if is_folder else open_run(home, run)
+    settle_alone(found)
+    return found

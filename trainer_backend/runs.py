@@ -110,11 +110,23 @@ def new_run_from(run: Run, recipe: Recipe, dataset: StoredDataset | None = None,
     return create_run(run.home, recipe, dataset or run.dataset(), start=weights, **more)
 
 
-def retry_run(run: Run, changes: dict, **more) -> Run:
-    """The same run again from its beginning, with some settings changed (an error's offer)."""
+def retry_run(run: Run, changes: dict | None = None, **more) -> Run:
+    """The same run again from its beginning, with some settings changed.
+
+    None stands for what the error of the run offers. Raises UserError when it offers nothing.
+    """
+    changes = _offered(run) if changes is None else changes
     recipe = Recipe.from_dict({**run.settings(), **changes}, "Start again")
     more = {"name": run.name(), "preset": run.spec()["preset"], "start": same_start(run), **more}
     return create_run(run.home, recipe, run.dataset(), **more)
+
+
+def _offered(run: Run) -> dict:
+    offer = ((run.state().get("error") or {}).get("offer") or {}).get("retry")
+    if offer is None:
+        fix = "Change the settings and start a new run."
+        raise UserError("This run offers nothing to change.", run.name(), fix)
+    return offer
 
 
 def list_runs(home: Path) -> list[Run]:

@@ -21,11 +21,11 @@ from .hang_watch import HangWatch
 from .hardware import hardware
 from .home import read_json, write_json
 from .launch import processes_here
-from .runs import ACTIVE, RESUMABLE, Run, open_run, unfinished_runs
+from .run_queue import GRACE_S, cancel, lingers, queue_again
+from .runs import ACTIVE, Run, open_run, unfinished_runs
 from .worker import force_stop, is_worker_process, settle, start_worker
 
 TICK_S = 0.5
-GRACE_S = 20.0
 FORCE_AFTER_S = 5.0
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Scheduler:
         self._devices = hardware().num_devices
         self._lonely: dict[str, float] = {}  # when an active run was first seen without a worker
         self._asked: dict[str, float] = {}  # when a stop was asked for
+        self._ending: dict[str, float] = {}  # when an over run's worker was first seen still there
         self._lock = threading.Lock()
         self._wake, self._closing = threading.Event(), threading.Event()
         self._holder = FileLock(home / "scheduler.lock")
@@ -49,7 +50,7 @@ class Scheduler:
     def start(self) -> None:
         """Take the home and start the thread. Raises UserError when another app holds the home."""
         try:
-            self._holder.acquire(timeout=0)
+            self._holder.acquire(timeout=1)  # a command may hold it for a moment
         except Timeout as error:
             holder = read_json(self.home / "scheduler.json", {})
             raise UserError(
@@ -79,10 +80,10 @@ class Scheduler:
         """Cancel a queued run, or ask a live one to save and end; asked again, end it at once."""
         run = open_run(self.home, run_id)
         with self._lock:
-            state = run.state()
-            if state["state"] == "queued":
-                write_json(run.dir / "state.json", {**state, "state": _ended(run)})
-            elif state["state"] in ACTIVE:
+            state = run.state()["state"]
+            if state == "queued":
+                cancel(run)
+            elif state in ACTIVE:
                 self._ask_to_stop(run)
         self._wake.set()
 
@@ -129,7 +130,7 @@ class Scheduler:
 
     def tick(self) -> None:
         """One look: settle runs whose worker is gone, start the next ones there is a device for."""
-        free = set(range(self._devices))
+        free = set(range(self._devices)) - self._held_by_the_gone()
         for run in unfinished_runs(self.home):
             if run.state()["state"] not in ACTIVE:
                 continue
@@ -140,6 +141,12 @@ class Scheduler:
             else:
                 self._watch.forget(run)
         for run in self._queued():
+            if run.stop_requested():  # from the command line
+                cancel(run)
+                continue
+            if lingers(run):
+                self._hurry(run)
+                break
             count = min(self._devices, processes_here(run) if self._devices > 1 else 1)
             if count > len(free):
                 break  # nobody overtakes: a large run would wait for ever
@@ -149,12 +156,38 @@ class Scheduler:
 
     def _begin(self, run: Run, devices: list[int]) -> None:
         self._make_room()
-        self._asked.pop(run.id, None)
+        for table in (self._asked, self._ending, self._lonely):
+            table.pop(run.id, None)
         try:
             self._workers[run.id] = start_worker(run, devices if self._devices > 1 else None)
         except UserError as error:  # a recipe that this machine cannot run any more
             facts = {"error": {**error.to_dict(), "user": True}, "ended_at": time.time()}
             write_json(run.dir / "state.json", {**run.state(), "state": "failed", **facts})
+
+    def _held_by_the_gone(self) -> set[int]:
+        """Devices of workers that said their last word but are not gone: their memory is taken."""
+        held = set()
+        for run in [Run(self.home / "runs" / run_id) for run_id in self._workers]:
+            if (run.dir / "state.json").exists() and run.state()["state"] in ACTIVE:
+                continue
+            if self._workers[run.id].poll() is not None:
+                del self._workers[run.id]
+                continue
+            held |= set(self._taken_by(run))
+            self._hurry(run)
+        return held
+
+    def _hurry(self, run: Run) -> None:
+        """End a worker that is not gone long after its last word."""
+        if self._seconds(self._ending, run) <= GRACE_S or force_stop(run):
+            return
+        if process := self._workers.get(run.id):  # its folder was deleted
+            process.kill()
+
+    def _seconds(self, since: dict[str, float], run: Run) -> float:
+        """How long a run has been in a table of times; it is entered when it is new."""
+        now = time.monotonic()
+        return now - since.setdefault(run.id, now)
 
     def _taken_by(self, run: Run) -> list[int]:
         devices = read_json(run.dir / "worker.json", {}).get("devices")
@@ -182,35 +215,4 @@ class Scheduler:
             return True
         if run.state()["state"] != "preparing":
             return False
-        now = time.monotonic()
-        return now - self._lonely.setdefault(run.id, now) < GRACE_S
-
-
-def _ended(run: Run) -> str:
-    return "paused" if run.checkpoints() else "stopped"
-
-
-def queue_again(run: Run, foreground: bool = False, changes: dict | None = None) -> None:
-    """Put a run that is over back into the queue. Raises UserError for a run that cannot.
-
-    A finished run goes on only with `changes` that make it longer. With `foreground` the caller
-    starts the worker itself and no scheduler may take the run.
-    """
-    state = run.state()
-    longer = state["state"] == "finished" and changes
-    if (state["state"] not in RESUMABLE and not longer) or run.is_alive():
-        raise UserError(
-            f"A run that is {state['state']} cannot be resumed.",
-            run.name(),
-            "Give it more epochs or steps, or start a new run from its weights."
-            if state["state"] == "finished"
-            else "Start a new run, or wait until this one is over.",
-        )
-    if changes:
-        run.change_recipe(changes, "resumed")
-    for name in ("stop", "worker.json"):
-        (run.dir / name).unlink(missing_ok=True)
-    waiting = "preparing" if foreground else "queued"
-    facts = {"state": waiting, "queued_at": time.time(), "error": None, "ended_at": None}
-    facts |= {"updated_at": time.time(), "foreground": foreground, "early_stopped": None}
-    write_json(run.dir / "state.json", {**state, **facts, "result_step": None})
+        return self._seconds(self._lonely, run) < GRACE_S

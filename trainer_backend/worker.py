@@ -24,7 +24,7 @@ from .ranks import clear_ranks, kill_ranks, reason_of
 from .run_folder import ACTIVE, Run
 from .worker_log import LOG
 
-LEFT_BEHIND = ("stop", HEARTBEAT, STALLED)  # what an earlier worker or its end left
+LEFT_BEHIND = (HEARTBEAT, STALLED)  # what an earlier worker or its end left
 
 
 def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.Popen:

@@ -50,6 +50,10 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
     file = client.predict(run_id, "adapter", api_name="/export_run")
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
+    with pytest.raises(AppError, match="cannot be resumed"):
+        client.predict(run_id, api_name="/resume_training")
+    client.predict(run_id, '{"max_steps": 3}', api_name="/resume_training")
+    assert wait_until_over(client, run_id)["step"] == 3
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,7 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
         ("/start_training", ["ds-unknown", '{"learning_rate": "abc"}']),
         ("/start_training", ["ds-unknown", "no json"]),
         ("/stop_training", ["run-unknown"]),
+        ("/resume_training", ["run-unknown", "[1]"]),
         ("/export_run", ["/etc/passwd", "adapter"]),
     ],
 )

@@ -1,13 +1,19 @@
 """Small homes, datasets and runs for the tests of run folders. Only `finished` needs torch."""
 
+import os
 import shutil
+import signal
+import sys
+from pathlib import Path
 
+import fake_worker
 import pytest
+from played_runs import MANNERS
 from run_files import ROWS
 
 from trainer_backend.__main__ import main
 from trainer_backend.data.store import create_from_rows
-from trainer_backend.home import open_home
+from trainer_backend.home import open_home, read_json
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run, list_runs
 
@@ -25,6 +31,28 @@ def dataset(home):
 @pytest.fixture
 def run(home, dataset):
     return create_run(home, Recipe(max_steps=4), dataset)
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Let runs be played by fake_worker.py, in the manner of MANNERS; none is left behind."""
+    started = []
+
+    def command(run, devices=None) -> list[str]:
+        started.append(run)
+        script = str(Path(fake_worker.__file__))
+        return [sys.executable, script, str(run.dir), MANNERS.get(run.id, "steady")]
+
+    monkeypatch.setattr("trainer_backend.worker.worker_command", command)
+    monkeypatch.setattr("trainer_backend.scheduler.TICK_S", 0.05)
+    yield started
+    for run in started:
+        facts = read_json(run.dir / "worker.json", {})
+        if facts.get("pid"):
+            try:
+                os.killpg(facts["pid"], signal.SIGKILL)
+            except ProcessLookupError:
+                continue
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_files import set_state
 
 from trainer_backend.__main__ import main
 from trainer_backend.runs import list_runs
@@ -181,3 +182,34 @@ def test_a_run_is_stopped_from_outside_and_resumed(call, home, data, recipe_file
     assert run.state()["attempt"] == 2 and run.state()["step"] > summary["step"]
     steps = [row["step"] for row in run.metrics() if row["type"] == "metrics"]
     assert steps == sorted(set(steps))
+
+
+@pytest.fixture
+def followed(monkeypatch):
+    """The runs a command would train, without training them."""
+    found = []
+    monkeypatch.setattr("trainer_backend.commands.follow", lambda run, _: found.append(run) or 0)
+    return found
+
+
+def test_a_new_run_begins_with_the_weights_of_another(call, finished, data, followed, recipe_file):
+    code, *_ = call("train", "--from", finished.id, "--set", "learning_rate=1e-4", "--name", "on")
+    new = followed[0]
+    assert code == 0 and new.spec()["start"]["run"] == finished.id and new.name() == "on"
+    assert new.settings() == {**finished.settings(), "learning_rate": 1e-4}
+    assert new.spec()["dataset"] == finished.spec()["dataset"]
+    assert call("train", "--from", finished.dir, "--data", data)[0] == 0
+    assert followed[1].spec()["dataset"]["name"] == "pairs.csv"
+    code, _, err = call("train", recipe_file, "--from", finished.id)
+    assert code == 2 and "“lora_r” must be those of the weights" in err
+    assert call("train")[0] == 2 and len(followed) == 2
+
+
+def test_a_failed_run_is_started_anew_with_what_its_error_offers(call, run, followed):
+    assert call("retry", run.id)[0] == 2  # nothing failed
+    offer = {"retry": {"learning_rate": 1e-5}}
+    set_state(run, state="failed", error={"what": "a", "where": "b", "fix": "c", "offer": offer})
+    assert call("retry", run.id)[0] == 0 and call("retry", run.id, "--set", "seed=7")[0] == 0
+    changes = [{"learning_rate": 1e-5}, {"seed": 7}]
+    assert [new.settings() for new in followed] == [{**run.settings(), **one} for one in changes]
+    assert all(new.id != run.id and new.state()["foreground"] for new in followed)

@@ -14,9 +14,9 @@ from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe import Recipe
 from trainer_backend.resuming import same_examples_a_step
+from trainer_backend.run_queue import queue_again
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.runs import new_run_from, retry_run
-from trainer_backend.scheduler import queue_again
 from trainer_backend.worker_main import run_worker
 
 

@@ -13,8 +13,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import fake_worker
 import pytest
+from played_runs import MANNERS, at_work, pid_of, wait_for, wait_until
 from run_files import set_state
 
 from trainer_backend import hang_watch
@@ -27,30 +27,6 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Run, create_run, list_runs
 from trainer_backend.scheduler import Scheduler
 from trainer_backend.worker import force_stop, identity, settle, start_worker
-
-MANNERS: dict[str, str] = {}  # run id -> how its worker behaves
-
-
-@pytest.fixture
-def workers(monkeypatch):
-    """Let runs be played by fake_worker.py, in the manner of MANNERS; none is left behind."""
-    started = []
-
-    def command(run: Run, devices=None) -> list[str]:
-        started.append(run)
-        script = str(Path(fake_worker.__file__))
-        return [sys.executable, script, str(run.dir), MANNERS.get(run.id, "steady")]
-
-    monkeypatch.setattr("trainer_backend.worker.worker_command", command)
-    monkeypatch.setattr(scheduler_module, "TICK_S", 0.05)
-    yield started
-    for run in started:
-        facts = read_json(run.dir / "worker.json", {})
-        if facts.get("pid"):
-            try:
-                os.killpg(facts["pid"], signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 @contextmanager
@@ -68,27 +44,6 @@ def driving(home):
 def scheduler(home, workers):
     with driving(home) as one:
         yield one
-
-
-def wait_until(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def wait_for(run: Run, *states: str) -> str:
-    wait_until(lambda: run.state()["state"] in states)
-    return run.state()["state"]
-
-
-def at_work(run: Run) -> None:
-    """Until the worker has done a few steps."""
-    wait_until(lambda: run.state()["state"] == "running" and run.state().get("step", 0) >= 2)
-
-
-def pid_of(run: Run) -> int:
-    return read_json(run.dir / "worker.json")["pid"]
 
 
 def test_case_45_a_second_run_on_one_device_waits_with_its_position(home, dataset, scheduler):
@@ -378,8 +333,24 @@ def test_runs_of_one_process_share_two_gpus_and_a_larger_one_is_not_overtaken(
     assert workers == [first, second]  # both GPUs are needed: the last one waits behind it
     one.stop(second.id)
     wait_for(second, "paused")
-    one.tick()
+    wait_until(lambda: one.tick() or workers[-1] == both)  # when the second one's process is gone
     assert devices_of(both) == [0, 1] and last.state()["state"] == "queued"
+
+
+def test_a_device_is_free_when_its_last_worker_is_gone_not_when_it_says_so(
+    home, dataset, workers, monkeypatch
+):
+    first, second = (create_run(home, Recipe(), dataset) for _ in range(2))
+    MANNERS[first.id] = "lingering"
+    one = Scheduler(home)
+    one.tick()
+    wait_for(first, "finished")
+    one.resume(first.id, {"num_train_epochs": 9.0})
+    for _ in range(3):
+        one.tick()  # neither the next run, nor the same one again
+    assert workers == [first] and second.state()["state"] == first.state()["state"] == "queued"
+    monkeypatch.setattr(scheduler_module, "GRACE_S", 0.0)  # it never goes by itself
+    wait_until(lambda: one.tick() or workers == [first, second])
 
 
 def test_gpus_are_named_as_this_process_may_see_them(run, monkeypatch):

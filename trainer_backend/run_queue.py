@@ -1,0 +1,107 @@
+"""Puts runs that are over back into the queue, takes waiting ones out, settles lost ones.
+
+The app's thread that empties the queue is scheduler.py; commands of the terminal use this alone.
+"""
+
+import socket
+import time
+
+from filelock import FileLock, Timeout
+
+from .errors import UserError
+from .hang_watch import AWAY_S
+from .heartbeat import FILE as HEARTBEAT
+from .home import read_json, write_json
+from .run_folder import ACTIVE, RESUMABLE, Run
+from .worker import force_stop, is_worker_process, settle
+
+GRACE_S = 20.0  # what a worker gets to begin, or to be gone after its last word
+POLL_S = 0.1
+
+
+def queue_again(run: Run, foreground: bool = False, changes: dict | None = None) -> None:
+    """Put a run that is over back into the queue. Raises UserError for a run that cannot.
+
+    A finished run goes on only with `changes` that make it longer. With `foreground` the caller
+    starts the worker itself and no scheduler may take the run.
+    """
+    state = run.state()
+    longer = state["state"] == "finished" and changes
+    if (state["state"] not in RESUMABLE and not longer) or run.is_alive():
+        raise UserError(
+            f"A run that is {state['state']} cannot be resumed.",
+            run.name(),
+            "Give it more epochs or steps, or start a new run from its weights."
+            if state["state"] == "finished"
+            else "Start a new run, or wait until this one is over.",
+        )
+    if changes:
+        run.change_recipe(changes, "resumed")
+    (run.dir / "stop").unlink(missing_ok=True)
+    if foreground:
+        _wait_until_gone(run)
+        (run.dir / "worker.json").unlink(missing_ok=True)
+    waiting = "preparing" if foreground else "queued"
+    facts = {"state": waiting, "queued_at": time.time(), "error": None, "ended_at": None}
+    facts |= {"updated_at": time.time(), "foreground": foreground, "early_stopped": None}
+    write_json(run.dir / "state.json", {**state, **facts, "result_step": None})
+
+
+def lingers(run: Run) -> bool:
+    """Whether the process of an earlier start is still there, after its last word."""
+    return is_worker_process(read_json(run.dir / "worker.json", {}))
+
+
+def _wait_until_gone(run: Run) -> None:
+    end = time.monotonic() + GRACE_S
+    while lingers(run):
+        if time.monotonic() > end:
+            force_stop(run)
+        time.sleep(POLL_S)
+
+
+def cancel(run: Run) -> None:
+    """Take a waiting run out of the queue."""
+    state = "paused" if run.checkpoints() else "stopped"
+    write_json(run.dir / "state.json", {**run.state(), "state": state})
+    (run.dir / "stop").unlink(missing_ok=True)
+
+
+def settle_alone(run: Run) -> None:
+    """Do for a run what the app would, unless an app looks after its home.
+
+    A run whose worker is gone gets its end state; a waiting one that was asked to stop is taken
+    out of the queue.
+    """
+    holder = FileLock(run.home / "scheduler.lock")
+    try:
+        holder.acquire(timeout=0)
+    except (Timeout, OSError):  # OSError: a home that may only be read
+        return
+    try:
+        state = run.state()["state"]
+        if state == "queued" and run.stop_requested():
+            cancel(run)
+        elif state in ACTIVE and not _may_live(run):
+            settle(run)
+    finally:
+        holder.release()
+
+
+def _may_live(run: Run) -> bool:
+    if run.is_alive():
+        return True
+    started = read_json(run.dir / "worker.json", {})
+    if started.get("host") == socket.gethostname():
+        return is_worker_process(started)
+    return _quiet_for(run) < AWAY_S  # on another machine that shares the folder, or just beginning
+
+
+def _quiet_for(run: Run) -> float:
+    """Seconds since the last sign of a worker, both times by the clock of the disk."""
+    probe = run.dir / ".clock"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    signs = [run.dir / name for name in (HEARTBEAT, "state.json")]
+    return now - max(sign.stat().st_mtime for sign in signs if sign.exists())
