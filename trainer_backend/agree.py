@@ -3,6 +3,7 @@
 How they notice that one of them is gone is ranks.py.
 """
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import psutil
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
+from safetensors import SafetensorError
 
+from .disk_space import is_disk_full
 from .precision import accelerator
 from .ranks import rank_and_size
 from .recipe import Recipe
@@ -78,6 +81,37 @@ def first_goes_ahead(work: Callable[[], T]) -> T:
         return work()
 
 
+def first_writes(write: Callable[[], None]) -> None:
+    """The first process writes a file; raises its error, on the others an OSError of its kind.
+
+    Else they would go on to something that all do together, and wait there for the first.
+    """
+    failed: list[Exception] = []
+
+    def attempt() -> int | None:
+        try:
+            write()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            failed.append(error)
+            return errno.ENOSPC if is_disk_full(error) else errno.EIO
+        return None
+
+    number = first_decides(attempt)
+    if number is not None:
+        raise failed[0] if failed else OSError(number, "The first process could not save.")
+
+
 def shards_model(recipe: Recipe) -> bool:
-    """Whether each process holds a share of the model only (accelerate does this on GPUs alone)."""
-    return recipe.distributed == "fsdp" and dist.is_initialized() and accelerator() != "cpu"
+    """Whether each process of this run holds a share of the model only."""
+    return recipe.distributed == "fsdp" and dist.is_initialized()
+
+
+def let_cpus_shard() -> None:
+    """Have accelerate share a model out among processes on CPUs; by itself it asks for GPUs.
+
+    To be said after the trainer's arguments are made (they begin accelerate's state anew) and
+    before its accelerator is. FSDP itself runs over gloo as it does over nccl.
+    """
+    state = PartialState()
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU

@@ -11,6 +11,7 @@ from transformers import Trainer, TrainerCallback
 from .agree import any_process
 from .errors import UserError
 from .run_writer import RunWriter
+from .shares import own_share
 
 MAX_IN_A_ROW = 3
 MAX_SCALED_IN_A_ROW = 24  # fp16 begins with a scale that overflows until it has been halved often
@@ -107,7 +108,6 @@ class FiniteGuard(TrainerCallback):
 
 def weights_are_finite(model: torch.nn.Module) -> bool:
     """Whether every weight that learns is a number, on all processes."""
-    bad = any(
-        not bool(torch.isfinite(one).all()) for one in model.parameters() if one.requires_grad
-    )
+    learning = [own_share(one) for one in model.parameters() if one.requires_grad]
+    bad = any(not bool(torch.isfinite(one).all()) for one in learning)
     return not any_process(bad)

@@ -1,6 +1,6 @@
 """What is tried before the first step, so that a run that cannot work fails in its first minute.
 
-What the page can know without a model is resolve.py and estimate.py.
+What the page can know without a model is resolve.py.
 """
 
 import math
@@ -19,6 +19,7 @@ from .disk_space import GIB, free_bytes, in_words, size_of
 from .errors import UserError
 from .recipe import Recipe
 from .run_writer import RunWriter
+from .shares import own_share
 
 RESERVE_BYTES = GIB
 KEPT = 3  # two newest and the best
@@ -141,7 +142,8 @@ def check_memory(trainer: Trainer, recipe: Recipe) -> None:
     if not torch.cuda.is_available():
         return
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    learning = sum(one.numel() for one in trainer.model.parameters() if one.requires_grad)
+    weights = [one for one in trainer.model.parameters() if one.requires_grad]
+    learning = sum(own_share(one).numel() for one in weights)
     needed = torch.cuda.max_memory_allocated() + learning * OPTIMIZER_BYTES.get(recipe.optim, 8)
     if needed > total:
         raise torch.OutOfMemoryError(

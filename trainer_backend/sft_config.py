@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import TrainingArguments
 
+from trainer_backend.agree import let_cpus_shard
 from trainer_backend.data.packing import STRATEGIES
 from trainer_backend.precision import accelerator, resolve_precision
 from trainer_backend.ranks import started_alone
@@ -241,6 +242,8 @@ def settle_devices(args: SFTConfig, reads_images: bool) -> None:
             stacklevel=3,
         )
         args._n_gpu = 1
+    if args.fsdp and args.device.type == "cpu":
+        let_cpus_shard()
     reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
     if reads_images and args.ddp_find_unused_parameters is None and not reentrant:
         args.ddp_find_unused_parameters = True  # rows without pictures do not reach the tower

@@ -18,6 +18,7 @@ from .agree import first_decides, first_goes_ahead, join, shards_model
 from .answers import check_answers
 from .callbacks import RecordRun
 from .data.training_rows import training_dataset, training_row
+from .disk_space import GIB, size_of
 from .errors import UserError
 from .evaluating import StopEarly, survive_evaluation, use_best
 from .guard import FiniteGuard
@@ -28,6 +29,7 @@ from .model import (
     load_adapter,
     load_base,
     load_processing,
+    load_tuned,
     lora_config,
 )
 from .model_source import hub_revision
@@ -43,6 +45,7 @@ from .run_writer import RunWriter
 from .saving import Saving
 from .sft_config import SFTConfig
 from .sft_trainer import SFTTrainer
+from .shares import Shares
 
 NEVER = 2**31 - 1  # steps: only the end of the run evaluates and saves
 
@@ -74,7 +77,7 @@ def train(run: Run, writer: RunWriter) -> None:
     progress("Loading the model", 0, 1, "step")
     processing = load_processing(folder)
     if recipe.distributed == "fsdp" and not shards_model(recipe):
-        writer.warn("FSDP needs several GPUs: each training process holds the whole model.")
+        writer.warn("One training process holds the whole model: FSDP needs two or more.")
     train_rows, eval_rows = training_rows(run, recipe)
     has_images = "images" in train_rows.column_names
     check_images(has_images, processing, recipe.base_model)
@@ -93,7 +96,8 @@ def train(run: Run, writer: RunWriter) -> None:
         ),
     )
     trainer.remove_callback(PrinterCallback)  # the recorder logs what a person wants to read
-    for part in (guard, saving, Preflight(writer, recipe)):
+    sharing = [Shares()] if recipe.distributed == "fsdp" else []
+    for part in (*sharing, guard, saving, Preflight(writer, recipe)):
         part.attach(trainer)
     survive_evaluation(trainer, writer)
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
@@ -173,17 +177,21 @@ def _answers(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -
     stored = run.dataset()
     if not held_out or stored.format == "text":
         return None
-    if shards_model(recipe):
-        writer.warn("The answers were not compared: no single process holds the whole model.")
-        return None
     rows = [training_row(one, recipe.system_prompt, stored) for one in stored.examples(held_out)]
-    tuned = trainer.accelerator.unwrap_model(trainer.model)
+    revision = run.spec()["base"]["revision"]
+    folder = fetch_model(run.home, recipe.base_model, revision=revision)
+    if shards_model(recipe):
+        if 2 * size_of(folder) > hardware().memory_free * GIB:
+            writer.warn("The answers were not compared: there is no room for the whole model.")
+            return None
+        whole = None if recipe.adapter == "full" else load_base(folder, recipe.precision)
+        tuned = load_tuned(run.result().path, whole, recipe.precision)
+    else:
+        tuned = trainer.accelerator.unwrap_model(trainer.model)
 
     @contextmanager
     def base():
         if recipe.adapter == "full":
-            revision = run.spec()["base"]["revision"]
-            folder = fetch_model(run.home, recipe.base_model, revision=revision)
             yield load_base(folder, recipe.precision)
         else:
             with tuned.disable_adapter():

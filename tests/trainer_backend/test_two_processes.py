@@ -39,10 +39,6 @@ def evaluate(metrics, data):
 args = SFTConfig(out, per_device_train_batch_size=batch, per_device_eval_batch_size=batch,
                  max_steps=4, logging_steps=1, learning_rate=1e-2, report_to="none",
                  save_strategy="no", disable_tqdm=True, **settings)
-if args.fsdp:  # accelerate shards on GPUs alone: let it take these two processes for GPUs
-    from accelerate import PartialState
-    from accelerate.utils import DistributedType
-    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 trainer = SFTTrainer(folder, args, train_dataset=rows, eval_dataset=rows[:5])
 trainer.train()
 sharded = type(trainer.model).__name__.startswith("FSDP")
