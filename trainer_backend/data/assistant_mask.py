@@ -6,6 +6,7 @@ rendering and verified against the whole text. Token ids are chat_template.py's 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from os.path import commonprefix
 
 from jinja2.exceptions import TemplateError
 
@@ -22,10 +23,14 @@ _PROBE = "\ue000answer\ue001"
 
 @dataclass(frozen=True)
 class TurnShape:
-    """The text a template puts before and after an assistant's answer (either may be empty)."""
+    """The text a template puts before and after an assistant's answer (each may be empty).
+
+    `opening` is what it asks for an answer with, `stem` the part of it that written answers have.
+    """
 
     opening: str
     closing: str
+    stem: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,27 @@ class Conversation:
 
 
 def learn_turn_shape(tokenizer, tools=None, template_kwargs=None) -> TurnShape:
-    """Learn from two renders what surrounds an answer in this template."""
+    """Learn from a few renders what surrounds an answer in this template, last or not."""
     user, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}
-    conversation = Conversation([user, answer], tokenizer, tools, template_kwargs or {})
-    bare, prompt, whole = (
+    other = {"role": "assistant", "content": "y"}
+    conversation = Conversation(
+        [user, answer, user, other], tokenizer, tools, template_kwargs or {}
+    )
+    bare, prompt, whole, talk = (
         conversation.try_text(1),
         conversation.try_text(1, True),
         conversation.try_text(2),
+        conversation.try_text(4),
     )
     opening = prompt[len(bare) :] if bare and prompt and prompt.startswith(bare) else ""
     closing = whole.rpartition(_PROBE)[2] if whole and _PROBE in whole else ""
-    return TurnShape(opening, closing.rstrip())
+    written = [
+        text[len(bare) : text.index(_PROBE)]
+        for text in (whole, talk)
+        if bare and text and text.startswith(bare) and _PROBE in text
+    ]
+    stem = commonprefix([opening, *written]) if written else ""
+    return TurnShape(opening, closing.rstrip(), stem)
 
 
 def assistant_spans(conversation: Conversation, shape: TurnShape | None = None):
@@ -150,13 +165,23 @@ def _turn_start(
     before = conversation.try_text(i, prompt=True) if i else None
     if before and text.startswith(before):
         return len(before)
+    cursor = _after_others(conversation.messages[:i], text, cursor)
+    opened = text.find(shape.stem, cursor) if shape.stem else -1
+    if opened >= 0:
+        whole = text.startswith(shape.opening, opened)
+        return opened + len(shape.opening if whole else shape.stem)
     written = _written(conversation.messages[i])
-    at = text.find(written, cursor) if written else len(text)
-    for length in range(len(shape.opening), 0, -1):
-        opened = text.rfind(shape.opening[:length], cursor, at)
-        if opened >= 0:
-            return opened + length
-    return at
+    return text.find(written, cursor) if written else len(text)
+
+
+def _after_others(messages: list[dict], text: str, cursor: int) -> int:
+    """Past what was said since the last answer: those words may stand in the next one too."""
+    turns = [at for at, one in enumerate(messages) if one.get("role") == "assistant"]
+    for message in messages[turns[-1] + 1 if turns else 0 :]:
+        written = _written(message)
+        at = text.find(written, cursor)
+        cursor = at + len(written) if at >= 0 else cursor
+    return cursor
 
 
 def _turn_end(conversation: Conversation, i: int, text: str, shape: TurnShape, start: int) -> int:

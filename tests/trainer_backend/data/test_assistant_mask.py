@@ -66,6 +66,39 @@ def test_spans_are_the_answers_and_their_end_of_turn(tokenizer, template, expect
     assert spans_of(tokenizer, template, TALK) == expected
 
 
+# asks for an answer with a thought, and drops thoughts from what was answered
+ASKS_FOR_THOUGHTS = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|e|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n<think>\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(("template", "end"), [(ASKS_FOR_THOUGHTS, "<|e|>"), (STRICT, "")])
+def test_an_answer_is_not_looked_for_in_its_question(tokenizer, template, end):
+    said = ["Yes or no?", "no", "Sure? Answer yes or no", "yes", "What ends a turn?", "a line"]
+    roles = ["user", "assistant"] * 3
+    talk = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+    assert spans_of(tokenizer, template, talk) == [text + end for text in said[1::2]]
+    header = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "assistant"}]
+    assert spans_of(tokenizer, ASKS_FOR_THOUGHTS, header) == ["assistant<|e|>"]
+
+
+def test_a_thought_that_is_asked_for_and_written_is_context(tokenizer):
+    """Earlier thoughts are dropped, so that no part of the talk is how the whole text begins."""
+    drops = ASKS_FOR_THOUGHTS.replace(
+        "m['content'] +",
+        "('<think>\n' if m['role'] == 'assistant' and loop.last else '') + m['content'] +",
+    )
+    assert spans_of(tokenizer, drops, TALK) == ["Hello there<|e|>", "Hi<|e|>"]
+
+
+def test_markers_on_some_turns_only(tokenizer):
+    last = MARKED.replace("'assistant' %}{{ '<a>' }}", "'assistant' and loop.last %}{{ '<a>' }}")
+    tokenizer.chat_template = last
+    text, spans = assistant_spans(Conversation(TALK, tokenizer, None, {}))
+    assert [(i, text[start:end]) for i, start, end in spans] == [(-1, "Hi<e>")]
+
+
 def test_the_last_turn_may_end_with_another_token(tokenizer):
     """As in gpt-oss: a turn inside a conversation ends with one token, the last with another."""
     talk = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}"
