@@ -37,6 +37,13 @@ def test_quick_attention(monkeypatch, dtype, key_heads, window, longest):
         assert (a - b).abs().max() <= close * b.abs().max()
 
 
+def test_attention_sinks_are_refused_so_that_no_such_model_is_packed():
+    rows = torch.zeros(1, 2, 3, 8)
+    mask = torch.tensor([0, 3], dtype=torch.int32)
+    with pytest.raises(ValueError, match="attention sinks"):
+        attention.per_document_attention(None, rows, rows, rows, mask, s_aux=torch.zeros(2))
+
+
 def adapted(make_model, **settings):
     torch.manual_seed(3)
     usual = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}

@@ -1,7 +1,9 @@
 """An own held-out file: its rows are measured with, named when they overlap, and let go again."""
 
+import numpy as np
 import pytest
 
+from trainer_backend.data.overlap import held_out_facts, overlap_problem
 from trainer_backend.data.store import (
     apply_fixes,
     create_from_rows,
@@ -83,6 +85,7 @@ def test_it_can_be_replaced_and_taken_out(home, train, held):
     other = create_from_rows(home, pairs(200, 3), name="other")
     replaced = with_held_out(home, both.id, other.id)
     assert replaced.held_out["count"] == 3 and replaced.num_examples == 33
+    assert replaced.held_out_rows(0.1, 1) == [31, 32, 33]
     assert with_held_out(home, both.id, None) == train
     assert with_held_out(home, replaced.id, None) == train
     assert with_held_out(home, train.id, None) == train
@@ -114,8 +117,12 @@ def test_roles_that_differ_are_refused(home, train):
         (more, "input"),
         (unclear, "not decided"),
     ):
-        with pytest.raises(UserError, match=what):
+        with pytest.raises(UserError, match=what) as caught:
             with_held_out(home, train.id, other.id)
+        assert caught.value.where == other.name
+    with pytest.raises(UserError, match="not decided") as caught:
+        with_held_out(home, unclear.id, train.id)
+    assert caught.value.where == "unclear"
     with pytest.raises(UserError):
         with_held_out(home, train.id, "0" * 16)
     assert len(list_datasets(home)) == count
@@ -124,3 +131,28 @@ def test_roles_that_differ_are_refused(home, train):
 def test_it_is_kept_when_opened_again(home, train, held):
     both = with_held_out(home, train.id, held.id)
     assert open_dataset(home, both.id).split(0.2, 9) == both.split(0.1, 1)
+
+
+def test_a_column_that_only_some_rows_have(home, train):
+    rows = [{"prompt": f"Who is {n}?", "response": f"Number {n}."} for n in range(3)]
+    rows[1]["system"] = "Be brief."
+    with_system = create_from_rows(home, [*pairs(1, 9), {**rows[1]}], name="train")
+    held = create_from_rows(home, [*pairs(50, 2), rows[1], rows[0]], name="held")
+    both = with_held_out(home, with_system.id, held.id)
+    assert [len(one.messages) for one in both.examples(range(10, 14))] == [2, 2, 3, 2]
+
+
+def test_overlap_is_counted_by_sides():
+    """Rows 1 to 8 are trained on, 9 to 11 held out: 9 is row 1 again, 10 nearly repeats row 4."""
+    rows = np.arange(1, 12)
+    digests = np.array([10, 10, 11, 12, 13, 14, 15, 16, 10, 17, 18])
+    near = np.array([[3, 9, 10], [2, 3, 9]])  # indices; only the second pair is of both sides
+    about = {"name": "held", "row": 9}
+    facts, both = held_out_facts(about, rows, digests, near)
+    assert both.tolist() == [1, 2, 4]
+    assert (facts["first"], facts["count"], facts["overlap"], facts["near"]) == (8, 3, 1, 1)
+    assert overlap_problem(facts, both, "train").where == "train: training rows 1, 2, 4"
+    many = overlap_problem(facts, np.arange(1, 8), "train")
+    assert many.where == "train: training rows 1, 2, 3, 4, 5 and 2 more" and many.count == 7
+    five = overlap_problem(facts, np.arange(1, 6), "train")
+    assert five.where == "train: training rows 1, 2, 3, 4, 5"

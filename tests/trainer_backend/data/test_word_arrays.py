@@ -116,3 +116,25 @@ def test_each_repeat_is_given_its_earliest_like():
     assert later.tolist() == [2, 3] and earlier.tolist() == [0, 0]
     later, _ = near_repeats(sketched(texts), np.array([False, False, True, False]))
     assert later.tolist() == [3], "what is left out is not reported"
+
+
+def test_the_shortest_text_that_is_compared_has_six_triples():
+    eight, seven = "a b c d e f g h", "a b c d e f g"
+    assert sketched([eight]).any() and not sketched([seven]).any()
+
+
+def test_rows_are_alike_from_a_share_of_bytes_on():
+    first = np.arange(1, BINS + 1, dtype=np.uint8)
+    enough, too_few = first.copy(), first.copy()
+    enough[51:] = 200
+    too_few[50:] = 100
+    later, earlier = near_repeats(np.stack([first, too_few, enough]), np.zeros(3, bool))
+    assert later.tolist() == [2] and earlier.tolist() == [0]
+
+
+def test_a_row_is_compared_with_the_first_and_with_the_one_before_it():
+    one, other = (np.full(BINS, value, np.uint8) for value in (1, 2))
+    for row in (one, other):
+        row[:4] = 9  # all agree in the first band
+    later, earlier = near_repeats(np.stack([one, other, other, one]), np.zeros(4, bool))
+    assert later.tolist() == [2, 3] and earlier.tolist() == [1, 0]
