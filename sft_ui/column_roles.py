@@ -26,7 +26,6 @@ ROLE_WORDS = {
     "text": "Text to learn whole",
 }
 PAIR, CHAT, TEXT = ("prompt", "input", "completion"), ("messages",), ("text",)
-WITH_ANY = ("system", "tools", "images")
 PREVIEW_ROWS, PREVIEW_CHARS = 3, 700
 MAPPING_HINT = (
     "Every column of the table below has a picker in its header. "

@@ -57,7 +57,7 @@ def build_sources() -> Sources:
     sample = gr.Radio(
         [(one.title, one.id) for one in samples()],
         label="Or try a sample",
-        info=" ".join(f"{one.title}: {one.about}" for one in samples()),
+        info="\n\n".join(f"**{one.title}**: {one.about}" for one in samples()),
         elem_id="data-sample",
     )
     typed = _build_typed()

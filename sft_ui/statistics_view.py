@@ -104,13 +104,12 @@ def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> str:
     filled = [at for at, count in enumerate(lengths.counts) if count]
     if not filled:
         return ""
-    first, last = filled[0], filled[-1]
-    bars = list(enumerate(lengths.counts))[first : last + 1]
+    first = filled[0]
+    bars = list(enumerate(lengths.counts))[first : filled[-1] + 1]
     if len(bars) < FEWEST_BARS:
         return cards.card(title, cards.line(_usual(lengths)))
     picture = _histogram([(_range(edges, at), count) for at, count in bars])
-    start = f"{edges[first]:,}"
-    end = f"{edges[last + 1] - 1:,}" if last + 1 < len(edges) else f"{lengths.longest:,}"
+    start, end = f"{edges[first]:,}", f"{lengths.longest:,}"
     ends = f'<div class="stats-ends"><span>{start}</span><span>{end} characters</span></div>'
     return cards.card(title, picture, ends, cards.line(_usual(lengths), "quiet"))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from trainer_backend.data.store import open_dataset
+from trainer_backend.presets import recipe_presets
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import ACTIVE, RESUMABLE, Run, create_run, list_runs, open_run
 
@@ -193,9 +194,9 @@ def start_state(studio: Studio, dataset_id: str, preset_id: str, values: dict) -
     train, held_out = sizes_for(studio, dataset_id, recipe)
     pairs = [
         ("Model", recipe.base_model),
-        ("Data", dataset.name),
+        ("Data", dataset.label),
         ("Rows", f"{train:,} + {held_out:,} held out"),
-        ("Preset", preset_id),
+        ("Preset", {one.id: one.title for one in recipe_presets()}.get(preset_id, preset_id)),
         *recipe_facts(recipe),
     ]
     return [button, cards.card("Next run", cards.facts(pairs))]

@@ -26,6 +26,7 @@ def test_all_that_is_known_is_drawn():
     for said in ("10 messages", "user", "2 answers", "English", "not clear", "Most prompts are"):
         assert said in html
     assert "1 to 9 characters: 1" in html and html.count("<rect") == 12
+    assert "<span>1</span><span>30,000 characters</span>" in html
 
 
 def test_what_says_nothing_is_not_drawn():
