@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
 
 PORTS = range(7860, 7960)
+CONTAINER_GRACE_S = 8.0  # of the ten seconds until a container is ended by force
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,7 +46,10 @@ def free_port(host: str, asked: int | None) -> int:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Start everything and serve until the process is asked to end. Runs go on without it."""
+    """Start everything and serve until the process is asked to end.
+
+    Runs go on without it; where they cannot, they are saved and go on with the next start.
+    """
     from sft_ui.layout import build_app, launch_options
     from trainer_backend.model_process import ModelProcess
     from trainer_backend.scheduler import Scheduler
@@ -60,13 +65,28 @@ def serve(arguments: argparse.Namespace) -> None:
     model_process = ModelProcess(home)
     scheduler = Scheduler(home, make_room=model_process.make_room)
     scheduler.start()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container stop ends like Ctrl-C
+    asked_to_end = []
+
+    def end(*_) -> None:
+        asked_to_end.append(True)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
     try:
         print(f"Home: {home}", flush=True)
         build_app(home, scheduler, model_process).launch(**options)
     finally:
+        if asked_to_end and in_container():
+            scheduler.pause_all(CONTAINER_GRACE_S)
         scheduler.close()
         model_process.close()
+
+
+def in_container() -> bool:
+    """Whether everything ends with this process: what a stopping container tells is only this."""
+    marks = (Path("/.dockerenv"), Path("/run/.containerenv"))
+    named = ("SPACE_ID", "KUBERNETES_SERVICE_HOST", "container")
+    return os.getpid() == 1 or any(map(os.environ.get, named)) or any(map(Path.exists, marks))
 
 
 def main() -> int:

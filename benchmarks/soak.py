@@ -20,6 +20,7 @@ from .app_speed import make_live_run, start_app
 from .viewers import Page, chart_component
 
 SAMPLE_S = 5.0
+TOLD_EVERY = 120  # samples
 MAX_PAGES = 300  # as sft_ui/layout.py says
 RELOAD_S = 10.0
 WARM_UP = 0.25  # share of the time in which caches fill
@@ -62,6 +63,8 @@ async def sample(pid: int, until: float) -> list[tuple[float, ...]]:
     while (now := time.perf_counter()) < until:
         size = process.memory_info().rss / 1e6
         found.append(((now - began) / 60, size, process.num_fds(), process.num_threads()))
+        if len(found) % TOLD_EVERY == 0:  # what a long measurement found must not wait for its end
+            print(json.dumps({"minutes": round(found[-1][0]), **trends(found)}), flush=True)
         await asyncio.sleep(SAMPLE_S)
     return found
 
@@ -74,6 +77,11 @@ def trend(samples: list[tuple[float, ...]], column: int) -> dict:
     slope = statistics.linear_regression(minutes, values).slope * 60
     first, last = statistics.mean(values[:fifth]), statistics.mean(values[-fifth:])
     return {"first": round(first, 1), "last": round(last, 1), "an_hour": round(slope, 1)}
+
+
+def trends(samples: list[tuple[float, ...]]) -> dict[str, dict]:
+    names = {"megabytes": 1, "open_files": 2, "threads": 3}
+    return {name: trend(samples, column) for name, column in names.items()}
 
 
 def soak(minutes: float, viewers: int) -> dict:
@@ -98,9 +106,8 @@ def soak(minutes: float, viewers: int) -> dict:
         finally:
             app.terminate()
             app.wait()
-    names = {"megabytes": 1, "open_files": 2, "threads": 3}
-    found = {name: trend(samples, column) for name, column in names.items()}
-    return {"minutes": minutes, "pages": next(sessions), "failed": sum(failed), **found}
+    counts = {"pages": next(sessions), "failed": sum(failed)}
+    return {"minutes": minutes, **counts, **trends(samples)}
 
 
 def main() -> None:

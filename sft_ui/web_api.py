@@ -90,7 +90,7 @@ def _reading(studio: Studio) -> None:
     @answer_user_errors
     def run_metrics(run_id: str, since: int = 0) -> list:
         """The rows of a run's curves after the first `since` rows."""
-        return open_run(studio.home, run_id).metrics(max(0, int(since or 0)))
+        return open_run(studio.home, run_id).metrics(row_number(since))
 
     def list_all() -> list:
         """All runs, newest first."""
@@ -134,6 +134,14 @@ def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dic
         example = '{"preset": "quick_try"}' if name == "recipe_json" else '{"max_steps": 200}'
         raise UserError("This is not a JSON object.", name, f"Send {example}.")
     return found
+
+
+def row_number(value: int | str | None) -> int:
+    """`since` as a script sends it; nothing is 0. Raises UserError for what is no number."""
+    try:
+        return max(0, int(value or 0))
+    except (TypeError, ValueError, OverflowError):
+        raise UserError("This is not a number of rows.", "since", "Send 0 for all rows.") from None
 
 
 def public(summary: dict) -> dict:

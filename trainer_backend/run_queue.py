@@ -11,10 +11,11 @@ from filelock import FileLock, Timeout
 from .errors import UserError
 from .hang_watch import AWAY_S
 from .heartbeat import FILE as HEARTBEAT
-from .home import read_json, write_json
+from .home import read_json, write_atomic, write_json
 from .run_folder import ACTIVE, RESUMABLE, Run
 from .worker import force_stop, is_worker_process, settle
 
+GO_ON = "go_on"
 GRACE_S = 20.0  # what a worker gets to begin, or to be gone after its last word
 POLL_S = 0.1
 
@@ -37,7 +38,8 @@ def queue_again(run: Run, foreground: bool = False, changes: dict | None = None)
         )
     if changes:
         run.change_recipe(changes, "resumed")
-    (run.dir / "stop").unlink(missing_ok=True)
+    for name in ("stop", GO_ON):
+        (run.dir / name).unlink(missing_ok=True)
     if foreground:
         _wait_until_gone(run)
         (run.dir / "worker.json").unlink(missing_ok=True)
@@ -45,6 +47,25 @@ def queue_again(run: Run, foreground: bool = False, changes: dict | None = None)
     facts = {"state": waiting, "queued_at": time.time(), "error": None, "ended_at": None}
     facts |= {"updated_at": time.time(), "foreground": foreground, "early_stopped": None}
     write_json(run.dir / "state.json", {**state, **facts, "result_step": None})
+
+
+def interrupt(run: Run) -> None:
+    """Ask a live run to save and end, because its machine stops; `go_on` queues it again."""
+    write_atomic(run.dir / GO_ON, "")
+    run.request_stop()
+
+
+def go_on(run: Run) -> None:
+    """Queue a run again, in its old place, that only a stop of its machine ended."""
+    mark = run.dir / GO_ON
+    if not mark.exists():
+        return
+    before = run.state()
+    if before["state"] in RESUMABLE and not run.is_alive():
+        queue_again(run)
+        write_json(run.dir / "state.json", {**run.state(), "queued_at": before["queued_at"]})
+    elif before["state"] not in ACTIVE:
+        mark.unlink()
 
 
 def lingers(run: Run) -> bool:

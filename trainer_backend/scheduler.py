@@ -21,9 +21,9 @@ from .hang_watch import HangWatch
 from .hardware import hardware
 from .home import read_json, write_json
 from .launch import processes_here
-from .run_queue import GRACE_S, cancel, lingers, queue_again
+from .run_queue import GO_ON, GRACE_S, cancel, go_on, interrupt, lingers, queue_again
 from .runs import ACTIVE, Run, open_run, unfinished_runs
-from .worker import force_stop, is_worker_process, settle, start_worker
+from .worker import force_stop, settle, start_worker
 
 TICK_S = 0.5
 FORCE_AFTER_S = 5.0
@@ -62,6 +62,8 @@ class Scheduler:
         write_json(self.home / "scheduler.json", {"pid": os.getpid(), "host": socket.gethostname()})
         for path in (self.home / "runs").glob(".trash-*"):  # a deletion that was interrupted
             shutil.rmtree(path, ignore_errors=True)
+        for mark in (self.home / "runs").glob(f"run-*/{GO_ON}"):
+            go_on(Run(mark.parent))
         self._thread.start()
 
     def close(self) -> None:
@@ -71,6 +73,21 @@ class Scheduler:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         self._holder.release()
+
+    def pause_all(self, seconds: float) -> None:
+        """Save and end the runs of this machine, which stops now; the next start goes on with them.
+
+        Starts nothing any more, and waits for them so long at most.
+        """
+        end = time.monotonic() + seconds
+        with self._lock:
+            self._closing.set()
+            live = [run for run in unfinished_runs(self.home) if run.state()["state"] in ACTIVE]
+            mine = [run for run in live if _host_of(run) == socket.gethostname()]
+            for run in mine:
+                interrupt(run)
+        while any(run.is_alive() for run in mine) and time.monotonic() < end:
+            time.sleep(TICK_S / 5)
 
     def submit(self, run: Run) -> None:
         """Let the thread look at a new run now."""
@@ -204,15 +221,19 @@ class Scheduler:
         if run.is_alive() or self._may_begin(run):
             return True
         settle(run)
+        go_on(run)
         return False
 
     def _may_begin(self, run: Run) -> bool:
         """Whether a worker somebody else started lives, though its lock does not show it."""
-        started = read_json(run.dir / "worker.json", {})
-        if started.get("host") == socket.gethostname():
-            return is_worker_process(started)
+        if _host_of(run) == socket.gethostname():
+            return lingers(run)
         if self._watch.beats(run):  # on another machine that shares the folder
             return True
         if run.state()["state"] != "preparing":
             return False
         return self._seconds(self._lonely, run) < GRACE_S
+
+
+def _host_of(run: Run) -> str | None:
+    return read_json(run.dir / "worker.json", {}).get("host")

@@ -61,6 +61,7 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
     [
         ("/run_status", ["../../etc/passwd"]),
         ("/run_metrics", ["run-unknown", 0]),
+        ("/run_metrics", ["run-unknown", "x"]),
         ("/start_training", ["ds-unknown", "{}"]),
         ("/start_training", ["ds-unknown", '{"learning_rate": "abc"}']),
         ("/start_training", ["ds-unknown", "no json"]),
@@ -72,7 +73,7 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
 def test_a_mistake_is_answered_in_words(client, name, arguments):
     with pytest.raises(AppError) as error:
         client.predict(*arguments, api_name=name)
-    assert "Traceback" not in str(error.value)
+    assert "Traceback" not in str(error.value) and str(error.value).count("\n") == 2
 
 
 def memory_of(app) -> int:

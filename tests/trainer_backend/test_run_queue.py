@@ -6,13 +6,13 @@ import time
 
 import pytest
 from filelock import FileLock
-from played_runs import MANNERS, at_work, wait_for
+from played_runs import MANNERS, at_work, wait_for, wait_until
 from run_files import set_state
 
 from trainer_backend import run_queue
 from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe
-from trainer_backend.run_queue import lingers, queue_again, settle_alone
+from trainer_backend.run_queue import interrupt, lingers, queue_again, settle_alone
 from trainer_backend.runs import create_run
 from trainer_backend.scheduler import Scheduler
 from trainer_backend.worker import identity, start_worker
@@ -95,3 +95,44 @@ def test_a_run_goes_on_only_after_its_last_worker_is_gone(run, workers, monkeypa
     monkeypatch.setattr(run_queue, "GRACE_S", 0.0)
     queue_again(run, foreground=True, changes={"max_steps": 8})
     assert process.wait() != 0 and not lingers(run)
+
+
+def test_case_4_runs_of_a_machine_that_stops_are_saved_and_go_on_at_the_next_start(
+    home, dataset, workers
+):
+    first, second = (create_run(home, Recipe(), dataset) for _ in range(2))
+    app = Scheduler(home)
+    app.start()
+    at_work(first)
+    app.pause_all(60.0)
+    app.close()
+    assert first.state()["state"] == "paused" and first.checkpoints()
+    assert second.state()["state"] == "queued" and workers == [first]
+    saved = first.state()["step"]
+    again = Scheduler(home)
+    again.start()
+    try:
+        wait_until(lambda: first.state()["state"] == "running" and first.state()["step"] > saved)
+        assert second.state()["state"] == "queued"
+        again.stop(second.id)
+        again.stop(first.id)
+        wait_for(first, "paused")
+    finally:
+        again.close()
+    last = Scheduler(home)  # a stop by the user stays one
+    last.start()
+    last.close()
+    assert first.state()["state"] == "paused"
+
+
+def test_a_run_that_did_not_end_before_its_machine_goes_on_too(home, lost, workers):
+    interrupt(lost)
+    (lost.dir / "stop").unlink()  # it was killed before it saw it
+    Scheduler(home).tick()
+    assert workers == [lost] and not (lost.dir / "go_on").exists()
+
+
+def test_runs_of_other_machines_do_not_stop_with_this_one(home, lost):
+    write_json(lost.dir / "worker.json", {"host": "elsewhere", "pid": 1})
+    Scheduler(home).pause_all(1.0)
+    assert not lost.stop_requested()
