@@ -1,6 +1,7 @@
 """How a run's training processes are started: one, several on this machine, on several machines.
 
-What a process does is worker_main.py; how several notice each other's end is ranks.py.
+What a process does is worker_main.py; how several notice each other's end is ranks.py; what a
+Slurm job does around them is slurm_job.py.
 
 accelerate starts one process a device. On a CPU `accelerate launch --cpu` would start a single one
 (it leaves the rest to MPI), so there too it is asked as for several GPUs; without a GPU the
@@ -9,6 +10,7 @@ processes join over gloo (agree.py, sft_config.py).
 
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,8 +96,8 @@ def check_fleet(run: Run, fleet: Fleet) -> None:
             "--nodes and --processes-per-node",
             "Use numbers from 1 to 1024.",
         )
-    if run.is_alive():
-        raise UserError("This run is at work.", run.name(), "Stop it first.")
+    if run.is_alive() or run.state()["state"] == "queued":
+        raise UserError("This run is at work or waits for it.", run.name(), "Stop it first.")
 
 
 def leave_to_others(run: Run) -> None:
@@ -105,42 +107,55 @@ def leave_to_others(run: Run) -> None:
 
 def machine_commands(run: Run, fleet: Fleet) -> list[str]:
     """One shell line a machine, the first machine first; all are started at about the same time."""
-    return [_shell_line(run, fleet, str(node)) for node in range(fleet.nodes)]
+    return [machine_line(run, fleet, str(node)) for node in range(fleet.nodes)]
 
 
-def _shell_line(run: Run, fleet: Fleet, node: str) -> str:
-    each = fleet.processes_per_node
+def machine_line(run: Run, fleet: Fleet, node: str) -> str:
+    """The shell line that starts one machine's processes; `node` may be a shell variable."""
+    each, folder = fleet.processes_per_node, shlex.quote(str(run.dir))
     arguments = accelerate_arguments(run, fleet, node, "$THREADS")
+    if fleet.nodes * each == 1:  # alone: how it ends is then seen from outside
+        arguments = _worker(run)
     words = shlex.join(["env", f"PYTHONPATH={ROOT}", sys.executable, *arguments])
-    for name in ("THREADS", "MASTER", "SLURM_NODEID"):  # for each machine's shell, not for this one
+    for name in ("THREADS", "SLURM_NODEID"):  # for each machine's shell, not for this one
         words = words.replace(f"'${name}'", f'"${name}"')
-    return f"THREADS=$(( $(nproc) > {each} ? $(nproc) / {each} : 1 )); {words}"
+    missing = "All machines must see this folder under this name:"
+    return (
+        f'[ -e {folder}/spec.json ] || {{ echo "$(hostname): {missing}" {folder} >&2; exit 2; }}; '
+        f"THREADS=$(( $(nproc) > {each} ? $(nproc) / {each} : 1 )); {words}"
+    )
 
 
 def slurm_script(run: Run, fleet: Fleet) -> str:
     """A batch script for Slurm: the same run in the same folder, which all machines must share.
 
     The job ends two minutes before its time is over, with a checkpoint; submitted again it goes on.
+    A second job of the run waits until the first is over. What the job does is slurm_job.py.
     """
-    meeting = Fleet(fleet.nodes, fleet.processes_per_node, "$MASTER", fleet.port)
-    folder = shlex.quote(str(run.dir))
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            f"#SBATCH --job-name={run.id}",
-            f"#SBATCH --nodes={fleet.nodes}",
-            "#SBATCH --ntasks-per-node=1",
-            "#SBATCH --exclusive",
-            f"#SBATCH --gpus-per-node={fleet.processes_per_node}",
-            "# without GPUs leave the line above out",
-            f"#SBATCH --output={run.dir / 'worker.log'}",
-            "#SBATCH --open-mode=append",
-            "#SBATCH --signal=TERM@120",
-            "",
-            f"rm -rf {folder}/stop {folder}/ranks",
-            'export MASTER=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-            "exec srun --kill-on-bad-exit=1 bash -c "
-            + shlex.quote(_shell_line(run, meeting, "$SLURM_NODEID")),
-            "",
-        ]
-    )
+    facts = [str(run.dir), fleet.nodes, fleet.processes_per_node, fleet.port]
+    job = [sys.executable, "-m", "trainer_backend.slurm_job", *map(str, facts)]
+    options = [
+        f"--job-name={run.id}",
+        "--dependency=singleton",
+        f"--nodes={fleet.nodes}",
+        "--ntasks-per-node=1",
+        "--exclusive",
+        "--mem=0",
+        *([f"--gpus-per-node={fleet.processes_per_node}"] if cluster_has_gpus() else []),
+        f'--output="{run.dir / "worker.log"}"',
+        "--open-mode=append",
+        "--requeue",
+        "--signal=B:TERM@120",
+    ]
+    lines = ["#!/bin/bash", *(f"#SBATCH {one}" for one in options), ""]
+    return "\n".join([*lines, "exec " + shlex.join(["env", f"PYTHONPATH={ROOT}", *job]), ""])
+
+
+def cluster_has_gpus() -> bool:
+    """Whether Slurm knows a machine with GPUs; where it cannot be asked, most likely yes."""
+    try:
+        asked = ["sinfo", "--noheader", "--format=%G"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return True
+    return "gpu" in done.stdout

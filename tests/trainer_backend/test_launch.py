@@ -1,6 +1,7 @@
 """How a run's processes are started: commands, environment, Slurm script."""
 
 import shlex
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from trainer_backend.hardware import Hardware
 from trainer_backend.launch import (
     Fleet,
     check_fleet,
+    leave_to_others,
     machine_commands,
     slurm_script,
     worker_command,
@@ -85,23 +87,32 @@ def test_each_machine_gets_its_line(run, machine):
         assert option(words, "--main_process_ip") == "node a"
 
 
-def test_the_slurm_script_runs_the_line_of_each_machine(run, machine, tmp_path):
-    import subprocess
-
-    script = slurm_script(run, Fleet(2, 4, port=29500))
-    assert "#SBATCH --nodes=2" in script and "#SBATCH --gpus-per-node=4" in script
-    # Slurm's own commands are stood in for; `python` is replaced by echo
-    fakes = 'srun() { shift; "$@"; }; scontrol() { printf "node7\\nnode8\\n"; }; '
-    text = script.replace("exec srun", "srun").replace(sys.executable, "echo")
-    environment = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NODEID": "1", "PATH": "/usr/bin:/bin"}
-    (run.dir / "stop").write_text("")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_machine_that_does_not_see_the_folder_says_so(run, machine, there):
+    (line,) = machine_commands(run, Fleet(1, 1))
+    if not there:
+        (run.dir / "spec.json").rename(run.dir / "elsewhere.json")
     done = subprocess.run(
-        ["bash", "-c", fakes + text], capture_output=True, text=True, env=environment
+        ["bash", "-c", line.replace(sys.executable, "echo")], capture_output=True, text=True
     )
-    words = done.stdout.split()
-    assert int(option(words, "--num_cpu_threads_per_process")) >= 1
-    assert option(words, "--machine_rank") == "1" and option(words, "--main_process_ip") == "node7"
-    assert option(words, "--num_processes") == "8" and not (run.dir / "stop").exists()
+    assert (done.returncode, str(run.dir) in done.stderr) == ((0, False) if there else (2, True))
+    assert ("worker" in done.stdout) == there
+
+
+def asked_slurm(monkeypatch, tmp_path, answer: str) -> None:
+    (tmp_path / "sinfo").write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(
+    ("answer", "gpus"), [("echo '(null)'", 0), ("echo gpu:a100:4", 1), ("exit 1", 1)]
+)
+def test_gpus_are_asked_for_where_slurm_has_some(run, monkeypatch, tmp_path, answer, gpus):
+    asked_slurm(monkeypatch, tmp_path, answer)
+    script = slurm_script(run, Fleet(2, 4, port=29500))
+    assert script.count("#SBATCH --gpus-per-node=4\n") == gpus
+    assert "#SBATCH --nodes=2\n" in script and f'"{run.dir}/worker.log"' in script
 
 
 @pytest.mark.parametrize("fleet", [Fleet(0, 1), Fleet(1, 0), Fleet(5000, 1)])
@@ -110,7 +121,10 @@ def test_numbers_that_cannot_be_meant_are_refused(run, fleet):
         check_fleet(run, fleet)
 
 
-def test_a_run_at_work_is_not_started_again(run):
+def test_a_run_at_work_or_in_the_queue_is_not_started_again(run):
+    with pytest.raises(UserError):
+        check_fleet(run, Fleet(2, 1))
+    leave_to_others(run)
     check_fleet(run, Fleet(2, 1))
     with run.lock(), pytest.raises(UserError):
         check_fleet(run, Fleet(2, 1))
