@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import secrets
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import gradio as gr
 from trainer_backend.data import hub
 from trainer_backend.data.column_names import SYNONYMS, named
 from trainer_backend.data.files import UPLOAD_SUFFIXES
+from trainer_backend.data.text_reader import MAX_LINE
+from trainer_backend.leftovers import remove_old
 from trainer_backend.presets import samples
 
 from .alerts import show_user_errors
@@ -24,7 +25,6 @@ from .studio import PRIVATE
 TYPED_ROWS = 4
 SPOKEN_SUFFIXES = ", ".join(suffix.lstrip(".") for suffix in UPLOAD_SUFFIXES if suffix != ".gz")
 DEFAULT_HUB_ROWS = 100_000
-PASTED_KEPT_S = 86_400  # a day, as uploads are
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,7 @@ def typed_rows(grid: list[list]) -> list[dict]:
 
 def pasted_cells(text: str | None) -> list[list[str]]:
     """Cells as a spreadsheet copies them: tabs between columns, quotes around line breaks."""
+    csv.field_size_limit(MAX_LINE + 1)  # of this process: as long a text as a file may hold
     return [[*row, "", ""][:2] for row in csv.reader(io.StringIO(text or ""), delimiter="\t")]
 
 
@@ -187,8 +188,6 @@ def write_pasted(home: Path, text: str, kind: str) -> Path:
     """Pasted text as a file of its kind, to be read like any other."""
     path = home / "tmp" / f"pasted-{secrets.token_hex(8)}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob("pasted-*"):
-        if time.time() - left.stat().st_mtime > PASTED_KEPT_S:
-            left.unlink(missing_ok=True)
+    remove_old(path.parent, "pasted-*")
     path.write_text(text, encoding="utf-8", newline="")
     return path

@@ -3,8 +3,6 @@
 What is in them is export.py.
 """
 
-import shutil
-import time
 import zipfile
 from pathlib import Path
 
@@ -12,22 +10,14 @@ from safetensors import SafetensorError, safe_open
 
 from .errors import UserError
 from .home import new_id
+from .leftovers import remove_old
 
 UNFINISHED = (".export-*", ".zip-*")
-OLD_S = 24 * 3600
 
 
 def sweep(folder: Path) -> None:
     """Remove what an export that was killed left in a folder a day ago or earlier."""
-    for left in (path for kind in UNFINISHED for path in folder.glob(kind)):
-        try:
-            old = time.time() - left.stat().st_mtime > OLD_S
-        except FileNotFoundError:
-            continue  # another export finished it in this moment
-        if old and left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        elif old:
-            left.unlink(missing_ok=True)
+    remove_old(folder, *UNFINISHED)
 
 
 def check_weights(folder: Path) -> None:

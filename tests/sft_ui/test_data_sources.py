@@ -23,6 +23,8 @@ def test_pasted_cells_are_read_as_a_spreadsheet_copies_them():
     text = 'a\t1\n"two\nlines"\t2\textra\nalone\n'
     assert data_sources.pasted_cells(text) == [["a", "1"], ["two\nlines", "2"], ["alone", ""]]
     assert data_sources.pasted_cells(None) == []
+    long = "word " * 40_000  # longer than Python's csv takes by itself
+    assert data_sources.pasted_cells(f"a\t{long}") == [["a", long]]
 
 
 @pytest.mark.parametrize(

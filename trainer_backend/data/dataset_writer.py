@@ -8,7 +8,6 @@ import itertools
 import os
 import shutil
 import tempfile
-import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -38,6 +37,7 @@ from trainer_backend.data.quick_json import quick_json
 from trainer_backend.data.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import write_json
+from trainer_backend.leftovers import remove, remove_old
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
 TELL_ROWS = 20_000
@@ -60,7 +60,9 @@ def write_dataset(
     """
     target = home / "datasets" / facts["id"]
     target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target.parent)
+    remove_old(target.parent, ".building-*")
+    for deleted in target.parent.glob(".trash-*"):
+        remove(deleted)
     building = Path(tempfile.mkdtemp(prefix=f".building-{os.getpid()}-", dir=target.parent))
     try:
         held_out = said.get("held_out")
@@ -79,17 +81,6 @@ def write_dataset(
         ) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-made a day ago or earlier, and what was deleted."""
-    for left in itertools.chain(folder.glob(".building-*"), folder.glob(".trash-*")):
-        try:
-            old = time.time() - left.stat().st_mtime > 24 * 3600
-        except FileNotFoundError:
-            continue  # another process finished it in this moment
-        if old or left.name.startswith(".trash-"):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _publish(building: Path, target: Path) -> None:

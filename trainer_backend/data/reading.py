@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.data.store import StoredDataset, label, open_dataset
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, write_json
+from trainer_backend.leftovers import remove_old
 
 MEMORY_LIMIT = 3 * 1024**3  # bytes it may map beyond its start; a million rows take half of it
 MEMORY_SHARE = 0.5  # of the machine's memory, for files that need more than that
@@ -146,7 +146,7 @@ def start_work(
     """Do one of reading_process.WORK on stored data; `arguments` are plain JSON values."""
     folder = home / "tmp" / new_id("reading")
     folder.mkdir(parents=True)
-    _sweep(folder.parent)
+    remove_old(folder.parent, "reading-*")
     request = {"home": str(home), "work": work, "arguments": arguments, "name": name}
     write_json(folder / "request.json", request | {"memory_limit": limit or MEMORY_LIMIT})
     with open(folder / "log", "wb") as log:
@@ -159,14 +159,3 @@ def start_work(
             start_new_session=True,
         )
     return Reading(home, name, folder, process)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the small files of readings that began a day ago or earlier."""
-    for left in folder.glob("reading-*"):
-        try:
-            old = time.time() - left.stat().st_mtime > 24 * 3600
-        except FileNotFoundError:
-            continue  # somebody else removed it in this moment
-        if old:
-            shutil.rmtree(left, ignore_errors=True)

@@ -199,6 +199,11 @@ def open_dataset(home: Path, dataset_id: str) -> StoredDataset:
 
 def list_datasets(home: Path) -> list[StoredDataset]:
     """All stored datasets, newest first."""
-    folders = (home / "datasets").glob("*/meta.json")
-    found = [open_dataset(home, path.parent.name) for path in folders if path.parent.name[0] != "."]
+    names = [path.parent.name for path in (home / "datasets").glob("*/meta.json")]
+    found = []
+    for name in names:
+        try:
+            found += [open_dataset(home, name)] if name[0] != "." else []
+        except UserError:
+            continue  # deleted in this moment, or a folder that is none of ours
     return sorted(found, key=lambda dataset: (dataset.created_at, dataset.id), reverse=True)

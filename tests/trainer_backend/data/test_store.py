@@ -11,13 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from trainer_backend.data import dataset_writer
+from trainer_backend.data import dataset_writer, stored_dataset
 from trainer_backend.data.formats import Mapping
 from trainer_backend.data.json_values import NumberText
 from trainer_backend.data.split import num_held_out, split_indices
 from trainer_backend.data.store import (
     create_dataset,
     create_from_rows,
+    delete_dataset,
     label,
     list_datasets,
     open_dataset,
@@ -269,7 +270,23 @@ def test_half_made_folders_are_not_listed(home, put):
     dataset = create_dataset(home, put("a.jsonl", pairs(5)))
     (home / "datasets" / ".building-x").mkdir()
     (home / "datasets" / "0123456789abcdef").mkdir()
+    foreign = home / "datasets" / "my own folder"
+    foreign.mkdir()
+    (foreign / "meta.json").write_text("{}")
     assert list_datasets(home) == [dataset]
+
+
+def test_a_dataset_that_is_deleted_while_they_are_listed(home, put, monkeypatch):
+    kept, gone = (create_dataset(home, put(f"{n}.jsonl", pairs(n))) for n in (5, 6))
+    original = stored_dataset.open_dataset
+
+    def slow(home, dataset_id):
+        if dataset_id == gone.id and gone.dir.exists():
+            delete_dataset(home, gone.id)
+        return original(home, dataset_id)
+
+    monkeypatch.setattr(stored_dataset, "open_dataset", slow)
+    assert list_datasets(home) == [kept]
 
 
 @pytest.mark.parametrize(
