@@ -86,7 +86,7 @@ class Scheduler:
             mine = [run for run in live if _host_of(run) == socket.gethostname()]
             for run in mine:
                 interrupt(run)
-        while any(run.is_alive() for run in mine) and time.monotonic() < end:
+        while any(run.state()["state"] in ACTIVE for run in mine) and time.monotonic() < end:
             time.sleep(TICK_S / 5)
 
     def submit(self, run: Run) -> None:
