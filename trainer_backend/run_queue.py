@@ -94,6 +94,8 @@ def settle_alone(run: Run) -> None:
     A run whose worker is gone gets its end state; a waiting one that was asked to stop is taken
     out of the queue.
     """
+    if run.state()["state"] not in ("queued", *ACTIVE):
+        return
     holder = FileLock(run.home / "scheduler.lock")
     try:
         holder.acquire(timeout=0)
