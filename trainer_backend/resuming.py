@@ -5,7 +5,7 @@ Which settings may change at a resume is run_spec.py.
 
 from dataclasses import replace
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from .agree import first_decides
 from .checkpoints import Checkpoint, Damaged, newest_intact, purge
@@ -103,3 +103,19 @@ class CourseOfNow(TrainerCallback):
         ]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
+
+
+def end_at_the_end(trainer: Trainer) -> None:
+    """Let a trainer that goes on from its last step do no more steps; by itself it does one.
+
+    A run that was killed after its last checkpoint, while answers were checked, is such a one.
+    """
+    of_trainer = trainer._run_epoch
+
+    def run_epoch(*args, **kwargs) -> None:
+        if trainer.state.global_step >= trainer.state.max_steps:
+            trainer.control.should_training_stop = True
+        else:
+            of_trainer(*args, **kwargs)
+
+    trainer._run_epoch = run_epoch

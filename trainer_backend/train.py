@@ -38,7 +38,7 @@ from .preflight import Preflight
 from .ranks import rank_and_size
 from .recipe import Recipe
 from .resolve import resolve
-from .resuming import CourseOfNow, resume_from, same_examples_a_step
+from .resuming import CourseOfNow, end_at_the_end, resume_from, same_examples_a_step
 from .run_folder import Run
 from .run_spec import pin
 from .run_writer import RunWriter
@@ -100,6 +100,7 @@ def train(run: Run, writer: RunWriter) -> None:
     for part in (*sharing, guard, saving, Preflight(writer, recipe)):
         part.attach(trainer)
     survive_evaluation(trainer, writer)
+    end_at_the_end(trainer)
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
     _warn_about_rows(trainer, recipe, writer)
     progress("Starting", 1, 1, "step")

@@ -138,6 +138,15 @@ def test_case_20_a_finished_run_goes_on_for_more_steps_and_records_it(finished):
     assert [row["step"] for row in finished.metrics() if row["type"] == "metrics"] == [*range(1, 7)]
 
 
+def test_a_run_killed_after_its_last_checkpoint_does_no_step_more(finished):
+    before = weights_hash(finished), losses_of(finished)
+    set_state(finished, state="failed", result_step=None)
+    queue_again(finished, foreground=True)
+    assert run_worker(finished.dir) == 0
+    assert finished.state()["state"] == "finished" and finished.state()["step"] == 4
+    assert (weights_hash(finished), losses_of(finished)) == before
+
+
 def test_the_first_step_of_a_run_made_longer_teaches(finished):
     before = weights_hash(finished)  # the course ended at a learning rate of 0
     queue_again(finished, foreground=True, changes={"max_steps": 5})
@@ -146,7 +155,7 @@ def test_the_first_step_of_a_run_made_longer_teaches(finished):
 
 
 def test_the_command_line_lengthens_a_finished_run(finished, monkeypatch):
-    monkeypatch.setattr("trainer_backend.commands._follow", lambda run, as_json: 0)
+    monkeypatch.setattr("trainer_backend.commands.follow", lambda run, as_json: 0)
     command = ["resume", str(finished.dir), "--home", str(finished.home)]
     assert main([*command, "--set", "seed=1"]) == 2
     assert main([*command, "--set", "max_steps=6"]) == 0
