@@ -82,6 +82,26 @@ def probe_model(model, spec: LossSpec) -> ModelTraits:
     return ModelTraits(packs, fused, why)
 
 
+def every_weight_learns(model) -> bool:
+    """Whether any text gives all weights that learn a gradient; never sure of mixtures of experts.
+
+    One backward pass over a few tokens, of which nothing stays.
+    """
+    config = causal_lm(model).config.get_text_config()
+    if _is_sharded(model) or any("expert" in name for name in config.to_dict()):
+        return False
+    learning = [one for one in model.parameters() if one.requires_grad]
+    with _quiet(model), torch.enable_grad():
+        try:
+            model(input_ids=_ids(model), use_cache=False).logits.float().mean().backward()
+        except _REFUSALS:
+            return False
+        finally:
+            reached = all(one.grad is not None for one in learning)
+            model.zero_grad()
+    return reached
+
+
 def _is_sharded(model) -> bool:
     devices = set((getattr(model, "hf_device_map", None) or {}).values())
     return len(devices) > 1 or any(hasattr(p, "ds_id") or p.is_meta for p in model.parameters())

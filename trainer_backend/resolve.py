@@ -104,8 +104,9 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
                 "Choose QLoRA, or the model's full version.",
             )
         )
+    problems += _sharding_problems(recipe)
     wanted = num_processes(recipe, machine)
-    if machine.kind == "cuda" and wanted > machine.num_devices:
+    if machine.kind != "cpu" and wanted > machine.num_devices:
         fix = f"Use {machine.num_devices} or fewer, or “auto”."
         what = f"{wanted} training processes need {wanted} devices."
         problems.append(Problem("error", what, f"Training processes; {machine.label()}", fix))
@@ -115,7 +116,42 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
         problems.append(Problem("error", f"{package} is not installed.", "Send curves to", fix))
     if not problems:
         notes = _precision(recipe, machine)[1] + _optimizer(recipe, machine)[1]
+        if recipe.distributed == "fsdp" and wanted == 1:
+            notes.append("One training process holds the whole model: FSDP needs two or more.")
         problems = [Problem("warning", n, "This machine", "No action needed.") for n in notes]
+    return problems
+
+
+def _sharding_problems(recipe: Recipe) -> list[Problem]:
+    """What cannot be done with a model in shares. Both would fail at the first step otherwise.
+
+    4-bit weights stay whole in every process (accelerate leaves them out), so nothing is gained;
+    the optimizers read a tensor's memory or sizes themselves and do not know shares.
+    """
+    if recipe.distributed != "fsdp":
+        return []
+    place, problems = "How devices share the work", []
+    stored = recipe.adapter == "qlora" or recipe.precision in QUANTIZED
+    if stored or is_prequantized(recipe.base_model):
+        problems.append(
+            Problem(
+                "error",
+                "FSDP cannot share out a model stored in 4 or 8 bits.",
+                f"{place}, Precision and Method",
+                "Choose “ddp” (each device then holds the small model), or LoRA with another "
+                "precision and a base model that is not stored in 4 bits.",
+            )
+        )
+    if recipe.optim != "adamw_torch":
+        problems.append(
+            Problem(
+                "error",
+                f"The optimizer {recipe.optim} cannot work on a model in shares (FSDP).",
+                f"{place} and Optimizer",
+                "Choose the optimizer adamw_torch (each device holds a share of its memory too), "
+                "or “ddp”.",
+            )
+        )
     return problems
 
 

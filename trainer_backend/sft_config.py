@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from datasets import Dataset, IterableDataset
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from trainer_backend.agree import let_cpus_shard
@@ -242,8 +244,21 @@ def settle_devices(args: SFTConfig, reads_images: bool) -> None:
             stacklevel=3,
         )
         args._n_gpu = 1
-    if args.fsdp and args.device.type == "cpu":
-        let_cpus_shard()
+    if args.fsdp:
+        _settle_fsdp(args)
     reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
     if reads_images and args.ddp_find_unused_parameters is None and not reentrant:
         args.ddp_find_unused_parameters = True  # rows without pictures do not reach the tower
+
+
+def _settle_fsdp(args: SFTConfig) -> None:
+    """Shard on CPUs too; in half precision add gradients up, and give losses back, in float32.
+
+    accelerate's own choice rounds a loss to three digits and a sum of tokens above 256.
+    """
+    if args.device.type == "cpu":
+        let_cpus_shard()
+    computing = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    if computing and args.fsdp_plugin_args["fsdp_version"] == 2:
+        policy = MixedPrecisionPolicy(param_dtype=computing, reduce_dtype=torch.float32)
+        args.fsdp_plugin_args.setdefault("mixed_precision_policy", policy)

@@ -19,7 +19,13 @@ from trainer_backend.data.vision_rows import ROW_COLUMNS
 from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
 from trainer_backend.fused_head import balance_router, install_fused_head
 from trainer_backend.loss import TokenSums, logits_loss, shift_and_select
-from trainer_backend.model_probe import asked_loss, causal_lm, examine, router_weight
+from trainer_backend.model_probe import (
+    asked_loss,
+    causal_lm,
+    every_weight_learns,
+    examine,
+    router_weight,
+)
 from trainer_backend.precision import settle_bf16
 from trainer_backend.pretrained import (
     open_model,
@@ -79,6 +85,9 @@ class SFTTrainer(Trainer):
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
+        several = args.world_size > 1 and args.ddp_find_unused_parameters is None
+        if several and not args.fsdp and every_weight_learns(model):
+            args.ddp_find_unused_parameters = False  # else DDP looks for such weights every step
         self._rows_wanted = compute_metrics is not None  # logits are compared row by row
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
         self.args = args

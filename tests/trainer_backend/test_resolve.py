@@ -78,6 +78,33 @@ def test_full_training_of_a_quantised_model_is_refused(values):
     assert [problem.severity for problem in check_recipe(recipe, H100)] == ["error"]
 
 
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"adapter": "qlora"}, "4 or 8 bits"),
+        ({"precision": "int8"}, "4 or 8 bits"),
+        ({"precision": "int4"}, "4 or 8 bits"),
+        ({"base_model": "unsloth/llama-2-7b-bnb-4bit"}, "4 or 8 bits"),
+        ({"optim": "paged_adamw_8bit"}, "paged_adamw_8bit"),
+        ({"optim": "adamw_bnb_8bit"}, "adamw_bnb_8bit"),
+        ({"optim": "adafactor"}, "adafactor"),
+    ],
+)
+def test_what_a_model_in_shares_cannot_do_is_refused_before_the_start(values, named):
+    two = replace(H100, num_devices=2)
+    with pytest.raises(UserError, match=named) as refused:
+        resolve(Recipe.from_dict({**values, "distributed": "fsdp"}), two)
+    assert "How devices share the work" in refused.value.where and refused.value.fix
+    assert check_recipe(Recipe.from_dict(values), two) == []
+    assert check_recipe(Recipe(distributed="fsdp"), two) == []
+
+
+def test_one_process_has_nobody_to_share_a_model_with():
+    problems = check_recipe(Recipe(distributed="fsdp"), H100)
+    assert [problem.severity for problem in problems] == ["warning"]
+    assert "FSDP needs two or more" in problems[0].what
+
+
 def test_changes_are_told_before_the_start_too():
     problems = check_recipe(Recipe(precision="fp16"), CPU)
     assert [problem.severity for problem in problems] == ["warning"]
@@ -100,3 +127,5 @@ def test_one_process_a_gpu_unless_the_recipe_says_otherwise():
 def test_more_processes_than_gpus_are_refused():
     with pytest.raises(UserError, match="3 training processes need 3 devices"):
         resolve(Recipe(num_processes=3), replace(T4, num_devices=2))
+    with pytest.raises(UserError, match="2 training processes need 2 devices"):
+        resolve(Recipe(num_processes=2), APPLE)

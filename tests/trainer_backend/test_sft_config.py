@@ -60,6 +60,16 @@ def test_one_process_trains_on_one_of_several_gpus(tmp_path):
     assert args.n_gpu == 1 and args.ddp_find_unused_parameters is None
 
 
+def test_shares_in_half_precision_are_added_up_in_float32(tmp_path):
+    for half, expected in ((True, torch.bfloat16), (False, None)):
+        args = SFTConfig(str(tmp_path), fsdp=True)
+        args.bf16 = half
+        settle_devices(args, reads_images=False)
+        policy = args.fsdp_plugin_args.get("mixed_precision_policy")
+        assert (policy and policy.param_dtype) == expected
+        assert policy is None or (policy.reduce_dtype, policy.output_dtype) == (torch.float32, None)
+
+
 @pytest.mark.parametrize(("reentrant", "found"), [(False, True), (True, None)])
 def test_a_vision_tower_may_stay_without_gradient(tmp_path, reentrant, found):
     args = SFTConfig(str(tmp_path), gradient_checkpointing_kwargs={"use_reentrant": reentrant})
