@@ -22,6 +22,20 @@ WORDS = (
     "List three benefits of exercise and one of sleep; answer briefly, please. 0123456789 "
 )
 
+TINY_LLAMA = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+}
+
 
 def build_tokenizer(template: str | None = CHATML):
     """A byte-level BPE tokenizer with a few hundred merges and ChatML's special tokens."""
@@ -55,20 +69,8 @@ def build_model(vocab_size: int = 400, seed: int = 0, **overrides):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    settings = {
-        "vocab_size": vocab_size,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.2,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "pad_token_id": 3,
-    }
-    return LlamaForCausalLM(LlamaConfig(**{**settings, **overrides}))
+    settings = {**TINY_LLAMA, "vocab_size": vocab_size, **overrides}
+    return LlamaForCausalLM(LlamaConfig(**settings))
 
 
 @pytest.fixture(scope="session")

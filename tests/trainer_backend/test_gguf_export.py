@@ -8,6 +8,7 @@ import gguf
 import pytest
 import torch
 import transformers
+from conftest import TINY_LLAMA
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer_backend.errors import UserError
@@ -19,19 +20,6 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
 from trainer_backend.worker_main import run_worker
 
-SMALL = {
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.2,
-    "bos_token_id": 0,
-    "eos_token_id": 2,
-    "pad_token_id": 3,
-}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -57,7 +45,7 @@ TEXTS = [
 
 
 def settings(kind, **changes):
-    return transformers.AutoConfig.for_model(kind, **{**SMALL, **changes})
+    return transformers.AutoConfig.for_model(kind, **{**TINY_LLAMA, **changes})
 
 
 def build(kind, **changes):
@@ -236,7 +224,11 @@ def finished(request, home, dataset, tiny_model_dir):
     return run
 
 
-def test_a_runs_gguf_file_is_its_merged_model(finished):
+def test_a_runs_gguf_file_is_its_merged_model_and_a_refusal_leaves_nothing(finished, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer_backend.gguf_export.ARCHITECTURES", {})
+        refusal(export_run, finished, "gguf")
+    assert list((finished.home / "exports" / finished.id).iterdir()) == []
     seen = []
     folder = export_run(finished, "gguf", progress=lambda what, *_: seen.append(what))
     merged = AutoModelForCausalLM.from_pretrained(export_run(finished, "merged")).eval()
@@ -250,13 +242,6 @@ def test_a_runs_gguf_file_is_its_merged_model(finished):
     page = (folder / "README.md").read_text()
     assert f"--model gguf/{GGUF_FILE}" in page and "'Don'\"'\"'t shout.'" in page
     assert "Writing the GGUF file" in seen
-
-
-def test_a_refused_model_leaves_nothing_behind(finished, monkeypatch):
-    monkeypatch.setattr("trainer_backend.gguf_export.ARCHITECTURES", {})
-    refusal(export_run, finished, "gguf")
-    assert list((finished.home / "exports").rglob("*.gguf")) == []
-    assert [path.name for path in (finished.home / "exports" / finished.id).iterdir()] == []
 
 
 # llama.cpp itself (runs where the package xllamacpp is installed)

@@ -1,4 +1,4 @@
-"""What the tests of bad input share: a file from bytes, a refusal, a child with little memory."""
+"""What the tests of reading share: messages, a file from bytes, a refusal, little memory."""
 
 import resource
 import subprocess
@@ -12,6 +12,8 @@ from trainer_backend.data.files import ReadOptions, open_rows, read_rows
 from trainer_backend.errors import UserError
 
 ROOT = Path(__file__).parents[3]
+USER = {"role": "user", "content": "Hi"}
+BOT = {"role": "assistant", "content": "Hello"}
 
 
 def put(folder: Path, name: str, content: str | bytes, encoding: str = "utf-8") -> Path:

@@ -15,8 +15,7 @@ from trainer_backend.data.formats import (
 from trainer_backend.data.json_values import NumberText
 from trainer_backend.errors import UserError
 
-USER = {"role": "user", "content": "Hi"}
-BOT = {"role": "assistant", "content": "Hello"}
+from .reading_cases import BOT, USER
 
 
 def found(*rows: dict):

@@ -13,6 +13,7 @@ from trainer_backend.data import reading, reading_process
 from trainer_backend.data.formats import Mapping
 from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.data.reading import start_reading, start_work
+from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home, write_json
 
@@ -24,8 +25,8 @@ def home(tmp_path):
     return open_home(tmp_path / "home")
 
 
-def write_rows(path, count, **more):
-    rows = ({"prompt": f"question {at}", "response": f"answer {at}", **more} for at in range(count))
+def write_rows(path, count):
+    rows = ({"prompt": f"question {at}", "response": f"answer {at}"} for at in range(count))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -50,6 +51,7 @@ def test_a_file_becomes_a_dataset_with_progress_and_first_rows(home, tmp_path):
     progress = work.progress()
     assert progress["bytes"] == progress["total"] > 0 and progress["rows"] >= 2_000
     assert work.result(0).id == dataset.id, "it may be asked again"
+    assert work.findings() == [], "good rows have none, and few rows are not said of the first ones"
 
 
 def test_choices_arrive(home, tmp_path):
@@ -74,10 +76,7 @@ def test_an_error_arrives_whole(home, tmp_path):
 
 
 def test_findings_are_told_before_the_end(home, tmp_path):
-    work = start_reading(home, write_rows(tmp_path / "a.jsonl", 2_000, note="x"))
-    work.result(LIMIT)
-    assert work.findings() == [], "good rows have none, and few rows are not said of the first ones"
-    path = tmp_path / "b.jsonl"
+    path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "a", "response": "lost \\ufffd letter"}\n' * 40)
     work = start_reading(home, path)
     work.result(LIMIT)
@@ -85,14 +84,17 @@ def test_findings_are_told_before_the_end(home, tmp_path):
 
 
 def test_a_process_that_crashes_is_an_error_in_words(home, tmp_path):
-    for number, code in ((signal.SIGSEGV, "damaged"), (signal.SIGKILL, "system_memory")):
-        work = start_reading(home, write_rows(tmp_path / "a.jsonl", 200_000))
-        wait_for(lambda work=work: leftovers(home) or work.done)
-        os.kill(work._process.pid, number)
+    path = write_rows(tmp_path / "a.jsonl", 200_000)
+    ends = ((signal.SIGSEGV, "damaged"), (signal.SIGKILL, "system_memory"))
+    started = [(start_reading(home, path), *end) for end in ends]
+    for work, number, code in started:
+        pid = work._process.pid
+        wait_for(lambda pid=pid: list((home / "datasets").glob(f".building-{pid}-*")))
+        os.kill(pid, number)
         with pytest.raises(UserError) as caught:
             work.result(LIMIT)
         assert caught.value.code == code and "JSON Lines" in caught.value.fix
-        assert leftovers(home) == [] and list((home / "datasets").iterdir()) == []
+    assert list((home / "datasets").iterdir()) == []
 
 
 def test_cancel_leaves_nothing(home, tmp_path):
@@ -151,13 +153,16 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def test_other_work_on_stored_data(home, tmp_path):
-    first = start_reading(home, write_rows(tmp_path / "a.jsonl", 30)).result(LIMIT)
+def test_other_work_on_stored_data(home):
+    rows = [{"prompt": f"question {at}", "response": f"answer {at}"} for at in range(30)]
+    first = create_from_rows(home, rows, name="rows")
     arguments = {"dataset_id": first.id, "edits": {"2": {"response": "better"}}, "drops": [3]}
-    second = start_work(home, "edit_rows", arguments, first.name).result(LIMIT)
+    work = start_work(home, "edit_rows", arguments, first.name)
+    unknown = start_work(home, "edit_rows", {"dataset_id": "0" * 16}, "x")
+    second = work.result(LIMIT)
     assert second.num_examples == 29 and second.parent == first.id
-    with pytest.raises(UserError):
-        start_work(home, "edit_rows", {"dataset_id": "0" * 16}, "x").result(LIMIT)
+    with pytest.raises(UserError, match="no such dataset"):
+        unknown.result(LIMIT)
 
 
 def test_an_unexpected_error_is_said_without_its_trace(home, monkeypatch, capfd):

@@ -21,10 +21,8 @@ from trainer_backend.data.json_values import to_json
 from trainer_backend.data.preview import preview_file
 from trainer_backend.errors import UserError
 
-from .reading_cases import put
+from .reading_cases import BOT, USER, put
 
-USER = {"role": "user", "content": "Hi"}
-BOT = {"role": "assistant", "content": "Hello"}
 CHAT = Mapping("messages", {"messages": "messages"})
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 DATA_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
