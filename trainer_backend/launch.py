@@ -116,7 +116,9 @@ def machine_line(run: Run, fleet: Fleet, node: str) -> str:
     arguments = accelerate_arguments(run, fleet, node, "$THREADS")
     if fleet.nodes * each == 1:  # alone: how it ends is then seen from outside
         arguments = _worker(run)
-    words = shlex.join(["env", f"PYTHONPATH={ROOT}", sys.executable, *arguments])
+    # after SIGTERM the launcher gives the processes as long as whoever sent it gives the launcher
+    settings = [f"PYTHONPATH={ROOT}", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT=3600"]
+    words = shlex.join(["env", *settings, sys.executable, *arguments])
     for name in ("THREADS", "SLURM_NODEID"):  # for each machine's shell, not for this one
         words = words.replace(f"'${name}'", f'"${name}"')
     missing = "All machines must see this folder under this name:"

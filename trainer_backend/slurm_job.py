@@ -49,7 +49,7 @@ def train_in_job(run: Run, fleet: Fleet) -> int:
     code = subprocess.run(srun_command(run, fleet), check=False).returncode
     if run.state().get("attempt") == attempt:
         _say_never_began(run, code)
-    settle(run, code)
+    settle(run, code if code <= 128 else 128 - code)  # srun says 137 of what SIGKILL ended
     if run.state()["state"] == "queued":  # the memory ran out: once more with half the batch
         return train_in_job(run, fleet)
     return code if run.state()["state"] == "failed" else 0
