@@ -33,3 +33,10 @@ def kept_memory(device_type: str) -> Iterator[bool]:
         for name, size in _USUAL.items():
             library.mallopt(name, size)
         library.malloc_trim(0)
+
+
+def give_back() -> None:
+    """Give kept memory back to the system now, so that what is free can be seen."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)

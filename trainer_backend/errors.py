@@ -46,6 +46,7 @@ CODES = {  # a page or a script may act on a code; the words around it may chang
     "dataset_in_use": "A run needs this dataset.",
     # before the start
     "disk_small": "The disk has less room than the run will write.",
+    "memory_small": "The weights alone are more than the memory.",
     "labels_empty": "A batch has nothing to learn from.",
     "token_ids": "The tokenizer knows more tokens than the model.",
     "missing_package": "A package is not installed.",

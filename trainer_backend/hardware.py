@@ -58,8 +58,19 @@ def ram() -> tuple[float, float]:
     total, free = memory.total / GIB, memory.available / GIB
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is not None and limit < total:
-        total, free = limit, min(free, max(0.0, limit - (used or 0.0)))
+        kept = (used or 0.0) - _cgroup_cache()
+        total, free = limit, min(free, max(0.0, limit - kept))
     return total, free
+
+
+def _cgroup_cache(stat: str = "/sys/fs/cgroup/memory.stat") -> float:
+    """GiB of files that the system keeps in a container's memory as long as nobody needs it."""
+    try:
+        with open(stat) as lines:
+            facts = dict(line.split() for line in lines)
+        return int(facts.get("inactive_file", 0)) / GIB
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _cgroup(name: str) -> float | None:

@@ -17,15 +17,13 @@ from transformers import Trainer, TrainerCallback
 
 from .disk_space import GIB, free_bytes, in_words, size_of
 from .errors import UserError
+from .memory_check import check_training_fits, optimizer_bytes
 from .recipe import Recipe
 from .run_writer import RunWriter
-from .shares import own_share
 
 RESERVE_BYTES = GIB
 KEPT = 3  # two newest and the best
 EXTRA_BYTES = 8 * 2**20  # tokenizer, settings, curves
-# bytes a weight that learns takes in a checkpoint: itself and the optimizer's two averages
-OPTIMIZER_BYTES = {"adamw_torch": 8, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 1}
 
 
 class Preflight(TrainerCallback):
@@ -66,7 +64,7 @@ class Preflight(TrainerCallback):
         with nothing_stays(trainer):
             trainer.training_step(trainer.model_wrapped, batch, num_items_in_batch=None)
             trainer.model.zero_grad()
-        check_memory(trainer, self.recipe)
+        check_training_fits(trainer, self.recipe)
         self.writer.progress(what, 1, 1, "step")
 
 
@@ -79,7 +77,7 @@ def checkpoint_bytes(model: torch.nn.Module, recipe: Recipe) -> int:
     """What one checkpoint takes on the disk."""
     learning = [one for one in model.parameters() if one.requires_grad]
     weights = sum(one.numel() * one.element_size() for one in learning)
-    averages = sum(one.numel() for one in learning) * OPTIMIZER_BYTES.get(recipe.optim, 8)
+    averages = optimizer_bytes(sum(one.numel() for one in learning), recipe)
     frozen = 0
     if recipe.adapter == "full":  # a whole model is saved, what is frozen too
         frozen = sum(
@@ -134,20 +132,6 @@ def check_labels(batch: dict, rows: list[int]) -> None:
             f"training row {rows[0] + 1} and others",
             "Raise “Longest example, in tokens”, or check which column is the answer.",
             code="labels_empty",
-        )
-
-
-def check_memory(trainer: Trainer, recipe: Recipe) -> None:
-    """On a GPU: the optimizer's averages must fit beside the peak of the longest batch."""
-    if not torch.cuda.is_available():
-        return
-    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    weights = [one for one in trainer.model.parameters() if one.requires_grad]
-    learning = sum(own_share(one).numel() for one in weights)
-    needed = torch.cuda.max_memory_allocated() + learning * OPTIMIZER_BYTES.get(recipe.optim, 8)
-    if needed > total:
-        raise torch.OutOfMemoryError(
-            f"CUDA out of memory: about {in_words(needed)} needed, {in_words(total)} there."
         )
 
 

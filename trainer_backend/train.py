@@ -23,6 +23,7 @@ from .errors import UserError
 from .evaluating import StopEarly, survive_evaluation, use_best
 from .guard import FiniteGuard
 from .hardware import hardware
+from .memory_check import check_model_fits
 from .model import (
     check_images,
     fetch_model,
@@ -74,6 +75,7 @@ def train(run: Run, writer: RunWriter) -> None:
             raise Stopped
 
     folder = _pinned_base(run, recipe, writer, progress)
+    check_model_fits(folder, recipe)
     progress("Loading the model", 0, 1, "step")
     processing = load_processing(folder)
     if recipe.distributed == "fsdp" and not shards_model(recipe):

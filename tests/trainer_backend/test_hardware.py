@@ -45,7 +45,10 @@ def test_a_driver_that_fails_means_no_gpu(tmp_path, monkeypatch):
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    limits = {"memory.max": 4.0, "memory.current": 1.0}
+    limits = {"memory.max": 0.5, "memory.current": 0.375}
     monkeypatch.setattr(room, "_cgroup", limits.get)
-    total, free = room.ram()
-    assert total == 4.0 and free <= 3.0
+    (tmp_path / "memory.stat").write_text(f"anon 7\ninactive_file {2**28}\n")
+    assert room._cgroup_cache(str(tmp_path / "memory.stat")) == 0.25
+    assert room._cgroup_cache(str(tmp_path / "none")) == 0.0
+    monkeypatch.setattr(room, "_cgroup_cache", lambda: 0.25)  # kept files count as free
+    assert room.ram() == (0.5, 0.375)
