@@ -37,6 +37,15 @@ def test_quick_attention(monkeypatch, dtype, key_heads, window, longest):
         assert (a - b).abs().max() <= close * b.abs().max()
 
 
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_autocast_reaches_attention_as_it_reaches_sdpa(softcap):
+    rows = torch.randn(1, 2, 3, 8)
+    mask = torch.tensor([0, 3], dtype=torch.int32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _ = attention.per_document_attention(None, rows, rows, rows, mask, softcap=softcap)
+    assert out.dtype == torch.bfloat16
+
+
 def test_attention_sinks_are_refused_so_that_no_such_model_is_packed():
     rows = torch.zeros(1, 2, 3, 8)
     mask = torch.tensor([0, 3], dtype=torch.int32)
