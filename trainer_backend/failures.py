@@ -45,10 +45,23 @@ def _from_exception(error: BaseException, run: Run) -> UserError:
     if isinstance(error, ImportError):
         fix = "Install the packages again with “pip install -r requirements.txt”, then resume."
         return UserError(f"A package cannot be loaded: {text}", where, fix, code="import_error")
+    if isinstance(error, ValueError) and text.startswith("Target modules "):
+        return _unknown_layers(text, run)
     if (found := hub_failure(error, f"Base model “{run.recipe().base_model}”")) is not None:
         return found
     fix = "The log below shows the place in the program. Resume tries it again."
     return UserError(f"Training failed: {text}", where, fix, code="failed")
+
+
+def _unknown_layers(text: str, run: Run) -> UserError:
+    """peft found no layer of the names given: no resume helps, since they are locked."""
+    named = run.recipe().lora_target_modules
+    return UserError(
+        f"The base model has no layer named “{named}”.",
+        f"lora_target_modules ({text})",
+        "Start a new run with “all-linear”, or with names of the model's layers.",
+        offer={"retry": {"lora_target_modules": "all-linear"}},
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -165,7 +178,7 @@ def from_exit(run: Run, code: int | None, kills_before: int | None) -> UserError
 
     `kills_before` is memory_kills() at its start.
     """
-    again = "Resume goes on from the last checkpoint; the log below has the details."
+    again = f"{_going_on(run)}; the log below has the details."
     by_signal = _signal_of(code)
     if by_signal == signal.SIGKILL:
         if kills_before is not None and (memory_kills() or 0) > kills_before:
@@ -188,13 +201,19 @@ def from_exit(run: Run, code: int | None, kills_before: int | None) -> UserError
     return UserError(what, place(run), again, code="exit_code")
 
 
+def _going_on(run: Run) -> str:
+    if run.checkpoints():
+        return "Resume goes on from the last checkpoint"
+    return "Resume begins again, with nothing lost but the time"
+
+
 def _killed(run: Run) -> UserError:
     """Nothing counted it as want of memory; on a system that does not count it may still be."""
     memory = psutil.virtual_memory()
     if memory_kills() is None and memory.available < 0.05 * memory.total:
         return out_of_memory(run, of_machine=True)
     what = "Training stopped unexpectedly: its process was ended from outside (SIGKILL)."
-    fix = "Resume goes on from the last checkpoint. If it happens again, memory may be short."
+    fix = f"{_going_on(run)}. If it happens again, memory may be short."
     return UserError(what, place(run), fix, code="killed")
 
 

@@ -151,12 +151,12 @@ class Scheduler:
         for run in unfinished_runs(self.home):
             if run.state()["state"] not in ACTIVE:
                 continue
-            if self._still_working(run):
-                free -= set(self._taken_by(run))
-                if self._watch.look(run):
-                    force_stop(run)
-            else:
-                self._watch.forget(run)
+            try:
+                free -= set(self._look_at(run))
+            except (OSError, ValueError, TypeError, KeyError) as error:  # damaged, or no room
+                logger.warning("run %s cannot be looked at: %s", run.id, error)
+                if run.id in self._workers and self._workers[run.id].poll() is None:
+                    free.clear()  # it holds some, and which is not known
         for run in self._queued():
             if run.stop_requested():  # from the command line
                 cancel(run)
@@ -170,6 +170,15 @@ class Scheduler:
             chosen = sorted(free)[:count]
             free -= set(chosen)
             self._begin(run, chosen)
+
+    def _look_at(self, run: Run) -> list[int]:
+        """Settle an active run if its worker is gone; else the devices it holds."""
+        if not self._still_working(run):
+            self._watch.forget(run)
+            return []
+        if self._watch.look(run):
+            force_stop(run)
+        return self._taken_by(run)
 
     def _begin(self, run: Run, devices: list[int]) -> None:
         self._make_room()
@@ -215,8 +224,8 @@ class Scheduler:
         if process is not None:
             if process.poll() is None:
                 return True
+            settle(run, process.returncode)  # raises on a full disk: how it ended is kept
             del self._workers[run.id]
-            settle(run, process.returncode)
             return False
         if run.is_alive() or self._may_begin(run):
             return True

@@ -117,6 +117,17 @@ def test_the_offer_shrinks_until_nothing_is_left():
 def test_case_32_each_way_to_end_has_its_words(running, exit_code, code, words):
     error = from_exit(running, exit_code, failures.memory_kills())
     assert error.code == code and words in error.what and error.where == "step 3 of 9"
+    assert "last checkpoint" not in error.fix  # there is none
+    checkpoint(running, 2)
+    kept = "last checkpoint" in from_exit(running, exit_code, failures.memory_kills()).fix
+    assert kept or code == "crashed"
+
+
+def test_layers_the_model_does_not_have_are_named_with_a_way_out(running):
+    error = ValueError("Target modules {'nonsense'} not found in the base model. Please check")
+    told = failures.describe(error, running)
+    assert "no layer named" in told["what"] and "nonsense" in told["where"]
+    assert told["offer"] == {"retry": {"lora_target_modules": "all-linear"}}
 
 
 def test_case_26_a_kill_for_want_of_memory_is_told_from_any_other(running, monkeypatch):

@@ -299,6 +299,25 @@ def test_a_full_disk_does_not_end_the_scheduler(home, run, workers, monkeypatch)
         at_work(run)
 
 
+def test_a_run_that_cannot_be_settled_holds_up_no_other_and_keeps_how_it_ended(
+    home, run, dataset, workers, monkeypatch
+):
+    MANNERS[run.id], other, full = "exit", create_run(home, Recipe(), dataset), [1]
+
+    def no_room(one: Run, *code) -> None:
+        if one == run and full:
+            raise OSError(28, "No space left on device")
+        settle(one, *code)
+
+    monkeypatch.setattr(scheduler_module, "settle", no_room)
+    with driving(home):
+        at_work(other)  # its turn comes when the first is gone
+        assert run.state()["state"] == "running"
+        full.clear()
+        wait_for(run, "failed")
+        assert run.state()["error"]["code"] == "exit_code"
+
+
 @pytest.fixture
 def two_gpus(monkeypatch):
     """A machine of two GPUs, as the scheduler and the launcher see it."""
