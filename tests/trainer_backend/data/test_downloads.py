@@ -26,12 +26,6 @@ SAFE = ["a=b", "-5", "-5.25", "x", "", "'=x", "5"]
 
 
 @pytest.fixture
-def home(tmp_path):
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def chats(home, tmp_path):
     (tmp_path / "chats.jsonl").write_text(LINES, encoding="utf-8")
     return create_dataset(home, tmp_path / "chats.jsonl")

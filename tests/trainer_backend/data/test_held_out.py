@@ -15,12 +15,6 @@ from trainer_backend.data.store import (
 from trainer_backend.errors import UserError
 
 
-@pytest.fixture
-def home(tmp_path):
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
 def pairs(first: int, count: int, prompt="prompt", response="response") -> list[dict]:
     return [
         {prompt: f"What is {at} times 3?", response: f"It is {3 * at}, I would say."}

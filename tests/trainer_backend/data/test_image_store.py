@@ -25,12 +25,6 @@ from trainer_backend.data.store import (
 )
 
 
-@pytest.fixture
-def home(tmp_path):
-    (tmp_path / "home" / "runs").mkdir(parents=True)
-    return tmp_path / "home"
-
-
 def picture(colour: str = "red", format: str = "PNG", size=(4, 3)) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, format)

@@ -9,12 +9,6 @@ from trainer_backend.data.store import create_from_rows, list_datasets, mix_data
 from trainer_backend.errors import UserError
 
 
-@pytest.fixture
-def home(tmp_path):
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
 def stored(home, name: str, count: int):
     rows = [
         {"prompt": f"What is {at} in {name}?", "response": f"It is the answer {at} of {name}."}

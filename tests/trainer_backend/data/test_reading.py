@@ -15,14 +15,9 @@ from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.data.reading import start_reading, start_work
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
-from trainer_backend.home import open_home, write_json
+from trainer_backend.home import write_json
 
 LIMIT = 60  # seconds that nothing here comes near
-
-
-@pytest.fixture
-def home(tmp_path):
-    return open_home(tmp_path / "home")
 
 
 def write_rows(path, count):

@@ -17,12 +17,6 @@ from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 
 
-@pytest.fixture
-def home(tmp_path):
-    (tmp_path / "home" / "runs").mkdir(parents=True)
-    return tmp_path / "home"
-
-
 def stored(home, name: str):
     rows = [{"prompt": f"{name} {at}", "response": f"answer {at}"} for at in range(3)]
     return create_from_rows(home, rows, name=name)

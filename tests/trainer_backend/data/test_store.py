@@ -30,12 +30,6 @@ from trainer_backend.errors import UserError
 
 
 @pytest.fixture
-def home(tmp_path) -> Path:
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def put(tmp_path):
     def write(name: str, rows: list[dict] | str) -> Path:
         text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)

@@ -22,12 +22,6 @@ from trainer_backend.home import read_json, write_json
 
 
 @pytest.fixture
-def home(tmp_path):
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def put(tmp_path):
     def write(name: str, text: str, encoding: str = "utf-8"):
         (tmp_path / name).write_bytes(text.encode(encoding))

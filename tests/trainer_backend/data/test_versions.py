@@ -19,12 +19,6 @@ from trainer_backend.data.versions import done_sentence
 from trainer_backend.errors import UserError
 
 
-@pytest.fixture
-def home(tmp_path):
-    (tmp_path / "home" / "runs").mkdir(parents=True)
-    return tmp_path / "home"
-
-
 def pairs(count: int) -> list[dict]:
     return [
         {"prompt": f"What is {at} times {at}?", "response": f"It is {at * at}, as one counts."}
