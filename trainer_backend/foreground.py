@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from .hang_watch import HangWatch
 from .run_folder import ACTIVE, Run
@@ -72,16 +73,28 @@ def progress_line(run: Run) -> str:
     """State, bar, loss, and that nothing moves any more, in one line of the terminal."""
     state = run.state()
     step, total = state.get("step") or 0, state.get("total_steps") or 0
-    filled = int(30 * step / total) if total else 0
-    parts = [state["state"], f"[{'█' * filled}{'·' * (30 - filled)}] {step}/{total}"]
+    parts = [state["state"]]
+    if total:
+        filled = int(30 * step / total)
+        parts.append(f"[{'█' * filled}{'·' * (30 - filled)}] {step}/{total}")
     if state["state"] in ACTIVE:
-        if facts := state.get("progress"):
-            parts.append(f"{facts['what']} {facts['done']:g}/{facts['total']:g} {facts['unit']}")
-        if stuck := run.stalled():
-            parts.append(f"no progress for {stuck['seconds']} s (Ctrl-C stops it)")
+        parts += _what_goes_on(run, state)
     if state.get("loss") is not None:
         parts.append(f"loss {state['loss']:.4f}")
     return "  ".join(parts)
+
+
+def _what_goes_on(run: Run, state: dict) -> list[str]:
+    found = []
+    if facts := state.get("progress"):
+        found.append(f"{facts['what']} {facts['done']:g}/{facts['total']:g} {facts['unit']}")
+    elif state["state"] == "preparing":
+        found.append("Starting the training process")
+    elif state.get("eta_seconds"):
+        found.append(f"{timedelta(seconds=round(state['eta_seconds']))} left")
+    if stuck := run.stalled():
+        found.append(f"no progress for {stuck['seconds']} s (Ctrl-C stops it)")
+    return found
 
 
 def _report_end(run: Run, as_json: bool) -> int:

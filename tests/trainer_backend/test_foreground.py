@@ -99,3 +99,17 @@ def test_an_offer_is_told_as_the_command_that_takes_it(run, workers, capsys, mon
     assert follow(run, as_json=True) == 1
     helper.join()
     assert f"python -m trainer_backend retry {run.id}" in capsys.readouterr().err
+
+
+def test_the_line_of_the_terminal_says_what_goes_on(run):
+    set_state(run, state="preparing")
+    assert progress_line(run) == "preparing  Starting the training process"
+    rows = {"what": "Turning text into tokens", "done": 5, "total": 40, "unit": "rows"}
+    set_state(run, progress=rows)
+    assert progress_line(run) == "preparing  Turning text into tokens 5/40 rows"
+    steps = {"step": 5, "total_steps": 10, "loss": 0.25, "eta_seconds": 3671.2}
+    set_state(run, state="running", progress=None, **steps)
+    bar = "█" * 15 + "·" * 15
+    assert progress_line(run) == f"running  [{bar}] 5/10  1:01:11 left  loss 0.2500"
+    set_state(run, state="paused")
+    assert progress_line(run) == f"paused  [{bar}] 5/10  loss 0.2500"
