@@ -6,6 +6,7 @@ How processes are started is launch.py; the loss itself is loss.py.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from accelerate.data_loader import SkipBatchSampler
 from datasets import Dataset, IterableDataset
 
 from trainer_backend.data.chat_template import IGNORED
@@ -41,14 +42,28 @@ def ignore_repeats(batch: dict, accelerator) -> dict:
     """
     state = accelerator.gradient_state
     lengths = batch.pop(ROW_LENGTHS, None)
-    is_last = accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0
-    if not is_last or "labels" not in batch:
+    is_last = accelerator.num_processes > 1 and state.end_of_dataloader
+    remainder = _remainder(state) if is_last else 0
+    if remainder <= 0 or "labels" not in batch:
         return batch
     labels = batch["labels"]
     rows = len(labels) if lengths is None else len(lengths)
-    new = min(max(state.remainder - accelerator.process_index * rows, 0), rows)
+    new = min(max(remainder - accelerator.process_index * rows, 0), rows)
     if lengths is None:
         labels[new:] = IGNORED
     else:
         labels[:, sum(lengths[:new]) :] = IGNORED
     return batch
+
+
+def _remainder(state) -> int:
+    """New rows of a last round; accelerate loses count of them where a resumed pass begins midway.
+
+    The sampler it then puts in front, which skips batches, does not say how large a round is.
+    """
+    loader = getattr(state, "active_dataloader", None)
+    skipping = getattr(loader, "batch_sampler", None)
+    if state.remainder >= 0 or not isinstance(skipping, SkipBatchSampler):
+        return state.remainder
+    dealt = skipping.batch_sampler  # what deals batches to the processes
+    return -1 if dealt.drop_last else len(loader.dataset) % (dealt.batch_size * dealt.num_processes)

@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from datasets import Dataset
+from torch.utils.data import BatchSampler
 
 from trainer_backend.data.collator import SFTCollator
 from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
@@ -33,6 +35,18 @@ def test_only_the_new_rows_of_the_last_round_count(joined, index, remainder, kep
     batch = ignore_repeats(batch, processes(index, remainder))
     assert rows_with_labels(batch) == [True] * kept + [False] * (3 - kept)
     assert "row_lengths" not in batch
+
+
+@pytest.mark.parametrize(("drop_last", "kept"), [(False, 1), (True, 3)])
+def test_a_pass_that_is_resumed_midway_knows_its_last_round_too(drop_last, kept):
+    """Ten rows in rounds of two times three: the last round has four new ones."""
+    dealt = BatchSamplerShard(BatchSampler(range(10), 3, drop_last), 2, 1)
+    resumed = processes(1, -1)
+    resumed.gradient_state.active_dataloader = SimpleNamespace(
+        batch_sampler=SkipBatchSampler(dealt, 1), dataset=range(10)
+    )
+    batch = ignore_repeats(WithRowLengths(SFTCollator(0, True))(ROWS), resumed)
+    assert rows_with_labels(batch) == [True] * kept + [False] * (3 - kept)
 
 
 def test_packed_rows_are_cut_off_as_rows_not_as_documents():
