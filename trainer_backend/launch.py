@@ -24,6 +24,7 @@ from .runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 29500  # where the processes of several machines meet
+MEETING_S = 600  # what the first machine to be there waits for the last
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def accelerate_arguments(run: Run, fleet: Fleet, node: str, threads: str) -> lis
         "--machine_rank": node,
         "--main_process_ip": fleet.host,
         "--main_process_port": str(fleet.port),
+        "--rdzv_conf": f"timeout={MEETING_S}",
         "--num_cpu_threads_per_process": threads,
         "--mixed_precision": "no",  # the recipe decides, and so does the trainer
         "--dynamo_backend": "no",
@@ -122,9 +124,13 @@ def machine_line(run: Run, fleet: Fleet, node: str) -> str:
     for name in ("THREADS", "SLURM_NODEID"):  # for each machine's shell, not for this one
         words = words.replace(f"'${name}'", f'"${name}"')
     missing = "All machines must see this folder under this name:"
+    said = ""
+    if fleet.nodes > 1:
+        place = shlex.quote(f"{fleet.host}, port {fleet.port}, for {MEETING_S // 60} minutes")
+        said = f'echo "$(hostname) waits for all {fleet.nodes} machines at" {place}; '
     return (
         f'[ -e {folder}/spec.json ] || {{ echo "$(hostname): {missing}" {folder} >&2; exit 2; }}; '
-        f"THREADS=$(( $(nproc) > {each} ? $(nproc) / {each} : 1 )); {words}"
+        f"{said}THREADS=$(( $(nproc) > {each} ? $(nproc) / {each} : 1 )); {words}"
     )
 
 

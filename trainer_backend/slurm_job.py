@@ -68,7 +68,7 @@ def _at_work(run: Run) -> bool:
 
 def srun_command(run: Run, fleet: Fleet) -> list[str]:
     """How Slurm starts the line of each machine; the first that fails ends the others."""
-    here = replace(fleet, host=meeting_place(_machines()))
+    here = replace(fleet, host=meeting_place(_machines()), port=free_port(fleet.port))
     line = machine_line(run, here, "$SLURM_NODEID")
     return ["srun", "--kill-on-bad-exit=1", "bash", "-c", line]
 
@@ -88,6 +88,16 @@ def meeting_place(machines: list[str]) -> str:
         probe.connect((machines[min(1, len(machines) - 1)], 9))  # sends nothing
         return probe.getsockname()[0]
     return machines[0]
+
+
+def free_port(asked: int) -> int:
+    """This port of this machine, or any other one when something listens there already."""
+    for port in (asked, 0):
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+            return probe.getsockname()[1]
+    return asked
 
 
 def _say_never_began(run: Run, code: int) -> None:

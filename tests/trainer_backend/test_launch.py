@@ -85,6 +85,7 @@ def test_each_machine_gets_its_line(run, machine):
         assert option(words, "--machine_rank") == str(rank)
         assert option(words, "--num_processes") == "6"
         assert option(words, "--main_process_ip") == "node a"
+        assert "'node a, port 29500, for 10 minutes'" in line
 
 
 @pytest.mark.parametrize("there", [True, False])

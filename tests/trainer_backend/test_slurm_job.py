@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from trainer_backend import slurm_job
 from trainer_backend.home import write_json
 from trainer_backend.launch import ROOT, Fleet, leave_to_others, slurm_script
 from trainer_backend.run_writer import RunWriter
-from trainer_backend.slurm_job import meeting_place, train_in_job
+from trainer_backend.slurm_job import free_port, meeting_place, train_in_job
 
 SCONTROL = "#!/bin/sh\nprintf 'localhost\\nlocalhost\\n'\n"
 SRUN = '#!/bin/sh\nshift\nSLURM_NODEID=0 exec "$@"\n'
@@ -133,6 +134,15 @@ def test_machines_meet_at_an_address_the_second_one_reaches():
     assert meeting_place(["localhost", "127.0.0.1"]) == "127.0.0.1"
     assert meeting_place(["localhost"]) == "127.0.0.1"
     assert meeting_place(["first", "no-such-machine.invalid"]) == "first"
+
+
+def test_a_port_in_use_is_left_to_its_user():
+    with socket.socket() as user:
+        user.bind(("", 0))
+        user.listen()
+        taken = user.getsockname()[1]
+        assert free_port(taken) not in (taken, 0)
+    assert free_port(taken) == taken
 
 
 def test_the_script_saves_when_its_time_is_nearly_over(job, cluster):
