@@ -10,9 +10,11 @@ from html import escape
 
 import gradio as gr
 
+from trainer_backend.disk_space import for_people
 from trainer_backend.errors import UserError
 
 SECONDS_SHOWN = 15
+SHOWN = (UserError, OSError)  # of the second kind only that the disk is full
 
 
 def toast(error: UserError) -> gr.Error:
@@ -44,7 +46,7 @@ def attempt(action: Callable, *args, **kwargs) -> tuple[object, UserError | None
 
 
 def show_user_errors(handler: Callable, shape: Callable[[UserError], gr.Error] = toast) -> Callable:
-    """Turn a handler's UserError into a message of some shape.
+    """Turn a handler's UserError, or a full disk, into a message of some shape.
 
     Plain, async and generator handlers keep their kind: Gradio looks at it.
     """
@@ -54,8 +56,8 @@ def show_user_errors(handler: Callable, shape: Callable[[UserError], gr.Error] =
         def shown(*args, **kwargs):
             try:
                 yield from handler(*args, **kwargs)
-            except UserError as error:
-                raise shape(error) from None
+            except SHOWN as error:
+                raise shape(for_people(error)) from None
 
     elif inspect.iscoroutinefunction(handler):
 
@@ -63,8 +65,8 @@ def show_user_errors(handler: Callable, shape: Callable[[UserError], gr.Error] =
         async def shown(*args, **kwargs):
             try:
                 return await handler(*args, **kwargs)
-            except UserError as error:
-                raise shape(error) from None
+            except SHOWN as error:
+                raise shape(for_people(error)) from None
 
     else:
 
@@ -72,8 +74,8 @@ def show_user_errors(handler: Callable, shape: Callable[[UserError], gr.Error] =
         def shown(*args, **kwargs):
             try:
                 return handler(*args, **kwargs)
-            except UserError as error:
-                raise shape(error) from None
+            except SHOWN as error:
+                raise shape(for_people(error)) from None
 
     return shown
 

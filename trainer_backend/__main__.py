@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .disk_space import for_people
 from .errors import UserError
 from .home import open_home
 
@@ -145,7 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         home = open_home(arguments.home)
         return getattr(commands, "do_" + arguments.command)(home, arguments)
-    except UserError as error:
+    except (UserError, OSError) as caught:
+        error = for_people(caught)
         if getattr(arguments, "json", False):
             print(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
         print(f"{error.what}\n  where: {error.where}\n  fix:   {error.fix}", file=sys.stderr)

@@ -4,6 +4,8 @@ import errno
 import shutil
 from pathlib import Path
 
+from .errors import UserError
+
 GIB = 2**30
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # torch's and safetensors' own words when a file cannot grow (no OSError reaches us from there)
@@ -43,3 +45,17 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def for_people(error: UserError | OSError) -> UserError:
+    """The message of an error at an edge: its own, or that the disk is full. Raises any other."""
+    if isinstance(error, UserError):
+        return error
+    if not is_disk_full(error):
+        raise error
+    return UserError(
+        "The disk is full: this was not done.",
+        "The disk of the home folder",
+        "Delete old runs, exports or other files, then try again. What is trained already is kept.",
+        code="disk_full",
+    )

@@ -168,8 +168,11 @@ class Run:
         return FileLock(self.dir / "run.lock")
 
     def request_stop(self) -> None:
-        """Ask the worker to finish its step, save and end. Works from any process."""
-        write_atomic(self.dir / "stop", str(time.time()))
+        """Ask the worker to finish its step, save and end. Works from any process.
+
+        An empty file: it can still be made on a full disk, where a stop is most wanted.
+        """
+        (self.dir / "stop").touch()
 
     def stop_requested(self) -> bool:
         return (self.dir / "stop").exists()

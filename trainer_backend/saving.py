@@ -28,7 +28,7 @@ class Saving:
         self.writer = writer
         self.bad_weights = False
         self._trainer: Trainer | None = None
-        self._save, self._no_room = None, False
+        self._save, self._no_room, self._told = None, False, False
 
     def attach(self, trainer: Trainer) -> None:
         """Take the place of the trainer's own saving, which it calls."""
@@ -60,6 +60,9 @@ class Saving:
         free = free_bytes(path.parent)
         self._no_room = True
         self.writer.event("save_failed", step=step, needed=needed, free=free)
+        if self._told:
+            return  # one line is read, one for every save is not
+        self._told = True
         self.writer.warn(
             f"The disk is full: the checkpoint of step {step} needs {in_words(needed)}, "
             f"{in_words(free)} are free. Training goes on; delete old runs or exports."

@@ -1,6 +1,7 @@
 """UserError becomes a message; nothing else is caught."""
 
 import asyncio
+import errno
 from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
@@ -22,6 +23,16 @@ def test_a_plain_handler_shows_an_escaped_message():
     assert shown.value.title == "&lt;b&gt;what&lt;/b&gt;"
     assert shown.value.message == "&lt;i&gt;where&lt;/i&gt;<br>&lt;u&gt;fix&lt;/u&gt;"
     assert shown.value.print_exception is False
+
+
+def test_a_full_disk_is_said_and_any_other_fault_is_not_hidden():
+    def write(number: int):
+        raise OSError(number, "words of the system")
+
+    with pytest.raises(gr.Error, match="Delete old runs"):
+        show_user_errors(write)(errno.ENOSPC)
+    with pytest.raises(OSError, match="words of the system"):
+        show_user_errors(write)(errno.EIO)
 
 
 def test_a_generator_stays_a_generator():

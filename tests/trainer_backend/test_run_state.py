@@ -65,6 +65,16 @@ def test_settings_changed_at_a_resume_are_never_dropped_in_silence(run, text):
         run.recipe()
 
 
+def test_a_stop_can_be_asked_for_on_a_full_disk(run, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    for name in ("fsync", "write"):
+        monkeypatch.setattr(f"os.{name}", full)
+    run.request_stop()
+    assert run.stop_requested()
+
+
 def test_a_name_that_cannot_be_read_is_the_id(run):
     for content in (b"", b"\xff"):
         (run.dir / "name.txt").write_bytes(content)
