@@ -91,14 +91,19 @@ def test_refusals_are_told_row_by_row(tmp_path, tokenizer, bad):
     assert report.at(512).rows == 30 - len(bad) and report.at(512).failed == len(bad)
 
 
-def test_an_error_that_names_no_row_is_found_too(tmp_path, tokenizer):
-    tokenizer.chat_template = STRICT.replace(
-        "m['content'] +", "m['content'] + m.get('extra', '') +"
-    )
+@pytest.mark.parametrize(
+    ("written", "extra", "said"),
+    [
+        ("(1 // m.get('extra', 1)) | string", 0, "ZeroDivisionError"),  # names no row
+        ("m.get('extra', '')", 7, 'can only concatenate str (not "int") to str'),
+    ],
+)
+def test_any_error_of_a_template_is_found_by_its_row(tmp_path, tokenizer, written, extra, said):
+    tokenizer.chat_template = STRICT.replace("m['content'] +", f"m['content'] + {written} +")
     rows = [chat("u:a", "a:c") for _ in range(8)]
-    rows[4][1]["extra"] = 7  # text plus a number is a TypeError
+    rows[4][1]["extra"] = extra
     report = token_lengths(store(tmp_path, [{"messages": row} for row in rows]), tokenizer)
-    assert [row for row, _ in report.failures] == [5] and "TypeError" in report.failures[0][1]
+    assert [row for row, _ in report.failures] == [5] and said in report.failures[0][1]
 
 
 def test_problems_and_advice_come_from_the_numbers(dataset, tokenizer):
