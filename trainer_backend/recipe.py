@@ -124,13 +124,18 @@ def _parse_bool(name: str, value: object, where: str) -> bool:
 
 
 def _parse_text(name: str, value: object, where: str) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not _is_text(value):
         raise _bad(name, value, where, "Use a short text.")
     if name in CHOICES and value not in CHOICES[name]:
         raise _bad(name, value, where, "Use one of: " + ", ".join(CHOICES[name]) + ".")
     if name in ("base_model", "lora_target_modules") and not value.strip():
         raise _bad(name, value, where, "It must not be empty.")
     return value if name == "system_prompt" else value.strip()
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written into a file: no half of a letter, no zero byte."""
+    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _parse_number(name: str, value: object, where: str) -> float:

@@ -135,7 +135,7 @@ def list_runs(home: Path) -> list[Run]:
     for path in (home / "runs").glob("run-*"):
         run = Run(path)
         try:
-            run.state()
+            run.state(), run.recipe_changes()
             found.append((run.spec()["created_at"], run.id, run))
         except (UserError, OSError, ValueError, KeyError):
             continue

@@ -63,6 +63,14 @@ def test_settings_changed_at_a_resume_are_never_dropped_in_silence(run, text):
     (run.dir / "changes.json").write_text(text)
     with pytest.raises(UserError, match="changed at a resume"):
         run.recipe()
+    assert list_runs(run.home) == []  # and no other run is hidden by it
+
+
+def test_a_setting_that_no_file_can_hold_is_refused_before_a_run_is_made(home, dataset):
+    for text in ("half a letter \ud800", "a\0b"):
+        with pytest.raises(UserError, match="system_prompt"):
+            create_run(home, Recipe.from_dict({"system_prompt": text}), dataset)
+    assert not list((home / "runs").glob("run-*"))
 
 
 def test_a_stop_can_be_asked_for_on_a_full_disk(run, monkeypatch):
