@@ -121,6 +121,19 @@ def check_images(has_images: bool, processing, base_model: str) -> None:
         )
 
 
+def check_shares(shared: bool, processing, base_model: str) -> None:
+    """Refuse to share out (FSDP) a model that reads pictures. Raises UserError.
+
+    Where one process has a picture and another none, only one would ask for the tower's shares.
+    """
+    if shared and isinstance(processing, ProcessorMixin):
+        raise UserError(
+            "FSDP shares out models of text only, and this one reads images.",
+            f"How devices share the work; base model “{base_model}”",
+            "Choose “ddp” under “How devices share the work”, or a model that reads only text.",
+        )
+
+
 def load_base(folder: Path, precision: str, device: str | None = None) -> torch.nn.Module:
     """Load a causal language model. `precision` is resolved (no “auto”). Raises UserError."""
     device = device or best_device()

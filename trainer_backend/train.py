@@ -26,6 +26,7 @@ from .hardware import hardware
 from .memory_check import check_model_fits
 from .model import (
     check_images,
+    check_shares,
     fetch_model,
     load_adapter,
     load_base,
@@ -80,6 +81,7 @@ def train(run: Run, writer: RunWriter) -> None:
     processing = load_processing(folder)
     if recipe.distributed == "fsdp" and not shards_model(recipe):
         writer.warn("One training process holds the whole model: FSDP needs two or more.")
+    check_shares(shards_model(recipe), processing, recipe.base_model)
     train_rows, eval_rows = training_rows(run, recipe)
     has_images = "images" in train_rows.column_names
     check_images(has_images, processing, recipe.base_model)
