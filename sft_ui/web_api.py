@@ -128,7 +128,7 @@ def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dic
     """A JSON object sent as text or as an object; nothing is {}. Raises UserError."""
     try:
         found = value if isinstance(value, dict) else json.loads(value or "{}")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         example = '{"preset": "quick_try"}' if name == "recipe_json" else '{"max_steps": 200}'

@@ -39,13 +39,20 @@ def locate_model(home: Path, base_model: str) -> ModelSource:
     starter = home / "models" / "SmolLM2-135M-Instruct"
     if name == STARTER_MODEL:
         return ModelSource("starter", name, starter if (starter / "config.json").exists() else None)
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
+    if name and (folder := _existing(name)):
         check_folder(folder)
         return ModelSource("folder", name, folder.resolve())
     if not HUB_ID.fullmatch(name) or name.count("/") != 1 or ".." in name:
         raise UserError("There is no such model.", f"Base model “{name[:80]}”", FOLDER_WORDS)
     return ModelSource("hub", name, None)
+
+
+def _existing(name: str) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, no name of a file, nobody's home
+        return None
 
 
 def check_folder(folder: Path) -> None:

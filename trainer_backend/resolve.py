@@ -106,9 +106,12 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
         )
     problems += _sharding_problems(recipe)
     wanted = num_processes(recipe, machine)
-    if machine.kind != "cpu" and wanted > machine.num_devices:
-        fix = f"Use {machine.num_devices} or fewer, or “auto”."
-        what = f"{wanted} training processes need {wanted} devices."
+    room, kind = machine.num_devices, "devices"
+    if machine.kind == "cpu":
+        room, kind = max(2, machine.cores), "processor cores"
+    if wanted > room:
+        fix = f"Use {room} or fewer, or “auto”."
+        what = f"{wanted} training processes need {wanted} {kind}."
         problems.append(Problem("error", what, f"Training processes; {machine.label()}", fix))
     package = LOGGERS.get(recipe.report_to)
     if package and find_spec(package) is None:

@@ -96,7 +96,7 @@ def test_the_newest_live_run_is_shown_first(studio, run):
 def test_a_recipe_may_be_text_or_an_object():
     assert read_json_object('{"preset": "quick_try"}') == {"preset": "quick_try"}
     assert read_json_object({"max_steps": 6}) == {"max_steps": 6}
-    for wrong in ("[1]", "{", "3", SimpleNamespace()):
+    for wrong in ("[1]", "{", "3", "[" * 100_000, SimpleNamespace()):
         with pytest.raises(UserError):
             read_json_object(wrong)
 

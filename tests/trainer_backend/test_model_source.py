@@ -51,6 +51,12 @@ def test_an_adapter_folder_says_that_it_is_one(tmp_path):
     assert "adapter" in refused(tmp_path).fix
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-here/model", "a\0b", "../..x", ""])
+def test_a_name_of_nothing_is_refused(home, name):
+    with pytest.raises(UserError, match="no such model"):
+        locate_model(home, name)
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "{", "null"])
 def test_a_broken_config_is_named(folder, text):
     (folder / "config.json").write_text(text)

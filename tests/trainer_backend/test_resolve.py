@@ -129,3 +129,5 @@ def test_more_processes_than_gpus_are_refused():
         resolve(Recipe(num_processes=3), replace(T4, num_devices=2))
     with pytest.raises(UserError, match="2 training processes need 2 devices"):
         resolve(Recipe(num_processes=2), APPLE)
+    with pytest.raises(UserError, match="1024 training processes need 1024 processor cores"):
+        resolve(Recipe(num_processes=1024), CPU)
