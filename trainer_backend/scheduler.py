@@ -27,6 +27,7 @@ from .worker import force_stop, settle, start_worker
 
 TICK_S = 0.5
 FORCE_AFTER_S = 5.0
+DAMAGED = (OSError, ValueError, TypeError, KeyError)  # no room, or a file that holds anything
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +141,7 @@ class Scheduler:
             with self._lock:
                 try:
                     self.tick()
-                except OSError as error:  # a full disk or a share that is away: try again
+                except DAMAGED as error:  # a full disk or a share that is away: try again
                     logger.warning("the scheduler could not look at the runs: %s", error)
             self._wake.wait(TICK_S)
             self._wake.clear()
@@ -153,7 +154,7 @@ class Scheduler:
                 continue
             try:
                 free -= set(self._look_at(run))
-            except (OSError, ValueError, TypeError, KeyError) as error:  # damaged, or no room
+            except DAMAGED as error:
                 logger.warning("run %s cannot be looked at: %s", run.id, error)
                 if run.id in self._workers and self._workers[run.id].poll() is None:
                     free.clear()  # it holds some, and which is not known
@@ -217,7 +218,7 @@ class Scheduler:
 
     def _taken_by(self, run: Run) -> list[int]:
         devices = read_json(run.dir / "worker.json", {}).get("devices")
-        return list(range(self._devices)) if devices is None else devices
+        return devices if isinstance(devices, list) else list(range(self._devices))
 
     def _still_working(self, run: Run) -> bool:
         process = self._workers.get(run.id)

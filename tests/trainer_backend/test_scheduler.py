@@ -372,6 +372,11 @@ def test_a_device_is_free_when_its_last_worker_is_gone_not_when_it_says_so(
     wait_until(lambda: one.tick() or workers == [first, second])
 
 
+def test_a_worker_file_that_holds_anything_takes_every_device(home, run, two_gpus):
+    write_json(run.dir / "worker.json", {"devices": 3})
+    assert Scheduler(home)._taken_by(run) == [0, 1]
+
+
 def test_gpus_are_named_as_this_process_may_see_them(run, monkeypatch):
     from trainer_backend.worker import visible_devices
 
