@@ -3,6 +3,7 @@
 Adapters are the trainer's and peft's work; the app's own model folders are model.py.
 """
 
+import copy
 import json
 import logging
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoProcessor,
     AutoTokenizer,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
@@ -60,6 +62,21 @@ def adapted(base, folder, trainable: bool) -> PeftModel:
             f"The adapter {folder} was made for {short(made_for)} and does not fit "
             f"{short(shown)}: {reason[min(1, len(reason) - 1)].strip()[:200]}"
         ) from error
+
+
+def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
+    """Put the weights saved in a folder into a model, as from_pretrained reads them.
+
+    A file may name weights otherwise than the model does (experts, image towers); Trainer goes by
+    the names alone and leaves out what it does not find. Raises RuntimeError if any is missing.
+    """
+    config = copy.deepcopy(model.config)
+    saved, facts = type(model).from_pretrained(
+        folder, config=config, dtype=model.dtype, local_files_only=True, output_loading_info=True
+    )
+    if missing := [*facts["missing_keys"], *facts["mismatched_keys"]]:
+        raise RuntimeError(f"{folder} does not hold this model: {missing[0]} is missing.")
+    model.load_state_dict(saved.state_dict())
 
 
 def short(name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from inspect import signature
 
 import torch
-from transformers import Trainer, set_seed
+from transformers import PreTrainedModel, Trainer, set_seed
 
 from trainer_backend.adapters import add_adapter, prepare_trainable
 from trainer_backend.attention import document_layout
@@ -28,6 +28,7 @@ from trainer_backend.model_probe import (
 )
 from trainer_backend.precision import settle_bf16
 from trainer_backend.pretrained import (
+    load_weights,
     open_model,
     open_processing_class,
     short_name,
@@ -235,6 +236,22 @@ class SFTTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)
         write_card(self, output_dir or self.args.output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        if self._holds_whole_model():
+            load_weights(self.model, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._holds_whole_model():
+            load_weights(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    def _holds_whole_model(self) -> bool:
+        shared_out = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return isinstance(self.model, PreTrainedModel) and not shared_out
 
     # Evaluation and logs
 
