@@ -52,6 +52,16 @@ class StopEarly(TrainerCallback):
         for row in self.writer.run.metrics():  # what was measured before a resume counts
             if row["type"] == "eval" and row["step"] <= state.global_step:
                 self._note(row.get("eval_loss"))
+        self.stopped = self._had_stopped_at(state.global_step)
+
+    def _had_stopped_at(self, step: int) -> bool:
+        """Whether this run had stopped here, was killed then, and nobody asked for more since."""
+        run = self.writer.run
+        ends = [one for one in run.events()[0] if one["type"] == "early_stop"]
+        if not ends or ends[-1].get("step") != step:
+            return False
+        longer = [one["t"] for one in run.recipe_changes() if one["why"] == "resumed"]
+        return max(longer, default=0.0) < ends[-1]["t"]
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         self._note((metrics or {}).get("eval_loss"))

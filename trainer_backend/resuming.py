@@ -10,6 +10,7 @@ from transformers import Trainer, TrainerCallback
 from .agree import first_decides
 from .checkpoints import Checkpoint, Damaged, newest_intact, purge
 from .errors import UserError
+from .evaluating import StopEarly
 from .recipe import Recipe
 from .run_folder import Run
 from .run_spec import package_differences
@@ -105,15 +106,16 @@ class CourseOfNow(TrainerCallback):
             group["lr"] = rate
 
 
-def end_at_the_end(trainer: Trainer) -> None:
+def end_at_the_end(trainer: Trainer, early: StopEarly) -> None:
     """Let a trainer that goes on from its last step do no more steps; by itself it does one.
 
-    A run that was killed after its last checkpoint, while answers were checked, is such a one.
+    A run that was killed after its last checkpoint, while answers were checked, is such a one; its
+    last step may be one at which it stopped early.
     """
     of_trainer = trainer._run_epoch
 
     def run_epoch(*args, **kwargs) -> None:
-        if trainer.state.global_step >= trainer.state.max_steps:
+        if early.stopped or trainer.state.global_step >= trainer.state.max_steps:
             trainer.control.should_training_stop = True
         else:
             of_trainer(*args, **kwargs)

@@ -104,7 +104,7 @@ def train(run: Run, writer: RunWriter) -> None:
     for part in (*sharing, guard, saving, Preflight(writer, recipe)):
         part.attach(trainer)
     survive_evaluation(trainer, writer)
-    end_at_the_end(trainer)
+    end_at_the_end(trainer, early)
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
     _warn_about_rows(trainer, recipe, writer)
     progress("Starting", 1, 1, "step")

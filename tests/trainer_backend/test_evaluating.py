@@ -7,6 +7,7 @@ from small_runs import small_run, train_small, weights_of
 from trainer_backend import evaluating
 from trainer_backend.chat import run_target
 from trainer_backend.evaluating import StopEarly
+from trainer_backend.run_queue import queue_again
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.sft_trainer import SFTTrainer
 from trainer_backend.worker_main import run_worker
@@ -38,6 +39,15 @@ def test_a_run_stops_early_when_the_eval_loss_no_longer_falls(
     stops = [event for event in run.events()[0] if event["type"] == "early_stop"]
     assert [(one["step"], one["best"]) for one in stops] == [(4, 2.0)]
     assert run.checkpoints()[-1].step == 4 and run.result().step == 4
+
+    set_state(run, state="failed")  # killed while answers were checked
+    queue_again(run, foreground=True)
+    assert run_worker(run.dir) == 0
+    again = run.state()
+    assert (again["state"], again["step"], again["early_stopped"]) == ("finished", 4, 4)
+    queue_again(run, foreground=True, changes={"max_steps": 7})  # somebody wants more of it
+    assert run_worker(run.dir) == 0
+    assert run.state()["step"] == run.state()["early_stopped"] == 5
 
 
 def test_without_patience_it_goes_to_its_end(home, dataset, tiny_model_dir, monkeypatch):
