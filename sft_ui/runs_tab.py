@@ -9,9 +9,9 @@ from html import escape
 
 import gradio as gr
 
-from trainer_backend.errors import CODES
+from trainer_backend.errors import CODES, UserError
 from trainer_backend.model_card import snippet
-from trainer_backend.runs import list_runs, open_run
+from trainer_backend.runs import Run, list_runs, open_run, unreadable_runs
 
 from . import cards
 from .alerts import attempt, show_user_errors
@@ -121,21 +121,35 @@ def _wire_export(studio: Studio, tab: RunsTab, format, export, file) -> None:
 def show_runs(studio: Studio, run_id: str) -> list:
     """The table and, for the chosen run, its panel; outputs are `RunsTab.refreshed`."""
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
-    table = runs_table([one.summary() for one in list_runs(studio.home)[:MAX_RUNS]], run_id or "")
+    runs = list_runs(studio.home)
+    shown = [one.summary() for one in runs[:MAX_RUNS]]
+    shown += [_unreadable(one, error) for one, error in unreadable_runs(studio.home)]
+    table = runs_table(shown, run_id or "", left_out=len(runs[MAX_RUNS:]))
     if run is None:
         return [table, gr.update(visible=False), "", gr.update(visible=False), ""]
     code = load_code(studio, run_id, "adapter")
     return [table, gr.update(visible=True), run.name(), gr.update(visible=False), code]
 
 
-def runs_table(summaries: list[dict], chosen: str) -> str:
-    """All runs, newest first."""
+def _unreadable(run: Run, error: UserError) -> dict:
+    """What the table shows of a run that cannot be opened, so that nobody thinks it is lost."""
+    unknown = dict.fromkeys(("loss", "eval_loss", "elapsed_seconds", "error", "no_progress"))
+    words = {"base_model": "–", "dataset": "–", "state": f"cannot be read: {error.what}"}
+    created = {"created_at": run.dir.stat().st_mtime, "step": 0, "total_steps": 0}
+    return {"id": run.id, "name": run.name(), **words, **unknown, **created}
+
+
+def runs_table(summaries: list[dict], chosen: str, left_out: int = 0) -> str:
+    """Runs, newest first, and how many older ones are left out."""
     if not summaries:
         return cards.empty(
             "No runs yet", "Start one in the Train tab. Every run stays here until you delete it."
         )
     rows = [(one["id"], one["id"][-6:], _cells(one)) for one in summaries]
-    return f'<div class="card">{cards.table("Runs", HEADERS, rows, chosen)}</div>'
+    older = "older run is" if left_out == 1 else "older runs are"
+    more = f"{left_out:,} {older} not shown; “python -m trainer_backend runs” lists all."
+    note = cards.line(more, "quiet") if left_out else ""
+    return f'<div class="card">{cards.table("Runs", HEADERS, rows, chosen)}{note}</div>'
 
 
 def _cells(one: dict) -> list[object]:
@@ -177,6 +191,9 @@ def load_code(studio: Studio, run_id: str, kind: str) -> str:
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
     if run is None:
         return ""
-    text = snippet(run.recipe(), kind)
+    recipe, unreadable = attempt(run.recipe)
+    if unreadable:
+        return cards.card(unreadable.what, cards.line(unreadable.fix))
+    text = snippet(recipe, kind)
     body = f'<pre class="snippet" tabindex="0" aria-label="Code">{escape(text)}</pre>'
     return cards.card("How to use it", body)

@@ -36,6 +36,7 @@ from .runs import (
     open_run,
     retry_run,
     unfinished_runs,
+    unreadable_runs,
 )
 
 __all__ = ["do_check", "do_datasets", "do_prepare"]
@@ -154,6 +155,8 @@ def do_runs(home: Path, arguments: argparse.Namespace) -> int:
             loss = f"{one['loss']:.4f}" if one["loss"] is not None else "-"
             steps = f"{one['step']}/{one['total_steps']}"
             print(f"{one['id']}  {one['state']:<9}  {steps:>11}  loss {loss:>8}  {one['name']}")
+    for run, error in unreadable_runs(home):
+        print(f"{run.id} cannot be read: {error.what} {error.fix}", file=sys.stderr)
     return 0
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "open_run",
     "retry_run",
     "unfinished_runs",
+    "unreadable_runs",
 ]
 
 
@@ -140,6 +141,20 @@ def list_runs(home: Path) -> list[Run]:
         except (UserError, OSError, ValueError, KeyError):
             continue
     return [run for *_, run in sorted(found, key=lambda one: one[:2], reverse=True)]
+
+
+def unreadable_runs(home: Path) -> list[tuple[Run, UserError]]:
+    """Runs that list_runs leaves out because of damage or a newer format, and what is wrong."""
+    found = []
+    for path in sorted((home / "runs").glob("run-*")):
+        run = Run(path)
+        try:
+            run.spec(), run.recipe_changes()
+        except UserError as error:
+            found.append((run, error))
+        except (OSError, ValueError, KeyError):
+            continue  # being made or deleted
+    return found
 
 
 def unfinished_runs(home: Path) -> list[Run]:

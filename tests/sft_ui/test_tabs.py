@@ -1,5 +1,7 @@
 """The tabs' handlers as plain functions: model, train, chat, runs."""
 
+import json
+
 import pytest
 
 from sft_ui import chat_tab, model_tab, runs_tab, train_tab
@@ -8,6 +10,7 @@ from trainer_backend.checkpoints import commit
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe
+from trainer_backend.runs import create_run
 
 VALUES = form_values(Recipe(max_steps=5))
 
@@ -75,6 +78,24 @@ def test_chat_offers_runs_with_a_model(studio, run):
     checkpoints, system = chat_tab.run_choices(studio, run.id)
     assert checkpoints["choices"] == [("Newest", -1), ("Step 4 · eval loss 0.500", 4)]
     assert system == ""
+
+
+def test_a_run_that_cannot_be_read_is_in_the_list_and_can_be_deleted(studio, run):
+    spec = run.dir / "spec.json"
+    spec.write_text(json.dumps({**json.loads(spec.read_text()), "format_version": 99}))
+    table, panel, name, _, code = runs_tab.show_runs(studio, run.id)
+    assert run.id in table and "cannot be read: This run was made by a newer version." in table
+    assert panel["visible"] and name == run.name() and "Update this app" in code
+    enter(run, "finished")
+    run.delete()
+    assert run.id not in runs_tab.show_runs(studio, "")[0]
+
+
+def test_older_runs_that_are_not_shown_are_counted(studio, run, monkeypatch):
+    assert "older" not in runs_tab.show_runs(studio, "")[0]
+    create_run(studio.home, Recipe(max_steps=5), run.dataset())
+    monkeypatch.setattr(runs_tab, "MAX_RUNS", 1)
+    assert "1 older run is not shown" in runs_tab.show_runs(studio, "")[0]
 
 
 def test_the_runs_table_shows_and_hides_the_panel(studio, run):

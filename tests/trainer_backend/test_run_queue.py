@@ -38,6 +38,13 @@ def test_the_list_has_no_ghosts(call, lost):
     assert json.loads(call("runs", "--json")[1])[0]["state"] == "failed"
 
 
+def test_the_list_names_what_cannot_be_read(call, run):
+    (run.dir / "spec.json").write_text("{")
+    code, out, _ = call("runs", "--json")
+    assert (code, json.loads(out)) == (0, [])
+    assert call("runs")[2].startswith(f"{run.id} cannot be read: ")
+
+
 def test_a_run_of_a_home_with_an_app_is_left_to_it(home, lost):
     with FileLock(home / "scheduler.lock"):
         settle_alone(lost)
