@@ -39,6 +39,16 @@ def survive_evaluation(trainer: Trainer, writer: RunWriter) -> None:
     trainer.evaluate = careful
 
 
+def warn_without_rows(recipe: Recipe, writer: RunWriter) -> None:
+    """Say what the recipe asks for that needs an eval loss, when no row is held out for one."""
+    asked = {
+        "stopping early": recipe.early_stopping_patience > 0,
+        "using the best checkpoint": recipe.load_best_at_end,
+    }
+    if idle := [what for what, wanted in asked.items() if wanted]:
+        writer.warn(f"No rows are held out to measure with: {' and '.join(idle)} is not possible.")
+
+
 class StopEarly(TrainerCallback):
     """Ends training when the eval loss has not fallen for some measurements in a row."""
 

@@ -20,7 +20,7 @@ from .callbacks import RecordRun
 from .data.training_rows import training_dataset, training_row
 from .disk_space import GIB, size_of
 from .errors import UserError
-from .evaluating import StopEarly, survive_evaluation, use_best
+from .evaluating import StopEarly, survive_evaluation, use_best, warn_without_rows
 from .guard import FiniteGuard
 from .hardware import hardware
 from .memory_check import check_model_fits
@@ -155,6 +155,8 @@ def _settled(run: Run) -> tuple[Recipe, list[str]]:
 
 def _warn_about_rows(trainer: SFTTrainer, recipe: Recipe, writer: RunWriter) -> None:
     """Say what preparation did to the rows: nothing is cut or left out in silence."""
+    if trainer.eval_dataset is None:
+        warn_without_rows(recipe, writer)
     counts = trainer.data_counts["train"]
     if counts.cut:
         writer.warn(

@@ -6,7 +6,8 @@ from small_runs import small_run, train_small, weights_of
 
 from trainer_backend import evaluating
 from trainer_backend.chat import run_target
-from trainer_backend.evaluating import StopEarly
+from trainer_backend.evaluating import StopEarly, warn_without_rows
+from trainer_backend.recipe import Recipe
 from trainer_backend.run_queue import queue_again
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.sft_trainer import SFTTrainer
@@ -48,6 +49,16 @@ def test_a_run_stops_early_when_the_eval_loss_no_longer_falls(
     queue_again(run, foreground=True, changes={"max_steps": 7})  # somebody wants more of it
     assert run_worker(run.dir) == 0
     assert run.state()["step"] == run.state()["early_stopped"] == 5
+
+
+def test_what_needs_held_out_rows_is_said_when_there_are_none(run):
+    writer = RunWriter(run)
+    warn_without_rows(Recipe(), writer)
+    assert not run.state().get("warnings")
+    warn_without_rows(Recipe(early_stopping_patience=2, load_best_at_end=True), writer)
+    writer.update(now=True)
+    note = run.state()["warnings"][0]
+    assert "No rows are held out" in note and "early and using the best checkpoint" in note
 
 
 def test_without_patience_it_goes_to_its_end(home, dataset, tiny_model_dir, monkeypatch):
