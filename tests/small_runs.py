@@ -40,9 +40,11 @@ def weights_of(checkpoint) -> dict:
 
 def weights_hash(run) -> str:
     """One number for all weights of a run's newest checkpoint."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(weights_of(run.checkpoints()[-1]).items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        digest.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

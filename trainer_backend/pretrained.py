@@ -6,7 +6,8 @@ Adapters are the trainer's and peft's work; the app's own model folders are mode
 import copy
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -77,6 +78,19 @@ def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
     if missing := [*facts["missing_keys"], *facts["mismatched_keys"]]:
         raise RuntimeError(f"{folder} does not hold this model: {missing[0]} is missing.")
     model.load_state_dict(saved.state_dict())
+
+
+@contextmanager
+def kept_formats(model) -> Iterator[None]:
+    """Keep the number formats of weights that learn while they are read again.
+
+    peft reads an adapter as float32, also one that trains in bf16 on a quantised base.
+    """
+    formats = {name: one.dtype for name, one in model.named_parameters() if one.requires_grad}
+    yield
+    for name, one in model.named_parameters():
+        if one.dtype != formats.get(name, one.dtype):
+            one.data = one.data.to(formats[name])
 
 
 def short(name: str) -> str:

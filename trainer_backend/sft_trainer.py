@@ -28,6 +28,7 @@ from trainer_backend.model_probe import (
 )
 from trainer_backend.precision import settle_bf16
 from trainer_backend.pretrained import (
+    kept_formats,
     load_weights,
     open_model,
     open_processing_class,
@@ -241,7 +242,8 @@ class SFTTrainer(Trainer):
         if self._holds_whole_model():
             load_weights(self.model, resume_from_checkpoint)
         else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            with kept_formats(self.model):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         if self._holds_whole_model():

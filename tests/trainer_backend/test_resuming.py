@@ -43,8 +43,9 @@ def die_after(monkeypatch, step: int) -> None:
         {"gradient_accumulation_steps": 2, "lora_dropout": 0.1, "save_steps": 3},
         {"packing": True, "eval_steps": 1},
         {"adapter": "full", "per_device_train_batch_size": 16, "lr_scheduler_type": "linear"},
+        {"adapter": "qlora", "precision": "int4", "optim": "adamw_bnb_8bit", "save_steps": 3},
     ],
-    ids=["lora", "accumulation", "packing", "full across epochs"],
+    ids=["lora", "accumulation", "packing", "full across epochs", "qlora"],
 )
 def test_case_18_a_killed_run_ends_as_the_uninterrupted_one(
     home, dataset, tiny_model_dir, monkeypatch, settings
