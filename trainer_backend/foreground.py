@@ -36,11 +36,13 @@ def follow(run: Run, as_json: bool) -> int:
 @contextmanager
 def _ended_like_ctrl_c() -> Iterator[None]:
     """A container that stops sends SIGTERM: the run is then saved like after Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signs = (signal.SIGINT, signal.SIGTERM)
+    before = {sign: signal.signal(sign, signal.default_int_handler) for sign in signs}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def _see_to_its_end(run: Run, process: subprocess.Popen, as_json: bool) -> None:

@@ -5,7 +5,7 @@ import signal
 import threading
 
 import pytest
-from played_runs import MANNERS, at_work, pid_of
+from played_runs import MANNERS, at_work, pid_of, wait_until
 from run_files import set_state
 
 from trainer_backend import hang_watch
@@ -25,12 +25,16 @@ def test_case_4_a_signal_saves_and_pauses_the_run_it_follows(run, workers, capsy
         at_work(run)
         os.kill(os.getpid(), sign)
 
+    before = signal.signal(sign, signal.SIG_IGN)  # as a shell starts what runs in the background
     helper = in_the_background(interrupt)
-    assert follow(run, as_json=True) == 0
+    try:
+        assert follow(run, as_json=True) == 0
+        assert signal.getsignal(sign) == signal.SIG_IGN
+    finally:
+        signal.signal(sign, before)
     helper.join()
     assert run.state()["state"] == "paused" and run.checkpoints()
     assert "Finishing the step" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_case_5_a_second_signal_ends_it_at_once(run, workers, capsys):
@@ -39,8 +43,7 @@ def test_case_5_a_second_signal_ends_it_at_once(run, workers, capsys):
     def interrupt():
         at_work(run)
         os.kill(os.getpid(), signal.SIGINT)
-        while not run.stop_requested():
-            continue
+        wait_until(run.stop_requested)
         os.kill(os.getpid(), signal.SIGINT)
 
     helper = in_the_background(interrupt)
@@ -59,8 +62,7 @@ def test_case_33_no_progress_is_said_and_an_unheard_stop_ends_it_after_the_limit
 
     def stop():
         at_work(run)
-        while not run.stalled():
-            continue
+        wait_until(run.stalled)
         lines.append(progress_line(run))
         run.request_stop()
 
