@@ -79,7 +79,7 @@ def serve(arguments: argparse.Namespace) -> None:
         if asked_to_end and in_container():
             scheduler.pause_all(CONTAINER_GRACE_S)
         scheduler.close()
-        model_process.close()
+        model_process.unload()
 
 
 def in_container() -> bool:

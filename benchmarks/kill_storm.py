@@ -23,7 +23,6 @@ from .tiny_model import ROWS, build
 ROOT = Path(__file__).resolve().parent.parent
 NURSERY = [sys.executable, "-m", "benchmarks.worker_nursery"]
 PATIENCE_S = 60.0
-OVER = ("failed", "paused", "stopped")
 
 
 class Storm:
@@ -84,8 +83,14 @@ class Storm:
         """What a person does after a failure: ask for it to go on."""
         from trainer_backend.run_queue import queue_again
 
-        if run.state()["state"] in OVER and not run.is_alive():
+        if self.may_resume(run):
             queue_again(run)
+
+    def may_resume(self, run) -> bool:
+        """Whether the run has ended without being finished, and its worker is gone."""
+        from trainer_backend.run_state import RESUMABLE
+
+        return run.state()["state"] in RESUMABLE and not run.is_alive()
 
     def kill_app(self, run) -> None:
         self.keep_app()
@@ -117,7 +122,7 @@ class Storm:
         killed = time.monotonic()
         self.seen["worker"] += 1
         self.seen["saving"] += saving
-        if not self.until(lambda: run.state()["state"] in OVER and not run.is_alive(), run):
+        if not self.until(lambda: self.may_resume(run), run):
             self.seen["unresumable"] += run.state()["state"] != "finished"
             return True
         self.noticed.append(time.monotonic() - killed)

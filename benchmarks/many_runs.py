@@ -22,8 +22,10 @@ ROUNDS = 5
 def make_home(home: Path, runs: int, events: int) -> None:
     """Run folders as finished runs leave them."""
     from trainer_backend.data.store import create_from_rows
-    from trainer_backend.home import open_home, write_json
+    from trainer_backend.home import open_home
     from trainer_backend.recipe import Recipe
+    from trainer_backend.run_files import EVENTS
+    from trainer_backend.run_state import write_state
     from trainer_backend.runs import create_run
 
     home = open_home(home)
@@ -32,11 +34,11 @@ def make_home(home: Path, runs: int, events: int) -> None:
     for number in range(runs):
         run = create_run(home, Recipe(), dataset, foreground=True, name=f"Run {number}")
         over = {"state": "finished", "step": events, "total_steps": events, "loss": 0.5}
-        write_json(run.dir / "state.json", {**run.state(), **over, "elapsed_seconds": 3600.0})
+        write_state(run.dir, {**run.state(), **over, "elapsed_seconds": 3600.0})
         if shared is None:
-            write_events(shared := run.dir / "events.jsonl", events)
+            write_events(shared := run.dir / EVENTS, events)
         else:
-            os.link(shared, run.dir / "events.jsonl")
+            os.link(shared, run.dir / EVENTS)
 
 
 def write_events(path: Path, count: int) -> None:

@@ -10,6 +10,7 @@ import gradio as gr
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe
+from trainer_backend.run_state import OVER
 from trainer_backend.runs import Run, new_run_from, open_run, retry_run
 
 from . import cards
@@ -21,7 +22,6 @@ WAYS = (
     "Train longer goes on with the same data and settings to the number given. "
     "A new run takes the data and settings chosen now."
 )
-EXTENDABLE = ("finished", "paused", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def shown_after(run: Run | None) -> list:
     """What `AfterRun.outputs` show for a run (None: nothing)."""
     state = run.state() if run else {"state": "idle"}
     offer = ((state.get("error") or {}).get("offer") or {}).get("retry")
-    is_over = run is not None and state["state"] in EXTENDABLE and run.result() is not None
+    is_over = run is not None and state["state"] in OVER and run.result() is not None
     retry = gr.update(visible=offer is not None, value=offer_words(offer or {}))
     return [retry, gr.update(visible=is_over), _length(run.recipe()) if is_over else gr.skip()]
 
@@ -96,7 +96,7 @@ def start_again(studio: Studio, run_id: str) -> Run:
     """A new run with what the failed one's error offers. Raises UserError when it offers none."""
     run = open_run(studio.home, run_id)
     again = retry_run(run, key=f"retry {run.id} {run.state().get('attempt', 0)}")
-    studio.scheduler.submit(again)
+    studio.scheduler.wake()
     return again
 
 
@@ -117,5 +117,5 @@ def start_from(studio: Studio, run_id: str, dataset_id: str, preset: str, key: s
     run = open_run(studio.home, run_id)
     dataset = open_dataset(studio.home, dataset_id) if dataset_id else None
     new = new_run_from(run, recipe, dataset, preset=preset, key=key or None)
-    studio.scheduler.submit(new)
+    studio.scheduler.wake()
     return new

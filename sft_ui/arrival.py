@@ -4,12 +4,12 @@ The draft is written by layout.py and lives in the visitor's browser: ids and se
 """
 
 from trainer_backend.data.store import open_dataset
+from trainer_backend.run_state import LIVE
 from trainer_backend.runs import list_runs, open_run
 
 from .alerts import attempt, tell
 from .recipe_form import form_values, read_form
 from .studio import Studio
-from .train_tab import LIVE
 
 
 def run_to_show(studio: Studio, asked: str) -> str:

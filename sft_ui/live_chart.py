@@ -4,11 +4,13 @@ What is new in a run is found in run_feed.py; drawing is in static/.
 """
 
 import asyncio
+import json
 
 import gradio as gr
 from starlette.responses import JSONResponse
 
 from trainer_backend.errors import UserError
+from trainer_backend.run_state import LIVE
 
 from .run_feed import RunFeeds
 from .studio import Studio
@@ -35,14 +37,18 @@ def build_live_chart(studio: Studio) -> gr.HTML:
     return gr.HTML(
         "",
         html_template=(STATIC / "live_chart.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join(
-            (STATIC / name).read_text(encoding="utf-8")
-            for name in ("line_chart.js", "end_notice.js", "live_chart.js")
-        ),
+        js_on_load=_script(),
         server_functions=[watch_run],
         elem_id="live-chart",
         apply_default_css=False,
     )
+
+
+def _script() -> str:
+    """The component's script, after the one thing it must know from Python: the live states."""
+    names = ("line_chart.js", "end_notice.js", "live_chart.js")
+    parts = [(STATIC / name).read_text(encoding="utf-8") for name in names]
+    return "\n".join([f"const LIVE = {json.dumps(LIVE)};", *parts])
 
 
 def answer_poll(feeds: RunFeeds, studio: Studio, asked: object) -> dict:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer_backend.errors import UserError
-from trainer_backend.run_events import EVENTS, read_event
+from trainer_backend.run_events import read_event
+from trainer_backend.run_files import EVENTS, LOG, NAME, STALLED, STATE
+from trainer_backend.run_state import LIVE
 from trainer_backend.runs import Run, open_run
 
 from .curve import Curve
@@ -23,7 +25,6 @@ LOG_CHUNK = 64_000
 EVENTS_CHUNK = 2**20
 PLACE_EVERY_S = 1.0
 SLOW_TO_READ = 2 * 2**20  # bytes of events that take longer than a look should
-LIVE = ("queued", "preparing", "running", "saving")
 SHOWN = (
     *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
     *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
@@ -104,7 +105,7 @@ class RunFeed:
                         yield event
 
     def _read_state(self, queue_position: Callable[[str], int | None]) -> str:
-        files = [self.run.dir / name for name in ("state.json", "name.txt", "stalled.json")]
+        files = [self.run.dir / name for name in (STATE, NAME, STALLED)]
         stamp = "-".join(str(file.stat().st_mtime_ns) for file in files if file.exists())
         if stamp != self._file_stamp:
             state = self.run.state()
@@ -124,7 +125,7 @@ class RunFeed:
 
     def _log_after(self, at: object) -> dict:
         """The log from a byte position on; a viewer far behind gets the last part only."""
-        path = self.run.dir / "worker.log"
+        path = self.run.dir / LOG
         if not isinstance(at, int) or at < 0 or not path.is_file():
             return {}
         size = path.stat().st_size

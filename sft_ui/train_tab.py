@@ -11,7 +11,9 @@ import gradio as gr
 from trainer_backend.data.store import open_dataset
 from trainer_backend.presets import recipe_presets
 from trainer_backend.recipe import Recipe
-from trainer_backend.runs import ACTIVE, RESUMABLE, Run, create_run, list_runs, open_run
+from trainer_backend.run_spec import locked_fields
+from trainer_backend.run_state import ACTIVE, LIVE, RESUMABLE
+from trainer_backend.runs import Run, create_run, list_runs, open_run
 
 from . import cards
 from .after_run import AfterRun, build_after_run, shown_after, wire_after_run
@@ -20,8 +22,6 @@ from .live_chart import build_live_chart
 from .model_tab import sizes_for
 from .recipe_form import CHOICE_WORDS, LABELS, read_form
 from .studio import QUICK, Studio
-
-LIVE = ("queued", *ACTIVE)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def run_card(run: Run) -> str:
         ("On", spec.get("hardware")),
         ("Run", run.id),
     ]
-    names = ", ".join(LABELS[name] for name in run.locked_fields() if name in LABELS)
+    names = ", ".join(LABELS[name] for name in locked_fields() if name in LABELS)
     locked = cards.more("What cannot change within this run", cards.line(names, "quiet"))
     return cards.card(run.name(), cards.facts(pairs), locked)
 
@@ -209,7 +209,7 @@ def start_run(studio: Studio, dataset_id: str, preset_id: str, key: str, values:
         recipe = Recipe.from_dict(values, "Model tab")  # raises what the first problem says
     dataset = open_dataset(studio.home, dataset_id)
     run = create_run(studio.home, recipe, dataset, preset=preset_id, key=key or None)
-    studio.scheduler.submit(run)
+    studio.scheduler.wake()
     return run
 
 

@@ -62,7 +62,7 @@ def _training(studio: Studio) -> None:
         recipe = recipe_from_request(values)
         dataset = open_dataset(studio.home, dataset_id)
         run = create_run(studio.home, recipe, dataset, preset=values.get("preset"))
-        studio.scheduler.submit(run)
+        studio.scheduler.wake()
         return run.id
 
     @answer_user_errors

@@ -49,6 +49,7 @@ def main() -> None:
                 [sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False
             )
         done = [one.step for one in run.checkpoints()]
+        writer.enter("preparing")
         writer.enter("running", step=done[-1] if done else 0, total_steps=1000)
         for step in range(done[-1] + 1 if done else 1, 1001):
             if manner in ("finish", "lingering") and step > 3:

@@ -1,15 +1,15 @@
 """Writes into run folders as a worker would. Fixtures are in the conftest files."""
 
 import json
-import time
 
-from trainer_backend.home import write_json
+from trainer_backend.run_state import write_state
 
 ROWS = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(40)]
 
 
 def set_state(run, **facts):
-    write_json(run.dir / "state.json", {**run.state(), "updated_at": time.time(), **facts})
+    """Put a run into any state, also one it could not enter from where it is."""
+    write_state(run.dir, {**run.state(), **facts})
 
 
 def append(run, *events):

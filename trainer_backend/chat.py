@@ -14,6 +14,7 @@ from .generate import Sampling, stop_tokens, stream_tokens
 from .hardware import hardware
 from .model import Progress, fetch_model, load_base, load_tokenizer, load_tuned, silent
 from .resolve import resolve
+from .run_files import SPEC
 from .runs import Run, open_run
 
 TURN_LIMIT = 4096
@@ -38,7 +39,7 @@ def find_target(home: Path, run_or_model: str, checkpoint: int | None = None) ->
     folder = Path(str(run_or_model)).expanduser()
     if run_or_model.startswith("run-"):
         run = open_run(home, run_or_model)
-    elif (folder / "spec.json").exists():
+    elif (folder / SPEC).exists():
         run = Run(folder.resolve())
     else:
         return Target(run_or_model, "fp32" if hardware().kind == "cpu" else "bf16")

@@ -26,9 +26,10 @@ from .launch import (
 from .prepare_command import do_prepare
 from .presets import resolve_recipe, samples
 from .recipe import Recipe
+from .run_files import SPEC
 from .run_queue import queue_again, settle_alone
+from .run_state import LIVE
 from .runs import (
-    ACTIVE,
     Run,
     create_run,
     list_runs,
@@ -68,7 +69,7 @@ def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None)
 def do_launch(home: Path, arguments: argparse.Namespace) -> int:
     """Print how to train a run on several machines."""
     folders = (home / "runs" / arguments.run, Path(arguments.run))
-    known = any((one / "spec.json").exists() for one in folders)
+    known = any((one / SPEC).exists() for one in folders)
     run = _find(home, arguments.run) if known else _new_run(home, arguments, arguments.run)
     if not known:
         leave_to_others(run)
@@ -117,9 +118,9 @@ def do_retry(home: Path, arguments: argparse.Namespace) -> int:
 def do_stop(home: Path, arguments: argparse.Namespace) -> int:
     """Ask a run to end and wait until it has; a waiting one leaves the queue."""
     run = _find(home, arguments.run)
-    if run.state()["state"] not in (*ACTIVE, "queued"):
+    if run.state()["state"] not in LIVE:
         raise UserError("This run is not running.", run.name(), "Nothing to stop.")
-    while run.state()["state"] in (*ACTIVE, "queued"):
+    while run.state()["state"] in LIVE:
         if not run.stop_requested():
             run.request_stop()
         time.sleep(POLL_S)
@@ -208,7 +209,7 @@ def do_export(home: Path, arguments: argparse.Namespace) -> int:
 def _find(home: Path, run: str) -> Run:
     """RUN of the command line: an id, or the run's folder. One whose worker is gone is settled."""
     folder = Path(run).expanduser()
-    is_folder = (folder / "spec.json").exists()
+    is_folder = (folder / SPEC).exists()
     found = Run(folder.resolve()) if is_folder else open_run(home, run)
     settle_alone(found)
     return found

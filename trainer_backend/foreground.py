@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from .hang_watch import HangWatch
-from .run_folder import ACTIVE, Run
+from .run_folder import Run
+from .run_state import ACTIVE
 from .worker import force_stop, settle, start_worker
 
 POLL_S = 0.3

@@ -7,11 +7,11 @@ import json
 import time
 from dataclasses import dataclass
 
-from .heartbeat import EVERY_S, FILE, LIMITS_S
+from .heartbeat import EVERY_S, LIMITS_S
 from .home import read_json, write_json
+from .run_files import HEARTBEAT, STALLED
 from .run_folder import Run
 
-STALLED = "stalled.json"
 FROZEN_AFTER_S = 5 * EVERY_S
 SAY_EVERY_S = 5.0
 AWAY_S = 30.0  # a shared folder shows a beat of another machine late
@@ -58,7 +58,7 @@ class HangWatch:
 
     def beats(self, run: Run) -> bool:
         """Whether a worker that is none of this machine's still beats; at first it is believed."""
-        if not (run.dir / FILE).exists():
+        if not (run.dir / HEARTBEAT).exists():
             return False
         now, beat = self._clock(), _read(run)
         pulse = self._pulses.setdefault(run.id, Pulse(moved=now, beaten=now))
@@ -95,6 +95,6 @@ def _read(run: Run) -> dict:
     loading = {"phase": "preparing", "marks": 0, "beats": 0, "idle_seconds": 0.0}
     loading["limit_seconds"] = LIMITS_S["preparing"]
     try:
-        return {**loading, **read_json(run.dir / FILE, {})}
+        return {**loading, **read_json(run.dir / HEARTBEAT, {})}
     except (json.JSONDecodeError, OSError, TypeError):
         return loading

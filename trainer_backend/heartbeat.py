@@ -12,9 +12,9 @@ import time
 from collections import deque
 from pathlib import Path
 
+from .run_files import HEARTBEAT
 from .worker_log import cap_log
 
-FILE = "heartbeat.json"
 EVERY_S = 2.0
 LIMITS_S = {"preparing": 900.0, "saving": 600.0, "evaluating": 300.0, "running": 120.0}
 STEPS_OF_PATIENCE = 20  # a step may take so many times the usual one
@@ -40,7 +40,7 @@ class Heartbeat:
         """End the thread; the file goes, since nothing beats any more."""
         self._closing.set()
         self._thread.join(timeout=5)
-        (self._folder / FILE).unlink(missing_ok=True)
+        (self._folder / HEARTBEAT).unlink(missing_ok=True)
 
     def mark(self, phase: str | None = None) -> None:
         """Something moved: a step, a batch, a row."""
@@ -80,9 +80,10 @@ class Heartbeat:
             "idle_seconds": round(time.monotonic() - self._moved, 1),
             "limit_seconds": round(self.limit(), 1),
         }
-        part = self._folder / f".{FILE}"
+        part = self._folder / f".{HEARTBEAT}"
         try:
             part.write_text(json.dumps(facts), encoding="utf-8")
-            os.replace(part, self._folder / FILE)  # no fsync: a beat is worth nothing after a crash
+            # no fsync: a beat is worth nothing after a crash
+            os.replace(part, self._folder / HEARTBEAT)
         except OSError:
             return  # a full disk must not end the pulse; the next beat tries again

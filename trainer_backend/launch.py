@@ -18,8 +18,9 @@ from pathlib import Path
 
 from .errors import UserError
 from .hardware import hardware
-from .home import write_json
 from .resolve import num_processes
+from .run_files import LOG, SPEC
+from .run_state import enter
 from .runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,7 +105,7 @@ def check_fleet(run: Run, fleet: Fleet) -> None:
 
 def leave_to_others(run: Run) -> None:
     """Mark a new run as one that this app does not start: it waits for its machines."""
-    write_json(run.dir / "state.json", {**run.state(), "state": "stopped"})
+    enter(run.dir, "stopped", ended_at=None)
 
 
 def machine_commands(run: Run, fleet: Fleet) -> list[str]:
@@ -129,7 +130,7 @@ def machine_line(run: Run, fleet: Fleet, node: str) -> str:
         place = shlex.quote(f"{fleet.host}, port {fleet.port}, for {MEETING_S // 60} minutes")
         said = f'echo "$(hostname) waits for all {fleet.nodes} machines at" {place}; '
     return (
-        f'[ -e {folder}/spec.json ] || {{ echo "$(hostname): {missing}" {folder} >&2; exit 2; }}; '
+        f'[ -e {folder}/{SPEC} ] || {{ echo "$(hostname): {missing}" {folder} >&2; exit 2; }}; '
         f"{said}THREADS=$(( $(nproc) > {each} ? $(nproc) / {each} : 1 )); {words}"
     )
 
@@ -150,7 +151,7 @@ def slurm_script(run: Run, fleet: Fleet) -> str:
         "--exclusive",
         "--mem=0",
         *([f"--gpus-per-node={fleet.processes_per_node}"] if cluster_has_gpus() else []),
-        f'--output="{run.dir / "worker.log"}"',
+        f'--output="{run.dir / LOG}"',
         "--open-mode=append",
         "--requeue",
         "--signal=B:TERM@120",

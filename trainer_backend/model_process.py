@@ -17,7 +17,8 @@ from queue import Empty, Queue
 from .child_environment import child_environment
 from .errors import UserError
 from .hardware import hardware
-from .runs import ACTIVE, list_runs
+from .run_state import ACTIVE
+from .runs import list_runs
 
 START_LIMIT_S = 120
 SILENCE_LIMIT_S = 900
@@ -85,8 +86,6 @@ class ModelProcess:
         """Free the model's memory by ending the process; the next request starts it again."""
         with self._lock:
             self._end()
-
-    close = unload
 
     def make_room(self) -> None:
         """Free a GPU that a training is about to need; on the CPU both have room."""

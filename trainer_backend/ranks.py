@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from .home import read_json, write_json
+from .run_files import RANKS
 
-FOLDER = "ranks"
 BEAT_S = 1.0
 GRACE_S = 5.0  # what a process that lost another one gets to end by itself
 SILENT_S = 60.0  # of a machine that cannot be asked whether a process lives
@@ -45,7 +45,7 @@ def started_alone() -> bool:
 
 def clear_ranks(run_dir: Path) -> None:
     """Forget the processes of an earlier start."""
-    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
+    shutil.rmtree(run_dir / RANKS, ignore_errors=True)
 
 
 def kill_ranks(run_dir: Path) -> None:
@@ -66,7 +66,7 @@ def reason_of(run_dir: Path) -> dict | None:
 
 
 def _files(run_dir: Path) -> list[Path]:
-    return sorted((run_dir / FOLDER).glob("rank-*.json"))
+    return sorted((run_dir / RANKS).glob("rank-*.json"))
 
 
 def _read(path: Path) -> dict | None:
@@ -97,7 +97,7 @@ class RankWatch:
 
     def __init__(self, run_dir: Path, on_lost: Callable[[dict], None]):
         self.rank, self.size = rank_and_size()
-        self._folder, self._on_lost = run_dir / FOLDER, on_lost
+        self._folder, self._on_lost = run_dir / RANKS, on_lost
         self._path = self._file(self.rank)
         self._end, self._lock = threading.Event(), threading.Lock()
         self._cause: dict | None = None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from transformers import Trainer, TrainerCallback
 
 from .agree import first_decides
-from .checkpoints import Checkpoint, Damaged, newest_intact, purge
+from .checkpoints import Damaged, newest_intact, purge
 from .errors import UserError
 from .evaluating import StopEarly
 from .recipe import Recipe
@@ -34,7 +34,7 @@ def resume_from(run: Run, writer: RunWriter) -> str | None:
     changes = {name: v for one in run.recipe_changes() for name, v in one["changes"].items()}
     step = checkpoint.step if checkpoint else 0
     writer.event("resumed", step=step, **({"changes": changes} if changes else {}))
-    return _path(checkpoint)
+    return str(checkpoint.path) if checkpoint else None
 
 
 def same_examples_a_step(run: Run, recipe: Recipe, processes: int, writer: RunWriter) -> Recipe:
@@ -61,10 +61,6 @@ def same_examples_a_step(run: Run, recipe: Recipe, processes: int, writer: RunWr
         "correction, so that the steps stay the same (random dropout does not)."
     )
     return replace(recipe, gradient_accumulation_steps=steps)
-
-
-def _path(checkpoint: Checkpoint | None) -> str | None:
-    return str(checkpoint.path) if checkpoint else None
 
 
 def _had_one(run: Run) -> bool:

@@ -2,9 +2,6 @@
 
 The worker's writing side is run_writer.py; creating and listing runs is runs.py; damaged files of
 a folder are told apart in run_state.py, run_spec.py and run_events.py.
-
-runs/<id>/{spec.json, recipe.yaml, changes.json, name.txt, state.json, events.jsonl, worker.log,
-worker.json, heartbeat.json, stalled.json, run.lock, start/, checkpoints/}
 """
 
 import shutil
@@ -20,12 +17,11 @@ from .errors import UserError
 from .home import read_json, write_atomic, write_json
 from .recipe import Recipe
 from .run_events import curve_rows, read_events
-from .run_spec import check_changes, damaged_file, locked_fields
-from .run_state import ACTIVE as ACTIVE
-from .run_state import STATE_KEYS, remembered_spec, remembered_state
+from .run_files import CHANGES, CHECKPOINTS, LOCK, NAME, STALLED, STOP
+from .run_spec import check_changes, damaged_file
+from .run_state import ACTIVE, LIVE, STATE_KEYS, remembered_spec, remembered_state
 from .worker_log import log_tail
 
-RESUMABLE = ("paused", "stopped", "failed")
 MAX_NAME = 120
 
 
@@ -60,7 +56,7 @@ class Run:
 
         Raises UserError when it cannot be read: without it the run would go on with other settings.
         """
-        path = self.dir / "changes.json"
+        path = self.dir / CHANGES
         try:
             found = read_json(path) or []
             if all(isinstance(one["changes"], dict) for one in found):
@@ -75,16 +71,12 @@ class Run:
         after = Recipe.from_dict({**before.to_dict(), **changes}, "Resume")
         if real := check_changes(before, after):
             entry = {"t": time.time(), "changes": real, "why": why}
-            write_json(self.dir / "changes.json", [*self.recipe_changes(), entry])
+            write_json(self.dir / CHANGES, [*self.recipe_changes(), entry])
         return after
-
-    def locked_fields(self) -> tuple[str, ...]:
-        """Recipe fields that cannot change within this run."""
-        return locked_fields()
 
     def name(self) -> str:
         try:
-            return (self.dir / "name.txt").read_text(encoding="utf-8", errors="replace") or self.id
+            return (self.dir / NAME).read_text(encoding="utf-8", errors="replace") or self.id
         except OSError:
             return self.id
 
@@ -114,13 +106,10 @@ class Run:
 
     def stalled(self) -> dict | None:
         """{"phase", "seconds", "limit", "frozen"} while the worker makes no progress, else None."""
-        return read_json(self.dir / "stalled.json", {}) or None
+        return read_json(self.dir / STALLED, {}) or None
 
     def events(self, offset: int = 0) -> tuple[list[dict], int]:
-        """Events from a byte offset on, and the offset to ask from next.
-
-        A torn last line waits; lines that are no events are skipped (the next worker counts them).
-        """
+        """Events from a byte offset on, and the offset to ask from next."""
         return read_events(self.dir, offset)
 
     def metrics(self, since: int = 0) -> list[dict]:
@@ -136,7 +125,7 @@ class Run:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Committed checkpoints, oldest first."""
-        return committed(self.dir / "checkpoints")
+        return committed(self.dir / CHECKPOINTS)
 
     def result(self) -> Checkpoint | None:
         """What the run is worth: its newest checkpoint, or the best one if the recipe says so."""
@@ -165,17 +154,17 @@ class Run:
 
     def lock(self) -> FileLock:
         """The lock a worker holds as long as it lives; the system frees it when the worker dies."""
-        return FileLock(self.dir / "run.lock")
+        return FileLock(self.dir / LOCK)
 
     def request_stop(self) -> None:
         """Ask the worker to finish its step, save and end. Works from any process.
 
         An empty file: it can still be made on a full disk, where a stop is most wanted.
         """
-        (self.dir / "stop").touch()
+        (self.dir / STOP).touch()
 
     def stop_requested(self) -> bool:
-        return (self.dir / "stop").exists()
+        return (self.dir / STOP).exists()
 
     def rename(self, name: str) -> None:
         """Change the label. Raises UserError when it is empty or too long."""
@@ -184,11 +173,11 @@ class Run:
             raise UserError(
                 "This name cannot be used.", f"run {self.id}", f"Use 1 to {MAX_NAME} characters."
             )
-        write_atomic(self.dir / "name.txt", text)
+        write_atomic(self.dir / NAME, text)
 
     def delete(self) -> None:
         """Delete the run and its checkpoints. Raises UserError while it runs or waits."""
-        if self.state()["state"] in (*ACTIVE, "queued") or self.is_alive():
+        if self.state()["state"] in LIVE or self.is_alive():
             raise UserError("This run is not over.", self.name(), "Stop it first, then delete it.")
         trash = self.dir.with_name(f".trash-{self.id}")
         self.dir.rename(trash)

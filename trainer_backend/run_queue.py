@@ -10,43 +10,46 @@ from filelock import FileLock, Timeout
 
 from .errors import UserError
 from .hang_watch import AWAY_S
-from .heartbeat import FILE as HEARTBEAT
-from .home import read_json, write_atomic, write_json
-from .run_folder import ACTIVE, RESUMABLE, Run
+from .home import read_json, write_atomic
+from .run_files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
+from .run_folder import Run
+from .run_state import ACTIVE, LIVE, RESUMABLE, begin_again, cancel
 from .worker import force_stop, is_worker_process, settle
 
-GO_ON = "go_on"
 GRACE_S = 20.0  # what a worker gets to begin, or to be gone after its last word
 POLL_S = 0.1
 
 
-def queue_again(run: Run, foreground: bool = False, changes: dict | None = None) -> None:
+def queue_again(
+    run: Run,
+    foreground: bool = False,
+    changes: dict | None = None,
+    queued_at: float | None = None,
+) -> None:
     """Put a run that is over back into the queue. Raises UserError for a run that cannot.
 
     A finished run goes on only with `changes` that make it longer. With `foreground` the caller
-    starts the worker itself and no scheduler may take the run.
+    starts the worker itself and no scheduler may take the run. `queued_at` is its place in the
+    queue, else it is the last.
     """
-    state = run.state()
-    longer = state["state"] == "finished" and changes
-    if (state["state"] not in RESUMABLE and not longer) or run.is_alive():
+    state = run.state()["state"]
+    longer = state == "finished" and changes
+    if (state not in RESUMABLE and not longer) or run.is_alive():
         raise UserError(
-            f"A run that is {state['state']} cannot be resumed.",
+            f"A run that is {state} cannot be resumed.",
             run.name(),
             "Give it more epochs or steps, or start a new run from its weights."
-            if state["state"] == "finished"
+            if state == "finished"
             else "Start a new run, or wait until this one is over.",
         )
     if changes:
         run.change_recipe(changes, "resumed")
-    for name in ("stop", GO_ON):
+    for name in (STOP, GO_ON):
         (run.dir / name).unlink(missing_ok=True)
     if foreground:
         _wait_until_gone(run)
-        (run.dir / "worker.json").unlink(missing_ok=True)
-    waiting = "preparing" if foreground else "queued"
-    facts = {"state": waiting, "queued_at": time.time(), "error": None, "ended_at": None}
-    facts |= {"updated_at": time.time(), "foreground": foreground, "early_stopped": None}
-    write_json(run.dir / "state.json", {**state, **facts, "result_step": None})
+        (run.dir / WORKER).unlink(missing_ok=True)
+    begin_again(run.dir, foreground=foreground, queued_at=queued_at)
 
 
 def interrupt(run: Run) -> None:
@@ -62,15 +65,14 @@ def go_on(run: Run) -> None:
         return
     before = run.state()
     if before["state"] in RESUMABLE and not run.is_alive():
-        queue_again(run)
-        write_json(run.dir / "state.json", {**run.state(), "queued_at": before["queued_at"]})
+        queue_again(run, queued_at=before.get("queued_at"))
     elif before["state"] not in ACTIVE:
         mark.unlink()
 
 
 def lingers(run: Run) -> bool:
     """Whether the process of an earlier start is still there, after its last word."""
-    return is_worker_process(read_json(run.dir / "worker.json", {}))
+    return is_worker_process(read_json(run.dir / WORKER, {}))
 
 
 def _wait_until_gone(run: Run) -> None:
@@ -81,20 +83,13 @@ def _wait_until_gone(run: Run) -> None:
         time.sleep(POLL_S)
 
 
-def cancel(run: Run) -> None:
-    """Take a waiting run out of the queue."""
-    state = "paused" if run.checkpoints() else "stopped"
-    write_json(run.dir / "state.json", {**run.state(), "state": state})
-    (run.dir / "stop").unlink(missing_ok=True)
-
-
 def settle_alone(run: Run) -> None:
     """Do for a run what the app would, unless an app looks after its home.
 
     A run whose worker is gone gets its end state; a waiting one that was asked to stop is taken
     out of the queue.
     """
-    if run.state()["state"] not in ("queued", *ACTIVE):
+    if run.state()["state"] not in LIVE:
         return
     holder = FileLock(run.home / "scheduler.lock")
     try:
@@ -104,7 +99,7 @@ def settle_alone(run: Run) -> None:
     try:
         state = run.state()["state"]
         if state == "queued" and run.stop_requested():
-            cancel(run)
+            cancel(run.dir)
         elif state in ACTIVE and not _may_live(run):
             settle(run)
     finally:
@@ -114,7 +109,7 @@ def settle_alone(run: Run) -> None:
 def _may_live(run: Run) -> bool:
     if run.is_alive():
         return True
-    started = read_json(run.dir / "worker.json", {})
+    started = read_json(run.dir / WORKER, {})
     if started.get("host") == socket.gethostname():
         return is_worker_process(started)
     return _quiet_for(run) < AWAY_S  # on another machine that shares the folder, or just beginning
@@ -126,5 +121,5 @@ def _quiet_for(run: Run) -> float:
     probe.touch()
     now = probe.stat().st_mtime
     probe.unlink()
-    signs = [run.dir / name for name in (HEARTBEAT, "state.json")]
+    signs = [run.dir / name for name in (HEARTBEAT, STATE)]
     return now - max(sign.stat().st_mtime for sign in signs if sign.exists())

@@ -16,6 +16,7 @@ from .errors import UserError
 from .hardware import Hardware
 from .home import read_json, write_json
 from .recipe import Recipe
+from .run_files import SPEC
 
 FORMAT_VERSION = 2
 PACKAGES = (
@@ -129,7 +130,7 @@ def base_files(folder: Path) -> list[Path]:
 
 
 def pin(
-    spec_path: Path,
+    run_dir: Path,
     folder: Path,
     revision: str | None,
     dataset: StoredDataset,
@@ -139,7 +140,7 @@ def pin(
 
     Only the worker that holds the run calls this. Raises UserError naming what is different.
     """
-    spec = read_spec(spec_path)
+    spec = read_spec(run_dir / SPEC)
     _compare_files(spec["base"], folder, progress)
     dataset.check_unchanged(spec["dataset"]["hash"])
     if spec["base"]["files"]:
@@ -149,7 +150,7 @@ def pin(
         progress(done, len(paths))
         files[path.name] = file_facts(path)
     base = {**spec["base"], "revision": revision, "files": files}
-    write_json(spec_path, {**spec, "base": base})
+    write_json(run_dir / SPEC, {**spec, "base": base})
 
 
 def _compare_files(base: dict, folder: Path, progress: Callable[[int, int], None]) -> None:

@@ -1,6 +1,8 @@
-"""Where a run stands: state.json, or what its events tell when that file is damaged.
+"""Where a run stands: its states, the moves between them, and state.json.
 
-Who writes it is run_writer.py while a worker lives, and the scheduler after it.
+Whoever writes state.json does it with a function of this module, which refuses a move that NEXT
+does not hold. While a worker lives, it alone writes; before and after that the app's scheduler or
+a command does. A damaged state.json is made up for by what the events tell.
 """
 
 import time
@@ -8,14 +10,29 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from .home import read_json
-from .run_events import EVENTS, curve_rows, read_events
+from .checkpoints import committed
+from .home import read_json, write_json
+from .run_events import curve_rows, read_events
+from .run_files import CHECKPOINTS, EVENTS, SPEC, STATE, STOP
 from .run_spec import read_spec
 
-STATE = "state.json"
-ACTIVE = ("preparing", "running", "saving")
-OVER = ("finished", "failed", "paused", "stopped")
-STATES = ("queued", *ACTIVE, *OVER)
+ACTIVE = ("preparing", "running", "saving")  # a worker has the run
+LIVE = ("queued", *ACTIVE)
+RESUMABLE = ("paused", "stopped", "failed")
+OVER = ("finished", *RESUMABLE)
+STATES = (*LIVE, *OVER)
+# Where a run may go from each state. A worker may take up any run, also one that a killed worker
+# left in the middle. A run that did not finish may fail once more: its processes did not start.
+NEXT = {
+    "queued": ("preparing", *RESUMABLE),
+    "preparing": ("preparing", "running", "queued", *RESUMABLE),
+    "running": ("preparing", "saving", "queued", *OVER),
+    "saving": ("preparing", "running", "queued", *RESUMABLE),
+    "paused": ("preparing", "queued", "failed"),
+    "stopped": ("preparing", "queued", "failed"),
+    "failed": ("preparing", "queued", "failed"),
+    "finished": ("preparing", "queued"),
+}
 SETTLED_S = 2.0
 STATE_KEYS = (
     *("epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"),
@@ -25,9 +42,81 @@ STATE_KEYS = (
 )
 
 
+class IllegalTransition(ValueError):
+    """A run cannot go from its state into the one asked for."""
+
+
+def entering(before: str, state: str, **facts) -> dict:
+    """The facts that change when a run moves from one state into another, `facts` among them.
+
+    Raises IllegalTransition when it cannot.
+    """
+    if state not in NEXT[before]:
+        raise IllegalTransition(f"A run that is {before} cannot become {state}.")
+    nothing_goes_on = {"progress": None, "eta_seconds": None}
+    if state in OVER:
+        return {"ended_at": time.time(), **nothing_goes_on, **facts, "state": state}
+    if state in ACTIVE and state != "preparing":
+        return {**facts, "state": state}
+    return {"error": None, "ended_at": None, **nothing_goes_on, **facts, "state": state}
+
+
+def enter(folder: Path, state: str, **facts) -> None:
+    """Move a run into a state. Raises IllegalTransition when it cannot go there from where it is.
+
+    Only for a run no worker has: a worker knows its state better than the disk.
+    """
+    now = remembered_state(folder)
+    write_state(folder, {**now, **entering(now["state"], state, **facts)})
+
+
+def amend(folder: Path, **facts) -> None:
+    """Change facts of a run that stays in its state."""
+    write_state(folder, {**remembered_state(folder), **facts})
+
+
+def write_state(folder: Path, state: dict) -> None:
+    """Replace state.json, so that a reader sees the old state or the new one, never a part."""
+    write_json(folder / STATE, {**state, "updated_at": time.time()})
+
+
+def begin(folder: Path, *, foreground: bool = False) -> None:
+    """Give a new run its first state; with `foreground` its caller starts the worker."""
+    facts = {"queued_at": time.time(), "attempt": 0, "foreground": foreground}
+    write_state(folder, {"state": _first_state(foreground), **facts})
+
+
+def begin_again(folder: Path, *, foreground: bool = False, queued_at: float | None = None) -> None:
+    """Let a run that is over wait for its turn once more, from `queued_at` or from now on."""
+    facts = {"queued_at": queued_at or time.time(), "foreground": foreground}
+    facts |= {"early_stopped": None, "result_step": None}
+    enter(folder, _first_state(foreground), **facts)
+
+
+def _first_state(foreground: bool) -> str:
+    return "preparing" if foreground else "queued"
+
+
+def cancel(folder: Path) -> None:
+    """Take a run out of the queue; one that does not wait any more stays as it is."""
+    if remembered_state(folder)["state"] == "queued":
+        enter(folder, after_stop(folder), ended_at=None)
+        (folder / STOP).unlink(missing_ok=True)
+
+
+def after_stop(folder: Path) -> str:
+    """What a run becomes that was asked to stop: “paused” when there is something to go on from."""
+    return "paused" if committed(folder / CHECKPOINTS) else "stopped"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, wholly made and not yet deleted."""
+    return (folder / STATE).exists()
+
+
 def remembered_spec(folder: Path) -> dict:
     """The spec of a run, read once. Raises UserError when it is damaged or of a newer format."""
-    return {**_remembered(read_spec, folder / "spec.json")}
+    return {**_remembered(read_spec, folder / SPEC)}
 
 
 def remembered_state(folder: Path) -> dict:

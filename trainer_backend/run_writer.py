@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from .heartbeat import Heartbeat
-from .home import write_json
 from .notices import send_notice
 from .redact import redact_facts
 from .run_events import read_event
+from .run_files import EVENTS
 from .run_folder import Run
-from .run_state import OVER
+from .run_state import ACTIVE, OVER, entering, write_state
 
 STATE_EVERY_S = 0.5
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -30,7 +30,7 @@ class RunWriter:
 
     def __init__(self, run: Run, enabled: bool = True):
         self.run, self.enabled = run, enabled
-        self._path = run.dir / "events.jsonl"
+        self._path = run.dir / EVENTS
         self._state = copy.deepcopy(run.state())
         self._state["attempt"] = self._state.get("attempt", 0) + 1
         self._started, self._before = time.monotonic(), self._state.get("elapsed_seconds") or 0.0
@@ -62,7 +62,7 @@ class RunWriter:
         self._state["elapsed_seconds"] = round(self._before + time.monotonic() - self._started, 1)
         if self.enabled and (now or time.monotonic() - self._written > STATE_EVERY_S):
             try:
-                write_json(self.run.dir / "state.json", {**self._state, "updated_at": time.time()})
+                write_state(self.run.dir, self._state)
             except OSError as error:
                 if error.errno not in DISK_FULL:
                     raise
@@ -70,13 +70,22 @@ class RunWriter:
             self._written = time.monotonic()
 
     def enter(self, state: str, **facts) -> None:
-        """Move the run to another state, at once and with an event."""
+        """Move the run to another state, at once and with an event.
+
+        Raises IllegalTransition when the run cannot go there from the state this worker put it in:
+        what others wrote meanwhile does not count, since only a worker that lives may write.
+        """
+        facts = entering(self._state["state"], state, **facts)
         logger.info("%s", state)
         self.mark(state)
         self.event("state", state=state)
-        self.update(now=True, state=state, **facts)
+        self.update(now=True, **facts)
         if self.enabled and state in OVER:
             send_notice(self.run)
+
+    def has_ended(self) -> bool:
+        """Whether this worker has said its last word: the run is over, or waits to go on."""
+        return self._state["state"] not in ACTIVE
 
     def mark(self, phase: str | None = None) -> None:
         """Something moved: whoever watches for a hang begins to count anew."""

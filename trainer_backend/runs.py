@@ -16,13 +16,13 @@ from .home import check_id, new_id, write_atomic, write_json
 from .model_source import locate_model
 from .recipe import Recipe, save_recipe
 from .resolve import resolve
-from .run_folder import ACTIVE, RESUMABLE, Run
+from .run_files import CHECKPOINTS, RECIPE, SPEC
+from .run_folder import Run
 from .run_spec import make_spec
+from .run_state import LIVE, begin, is_run
 from .start_weights import StartWeights, copy_start_weights, same_start, start_weights
 
 __all__ = [
-    "ACTIVE",
-    "RESUMABLE",
     "Run",
     "create_run",
     "list_runs",
@@ -61,15 +61,13 @@ def create_run(  # noqa: PLR0913 - one keyword a fact of the run
             return same
         open_dataset(home, dataset.id)  # nobody deleted it in the meantime, nor can from here on
         run = Run(home / "runs" / new_id("run"))
-        (run.dir / "checkpoints").mkdir(parents=True)
+        (run.dir / CHECKPOINTS).mkdir(parents=True)
         facts = {"id": run.id, "key": key, "created_at": time.time(), "preset": preset}
         facts["start"] = copy_start_weights(start, run.dir) if start else None
-        write_json(run.dir / "spec.json", make_spec(facts, recipe, dataset, machine))
-        save_recipe(recipe, run.dir / "recipe.yaml")
+        write_json(run.dir / SPEC, make_spec(facts, recipe, dataset, machine))
+        save_recipe(recipe, run.dir / RECIPE)
         run.rename(name or f"{recipe.base_model.rstrip('/').rpartition('/')[2]} on {dataset.name}")
-        now, state = time.time(), "preparing" if foreground else "queued"
-        facts = {"state": state, "queued_at": now, "updated_at": now, "attempt": 0}
-        write_json(run.dir / "state.json", {**facts, "foreground": foreground})
+        begin(run.dir, foreground=foreground)
         if key:
             write_atomic(_key_file(home, key), run.id)
     return run
@@ -96,7 +94,7 @@ def _run_with_key(home: Path, key: str) -> Run | None:
     noted = _key_file(home, key)
     if noted.exists():
         run = Run(home / "runs" / check_id(noted.read_text(encoding="utf-8"), "run"))
-        return run if (run.dir / "state.json").exists() else None
+        return run if is_run(run.dir) else None
     # a crash between making the run and noting its key, or a run of an older version
     return next((run for run in list_runs(home) if run.spec().get("key") == key), None)
 
@@ -162,7 +160,7 @@ def unfinished_runs(home: Path) -> list[Run]:
     found = []
     for path in (home / "runs").glob("run-*"):
         try:
-            if Run(path).state()["state"] in ("queued", *ACTIVE):
+            if Run(path).state()["state"] in LIVE:
                 found.append(Run(path))
         except (OSError, ValueError, KeyError):
             continue  # being made, or damaged
@@ -172,6 +170,6 @@ def unfinished_runs(home: Path) -> list[Run]:
 def open_run(home: Path, run_id: str) -> Run:
     """The run with this id. Raises UserError if there is none."""
     run = Run(home / "runs" / check_id(run_id, "run"))
-    if not (run.dir / "state.json").exists():
+    if not is_run(run.dir):
         raise UserError("There is no such run.", f"run {run.id}", "Choose a run from the list.")
     return run

@@ -21,8 +21,10 @@ from .hang_watch import HangWatch
 from .hardware import hardware
 from .home import read_json, write_json
 from .launch import processes_here
-from .run_queue import GO_ON, GRACE_S, cancel, go_on, interrupt, lingers, queue_again
-from .runs import ACTIVE, Run, open_run, unfinished_runs
+from .run_files import GO_ON, WORKER
+from .run_queue import GRACE_S, go_on, interrupt, lingers, queue_again
+from .run_state import ACTIVE, cancel, enter, is_run
+from .runs import Run, open_run, unfinished_runs
 from .worker import force_stop, settle, start_worker
 
 TICK_S = 0.5
@@ -90,8 +92,8 @@ class Scheduler:
         while any(run.state()["state"] in ACTIVE for run in mine) and time.monotonic() < end:
             time.sleep(TICK_S / 5)
 
-    def submit(self, run: Run) -> None:
-        """Let the thread look at a new run now."""
+    def wake(self) -> None:
+        """Let the thread look now: there is a new run."""
         self._wake.set()
 
     def stop(self, run_id: str) -> None:
@@ -100,7 +102,7 @@ class Scheduler:
         with self._lock:
             state = run.state()["state"]
             if state == "queued":
-                cancel(run)
+                cancel(run.dir)
             elif state in ACTIVE:
                 self._ask_to_stop(run)
         self._wake.set()
@@ -160,7 +162,7 @@ class Scheduler:
                     free.clear()  # it holds some, and which is not known
         for run in self._queued():
             if run.stop_requested():  # from the command line
-                cancel(run)
+                cancel(run.dir)
                 continue
             if lingers(run):
                 self._hurry(run)
@@ -188,14 +190,13 @@ class Scheduler:
         try:
             self._workers[run.id] = start_worker(run, devices if self._devices > 1 else None)
         except UserError as error:  # a recipe that this machine cannot run any more
-            facts = {"error": {**error.to_dict(), "user": True}, "ended_at": time.time()}
-            write_json(run.dir / "state.json", {**run.state(), "state": "failed", **facts})
+            enter(run.dir, "failed", error={**error.to_dict(), "user": True})
 
     def _held_by_the_gone(self) -> set[int]:
         """Devices of workers that said their last word but are not gone: their memory is taken."""
         held = set()
         for run in [Run(self.home / "runs" / run_id) for run_id in self._workers]:
-            if (run.dir / "state.json").exists() and run.state()["state"] in ACTIVE:
+            if is_run(run.dir) and run.state()["state"] in ACTIVE:
                 continue
             if self._workers[run.id].poll() is not None:
                 del self._workers[run.id]
@@ -217,7 +218,7 @@ class Scheduler:
         return now - since.setdefault(run.id, now)
 
     def _taken_by(self, run: Run) -> list[int]:
-        devices = read_json(run.dir / "worker.json", {}).get("devices")
+        devices = read_json(run.dir / WORKER, {}).get("devices")
         return devices if isinstance(devices, list) else list(range(self._devices))
 
     def _still_working(self, run: Run) -> bool:
@@ -246,4 +247,4 @@ class Scheduler:
 
 
 def _host_of(run: Run) -> str | None:
-    return read_json(run.dir / "worker.json", {}).get("host")
+    return read_json(run.dir / WORKER, {}).get("host")

@@ -16,11 +16,12 @@ from pathlib import Path
 from .errors import UserError
 from .failures import memory_kills, what_is_safe
 from .heartbeat import EVERY_S
-from .heartbeat import FILE as HEARTBEAT
 from .home import read_json, write_json
 from .launch import Fleet, machine_line
 from .ranks import clear_ranks
+from .run_files import HEARTBEAT, STOP, WORKER
 from .run_folder import Run
+from .run_state import amend, enter
 from .worker import LEFT_BEHIND, identity, settle
 
 FAILED = 1
@@ -37,14 +38,14 @@ def train_in_job(run: Run, fleet: Fleet) -> int:
     if run.state()["state"] == "finished":  # the last of several jobs in a row
         sys.stderr.write("This run is finished: there is nothing left to do.\n")
         return 0
-    for name in ("stop", *LEFT_BEHIND):
+    for name in (STOP, *LEFT_BEHIND):
         (run.dir / name).unlink(missing_ok=True)
     clear_ranks(run.dir)
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
     # no device of the app's machine is taken, and no scheduler may start or judge this run
     job = {**identity(os.getpid()), "devices": [], "memory_kills": memory_kills()}
-    write_json(run.dir / "worker.json", job)
-    write_json(run.dir / "state.json", {**run.state(), "foreground": True})
+    write_json(run.dir / WORKER, job)
+    amend(run.dir, foreground=True)
     attempt = run.state().get("attempt")
     code = subprocess.run(srun_command(run, fleet), check=False).returncode
     if run.state().get("attempt") == attempt:
@@ -102,7 +103,6 @@ def free_port(asked: int) -> int:
 
 def _say_never_began(run: Run, code: int) -> None:
     """No process came as far as the run's state."""
-    state = run.state()
     if not code or run.stop_requested():
         return
     error = UserError(
@@ -112,8 +112,7 @@ def _say_never_began(run: Run, code: int) -> None:
         code="exit_code",
     )
     facts = {**error.to_dict(), "user": False, "safe": what_is_safe(run)}
-    over = {"state": "failed", "error": facts, "ended_at": time.time(), "progress": None}
-    write_json(run.dir / "state.json", {**state, **over})
+    enter(run.dir, "failed", error=facts)
 
 
 if __name__ == "__main__":

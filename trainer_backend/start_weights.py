@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import UserError
 from .recipe import LORA_FIELDS, Recipe
+from .run_files import START
 from .run_folder import Run
 from .run_spec import file_facts
 
@@ -55,7 +56,7 @@ def copy_start_weights(start: StartWeights, folder: Path) -> dict:
 
     Linked where the disk allows it: the same bytes, and either run may be deleted.
     """
-    target = folder / "start"
+    target = folder / START
     target.mkdir()
     names = sorted({path.name for kind in WEIGHTS for path in start.folder.glob(kind)})
     for name in names:
@@ -74,4 +75,4 @@ def same_start(run: Run) -> StartWeights | None:
     begun = run.spec()["start"]
     if begun is None:
         return None
-    return StartWeights(Run(run.dir.with_name(begun["run"])), begun["step"], run.dir / "start")
+    return StartWeights(Run(run.dir.with_name(begun["run"])), begun["step"], run.dir / START)

@@ -4,7 +4,6 @@ Each step's details are in its own room.
 """
 
 import signal
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -62,8 +61,6 @@ def train(run: Run, writer: RunWriter) -> None:
     join()
     disable_progress_bars()  # progress goes into the run's state
     disable_progress_bar()
-    began = run.state().get("started_at") or time.time()
-    writer.enter("preparing", error=None, started_at=began, ended_at=None, warnings=[])
     recipe, notes = first_decides(lambda: _settled(run))
     for note in notes:
         writer.warn(note)
@@ -124,7 +121,7 @@ def _pinned_base(run: Run, recipe: Recipe, writer: RunWriter, progress) -> Path:
         progress("Checking the model's files", done, total, "files")
 
     if writer.enabled:
-        pin(run.dir / "spec.json", folder, hub_revision(folder), run.dataset(), hashing)
+        pin(run.dir, folder, hub_revision(folder), run.dataset(), hashing)
     return folder
 
 
@@ -167,15 +164,14 @@ def _warn_about_rows(trainer: SFTTrainer, recipe: Recipe, writer: RunWriter) -> 
 
 
 def _finish(run: Run, recipe: Recipe, trainer, writer: RunWriter, early: bool) -> None:
-    over = {"ended_at": time.time(), "progress": None, "eta_seconds": None}
     if trainer.state.global_step < trainer.state.max_steps and not early:
-        writer.enter("paused", **over)
+        writer.enter("paused")
         return
     use_best(trainer, run, recipe, writer)
     if trainer.is_world_process_zero():
         writer.update(now=True, answers=_answers(run, recipe, trainer, writer))
     stopped_at = trainer.state.global_step if early else None
-    writer.enter("finished", **{**over, "ended_at": time.time(), "early_stopped": stopped_at})
+    writer.enter("finished", early_stopped=stopped_at)
 
 
 def _answers(run: Run, recipe: Recipe, trainer: SFTTrainer, writer: RunWriter) -> dict | None:

@@ -8,21 +8,19 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from .child_environment import child_environment
 from .failures import from_exit, memory_kills, what_is_safe
-from .hang_watch import STALLED
-from .heartbeat import FILE as HEARTBEAT
 from .home import read_json, write_json
 from .launch import worker_command, worker_environment
 from .memory_care import go_on_smaller
 from .notices import send_notice
 from .ranks import clear_ranks, kill_ranks, reason_of
-from .run_folder import ACTIVE, Run
-from .worker_log import LOG
+from .run_files import HEARTBEAT, LOG, STALLED, WORKER
+from .run_folder import Run
+from .run_state import ACTIVE, after_stop, enter
 
 LEFT_BEHIND = (HEARTBEAT, STALLED)  # what an earlier worker or its end left
 
@@ -35,7 +33,7 @@ def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.P
     for name in LEFT_BEHIND:
         (run.dir / name).unlink(missing_ok=True)
     clear_ranks(run.dir)
-    _set_state(run, state="preparing", updated_at=time.time(), error=None)
+    enter(run.dir, "preparing")
     kills, named = memory_kills(), visible_devices(devices)
     with open(run.dir / LOG, "ab") as log:
         process = subprocess.Popen(
@@ -48,7 +46,7 @@ def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.P
         )
     taken = None if devices is None else list(devices)
     facts = {**identity(process.pid), "devices": taken, "memory_kills": kills}
-    write_json(run.dir / "worker.json", facts)
+    write_json(run.dir / WORKER, facts)
     return process
 
 
@@ -63,32 +61,28 @@ def settle(run: Run, returncode: int | None = None) -> None:
     state = run.state()
     if state["state"] not in ACTIVE:
         return
+    warnings = state.get("warnings") or []
     if run.stop_requested():
-        kept = run.checkpoints()
-        note = _forced_note(run, returncode)
-        facts = {"warnings": [*state.get("warnings", []), note]} if note else {}
-        _end(run, "paused" if kept else "stopped", **facts)
+        notes = [_forced_note(run)] if returncode == -signal.SIGKILL else []
+        _end(run, after_stop(run.dir), warnings=[*warnings, *notes])
         return
-    worker = read_json(run.dir / "worker.json", {})
+    worker = read_json(run.dir / WORKER, {})
     reason = from_exit(run, returncode, worker.get("memory_kills"))
     error = {**reason.to_dict(), "user": False, "safe": what_is_safe(run)}
     if rank := reason_of(run.dir):  # of several processes: why the first of them ended
         error |= rank
-    if error["code"] in ("out_of_memory", "system_memory") and (note := go_on_smaller(run)):
-        warnings = [*state.get("warnings", []), note]
-        _set_state(run, state="queued", error=None, progress=None, warnings=warnings)
+    if note := go_on_smaller(run, error):
+        enter(run.dir, "queued", warnings=[*warnings, note])
         return
     _end(run, "failed", error=error)
 
 
-def _forced_note(run: Run, returncode: int | None) -> str | None:
-    if returncode != -signal.SIGKILL:
-        return None
+def _forced_note(run: Run) -> str:
     return f"Training did not end by itself and was ended at once. {what_is_safe(run)}"
 
 
 def _end(run: Run, state: str, **facts) -> None:
-    _set_state(run, state=state, ended_at=time.time(), progress=None, **facts)
+    enter(run.dir, state, **facts)
     # the address may be slow to answer, and the scheduler has other runs to look after
     threading.Thread(target=send_notice, args=(run,), name="notice").start()
 
@@ -96,7 +90,7 @@ def _end(run: Run, state: str, **facts) -> None:
 def force_stop(run: Run) -> bool:
     """End the worker's whole process group at once, if it is still the process that was started."""
     kill_ranks(run.dir)
-    facts = read_json(run.dir / "worker.json", {})
+    facts = read_json(run.dir / WORKER, {})
     if not is_worker_process(facts):
         return False
     try:
@@ -138,7 +132,3 @@ def _start_time(pid: int) -> str | None:
             return None
     done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
     return done.stdout.strip() or None
-
-
-def _set_state(run: Run, **facts) -> None:
-    write_json(run.dir / "state.json", {**run.state(), **facts})

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from .redact import redact
+from .run_files import LOG
 
-LOG = "worker.log"
 MAX_BYTES = 8 * 2**20
 TAIL_BYTES = 64_000
 

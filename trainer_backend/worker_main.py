@@ -21,6 +21,7 @@ from .heartbeat import Heartbeat
 from .memory_care import go_on_smaller
 from .ranks import EXIT_CODE, RankWatch, rank_and_size
 from .run_folder import Run
+from .run_state import after_stop
 from .run_writer import RunWriter
 from .worker_log import redact_output
 
@@ -52,12 +53,13 @@ def run_worker(folder: Path) -> int:
 
     def lost(error: dict) -> None:
         """A partner is gone and this process is stuck in a call that waits for it."""
-        if first:
+        if first and not writer.has_ended():
             _fail(writer, {**error, "user": False, "safe": what_is_safe(run)})
         os._exit(EXIT_CODE)
 
     try:
-        writer.update(now=True)
+        began = run.state().get("started_at") or time.time()
+        writer.enter("preparing", started_at=began, warnings=[])
         with RankWatch(folder, lost) as ranks:
             return _train(run, writer, ranks)
     finally:
@@ -75,7 +77,7 @@ def _train(run: Run, writer: RunWriter, ranks: RankWatch) -> int:
     try:
         train(run, writer)
     except Stopped:
-        writer.enter("paused" if run.checkpoints() else "stopped", **_over())
+        writer.enter(after_stop(run.dir))
     except Exception as error:  # noqa: BLE001 - the worker's edge: the log keeps the trace
         if not isinstance(error, UserError):
             traceback.print_exc()
@@ -118,14 +120,9 @@ def _fail(writer: RunWriter, error: dict) -> int:
     if not writer.enabled:
         return FAILED
     writer.event("error", **error)
-    out_of_memory = error["code"] in ("out_of_memory", "system_memory")
-    if out_of_memory and (note := go_on_smaller(writer.run)):
+    if note := go_on_smaller(writer.run, error):
         writer.warn(note)
-        writer.enter("queued", error=None, progress=None, eta_seconds=None)
+        writer.enter("queued")
         return FINE
-    writer.enter("failed", error=error, **_over())
+    writer.enter("failed", error=error)
     return USER if error["user"] else FAILED
-
-
-def _over() -> dict:
-    return {"ended_at": time.time(), "progress": None, "eta_seconds": None}

@@ -1,11 +1,10 @@
 // The live view of one run: asks the server for what is new and fills tiles, chart, warnings, answers and log.
-// Drawing is in line_chart.js, the desktop's notice in end_notice.js, both put in front of this file. In scope from gr.HTML: element, props, server, watch, trigger.
+// Drawing is in line_chart.js, the desktop's notice in end_notice.js, both put in front of this file, and so is LIVE, the states in which a run waits or works. In scope from gr.HTML: element, props, server, watch, trigger.
 // Every text is set with textContent: nothing a user or a model wrote can become markup here.
 
 const root = element.querySelector('.live');
 const host = element.closest('#live-chart') ?? element;
 const part = name => root.querySelector(`[data-live="${name}"]`);
-const LIVE = ['queued', 'preparing', 'running', 'saving'];
 const WORDS = {
   idle: 'No run', queued: 'Waiting', preparing: 'Preparing', running: 'Training', saving: 'Saving',
   paused: 'Paused', stopped: 'Stopped', finished: 'Finished', failed: 'Failed',
@@ -75,7 +74,7 @@ function showTiles(state) {
 
 function progressOf(state) {
   const { progress, step = 0, total_steps: total = 0 } = state;
-  const prepares = progress && (['preparing', 'saving'].includes(known.status) || (known.status === 'running' && total && step >= total));
+  const prepares = progress && (known.status === 'preparing' || known.status === 'saving' || (known.status === 'running' && total && step >= total));
   const epochs = state.epoch != null ? ` · epoch ${state.epoch.toFixed(2)}` + (state.num_train_epochs ? ` of ${+state.num_train_epochs}` : '') : '';
   if (known.status === 'idle') return [0, 'Nothing is training.'];
   if (known.status === 'queued') return [0, state.queue_position > 1 ? `Waiting: number ${state.queue_position} in line` : 'Waiting: next in line'];

@@ -83,7 +83,7 @@ def test_a_new_run_begins_with_the_weights_shown(studio, run, dataset):
     new = after_run.start_from(studio, run.id, "", "quick_try", "key", values)
     assert new.spec()["start"]["run"] == run.id and new.spec()["start"]["step"] == 4
     assert new.recipe().max_steps == 9 and new.spec()["dataset"]["id"] == dataset.id
-    assert studio.scheduler.calls == [("submit", new.id)]
+    assert studio.scheduler.calls == ["wake"]
     assert "Began with" in train_tab.run_card(new)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from trainer_backend import heartbeat as heartbeat_module
 from trainer_backend.hang_watch import AWAY_S, FROZEN_AFTER_S, HangWatch
-from trainer_backend.heartbeat import FILE, LIMITS_S, Heartbeat
+from trainer_backend.heartbeat import LIMITS_S, Heartbeat
+from trainer_backend.run_files import HEARTBEAT
 from trainer_backend.run_writer import RunWriter
 
 
@@ -28,7 +29,7 @@ def clock():
 def beat(run, beats: int, marks: int, phase: str = "running", limit: float = 120.0, idle=0.0):
     facts = {"pid": 1, "beats": beats, "marks": marks, "phase": phase}
     facts |= {"idle_seconds": idle, "limit_seconds": limit}
-    (run.dir / FILE).write_text(json.dumps(facts))
+    (run.dir / HEARTBEAT).write_text(json.dumps(facts))
 
 
 def test_case_33_a_worker_without_progress_is_told_only_after_the_limit_and_never_ended(run, clock):
@@ -108,7 +109,7 @@ def test_a_worker_of_another_machine_lives_as_long_as_it_beats(run, clock):
 
 
 def test_a_torn_beat_is_no_beat(run, clock):
-    (run.dir / FILE).write_text('{"beats": 3, "ma')
+    (run.dir / HEARTBEAT).write_text('{"beats": 3, "ma')
     assert not HangWatch(clock).look(run)
 
 
@@ -135,11 +136,13 @@ def test_limits_follow_the_phase_and_the_usual_step(run, monkeypatch, clock):
 def test_the_pulse_beats_from_a_thread_and_ends_with_its_worker(run, monkeypatch):
     monkeypatch.setattr(heartbeat_module, "EVERY_S", 0.01)
     writer = RunWriter(run)
+    writer.enter("preparing")
+    writer.enter("running")
     writer.heart = heart = Heartbeat(run.dir).start()
     seen = set()
     while len(seen) < 3:
-        seen.add(json.loads((run.dir / FILE).read_text())["beats"])
+        seen.add(json.loads((run.dir / HEARTBEAT).read_text())["beats"])
     writer.enter("saving")
     assert heart.limit() == 600.0
     heart.close()
-    assert not (run.dir / FILE).exists() and not heart._thread.is_alive()
+    assert not (run.dir / HEARTBEAT).exists() and not heart._thread.is_alive()

@@ -19,7 +19,7 @@ MESSAGES = [{"role": "user", "content": "Say 3"}]
 def process(home):
     one = ModelProcess(home)
     yield one
-    one.close()
+    one.unload()
 
 
 def last(stream) -> str:

@@ -5,6 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from run_files import set_state
 
 from trainer_backend.notices import VARIABLE, send_notice
 from trainer_backend.run_writer import RunWriter
@@ -47,6 +48,7 @@ def test_nothing_is_sent_unless_asked_for(run, hook, monkeypatch):
 def test_the_end_of_a_run_is_sent_and_only_the_end(run, hook, monkeypatch):
     monkeypatch.setenv(VARIABLE, address(hook))
     writer = RunWriter(run)
+    writer.enter("preparing")
     writer.enter("running", step=3, total_steps=4)
     assert hook.received == []
     writer.enter("failed", error={"what": "The disk is full."})
@@ -58,6 +60,7 @@ def test_the_end_of_a_run_is_sent_and_only_the_end(run, hook, monkeypatch):
 
 def test_the_address_is_never_kept(run, hook, monkeypatch):
     monkeypatch.setenv(VARIABLE, address(hook))
+    set_state(run, state="running")
     RunWriter(run).enter("finished")
     for path in run.dir.rglob("*"):
         assert not path.is_file() or b"/hook" not in path.read_bytes(), path
@@ -74,5 +77,6 @@ def test_a_redirect_is_not_followed(run, hook, monkeypatch):
 )
 def test_an_address_that_does_not_work_ends_no_run(run, monkeypatch, value):
     monkeypatch.setenv(VARIABLE, value)
+    set_state(run, state="running")
     RunWriter(run).enter("finished")
     assert run.state()["state"] == "finished"

@@ -13,6 +13,7 @@ from trainer_backend.run_spec import (
     BATCH_FIELDS,
     check_changes,
     file_facts,
+    locked_fields,
     package_differences,
     package_versions,
     pin,
@@ -124,15 +125,14 @@ def test_a_changed_base_model_is_refused_by_file_name(run, dataset, tmp_path, ho
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"12345")
-    path = run.dir / "spec.json"
-    pin(path, folder, None, dataset)
-    pin(path, folder, None, dataset)
+    pin(run.dir, folder, None, dataset)
+    pin(run.dir, folder, None, dataset)
     weights = folder / "model.safetensors"
     weights.unlink() if how == "gone" else weights.write_bytes(
         b"1" * (5 if how == "content" else 9)
     )
     with pytest.raises(UserError, match="model.safetensors is different") as caught:
-        pin(path, folder, None, dataset)
+        pin(run.dir, folder, None, dataset)
     assert caught.value.code == "base_changed"
 
 
@@ -145,10 +145,10 @@ def test_case_20_only_more_epochs_may_change(run):
         with pytest.raises(UserError, match=field) as caught:
             check_changes(recipe, changed)
         assert caught.value.code == "settings_locked"
-        assert field in run.locked_fields()
+        assert field in locked_fields()
     with pytest.raises(UserError, match="can only grow"):
         check_changes(recipe, Recipe.from_dict({**recipe.to_dict(), "max_steps": 2}))
-    assert "num_train_epochs" not in run.locked_fields()
+    assert "num_train_epochs" not in locked_fields()
 
 
 def test_case_20_a_batch_may_be_split_but_not_changed(run):

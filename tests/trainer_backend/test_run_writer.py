@@ -67,7 +67,7 @@ def test_case_23_a_state_that_cannot_be_written_leaves_the_one_before(run, monke
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_writer, "write_json", full)
+    monkeypatch.setattr(run_writer, "write_state", full)
     writer.update(now=True, step=2)
     monkeypatch.undo()
     assert run.state()["step"] == 1
@@ -108,5 +108,5 @@ def test_a_process_that_is_not_the_first_writes_nothing(run):
     before = sorted((path.name, path.stat().st_mtime_ns) for path in run.dir.iterdir())
     writer = RunWriter(run, enabled=False)
     writer.event("metrics", step=1)
-    writer.enter("running", step=1)
+    writer.enter("preparing", step=1)
     assert sorted((path.name, path.stat().st_mtime_ns) for path in run.dir.iterdir()) == before

@@ -138,12 +138,13 @@ def test_a_writer_repairs_a_torn_line_and_writes_strict_json(run):
 
 def test_a_writer_keeps_time_over_attempts_and_warnings_once(run):
     writer = RunWriter(run)
+    writer.enter("preparing")
     writer.enter("running", step=1)
     writer.warn("fp16 needs a GPU")
     writer.warn("fp16 needs a GPU")
     set_state(run, elapsed_seconds=100.0)
     again = RunWriter(run)
-    again.enter("running")
+    again.enter("preparing")
     state = run.state()
     assert state["attempt"] == 2 and state["elapsed_seconds"] >= 100.0
     assert state["warnings"] == ["fp16 needs a GPU"]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from run_files import set_state
 from safetensors import SafetensorError
 from small_runs import small_run, train_small, weights_hash
 from transformers import Trainer
@@ -88,6 +89,7 @@ def saver(run) -> Saving:
     args = SimpleNamespace(output_dir=str(folder))
     state = SimpleNamespace(global_step=3)
     trainer = SimpleNamespace(args=args, state=state, _save_checkpoint=save)
+    set_state(run, state="running")
     saving = Saving(RunWriter(run))
     saving.attach(trainer)
     return saving

@@ -13,6 +13,7 @@ from trainer_backend.data.downloads import download_folder
 from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import new_id, read_json
+from trainer_backend.run_files import NAME, SPEC
 
 NAMED = 3  # runs that a refusal names
 
@@ -43,10 +44,10 @@ def delete_dataset(home: Path, dataset_id: str) -> None:
 def runs_that_need(home: Path, dataset_id: str) -> list[str]:
     """The names of the runs that were made with a dataset."""
     names = []
-    for path in sorted((home / "runs").glob("run-*/spec.json")):
+    for path in sorted((home / "runs").glob(f"run-*/{SPEC}")):
         spec = read_json(path) or {}  # a run that is deleted in this moment
         if (spec.get("dataset") or {}).get("id") == dataset_id:
-            name = path.with_name("name.txt")
+            name = path.with_name(NAME)
             names.append(name.read_text(encoding="utf-8") if name.is_file() else path.parent.name)
     return names
 
