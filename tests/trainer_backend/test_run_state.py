@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 from run_files import append, set_state
 
@@ -5,7 +7,37 @@ from trainer_backend.errors import UserError
 from trainer_backend.home import read_json
 from trainer_backend.recipe import Recipe
 from trainer_backend.run_events import read_event
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import (
+    ACTIVE,
+    LIVE,
+    NEXT,
+    OVER,
+    RESUMABLE,
+    STATES,
+    IllegalTransition,
+    after_stop,
+    amend,
+    begin,
+    begin_again,
+    cancel,
+    enter,
+    is_run,
+    write_state,
+)
+from trainer_backend.run_writer import RunWriter
 from trainer_backend.runs import create_run, list_runs, unfinished_runs
+
+LEGAL = {
+    "queued": "preparing paused stopped failed",
+    "preparing": "preparing running queued paused stopped failed",
+    "running": "preparing saving queued finished paused stopped failed",
+    "saving": "preparing running queued paused stopped failed",
+    "paused": "preparing queued failed",
+    "stopped": "preparing queued failed",
+    "failed": "preparing queued failed",
+    "finished": "preparing queued",
+}
 
 DAMAGED = ["", "null", "[]", "{}", '{"state": "bogus"}', '{"state": "failed", "error": "x"}']
 DAMAGED += ['{"state": "failed", "warnings": 3}', "[" * 100_000, '{"state": "run']
@@ -108,3 +140,100 @@ def test_what_can_be_done_without_is_read_as_its_default(tmp_path):
         assert read_json(path, {}) == {}
     with pytest.raises(ValueError, match="nested too deep"):
         read_json(path)
+
+
+def test_every_state_is_named_once_and_has_its_moves():
+    assert LIVE == ("queued", *ACTIVE) and OVER == ("finished", *RESUMABLE)
+    assert STATES == (*LIVE, *OVER) and len(set(STATES)) == 8
+    assert set(NEXT) == set(LEGAL) == set(STATES)
+
+
+def put(folder, state: str) -> Run:
+    folder.mkdir(exist_ok=True)
+    write_state(
+        folder, {"state": state, "step": 3, "error": {"what": "x"}, "progress": {"done": 1}}
+    )
+    return Run(folder)
+
+
+@pytest.mark.parametrize(("before", "after"), list(product(LEGAL, repeat=2)))
+def test_a_run_moves_only_as_the_table_says(tmp_path, before, after):
+    """Whoever moves it: a worker, or one of those who write when there is none."""
+    moves = {"outside": lambda run: enter(run.dir, after), "worker": lambda run: worker(run, after)}
+    for name, move in moves.items():
+        run = put(tmp_path / name, before)
+        if after in LEGAL[before].split():
+            move(run)
+            assert run.state()["state"] == after and run.state()["step"] == 3
+        else:
+            with pytest.raises(IllegalTransition, match=f"that is {before} cannot become {after}"):
+                move(run)
+            assert run.state()["state"] == before and run.events()[0] == []
+
+
+def worker(run: Run, state: str) -> None:
+    RunWriter(run).enter(state)
+
+
+@pytest.mark.parametrize("state", OVER)
+def test_a_run_that_is_over_has_its_end_and_nothing_goes_on(tmp_path, state):
+    run = put(tmp_path, "running")
+    enter(run.dir, state, result_step=3)
+    after = run.state()
+    assert after["ended_at"] == pytest.approx(after["updated_at"], abs=1)
+    assert after["progress"] is after["eta_seconds"] is None and after["result_step"] == 3
+    assert after["error"] == {"what": "x"}  # only a new start forgets it
+
+
+@pytest.mark.parametrize("state", ["queued", "preparing"])
+def test_a_new_start_forgets_how_the_run_ended(tmp_path, state):
+    run = put(tmp_path, "failed")
+    enter(run.dir, state)
+    assert run.state()["error"] is run.state()["ended_at"] is run.state()["progress"] is None
+
+
+def test_a_worker_knows_its_state_better_than_the_disk(tmp_path):
+    """A shared disk was away: the run was given up by others, but its worker still trains."""
+    run = put(tmp_path, "running")
+    writer = RunWriter(run)
+    enter(run.dir, "failed")
+    writer.enter("saving")
+    assert run.state()["state"] == "saving"
+
+
+def test_the_beginning_of_a_run_is_a_place_in_the_queue_or_its_callers(tmp_path):
+    assert not is_run(tmp_path)
+    begin(tmp_path)
+    state = Run(tmp_path).state()
+    assert is_run(tmp_path) and (state["state"], state["attempt"]) == ("queued", 0)
+    assert state["queued_at"] == pytest.approx(state["updated_at"], abs=1)
+    begin(tmp_path, foreground=True)
+    state = Run(tmp_path).state()
+    assert (state["state"], state["foreground"]) == ("preparing", True)
+
+
+def test_a_run_begins_again_with_no_end_and_keeps_its_place_if_it_has_one(tmp_path):
+    run = put(tmp_path, "paused")
+    amend(run.dir, early_stopped=2, result_step=2)
+    begin_again(run.dir, queued_at=5.0)
+    state = run.state()
+    assert state["state"] == "queued" and state["queued_at"] == 5.0
+    assert state["early_stopped"] is state["result_step"] is None and state["step"] == 3
+    with pytest.raises(IllegalTransition):  # somebody else was quicker
+        begin_again(run.dir)
+
+
+def test_only_a_run_that_waits_is_taken_out_of_the_queue(run):
+    run.request_stop()
+    cancel(run.dir)
+    assert run.state()["state"] == "stopped" and not run.stop_requested()
+    assert not run.state().get("ended_at")  # it never began
+    for state in (*ACTIVE, *OVER):
+        set_state(run, state=state)
+        run.request_stop()
+        cancel(run.dir)
+        assert run.state()["state"] == state and run.stop_requested()
+
+
+def test_a_stopped_run_is_paused_when_there_is_something_to_go_on_from(finished, run):
+    assert (after_stop(finished.dir), after_stop(run.dir)) == ("paused", "stopped")
