@@ -22,12 +22,13 @@ RESUMABLE = ("paused", "stopped", "failed")
 OVER = ("finished", *RESUMABLE)
 STATES = (*LIVE, *OVER)
 # Where a run may go from each state. A worker may take up any run, also one that a killed worker
-# left in the middle. A run that did not finish may fail once more: its processes did not start.
+# left in the middle, and may say twice what it does: no training ends over that. A run that did
+# not finish may fail once more: its processes did not start.
 NEXT = {
     "queued": ("preparing", *RESUMABLE),
     "preparing": ("preparing", "running", "queued", *RESUMABLE),
-    "running": ("preparing", "saving", "queued", *OVER),
-    "saving": ("preparing", "running", "queued", *RESUMABLE),
+    "running": (*ACTIVE, "queued", *OVER),
+    "saving": (*ACTIVE, "queued", *RESUMABLE),
     "paused": ("preparing", "queued", "failed"),
     "stopped": ("preparing", "queued", "failed"),
     "failed": ("preparing", "queued", "failed"),

@@ -31,8 +31,8 @@ from trainer_backend.runs import create_run, list_runs, unfinished_runs
 LEGAL = {
     "queued": "preparing paused stopped failed",
     "preparing": "preparing running queued paused stopped failed",
-    "running": "preparing saving queued finished paused stopped failed",
-    "saving": "preparing running queued paused stopped failed",
+    "running": "preparing running saving queued finished paused stopped failed",
+    "saving": "preparing running saving queued paused stopped failed",
     "paused": "preparing queued failed",
     "stopped": "preparing queued failed",
     "failed": "preparing queued failed",
