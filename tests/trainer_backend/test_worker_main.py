@@ -13,6 +13,7 @@ from small_runs import small_run, weights_hash
 
 from trainer_backend.callbacks import RecordRun
 from trainer_backend.home import read_json
+from trainer_backend.ranks import RankWatch
 from trainer_backend.saving import Saving
 from trainer_backend.sft_trainer import SFTTrainer
 from trainer_backend.worker import force_stop, settle, start_worker
@@ -73,6 +74,29 @@ def test_case_1_2_3_4_and_35_a_worker_of_its_own(started, tmp_path):
     assert resumed == [0, kept]
     for path in run.dir.rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_a_partner_that_is_lost_after_the_end_changes_nothing(run, monkeypatch):
+    """The others may be gone while the first process still tidies up."""
+    told, exits = [], []
+
+    class Watch(RankWatch):
+        def __init__(self, folder, on_lost):
+            super().__init__(folder, on_lost)
+            told.append(on_lost)
+
+    def train(run, writer):
+        assert run.state()["state"] == "preparing"  # the worker's first word
+        for state in ("running", "finished"):
+            writer.enter(state)
+        told[0]({"what": "gone", "where": "process 2", "fix": "Resume.", "code": "rank_failed"})
+
+    monkeypatch.setattr("trainer_backend.worker_main.RankWatch", Watch)
+    monkeypatch.setattr("trainer_backend.worker_main.os._exit", exits.append)
+    monkeypatch.setattr("trainer_backend.train.train", train)
+    set_state(run, state="failed")
+    assert run_worker(run.dir) == 0 and len(exits) == 1
+    assert run.state()["state"] == "finished" and run.state()["error"] is None
 
 
 def test_a_worker_whose_pid_is_gone_is_not_ended_twice(run):
