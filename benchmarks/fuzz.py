@@ -25,11 +25,10 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.conversations import RowError
 from trainer_backend.data.files import ReadOptions, open_rows
 from trainer_backend.data.formats import check_mapping, detect_format, to_example
 from trainer_backend.data.json_values import cell_text, to_json
-from trainer_backend.errors import UserError
+from trainer_backend.errors import RowError, UserError
 
 KEPT = Path(tempfile.gettempdir()) / "sft-studio-fuzz"
 SLOW = 20  # seconds after which one file counts as hanging

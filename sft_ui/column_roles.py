@@ -8,10 +8,9 @@ from html import escape
 from itertools import islice
 
 from trainer_backend.data import row_pages
-from trainer_backend.data.conversations import RowError
 from trainer_backend.data.formats import Example, Mapping, check_mapping, to_example
 from trainer_backend.data.store import StoredDataset
-from trainer_backend.errors import UserError
+from trainer_backend.errors import RowError, UserError
 
 from . import cards
 

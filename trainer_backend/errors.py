@@ -1,4 +1,9 @@
-"""What the user must fix, in words: one exception, one finding, and the stable names of both.
+"""What the user must fix, in words: the exceptions, one finding, and the stable names of both.
+
+    Exception
+    ├── UserError              what happened, where, and how to fix it
+    │   └── TrainingDataError  a row or setting that cannot be trained on; a ValueError too
+    └── RowError               one row that cannot be read, before its number is known
 
 Nothing is caught or shown here: that is done at the page's edge and the command line's edge.
 """
@@ -100,6 +105,18 @@ class UserError(Exception):
         """The parts as plain data, for state files and JSON output."""
         parts = {"what": self.what, "where": self.where, "fix": self.fix}
         return {**parts, "code": self.code, "offer": self.offer}
+
+
+class TrainingDataError(UserError, ValueError):
+    """A row or setting that cannot be trained on; a ValueError too, as scripts expect."""
+
+
+class RowError(Exception):
+    """Why one row cannot be used, and how to fix it. `what` is the same for all rows alike."""
+
+    def __init__(self, what: str, fix: str):
+        super().__init__(what)
+        self.what, self.fix = what, fix
 
 
 @dataclass(frozen=True)

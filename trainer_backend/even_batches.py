@@ -1,17 +1,20 @@
-"""Rows that accelerate repeats so that all processes get full batches: they must not count.
+"""Rows in batches: alike in length where they are padded, and counted once where they repeat.
 
-How processes are started is launch.py; the loss itself is loss.py.
+accelerate repeats rows so that all processes get full batches: those must not count. No process is
+started here, and no loss computed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from accelerate.data_loader import SkipBatchSampler
 from datasets import Dataset, IterableDataset
 
 from trainer_backend.data.chat_template import IGNORED
 
 ROW_LENGTHS = "row_lengths"
+_WINDOW = 50  # batches whose rows are sorted together: the rest of the order stays random
 
 
 @dataclass
@@ -67,3 +70,44 @@ def _remainder(state) -> int:
         return state.remainder
     dealt = skipping.batch_sampler  # what deals batches to the processes
     return -1 if dealt.drop_last else len(loader.dataset) % (dealt.batch_size * dealt.num_processes)
+
+
+@dataclass
+class LengthGroupedOrder:
+    """A sampler: rows in random order, but each batch has rows of similar length.
+
+    Rows are shuffled, sorted by length in windows of some batches, and the batches of a window
+    are shuffled again (transformers' own sampler leaves them from long to short). The order
+    depends on seed and epoch alone, so that every process and a resumed run finds the same.
+    """
+
+    lengths: Sequence[int]
+    batch_size: int
+    seed: int
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the pass over the data that is drawn next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        lengths, size = np.asarray(self.lengths), self.batch_size
+        order = random.permutation(len(lengths))
+        full = len(order) - len(order) % size  # what is left over makes the last, smaller batch
+        for start in range(0, full, size * _WINDOW):
+            rows = order[start : min(start + size * _WINDOW, full)]
+            batches = rows[np.argsort(-lengths[rows], kind="stable")].reshape(-1, size)
+            yield from random.permutation(batches).ravel().tolist()
+        yield from order[full:].tolist()
+
+
+def group_by_length(dataset, batch_size: int, seed: int) -> LengthGroupedOrder | None:
+    """The order of a tokenised table for padded batches; None where lengths are not known."""
+    if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
+        return None
+    rows = dataset.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
+    return LengthGroupedOrder(rows.combine_chunks().value_lengths().to_numpy(), batch_size, seed)

@@ -23,7 +23,7 @@ from transformers import (
     ProcessorMixin,
 )
 
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 logger = logging.getLogger(__name__)
 

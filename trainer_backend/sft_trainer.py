@@ -1,7 +1,4 @@
-"""SFTTrainer: supervised fine-tuning on transformers' Trainer: the set-up of a run and its loss.
-
-Rows to tokens is data/, the loss itself loss.py, attention across packed rows attention.py.
-"""
+"""SFTTrainer: supervised fine-tuning on transformers' Trainer; it knows no run folder."""
 
 import logging
 from collections.abc import Callable
@@ -13,10 +10,14 @@ from transformers import PreTrainedModel, Trainer, set_seed
 from trainer_backend.adapters import add_adapter, prepare_trainable
 from trainer_backend.attention import document_layout
 from trainer_backend.cpu_memory import kept_memory
-from trainer_backend.data.packing import group_by_length
 from trainer_backend.data.prepare import Counts
 from trainer_backend.data.vision_rows import ROW_COLUMNS
-from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
+from trainer_backend.even_batches import (
+    WithRowLengths,
+    group_by_length,
+    ignore_repeats,
+    with_length,
+)
 from trainer_backend.fused_head import balance_router, install_fused_head
 from trainer_backend.loss import TokenSums, logits_loss, shift_and_select
 from trainer_backend.model_probe import (

@@ -17,9 +17,9 @@ from trainer_backend.data.prepare import (
     prepare_dataset,
     refuse_masks_without_labels,
 )
-from trainer_backend.data.render import TrainingDataError
 from trainer_backend.data.vision import VisionCollator
 from trainer_backend.data.vision_rows import has_images, prepare_pictures, refuse_images
+from trainer_backend.errors import TrainingDataError
 
 Progress = Callable[[str, int, int], None]  # dataset, rows done, rows in all
 

@@ -1,4 +1,4 @@
-"""Repeated rows of a last round lose their labels; real ones keep them."""
+"""Repeated rows of a last round lose their labels; padded batches hold rows of similar length."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,13 @@ from datasets import Dataset
 from torch.utils.data import BatchSampler
 
 from trainer_backend.data.collator import SFTCollator
-from trainer_backend.even_batches import WithRowLengths, ignore_repeats, with_length
+from trainer_backend.even_batches import (
+    LengthGroupedOrder,
+    WithRowLengths,
+    group_by_length,
+    ignore_repeats,
+    with_length,
+)
 
 ROWS = [{"input_ids": [5] * n, "labels": [5] * n} for n in (3, 2, 4)]
 
@@ -70,3 +76,39 @@ def test_a_stream_gets_a_length_and_a_table_stays():
     table = Dataset.from_list(ROWS)
     assert len(with_length(table.to_iterable_dataset())) == 3
     assert with_length(table) is table
+
+
+LENGTHS = [7 * at % 97 + 1 for at in range(203)]
+
+
+def batches_of(order, size: int) -> list[list[int]]:
+    rows = list(order)
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+
+def test_batches_of_similar_length_take_every_row_once():
+    order = LengthGroupedOrder(LENGTHS, 8, seed=1)
+    assert sorted(order) == list(range(len(LENGTHS))) and len(order) == len(LENGTHS)
+    batches = batches_of(order, 8)
+    assert [len(batch) for batch in batches] == [8] * 25 + [3]
+    padded = sum(8 * max(LENGTHS[row] for row in batch) for batch in batches[:-1])
+    real = sum(LENGTHS[row] for batch in batches[:-1] for row in batch)
+    assert padded < 1.1 * real
+    longest = [max(LENGTHS[row] for row in batch) for batch in batches]
+    assert longest != sorted(longest, reverse=True), "batches themselves come in random order"
+
+
+def test_the_order_is_that_of_its_seed_and_epoch():
+    first, second = (LengthGroupedOrder(LENGTHS, 8, seed=1) for _ in range(2))
+    assert list(first) == list(first) == list(second)
+    second.set_epoch(1)
+    assert list(first) != list(second)
+    assert list(first) != list(LengthGroupedOrder(LENGTHS, 8, seed=2))
+
+
+def test_rows_of_a_shuffled_table_are_measured_where_they_are():
+    table = Dataset.from_dict({"input_ids": [[0] * n for n in LENGTHS], "other": LENGTHS})
+    shuffled = table.shuffle(seed=3)
+    assert list(group_by_length(shuffled, 8, 1).lengths) == shuffled["other"][:]
+    assert group_by_length(table.remove_columns("input_ids"), 8, 1) is None
+    assert group_by_length(table.to_iterable_dataset(), 8, 1) is None

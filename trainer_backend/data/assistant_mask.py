@@ -10,13 +10,8 @@ from os.path import commonprefix
 
 from jinja2.exceptions import TemplateError
 
-from trainer_backend.data.render import (
-    TrainingDataError,
-    has_generation_markers,
-    render,
-    render_marked,
-    template_of,
-)
+from trainer_backend.data.render import has_generation_markers, render, render_marked, template_of
+from trainer_backend.errors import TrainingDataError
 
 _PROBE = "\ue000answer\ue001"
 

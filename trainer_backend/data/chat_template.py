@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from jinja2.exceptions import TemplateError
 
 from trainer_backend.data.assistant_mask import Conversation, assistant_spans, learn_turn_shape
-from trainer_backend.data.json_values import has_half_character
+from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.data.ready_tokens import plan_ids
 from trainer_backend.data.render import (
     PLAIN_CHAT_TEMPLATE,
-    TrainingDataError,
     clean_messages,
-    drop_nones,
     ensure_chat_template,
     has_generation_markers,
-    parse_json_column,
     render_prompt,
     template_of,
 )
 from trainer_backend.data.tokens import IGNORED, Plan, tokenise
+from trainer_backend.errors import TrainingDataError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.conversations import RowError, order_problem
+from trainer_backend.data.conversations import order_problem
 from trainer_backend.data.findings import Findings, Kind, rows_text
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import to_json
@@ -22,7 +22,7 @@ from trainer_backend.data.statistics import Collector
 from trainer_backend.data.text_checks import text_findings
 from trainer_backend.data.whole_checks import Facts, repeated_rows, whole_file
 from trainer_backend.data.word_arrays import word_arrays
-from trainer_backend.errors import Problem
+from trainer_backend.errors import Problem, RowError
 
 BATCH_ROWS, BATCH_CHARS = 4_096, 4 * 1024 * 1024  # texts that are searched at once
 SKETCHES = "sketches.bin"  # uint8 (examples, BINS), in the dataset's folder

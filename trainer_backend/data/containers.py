@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from trainer_backend.data.json_values import has_half_character, strings_of
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 _NESTED = ("messages", "conversations", "prompt", "completion", "tools", "chat_template_kwargs")
 _NO_TABLE = (pa.ArrowException, UnicodeEncodeError, OverflowError)

@@ -7,9 +7,7 @@ from typing import Any
 
 from trainer_backend.data.json_values import BadJSON, cell_text, parse
 from trainer_backend.data.pictures import MARK, Picture, part_picture
-from trainer_backend.data.row_error import RowError
-
-__all__ = ["RowError", "as_list", "order_problem", "to_messages", "with_system"]
+from trainer_backend.errors import RowError
 
 ROLES = {
     "user": "user", "human": "user", "prompter": "user", "customer": "user",

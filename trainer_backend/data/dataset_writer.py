@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer_backend.data.checks import Checker
-from trainer_backend.data.conversations import RowError
 from trainer_backend.data.fingerprint import VERSION, ExampleHash
 from trainer_backend.data.formats import (
     Detection,
@@ -35,7 +34,7 @@ from trainer_backend.data.lengths import answer_length, save_lengths
 from trainer_backend.data.overlap import held_out_facts, overlap_problem
 from trainer_backend.data.quick_json import quick_json
 from trainer_backend.data.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter
-from trainer_backend.errors import Problem, UserError
+from trainer_backend.errors import Problem, RowError, UserError
 from trainer_backend.home import write_json
 from trainer_backend.leftovers import remove, remove_old
 

@@ -21,7 +21,7 @@ from trainer_backend.data.conversations import as_list
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.data.mapping import Mapping, describe_mapping
 from trainer_backend.data.pictures import holds_picture
-from trainer_backend.data.row_error import RowError
+from trainer_backend.errors import RowError
 
 MAX_KINDS = 4  # ways of writing rows that one file may mix
 

@@ -6,7 +6,8 @@ What a file of the app means is formats.py; tokens are chat_template.py.
 import json
 from collections.abc import Mapping
 
-from trainer_backend.data.render import TrainingDataError, parse_json_column
+from trainer_backend.data.json_values import parse_json_column
+from trainer_backend.errors import TrainingDataError
 
 _ROLES = {
     "human": "user",

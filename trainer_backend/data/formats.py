@@ -18,7 +18,7 @@ from trainer_backend.data.mapping import (
     describe_mapping,
 )
 from trainer_backend.data.pictures import Picture, placed, to_pictures
-from trainer_backend.data.row_error import RowError
+from trainer_backend.errors import RowError
 
 __all__ = [
     "FORMATS",

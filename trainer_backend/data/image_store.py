@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from trainer_backend.data.conversations import RowError
 from trainer_backend.data.images import MAX_IMAGE, ImageBytes, is_stored_name
+from trainer_backend.errors import RowError
 
 MAX_SIDE, MAX_PIXELS = 30_000, 100_000_000
 KINDS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")

@@ -5,11 +5,12 @@ Refused: repeated keys, NaN, depth over 64, lone surrogates, NUL. Files are read
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring
 from typing import Any
 
 from trainer_backend.data.images import ImageBytes
+from trainer_backend.errors import TrainingDataError
 
 MAX_DEPTH = 64
 MAX_COLUMNS = 1_000
@@ -231,3 +232,41 @@ def cell_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else to_json(value)
+
+
+def parse_json_column(value, column: str):
+    """Return a list or dict that may have been stored as JSON text; None and "" become None."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise TrainingDataError(
+            f"The “{column}” column is not valid JSON: {error}.",
+            f"column “{column}”",
+            "Store a list of messages, or the same list as JSON text.",
+        ) from error
+
+
+def drop_nones(value):
+    """Remove keys that Arrow filled with null, at every depth: templates test for presence."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return {key: drop_nones(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [drop_nones(item) for item in value]
+    return value
+
+
+def plain_numbers(value: Any) -> Any:
+    """The value with those numbers as numbers that parse() kept as they were written."""
+    if isinstance(value, NumberText):
+        return json.loads(value.text)
+    if isinstance(value, list):
+        return [plain_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain_numbers(item) for key, item in value.items()}
+    return value

@@ -7,7 +7,7 @@ the web or a path of this machine is refused, never opened.
 from typing import Any
 
 from trainer_backend.data.images import ImageBytes, from_data_url, is_data_url, is_stored_name
-from trainer_backend.data.row_error import RowError
+from trainer_backend.errors import RowError
 
 MARK = "<image>"  # where a picture stands in a text
 Picture = ImageBytes | str

@@ -17,7 +17,7 @@ from trainer_backend.data.containers import as_dataset, columns_of
 from trainer_backend.data.examples import as_example
 from trainer_backend.data.formatting import apply_formatting
 from trainer_backend.data.packing import pack_rows
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 logger = logging.getLogger(__name__)
 BATCH = 1000

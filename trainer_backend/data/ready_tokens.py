@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from trainer_backend.data.render import TrainingDataError
 from trainer_backend.data.tokens import IGNORED, Plan
+from trainer_backend.errors import TrainingDataError
 
 
 def plan_ids(example: Mapping, completion_only: bool) -> Plan:

@@ -3,9 +3,8 @@
 No token ids and no masks here: those are chat_template.py and assistant_mask.py.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from jinja2.exceptions import TemplateError
@@ -14,7 +13,9 @@ from transformers.utils.chat_template_utils import (
     render_jinja_template,
 )
 
-from trainer_backend.errors import UserError
+from trainer_backend.data.conversations import TRAIN_MARKS
+from trainer_backend.data.json_values import drop_nones, parse_json_column
+from trainer_backend.errors import TrainingDataError
 
 PLAIN_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -29,11 +30,6 @@ PLAIN_CHAT_TEMPLATE = (
 )
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SIMPLE = {"role", "content"}  # messages that need none of the checks before rendering
-_TRAINING_KEYS = {"train", "weight"}  # ours, for the mask; templates never see them
-
-
-class TrainingDataError(UserError, ValueError):
-    """A row or setting that cannot be trained on; a ValueError too, as scripts expect."""
 
 
 def ensure_chat_template(tokenizer) -> bool:
@@ -44,41 +40,14 @@ def ensure_chat_template(tokenizer) -> bool:
     return True
 
 
-def parse_json_column(value, column: str):
-    """Return a list or dict that may have been stored as JSON text; None and "" become None."""
-    if not isinstance(value, str):
-        return value
-    if not value.strip():
-        return None
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise TrainingDataError(
-            f"The “{column}” column is not valid JSON: {error}.",
-            f"column “{column}”",
-            "Store a list of messages, or the same list as JSON text.",
-        ) from error
-
-
-def drop_nones(value):
-    """Remove keys that Arrow filled with null, at every depth: templates test for presence."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping):
-        return {key: drop_nones(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [drop_nones(item) for item in value]
-    return value
-
-
 def clean_messages(messages) -> list[dict]:
-    """Parse JSON text, drop nulls and our own per-message keys: what a template may see."""
+    """Parse JSON text, drop nulls and the train marks: what a template may see."""
     parsed = parse_json_column(messages, "messages")
     return [
         {
             key: drop_nones(item)
             for key, item in message.items()
-            if key not in _TRAINING_KEYS and item is not None
+            if key not in TRAIN_MARKS and item is not None
         }
         for message in parsed or []
     ]

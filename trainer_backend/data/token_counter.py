@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from trainer_backend.data.chat_template import IGNORED, Encoding, encode_arrays
 from trainer_backend.data.conversations import with_system
 from trainer_backend.data.length_report import NOT_LEARNED
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 FEW_FAILURES = 5  # in a batch; with more, every row is tried alone
 REFUSALS = (TrainingDataError, TypeError, LookupError, AttributeError, ArithmeticError)

@@ -15,8 +15,10 @@ from datasets.fingerprint import Hasher
 
 from trainer_backend.data.chat_template import Plan, text_plan
 from trainer_backend.data.examples import as_example
+from trainer_backend.data.json_values import drop_nones
 from trainer_backend.data.prepare import Counts, Preparation
-from trainer_backend.data.render import TrainingDataError, drop_nones, render_prompt
+from trainer_backend.data.render import render_prompt
+from trainer_backend.errors import TrainingDataError
 
 COLUMNS = ("images", "image")
 ROW_COLUMNS = (

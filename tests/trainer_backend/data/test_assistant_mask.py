@@ -5,7 +5,7 @@
 import pytest
 
 from trainer_backend.data.assistant_mask import Conversation, assistant_spans, learn_turn_shape
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 TALK = [
     {"role": "user", "content": "Hi"},

@@ -10,7 +10,7 @@ from trainer_backend.data.chat_template import (
     prompt_ids,
     render_prompt,
 )
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 TALK = [
     {"role": "user", "content": "Who wrote Hamlet?"},

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 
 from trainer_backend.data.containers import as_dataset, holds_datasets
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]

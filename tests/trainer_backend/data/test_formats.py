@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from trainer_backend.data.conversations import RowError
 from trainer_backend.data.formats import (
     Mapping,
     check_mapping,
@@ -13,7 +12,7 @@ from trainer_backend.data.formats import (
     to_example,
 )
 from trainer_backend.data.json_values import NumberText
-from trainer_backend.errors import UserError
+from trainer_backend.errors import RowError, UserError
 
 from .reading_cases import BOT, USER
 

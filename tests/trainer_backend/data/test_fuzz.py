@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz import OPTIONS, csv_text, seeds, understand, variant
 from trainer_backend.data.checks import check_examples
-from trainer_backend.data.conversations import RowError
 from trainer_backend.data.files import ReadOptions, open_rows, read_rows
 from trainer_backend.data.formats import (
     FORMATS,
@@ -20,7 +19,7 @@ from trainer_backend.data.formats import (
     to_example,
 )
 from trainer_backend.data.json_values import BadJSON, cell_text, parse, to_json
-from trainer_backend.errors import UserError
+from trainer_backend.errors import RowError, UserError
 
 QUICK = settings(
     max_examples=120,

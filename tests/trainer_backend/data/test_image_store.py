@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainer_backend.data.conversations import RowError
 from trainer_backend.data.image_store import ImageStore, check_picture
 from trainer_backend.data.images import ImageBytes
 from trainer_backend.data.store import (
@@ -23,6 +22,7 @@ from trainer_backend.data.store import (
     mix_datasets,
     with_held_out,
 )
+from trainer_backend.errors import RowError
 
 
 def picture(colour: str = "red", format: str = "PNG", size=(4, 3)) -> bytes:

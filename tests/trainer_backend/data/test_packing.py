@@ -1,14 +1,8 @@
-"""Bins and packed rows, exactly; padded batches of similar length."""
+"""Bins and packed rows, exactly."""
 
 import pytest
-from datasets import Dataset
 
-from trainer_backend.data.packing import (
-    LengthGroupedOrder,
-    best_fit_bins,
-    group_by_length,
-    pack_rows,
-)
+from trainer_backend.data.packing import best_fit_bins, pack_rows
 
 ROWS = [[1, 1, 1], [2, 2, 2, 2, 2, 2], [3, 3], [4], [5, 5, 5]]
 
@@ -58,39 +52,3 @@ def test_labels_travel_with_their_rows(strategy):
             assert targets[start] == -100
             assert targets[start + 1 : start + length] == ids[start + 1 : start + length]
             start += length
-
-
-LENGTHS = [7 * at % 97 + 1 for at in range(203)]
-
-
-def batches_of(order, size: int) -> list[list[int]]:
-    rows = list(order)
-    return [rows[at : at + size] for at in range(0, len(rows), size)]
-
-
-def test_batches_of_similar_length_take_every_row_once():
-    order = LengthGroupedOrder(LENGTHS, 8, seed=1)
-    assert sorted(order) == list(range(len(LENGTHS))) and len(order) == len(LENGTHS)
-    batches = batches_of(order, 8)
-    assert [len(batch) for batch in batches] == [8] * 25 + [3]
-    padded = sum(8 * max(LENGTHS[row] for row in batch) for batch in batches[:-1])
-    real = sum(LENGTHS[row] for batch in batches[:-1] for row in batch)
-    assert padded < 1.1 * real
-    longest = [max(LENGTHS[row] for row in batch) for batch in batches]
-    assert longest != sorted(longest, reverse=True), "batches themselves come in random order"
-
-
-def test_the_order_is_that_of_its_seed_and_epoch():
-    first, second = (LengthGroupedOrder(LENGTHS, 8, seed=1) for _ in range(2))
-    assert list(first) == list(first) == list(second)
-    second.set_epoch(1)
-    assert list(first) != list(second)
-    assert list(first) != list(LengthGroupedOrder(LENGTHS, 8, seed=2))
-
-
-def test_rows_of_a_shuffled_table_are_measured_where_they_are():
-    table = Dataset.from_dict({"input_ids": [[0] * n for n in LENGTHS], "other": LENGTHS})
-    shuffled = table.shuffle(seed=3)
-    assert list(group_by_length(shuffled, 8, 1).lengths) == shuffled["other"][:]
-    assert group_by_length(table.remove_columns("input_ids"), 8, 1) is None
-    assert group_by_length(table.to_iterable_dataset(), 8, 1) is None

@@ -12,7 +12,7 @@ from trainer_backend.data.prepare import (
     prepare_dataset,
     refuse_masks_without_labels,
 )
-from trainer_backend.data.render import TrainingDataError
+from trainer_backend.errors import TrainingDataError
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}
 IN_PARTS = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}

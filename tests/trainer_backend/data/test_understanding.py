@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from trainer_backend.data.checks import check_examples
-from trainer_backend.data.conversations import RowError, to_messages
+from trainer_backend.data.conversations import to_messages
 from trainer_backend.data.files import read_rows
 from trainer_backend.data.formats import (
     Mapping,
@@ -19,7 +19,7 @@ from trainer_backend.data.formats import (
 from trainer_backend.data.images import ImageBytes
 from trainer_backend.data.json_values import to_json
 from trainer_backend.data.preview import preview_file
-from trainer_backend.errors import UserError
+from trainer_backend.errors import RowError, UserError
 
 from .reading_cases import BOT, USER, put
 
