@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from jinja2.exceptions import TemplateError
 
 from trainer_backend.data.assistant_mask import Conversation, assistant_spans, learn_turn_shape
+from trainer_backend.data.conversations import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.data.ready_tokens import plan_ids
 from trainer_backend.data.render import (
@@ -21,7 +22,7 @@ from trainer_backend.data.render import (
     template_of,
 )
 from trainer_backend.data.tokens import IGNORED, Plan, tokenise
-from trainer_backend.errors import TrainingDataError
+from trainer_backend.errors import RowError, TrainingDataError
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ def _numbered(number: int, function, *args):
             "this row's messages",
             "Change the order or roles of its messages, or use a model with another template.",
         )
+        failure.index = number
+        raise failure from error
+    except RowError as error:
+        failure = TrainingDataError(error.what, "this row's messages", error.fix)
         failure.index = number
         raise failure from error
     except TrainingDataError as error:
@@ -199,18 +204,12 @@ def _as_list(messages) -> list:
 
 
 def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
-    """Indices of the assistant messages that count, or None when all do."""
-    turns = [i for i, message in enumerate(raw) if message.get("role") == "assistant"]
-    if not options.last_turn_only and all(_flag(raw[i]) is None for i in turns):
+    """Indices of the assistant messages that count, or None when all messages do."""
+    kept = [is_trained(message) for message in raw]
+    if not options.last_turn_only and all(kept):
         return None
-    kept = [i for i in turns if _flag(raw[i]) is not False]
-    return set(turns[-1:]) & set(kept) if options.last_turn_only else set(kept)
-
-
-def _flag(message: Mapping) -> bool | None:
-    """A message's own `train: false` (or `weight: 0`, as others write it)."""
-    flag = message.get("train", message.get("weight"))
-    return None if flag is None else bool(flag)
+    turns = [i for i, message in enumerate(raw) if message.get("role") == "assistant"]
+    return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
 
 
 def _shape_for(conversation: Conversation, shapes: dict):

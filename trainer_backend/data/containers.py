@@ -1,6 +1,6 @@
 """What may be given as a dataset, as one: lists of rows, columns, tables, streams.
 
-What a row means is examples.py, its tokens prepare.py; files for the app are files.py.
+Nothing here asks what a row means, and no file is opened.
 """
 
 import json
@@ -10,10 +10,14 @@ from numbers import Number
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
+from trainer_backend.data.column_names import SYNONYMS, plain_name
 from trainer_backend.data.json_values import has_half_character, strings_of
 from trainer_backend.errors import TrainingDataError
 
-_NESTED = ("messages", "conversations", "prompt", "completion", "tools", "chat_template_kwargs")
+_NESTED = {
+    *(name for role in ("messages", "prompt", "completion", "tools") for name in SYNONYMS[role]),
+    "chat_template_kwargs",
+}
 _NO_TABLE = (pa.ArrowException, UnicodeEncodeError, OverflowError)
 
 
@@ -64,10 +68,11 @@ def _one_table(rows: list[dict], name: str) -> Dataset:
 
 
 def _flattened(row: Mapping) -> dict:
-    return {
-        key: json.dumps(cell) if key in _NESTED and isinstance(cell, list | dict) else cell
-        for key, cell in row.items()
-    }
+    return {key: json.dumps(cell) if _may_differ(key, cell) else cell for key, cell in row.items()}
+
+
+def _may_differ(column: str, cell) -> bool:
+    return isinstance(cell, list | dict) and plain_name(column) in _NESTED
 
 
 def _misfit(rows: list[dict], name: str) -> TrainingDataError | None:

@@ -1,12 +1,14 @@
 """One conversation, however it was written, as a list of messages; its faults as sentences.
 
-Which column holds it is decided in detection.py.
+The names of roles, the train marks and the forms of tool calls are known here and nowhere else.
+Which column holds a conversation is not decided here.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer_backend.data.json_values import BadJSON, cell_text, parse
-from trainer_backend.data.pictures import MARK, Picture, part_picture
+from trainer_backend.data.pictures import MARK
 from trainer_backend.errors import RowError
 
 ROLES = {
@@ -20,22 +22,33 @@ ROLES = {
 }  # fmt: skip
 PLAIN_KEYS = {"role", "from", "content", "value"}
 TRAIN_MARKS = ("train", "training", "weight")
+OnPicture = Callable[[dict], None]
 CALL_FIX = 'Write it as {"name": "…", "arguments": {…}}.'
 CHAT_FIX = 'Write it as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
 
 
-def to_messages(value: Any, pictures: list[Picture | None] | None = None) -> list[dict]:
+def to_messages(
+    value: Any, on_picture: OnPicture | None = None, text: Callable[[Any], str] = cell_text
+) -> list[dict]:
     """A messages or ShareGPT cell (a list, or its JSON text) as messages; roles are mapped.
 
-    Pictures inside the messages are marked in the text and added to `pictures`: None for one that
-    is only marked there and must come from another column.
+    Images inside the messages are marked in the text, and `on_picture` is given each of their
+    parts. `text` reads content that is neither text nor a list of parts.
     """
     turns = as_list(value)
     if not turns:
         raise RowError("The conversation is empty.", "Fill it in, or remove the row.")
-    pictures = [] if pictures is None else pictures
-    messages = [_message(turn, pictures) for turn in turns]
-    answers = [message for message in messages if message["role"] == "assistant"]
+    return [_message(turn, on_picture, text) for turn in turns]
+
+
+def refuse_untaught(messages: list[dict]) -> None:
+    """Raise RowError for messages without words, and for a conversation that teaches nothing."""
+    answers = []
+    for message in messages:
+        if message["role"] == "assistant":
+            answers.append(message)
+        if not (message["content"].strip() or message.get("tool_calls")):
+            _refuse_empty(message["role"])
     if not answers:
         raise RowError(
             "The conversation has no assistant message, so there is nothing to learn.",
@@ -46,7 +59,13 @@ def to_messages(value: Any, pictures: list[Picture | None] | None = None) -> lis
             "Every answer of the conversation is marked as not to be trained.",
             "Remove the mark (train: false or weight: 0) from the answers to learn.",
         )
-    return messages
+
+
+def _refuse_empty(role: str) -> None:
+    if role == "assistant":
+        raise RowError("The answer is empty.", "Fill it in, or leave the row out.")
+    if role == "user":
+        raise RowError("A user message is empty.", "Fill it in, or leave the row out.")
 
 
 def as_list(value: Any) -> list:
@@ -76,21 +95,22 @@ def _from_columns(value: dict) -> list | None:
     return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
 
 
-def _message(turn: Any, pictures: list[Picture | None]) -> dict:
+def _message(turn: Any, on_picture: OnPicture | None, text: Callable[[Any], str]) -> dict:
     if not isinstance(turn, dict):
         raise RowError("A message is not an object with a role and a text.", CHAT_FIX)
-    said = turn["role"] if "role" in turn else turn.get("from")
+    said, content = turn.get("role"), turn.get("content")
+    if said is None:
+        said = turn.get("from")
+    if content is None:
+        content = turn.get("value")
     role = ROLES.get(said) if isinstance(said, str) else None
-    role = role or _role(said)
-    content = turn["content"] if "content" in turn else turn.get("value")
     if not isinstance(content, str):
-        content = _content(content, pictures)
-    message = {"role": role, "content": content}
+        content = _content(content, on_picture, text)
+    message = {"role": role or _role(said), "content": content}
     if len(turn) != 2 or not ("content" in turn or "value" in turn):
         message |= _other_keys(turn)
     if said == "function_call":
         message |= {"content": "", "tool_calls": [_tool_call(message["content"])]}
-    _refuse_empty(message)
     return message
 
 
@@ -116,12 +136,12 @@ def _other_keys(turn: dict) -> dict:
         if not isinstance(calls, list):
             raise RowError("The tool calls of a message are not a list.", CALL_FIX)
         kept["tool_calls"] = [_tool_call(call) for call in calls]
-    if not _is_trained(turn):
+    if not is_trained(turn):
         kept["train"] = False
     return kept
 
 
-def _is_trained(turn: dict) -> bool:
+def is_trained(turn: Mapping) -> bool:
     """Whether a message is learned: false for `train: false`, `training: false`, `weight: 0`."""
     for key in TRAIN_MARKS:
         mark = turn.get(key)
@@ -137,24 +157,25 @@ def _is_trained(turn: dict) -> bool:
     return True
 
 
-def _content(value: Any, pictures: list[Picture | None]) -> str:
-    """Parts one after another, a picture as its mark; nothing is the empty text."""
+def _content(value: Any, on_picture: OnPicture | None, text: Callable[[Any], str]) -> str:
+    """Parts one after another, an image as its mark; nothing is the empty text."""
     if value is None:
         return ""
-    if isinstance(value, list):
-        parts = [part if isinstance(part, str) else _part_text(part, pictures) for part in value]
+    if isinstance(value, list | tuple):
+        parts = [part if isinstance(part, str) else _part_text(part, on_picture) for part in value]
         return "".join(parts)
-    return cell_text(value)
+    return text(value)
 
 
-def _part_text(part: Any, pictures: list[Picture | None]) -> str:
+def _part_text(part: Any, on_picture: OnPicture | None) -> str:
     if not isinstance(part, dict):
         raise RowError("A message holds something other than text.", CHAT_FIX)
     kind = part.get("type", "text")
     if kind in ("text", "input_text", "output_text") and part.get("text") is not None:
         return cell_text(part["text"])
     if kind in ("image", "image_url", "input_image"):
-        pictures.append(part_picture(part))
+        if on_picture:
+            on_picture(part)
         return MARK
     if kind in ("audio", "input_audio", "video"):
         raise RowError(
@@ -188,15 +209,6 @@ def _parsed(text: str, what: str) -> Any:
         return parse(text)
     except BadJSON:
         raise RowError(what, CALL_FIX) from None
-
-
-def _refuse_empty(message: dict) -> None:
-    if message["content"].strip() or message.get("tool_calls") or message["role"] == "tool":
-        return
-    if message["role"] == "assistant":
-        raise RowError("The answer is empty.", "Fill it in, or leave the row out.")
-    if message["role"] == "user":
-        raise RowError("A user message is empty.", "Fill it in, or leave the row out.")
 
 
 def with_system(messages: list[dict], system_prompt: str) -> list[dict]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer_backend.data.checks import Checker
+from trainer_backend.data.detection import first_rows
 from trainer_backend.data.fingerprint import VERSION, ExampleHash
 from trainer_backend.data.formats import (
     Detection,
@@ -38,7 +39,6 @@ from trainer_backend.errors import Problem, RowError, UserError
 from trainer_backend.home import write_json
 from trainer_backend.leftovers import remove, remove_old
 
-DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
 TELL_ROWS = 20_000
 Findings = Callable[[list[Problem], list[tuple[int, dict]]], None]  # (problems, first rows)
 
@@ -110,7 +110,7 @@ class _Pass:
 
     def run(self, rows: Iterator[tuple[int, dict]], on_findings: Findings | None) -> dict:
         """Write all tables; returns the facts they hold."""
-        first = _first_rows(rows)
+        first = first_rows(rows)
         found = detect_format([row for _, row in first])
         chosen = self.mapping or (found.mapping if found.sure else None)
         if on_findings and not chosen:
@@ -217,16 +217,6 @@ def _teller(
             on_findings(checker.so_far(), first)
 
     return tell if on_findings else None
-
-
-def _first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:
-    first, size = [], 0
-    for number, row in rows:
-        first.append((number, row))
-        size += sum(len(value) for value in row.values() if isinstance(value, str))
-        if len(first) >= DETECT_ROWS or size > DETECT_CHARS:
-            break
-    return first
 
 
 def _add_columns(columns: dict, row: dict, number: int, name: str) -> None:

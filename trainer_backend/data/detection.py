@@ -1,10 +1,10 @@
 """From the first rows to a mapping: names and values must agree, else the user is asked.
 
-What a mapping is and how it is said is mapping.py; using it on a row is formats.py.
+No row is read here beyond what tells its format.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from trainer_backend.data.mapping import Mapping, describe_mapping
 from trainer_backend.data.pictures import holds_picture
 from trainer_backend.errors import RowError
 
+DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
 MAX_KINDS = 4  # ways of writing rows that one file may mix
 
 
@@ -34,6 +35,17 @@ class Detection:
     sentence: str
     sure: bool
     columns: list[str] = field(default_factory=list)
+
+
+def first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:
+    """The rows that a format is told from, with their numbers; no more is taken from `rows`."""
+    first, size = [], 0
+    for number, row in rows:
+        first.append((number, row))
+        size += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(first) >= DETECT_ROWS or size > DETECT_CHARS:
+            break
+    return first
 
 
 def detect_format(rows: Sequence[dict]) -> Detection:
@@ -163,8 +175,10 @@ def turns_of(value: Any) -> list[dict]:
         turns = as_list(value)
     except RowError:
         return []
-    fits = all(isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in turns)
-    return turns if fits else []
+    for turn in turns:
+        if not isinstance(turn, dict) or not ("role" in turn or "from" in turn):
+            return []
+    return turns
 
 
 def _is_chat_column(rows: Sequence[dict], name: str) -> bool:

@@ -1,15 +1,21 @@
 """Rows to meaning: one row under a mapping as an Example of messages or text.
 
-After this room nothing knows Alpaca or ShareGPT. Finding the mapping is detection.py; messages are
-read in conversations.py.
+The one reader of rows: files given to the app and datasets given to SFTTrainer mean the same here.
+After this room nothing knows Alpaca or ShareGPT. No mapping is found, and no token is made.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trainer_backend.data.conversations import to_messages, with_system
+from trainer_backend.data.conversations import (
+    OnPicture,
+    refuse_untaught,
+    to_messages,
+    with_system,
+)
 from trainer_backend.data.detection import Detection, detect_format, turns_of
-from trainer_backend.data.json_values import BadJSON, cell_text, parse
+from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
 from trainer_backend.data.mapping import (
     FORMATS,
     ROLE_NAMES,
@@ -17,7 +23,7 @@ from trainer_backend.data.mapping import (
     check_mapping,
     describe_mapping,
 )
-from trainer_backend.data.pictures import Picture, placed, to_pictures
+from trainer_backend.data.pictures import Picture, part_picture, placed, to_pictures
 from trainer_backend.errors import RowError
 
 __all__ = [
@@ -47,6 +53,13 @@ class Example:
     tools: list | None = None
     images: list[Picture] | None = None
 
+    def as_row(self, system_prompt: str = "") -> dict:
+        """What encode() takes, without the images: {"messages", "tools"?} or {"text"}."""
+        if self.messages is None:
+            return {"text": self.text}
+        row = {"messages": plain_messages(with_system(self.messages, system_prompt))}
+        return {**row, "tools": plain_numbers(self.tools)} if self.tools else row
+
 
 def to_example(row_number: int, row: dict, mapping: Mapping, system_prompt: str = "") -> Example:
     """One row as an Example; RowError says why it cannot be one."""
@@ -58,39 +71,64 @@ def to_example(row_number: int, row: dict, mapping: Mapping, system_prompt: str 
         if not text.strip():
             raise RowError("The text is empty.", "Fill it in, or leave the row out.")
         return Example(row_number, None, text)
-    if "messages" in roles:
-        messages = to_messages(row.get(roles["messages"]), inside)
-    else:
-        messages = _pair_messages(row, roles, inside)
-    own = cell_text(row.get(roles["system"])) if "system" in roles else ""
-    messages = with_system(messages, own if own.strip() else system_prompt)
-    tools = _tools(row.get(roles["tools"])) if "tools" in roles else None
+    asked, answer, tools = read_row(row, roles, lambda part: inside.append(part_picture(part)))
+    if answer:
+        _refuse_empty_pair(asked[-1], answer[-1], roles["completion"] in row)
+    messages = asked + answer
+    refuse_untaught(messages)
+    messages = with_system(messages, system_prompt)
     images = to_pictures(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
     return Example(row_number, messages, None, tools, images or None)
 
 
-def _pair_messages(row: dict, roles: dict[str, str], inside: list[Picture | None]) -> list[dict]:
+def read_row(
+    row: dict,
+    roles: dict[str, str],
+    on_picture: OnPicture | None = None,
+    text: Callable[[Any], str] = cell_text,
+) -> tuple[list[dict], list[dict], list | None]:
+    """A row of messages or of a pair as (asked, answer, tools); RowError if it cannot be read.
+
+    The messages of a conversation are all asked. Whether they teach anything is not judged.
+    `on_picture` is given the image parts of messages, `text` reads cells that should be text.
+    """
+    if "messages" in roles:
+        asked, answer = to_messages(row.get(roles["messages"]), on_picture, text), []
+    else:
+        asked, answer = _pair(row, roles, on_picture, text)
+    own = text(row.get(roles["system"])) if "system" in roles else ""
+    asked = with_system(asked, own if own.strip() else "")
+    return asked, answer, _tools(row.get(roles["tools"])) if "tools" in roles else None
+
+
+def _pair(
+    row: dict, roles: dict[str, str], on_picture: OnPicture | None, text: Callable[[Any], str]
+) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
-    if turns_of(prompt) or turns_of(completion):
-        sides = (_side(prompt, "user"), _side(completion, "assistant"))
-        return to_messages([turn for side in sides for turn in side], inside)
-    asked, answer = cell_text(prompt), cell_text(completion)
-    extra = cell_text(row.get(roles["input"])) if "input" in roles else ""
+    asked, answer = turns_of(prompt), turns_of(completion)
+    if asked or answer:
+        asked = asked or [{"role": "user", "content": text(prompt)}]
+        answer = answer or [{"role": "assistant", "content": text(completion)}]
+        return to_messages(asked, on_picture, text), to_messages(answer, on_picture, text)
+    said, extra = text(prompt), text(row.get(roles["input"])) if "input" in roles else ""
     if extra.strip():
-        asked = f"{asked}\n\n{extra}" if asked.strip() else extra
-    if not answer.strip():
-        missing = roles["completion"] not in row
-        what = "The answer is missing." if missing else "The answer is empty."
+        said = f"{said}\n\n{extra}" if said.strip() else extra
+    return [{"role": "user", "content": said}], [{"role": "assistant", "content": text(completion)}]
+
+
+def _refuse_empty_pair(asked: dict, answer: dict, given: bool) -> None:
+    if not answer["content"].strip() and "tool_calls" not in answer:
+        what = "The answer is empty." if given else "The answer is missing."
         raise RowError(what, "Fill it in, or leave the row out.")
-    if not asked.strip():
+    if asked["role"] == "user" and not asked["content"].strip():
         raise RowError("The prompt is empty.", "Fill it in, or leave the row out.")
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
-def _side(value: Any, role: str) -> list[dict]:
-    return turns_of(value) or [{"role": role, "content": cell_text(value)}]
+def plain_messages(messages: list[dict]) -> list[dict]:
+    """Messages whose tool calls hold numbers as Python has them: templates write them as JSON."""
+    return [one if len(one) == 2 else plain_numbers(one) for one in messages]
 
 
 def _tools(value: Any) -> list | None:

@@ -1,6 +1,6 @@
 """A whole dataset on its way to training: rows of any shape to token columns.
 
-What may be a dataset is containers.py, what one row becomes chat_template.py, packing packing.py.
+Here rows are counted, dropped and packed; no single row is read or tokenised by itself.
 """
 
 import logging
@@ -9,12 +9,21 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, IterableDataset, Sequence, Value, concatenate_datasets
+from datasets import (
+    Dataset,
+    Features,
+    IterableDataset,
+    Json,
+    Sequence,
+    Value,
+    concatenate_datasets,
+)
 from datasets.fingerprint import Hasher
 
 from trainer_backend.data.chat_template import IGNORED, EncodeOptions, Encoding, encode_arrays
 from trainer_backend.data.containers import as_dataset, columns_of
-from trainer_backend.data.examples import as_example
+from trainer_backend.data.detection import first_rows
+from trainer_backend.data.examples import TOKEN_COLUMNS, Reading, find_reading
 from trainer_backend.data.formatting import apply_formatting
 from trainer_backend.data.packing import pack_rows
 from trainer_backend.errors import TrainingDataError
@@ -44,12 +53,13 @@ class Preparation:
     num_proc: int | None = None
     vocabulary: int | None = None  # rows of the model's embedding
     on_rows: Callable[[int], None] | None = None  # told how many rows are done, a batch at a time
+    reading: Reading | None = None  # of the dataset's columns; None: each row for itself
 
     def key(self) -> str:
         """Name everything that the tokens depend on, so that a cached result is the right one."""
         tokenizer = self.tokenizer
         backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
-        settings = (asdict(self.options), self.text_field)
+        settings = (asdict(self.options), self.text_field, repr(self.reading))
         return Hasher.hash(
             [backend, tokenizer.chat_template, tokenizer.special_tokens_map, settings]
         )
@@ -76,9 +86,27 @@ def prepare_dataset(data, plan: Preparation, name: str = "train"):
     columns = columns_of(dataset)
     if plan.formatting_func is not None:
         dataset = apply_formatting(dataset, plan.formatting_func, columns, plan.text_field)
+    plan = replace(plan, reading=reading_of(dataset, plan))
     if isinstance(dataset, IterableDataset):
         return _prepare_stream(dataset, plan), Counts()
     return _prepare_table(dataset, plan, name)
+
+
+def reading_of(dataset: Dataset | IterableDataset, plan: Preparation) -> Reading:
+    """How the rows of a dataset are read, told from its first rows; no image is opened."""
+    looked, columns = dataset, dataset.column_names or ()
+    if isinstance(dataset, Dataset):
+        unseen = {name for name, kind in dataset.features.items() if _holds_files(kind)}
+        wanted = [name for name in columns if name not in {*unseen, *TOKEN_COLUMNS}]
+        looked = dataset.with_format(None, columns=wanted) if wanted else ()
+    first = [row for _, row in first_rows(enumerate(looked))]
+    return find_reading(first, columns, plan.text_field)
+
+
+def _holds_files(kind) -> bool:
+    """Whether cells of this kind are opened when they are read: images, sounds, films."""
+    kind = getattr(kind, "feature", kind)
+    return hasattr(kind, "decode_example") and not isinstance(kind, Json)
 
 
 def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[Encoding]:
@@ -88,7 +116,7 @@ def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[
     examples = []
     try:
         for row in rows:
-            examples.append(as_example(row, plan.text_field, chat))
+            examples.append(plan.reading.example(row, chat))
         encodings = encode_arrays(examples, plan.tokenizer, **asdict(plan.options))
     except TrainingDataError as error:
         at = indices[getattr(error, "index", len(examples))] + 1

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from trainer_backend.data.chat_template import IGNORED, Encoding, encode_arrays
-from trainer_backend.data.conversations import with_system
+from trainer_backend.data.formats import Example
 from trainer_backend.data.length_report import NOT_LEARNED
 from trainer_backend.errors import TrainingDataError
 
@@ -52,7 +52,7 @@ def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
         for group in groups:
             columns = ["row", "messages", "text", "tools"]
             cells = file.read_row_group(group, columns=columns, use_threads=False).to_pydict()
-            rows = [_training_row(job, *row) for row in zip(*map(cells.get, columns), strict=True)]
+            rows = [_row(job, *row) for row in zip(*map(cells.get, columns), strict=True)]
             numbers, refused = count_rows(rows, job)
             failures = [(cells["row"][at], reason) for at, reason in sorted(refused.items())]
             numbered = np.array(cells["row"], np.int64)
@@ -80,14 +80,11 @@ def spelling(texts: list[str], control: list[str]) -> list[int]:
     return [at for at, text in enumerate(texts) if any(name in text for name in held)]
 
 
-def _training_row(job: CountJob, row: int, messages: str | None, text: str | None, tools) -> dict:
-    """A stored example as training takes it (training_rows.py)."""
-    if messages is None:
-        return {"text": text}
-    made = {"messages": with_system(json.loads(messages), job.system_prompt)}
-    if tools is not None:
-        made["tools"] = json.loads(tools)
-    if job.chat_template_kwargs:
+def _row(job: CountJob, row: int, messages: str | None, text: str | None, tools) -> dict:
+    said = messages and json.loads(messages)
+    example = Example(row, said, text, tools and json.loads(tools))
+    made = example.as_row(job.system_prompt)
+    if job.chat_template_kwargs and "messages" in made:
         made["chat_template_kwargs"] = job.chat_template_kwargs
     return made
 

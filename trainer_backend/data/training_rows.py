@@ -1,6 +1,6 @@
 """A stored dataset as the rows the trainer takes.
 
-Text becomes tokens in chat_template.py, not here.
+No token is made here, and no image opened.
 """
 
 import json
@@ -24,12 +24,9 @@ def training_row(
 
     With its dataset given also {"images"?}, as files.
     """
-    if example.messages is None:
-        return {"text": example.text}
-    row = {"messages": with_system(example.messages, system_prompt)}
+    row = example.as_row(system_prompt)
     images = picture_paths(stored, example.images) if stored else None
-    extras = {"tools": example.tools, "images": images}
-    return {**row, **{name: value for name, value in extras.items() if value}}
+    return {**row, "images": images} if images else row
 
 
 def picture_paths(stored: StoredDataset, names: list[str] | None) -> list[str]:

@@ -1,10 +1,11 @@
 """Rows with pictures to text that has a place for each, and what of that text is learned.
 
-Pixels and tokens are made with each batch, in vision.py.
+Pixels and tokens are made later, with each batch.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,17 @@ from datasets import Dataset, Features, IterableDataset, List, Value, concatenat
 from datasets.fingerprint import Hasher
 
 from trainer_backend.data.chat_template import Plan, text_plan
-from trainer_backend.data.examples import as_example
+from trainer_backend.data.column_names import SYNONYMS
+from trainer_backend.data.examples import find_reading
 from trainer_backend.data.json_values import drop_nones
-from trainer_backend.data.prepare import Counts, Preparation
+from trainer_backend.data.prepare import Counts, Preparation, reading_of
 from trainer_backend.data.render import render_prompt
 from trainer_backend.errors import TrainingDataError
 
 COLUMNS = ("images", "image")
 ROW_COLUMNS = (
-    *("text", "learned", *COLUMNS),
-    *("messages", "conversations", "prompt", "completion", "response"),
-    *("instruction", "input", "output", "tools", "chat_template_kwargs"),
+    *("text", "learned", *COLUMNS, "chat_template_kwargs"),
+    *(name for names in SYNONYMS.values() for name in names),
 )  # what a batch may be made from
 MARK = "<image>"  # stands for a picture in a text, whatever the model's own mark is
 WIDTH = 1000  # rows rendered at a time
@@ -57,11 +58,10 @@ def seen_row(row: Mapping, count: int, processor, plan: Preparation) -> dict:
 
     `count` is the number of its pictures; `learned` holds [start, end) in characters.
     """
-    example = as_example(
-        {key: value for key, value in row.items() if key not in COLUMNS and value is not None},
-        plan.text_field,
-        bool(getattr(plan.tokenizer, "chat_template", None)),
-    )
+    cells = {key: cell for key, cell in row.items() if key not in COLUMNS and cell is not None}
+    reading = plan.reading or find_reading([cells], (), plan.text_field)
+    chat = bool(getattr(plan.tokenizer, "chat_template", None))
+    example = reading.example(cells, chat, on_picture=None)
     placed = _placed(example, count, processor, plan)
     planned = text_plan(placed, plan.tokenizer, plan.options)
     own_mark = getattr(processor, "image_token", MARK)
@@ -167,7 +167,9 @@ def prepare_pictures(data, plan: Preparation, processor, name: str):
     column = next(c for c in COLUMNS if c in data.column_names)
     counts = _picture_counts(data, column, name)
     inputs = [c for c in data.column_names if c not in COLUMNS]
-    seen = data.select_columns(inputs).map(
+    rows = data.select_columns(inputs)
+    plan = replace(plan, reading=reading_of(rows, plan))
+    seen = rows.map(
         _see_batch,
         batched=True,
         batch_size=WIDTH,

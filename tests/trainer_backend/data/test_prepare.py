@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset, IterableDataset
 
 from trainer_backend.data.chat_template import EncodeOptions
-from trainer_backend.data.examples import as_example, row_kind
+from trainer_backend.data.examples import as_example
 from trainer_backend.data.prepare import (
     Preparation,
     prepare_dataset,
@@ -15,7 +15,7 @@ from trainer_backend.data.prepare import (
 from trainer_backend.errors import TrainingDataError
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}
-IN_PARTS = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
+IN_PARTS = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hi"}]}
 BROKEN = {"role": "user", "content": "half of an emoji: \ud83d"}
 PAIR = {"prompt": [USER], "completion": [ANSWER]}
 
@@ -32,6 +32,7 @@ PAIR = {"prompt": [USER], "completion": [ANSWER]}
         ({"prompt": "Hi", "completion": "Yo"}, {"prompt": "Hi", "completion": "Yo"}),
         ({"prompt": [USER], "completion": [ANSWER]}, PAIR),
         ({"prompt": [USER], "completion": "Yo"}, PAIR),
+        ({"prompt": "Hi", "completion": [ANSWER]}, PAIR),
         ({"prompt": json.dumps([USER]), "completion": json.dumps([ANSWER])}, PAIR),
         ({"prompt": "[{x", "completion": "Yo"}, {"prompt": "[{x", "completion": "Yo"}),
         ({"prompt": "[{}]", "completion": "Yo"}, {"prompt": "[{}]", "completion": "Yo"}),
@@ -42,7 +43,11 @@ PAIR = {"prompt": [USER], "completion": [ANSWER]}
         ),
         ({"instruction": "Hi", "input": "", "output": "Yo"}, PAIR),
         ({"text": "Hi", "other": 1}, {"text": "Hi"}),
-        ({"messages": [USER], "tools": "[]", "other": 1}, {"messages": [USER], "tools": "[]"}),
+        ({"messages": [USER], "tools": "[]", "other": 1}, {"messages": [USER]}),
+        (
+            {"messages": [USER], "tools": '[{"name": "f"}]'},
+            {"messages": [USER], "tools": [{"type": "function", "function": {"name": "f"}}]},
+        ),
         ({"input_ids": [1], "labels": None, "x": 2}, {"input_ids": [1]}),
     ],
 )
@@ -60,7 +65,6 @@ def test_without_a_template_pairs_are_joined_as_text():
 
 def test_the_named_text_column_wins():
     row = {"body": "Hello", "prompt": "Hi", "completion": "Yo"}
-    assert row_kind(row, "body") == "text"
     assert as_example(row, "body") == {"text": "Hello"}
 
 
@@ -69,16 +73,18 @@ def test_the_named_text_column_wins():
     [
         ({"foo": 1, "bar": 2}, "columns foo, bar"),
         ({"messages": [{"content": "Hi"}]}, "no role"),
-        ({"messages": '{"a": 1}'}, "must be a list"),
-        ({"messages": ["hello"]}, "is 'hello', not an object"),
-        ({"messages": [None]}, "is None, not an object"),
-        ({"messages": [{"role": ["user"], "content": "Hi"}]}, "no role"),
-        ({"messages": [{"role": "user", "content": 5}]}, "neither text nor a list"),
-        ({"prompt": "Hi", "completion": 1.5}, "“completion” holds 1.5, not text"),
-        ({"prompt": "Hi", "response": float("nan")}, "“response” holds nan, not text"),
-        ({"prompt": "Hi", "completion": [ANSWER]}, "“completion” holds .*, not text"),
-        ({"prompt": 5, "completion": "Yo"}, "must be a list, not int"),
-        ({"instruction": 5, "output": "Yo"}, "“instruction” holds 5, not text"),
+        ({"messages": '{"a": 1}'}, "not a list of messages.*“messages”"),
+        ({"messages": ["hello"]}, "not an object"),
+        ({"messages": [None]}, "not an object"),
+        ({"messages": [{"role": ["user"], "content": "Hi"}]}, "Unknown role"),
+        ({"messages": [{"role": "wizard", "content": "Hi"}]}, "Unknown role “wizard”"),
+        ({"messages": [{"role": "user", "content": 5}]}, "holds 5, not text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "no column “images”"),
+        ({"prompt": "Hi", "completion": 1.5}, "holds 1.5, not text.*“completion”"),
+        ({"prompt": "Hi", "response": float("nan")}, "holds nan, not text.*“response”"),
+        ({"prompt": "Hi", "completion": ["Yo"]}, "holds .*, not text.*“completion”"),
+        ({"prompt": 5, "completion": "Yo"}, "holds 5, not text.*“prompt”"),
+        ({"instruction": 5, "output": "Yo"}, "holds 5, not text.*“instruction”"),
     ],
 )
 def test_rows_nobody_can_read(row, message):
@@ -143,7 +149,7 @@ def test_formatting_func_makes_the_text(tokenizer):
         ([{"text": "a"}, {"foo": "b", "text": None}], {}, "row 2"),
         ([{"input_ids": [1, 2]}, {"input_ids": [1, 999]}], {"vocabulary": 400}, "row 2"),
         ([{"input_ids": [1, 2], "labels": [-100, -100]}], {}, "No row of the train dataset"),
-        ([{"messages": [IN_PARTS, ANSWER]}], {}, "refuses this conversation.*row 1"),
+        ([{"messages": [USER, ANSWER]}, {"messages": [IN_PARTS]}], {}, "no column “im.*row 2"),
         ([{"messages": [USER]}, {"messages": [BROKEN]}], {}, "half a character.*row 2"),
         ([{"input_ids": [0.5, 2.0]}], {}, "row 1.*“input_ids”"),
         ([{"input_ids": [[1, 2]]}], {}, "row 1.*“input_ids”"),
@@ -157,6 +163,13 @@ def test_formatting_func_makes_the_text(tokenizer):
 def test_nothing_trains_on_nonsense(tokenizer, rows, settings, message):
     with pytest.raises(ValueError, match=message):
         prepare_dataset(rows, plan(tokenizer, **settings))
+
+
+def test_a_row_that_the_template_refuses_is_named(tokenizer):
+    tokenizer.chat_template = "{% if messages|length > 2 %}{{ raise_exception('long') }}{% endif %}"
+    rows = [{"messages": [USER, ANSWER]}, {"messages": [USER, ANSWER, USER, ANSWER]}]
+    with pytest.raises(TrainingDataError, match="refuses this conversation: long.*row 2"):
+        prepare_dataset(rows, plan(tokenizer))
 
 
 def test_a_table_with_a_transform_is_refused():

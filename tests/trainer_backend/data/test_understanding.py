@@ -7,7 +7,6 @@ from dataclasses import asdict
 import pytest
 
 from trainer_backend.data.checks import check_examples
-from trainer_backend.data.conversations import to_messages
 from trainer_backend.data.files import read_rows
 from trainer_backend.data.formats import (
     Mapping,
@@ -34,7 +33,7 @@ def chat(*turns: dict, **columns):
 
 def refused(*turns: dict) -> str:
     with pytest.raises(RowError) as caught:
-        to_messages(list(turns))
+        chat(*turns)
     assert caught.value.fix
     return caught.value.what
 
