@@ -32,7 +32,7 @@ def test_messages_of_several_shapes_in_one_list(tmp_path, tokenizer):
 
 def test_calls_of_tools_with_arguments_of_their_own(tmp_path, tiny_model, tokenizer):
     call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
-    other = {"type": "function", "function": {"name": "g", "arguments": "x"}}
+    other = {"type": "function", "function": {"name": "g", "arguments": '{"b": 2}'}}
     rows = [
         {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [one]}, ANSWER]}
         for one in (call, other)
