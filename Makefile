@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LATEST := .venv-latest
 ARGS ?=
 
-.PHONY: run test check format bench browser
+.PHONY: run test check format bench browser latest test-latest lock
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -25,15 +26,29 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# The suite with the newest releases that the ranges of pyproject.toml allow.
+test-latest: latest browser
+	$(LATEST)/bin/python -m pytest $(ARGS)
+
+# Pin those releases: in requirements.txt, requirements-dev.txt and constraints.txt.
+lock: latest
+	$(LATEST)/bin/python .ci/lock.py
+
+latest:
+	rm -rf $(LATEST)
+	$(PYTHON) -m venv $(LATEST)
+	$(LATEST)/bin/python .ci/lock.py ranges > $(LATEST)/ranges.txt
+	$(LATEST)/bin/python -m pip install --quiet --requirement $(LATEST)/ranges.txt
+
 # The browser tests drive Debian's Chromium; where it is missing it is installed.
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || ./.ci/install-chromium
 
-$(VENV)/.run: requirements.txt
+$(VENV)/.run: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
