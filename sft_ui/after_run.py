@@ -9,13 +9,13 @@ import gradio as gr
 
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
-from trainer_backend.recipe import Recipe
+from trainer_backend.recipe import SETTINGS, Recipe
 from trainer_backend.run_state import OVER
 from trainer_backend.runs import Run, new_run_from, open_run, retry_run
 
 from . import cards
 from .alerts import show_user_errors
-from .recipe_form import LABELS, read_form
+from .recipe_form import read_form
 from .studio import SETS_STATE, Studio
 
 WAYS = (
@@ -88,8 +88,8 @@ def offer_words(changes: dict) -> str:
     """The settings an error offers, as the words of a button."""
     if not changes:
         return "Start again from the base model"
-    named = ", ".join(f"{LABELS.get(name, name)} {value}" for name, value in changes.items())
-    return f"Start again with {named}"
+    settings = ((SETTINGS[name], value) for name, value in changes.items() if name in SETTINGS)
+    return f"Start again with {', '.join(f'{one.label} {one.words(v)}' for one, v in settings)}"
 
 
 def start_again(studio: Studio, run_id: str) -> Run:

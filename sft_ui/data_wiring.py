@@ -7,7 +7,8 @@ import gradio as gr
 
 from trainer_backend.data.statistics import read_statistics
 from trainer_backend.data.store import StoredDataset, list_datasets, open_dataset
-from trainer_backend.recipe import Recipe, total_steps
+from trainer_backend.recipe import Recipe, label
+from trainer_backend.resolve import total_steps
 
 from . import cards, data_view, length_feed, row_table, token_view
 from .alerts import attempt, show_user_errors
@@ -134,7 +135,7 @@ def _wire_takeover(studio: Studio, tab: DataTab, fields: dict, given: dict, refr
 
     def take_limit(event: gr.EventData):
         limit = int(event.max_length)
-        gr.Info(f"Longest example: {limit:,} tokens. It also stands in the Model tab.")
+        gr.Info(f"{label('max_length')}: {limit:,} tokens. It is also set in the Model tab.")
         return limit
 
     @show_user_errors

@@ -9,6 +9,7 @@ import gradio as gr
 
 from trainer_backend.data.files import UPLOAD_SUFFIXES
 from trainer_backend.data.store import StoredDataset
+from trainer_backend.recipe import label
 
 from . import cards
 from .reading_card import build_reading_card
@@ -39,7 +40,7 @@ def build_held_out(readings: Readings) -> HeldOutChoice:
                     50,
                     value=5,
                     step=1,
-                    label="Held-out share, in percent of the rows",
+                    label=f"{label('eval_fraction')}, in percent of the rows",
                     info="At least 16 rows or a fifth, at most 1,000. Same as in the Model tab.",
                     elem_id="held-out-share",
                 )

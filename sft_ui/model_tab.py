@@ -1,7 +1,4 @@
-"""The Model tab: which model, which preset, every setting, and what all that means on this machine.
-
-Fields and limits are in trainer_backend/recipe.py; their components are in recipe_form.py.
-"""
+"""The Model tab: the model, the preset, every setting, and what all that means on this machine."""
 
 import time
 from dataclasses import dataclass
@@ -13,16 +10,20 @@ import gradio as gr
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import Hardware, hardware
-from trainer_backend.presets import ModelPreset, model_presets, recipe_from, recipe_presets
-from trainer_backend.recipe import Recipe, differences, effective_batch_size, total_steps
-from trainer_backend.resolve import check_recipe, resolve
+from trainer_backend.presets import (
+    ModelPreset,
+    differences,
+    model_presets,
+    recipe_from,
+    recipe_presets,
+)
+from trainer_backend.recipe import SETTINGS, Recipe, label
+from trainer_backend.resolve import check_recipe, effective_batch_size, resolve, total_steps
 
 from . import cards
 from .alerts import attempt, show_user_errors
 from .recipe_form import (
-    CHOICE_WORDS,
     CONDITIONAL,
-    LABELS,
     build_fields,
     form_values,
     read_form,
@@ -53,8 +54,8 @@ def build_model_tab(studio: Studio) -> ModelTab:
                 [(preset.title, preset.base_model) for preset in model_presets()],
                 value=recipe.base_model,
                 allow_custom_value=True,
-                label="Model",
-                info="Choose one, or write a Hub id (owner/name) or a folder on this machine.",
+                label=label("base_model"),
+                info=SETTINGS["base_model"].help,
                 elem_id="model-choice",
             )
             about = gr.HTML(about_model(recipe.base_model), elem_id="model-about")
@@ -198,10 +199,10 @@ def _facts(studio: Studio, dataset_id: str, recipe: Recipe, machine: Hardware) -
         ("Steps", steps),
         ("Rows to learn from", f"{train:,}" if train else None),
         ("Rows held out", f"{held_out:,}" if train else None),
-        ("Method", CHOICE_WORDS[recipe.adapter]),
-        ("Learning rate", f"{final.learning_rate:g}" if final.learning_rate != "auto" else "auto"),
-        ("Precision here", final.precision),
-        ("Optimizer here", CHOICE_WORDS[final.optim]),
+        (label("adapter"), SETTINGS["adapter"].words(recipe.adapter)),
+        (label("learning_rate"), str(final.learning_rate)),
+        (f"{label('precision')} here", final.precision),
+        (f"{label('optim')} here", SETTINGS["optim"].words(final.optim)),
     ]
 
 
@@ -213,7 +214,10 @@ def _differences_card(preset_id: str, recipe: Recipe) -> str:
         return cards.card("", cards.line("All settings are as in the preset.", "quiet"))
     count = len(changed)
     title = f"{count} setting{'s differ' if count > 1 else ' differs'} from the preset"
-    pairs = [(LABELS[name], f"{now} (preset: {then})") for name, (then, now) in changed.items()]
+    pairs = [
+        (one.label, f"{one.words(now)} (preset: {one.words(then)})")
+        for one, (then, now) in ((SETTINGS[name], both) for name, both in changed.items())
+    ]
     return cards.card(title, cards.facts(pairs))
 
 

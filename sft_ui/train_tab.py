@@ -10,7 +10,7 @@ import gradio as gr
 
 from trainer_backend.data.store import open_dataset
 from trainer_backend.presets import recipe_presets
-from trainer_backend.recipe import Recipe
+from trainer_backend.recipe import SETTINGS, Recipe, label
 from trainer_backend.run_spec import locked_fields
 from trainer_backend.run_state import ACTIVE, LIVE, RESUMABLE
 from trainer_backend.runs import Run, create_run, list_runs, open_run
@@ -20,7 +20,7 @@ from .after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from .alerts import attempt, show_user_errors
 from .live_chart import build_live_chart
 from .model_tab import sizes_for
-from .recipe_form import CHOICE_WORDS, LABELS, read_form
+from .recipe_form import read_form
 from .studio import QUICK, Studio
 
 
@@ -127,17 +127,17 @@ def run_card(run: Run) -> str:
     recipe, spec, state = run.recipe(), run.spec(), run.state()
     rows = state.get("num_train_rows")
     pairs = [
-        ("Model", recipe.base_model),
+        (label("base_model"), recipe.base_model),
         ("Data", spec["dataset"]["name"]),
         ("Began with", _beginning(spec)),
         ("Learns from", f"{rows:,} rows" if rows else None),
         ("Held out", f"{state['num_eval_rows']:,} rows" if state.get("num_eval_rows") else None),
         *recipe_facts(recipe),
-        ("Precision", state.get("precision")),
+        (label("precision"), state.get("precision")),
         ("On", spec.get("hardware")),
         ("Run", run.id),
     ]
-    names = ", ".join(LABELS[name] for name in locked_fields() if name in LABELS)
+    names = ", ".join(map(label, locked_fields()))
     locked = cards.more("What cannot change within this run", cards.line(names, "quiet"))
     return cards.card(run.name(), cards.facts(pairs), locked)
 
@@ -157,10 +157,10 @@ def recipe_facts(recipe: Recipe) -> list[tuple[str, object]]:
     batch = f"{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
     size = f", rank {recipe.lora_r}" if recipe.adapter != "full" else ""
     return [
-        ("Method", CHOICE_WORDS[recipe.adapter].split(" (")[0] + size),
+        (label("adapter"), SETTINGS["adapter"].words(recipe.adapter) + size),
         ("Length", length),
         ("Batch", batch),
-        ("Learning rate", f"{recipe.learning_rate}"),
+        (label("learning_rate"), f"{recipe.learning_rate}"),
     ]
 
 
@@ -193,7 +193,7 @@ def start_state(studio: Studio, dataset_id: str, preset_id: str, values: dict) -
     dataset = open_dataset(studio.home, dataset_id)
     train, held_out = sizes_for(studio, dataset_id, recipe)
     pairs = [
-        ("Model", recipe.base_model),
+        (label("base_model"), recipe.base_model),
         ("Data", dataset.label),
         ("Rows", f"{train:,} + {held_out:,} held out"),
         ("Preset", {one.id: one.title for one in recipe_presets()}.get(preset_id, preset_id)),

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from trainer_backend import run_files
+from trainer_backend.recipe import SETTINGS
 from trainer_backend.run_state import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +24,12 @@ SOURCES = sorted(
 ) + [ROOT / "app.py"]
 PRODUCT = [path for path in SOURCES if not path.is_relative_to(ROOT / "benchmarks")]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+# words that are a setting's label too, and mean something else there
+NO_SETTINGS = {
+    "chat_tab.py": {"System prompt"},
+    "conversation.py": {"Base model"},
+    "trained_card.py": {"Learning rate", "Method"},
+}
 MAX_LINES, MAX_TEST_LINES, MAX_FUNCTION = 300, 400, 60
 
 
@@ -72,6 +79,38 @@ def test_the_backend_never_imports_gradio_and_only_the_page_does():
         allowed = path.is_relative_to(ROOT / "sft_ui") or path.name == "app.py"
         if not allowed:
             assert "gradio" not in imports(parse(path)), path
+
+
+def words_of(tree: ast.Module) -> list[str]:
+    """The texts of a file that a user may read: all but docstrings."""
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and ast.get_docstring(node) is not None
+    }
+    texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return [t.value for t in texts if isinstance(t.value, str) and id(t) not in docs]
+
+
+def test_a_label_in_a_text_comes_from_the_table_of_settings():
+    labels = {one.label for one in SETTINGS.values()}
+    others = {"Save as", "CSV UTF-8"}  # of a spreadsheet program
+    for path in SOURCES:
+        if path.name == "recipe.py" or path.is_relative_to(ROOT / "benchmarks"):
+            continue
+        said = words_of(parse(path))
+        quoted = {one for text in said for one in re.findall("“([A-Z][^”]*)”", text)}
+        assert quoted <= others, f"{path}: take the label of a setting from label(name)"
+        listed = {one for text in said for one in re.split("; | and |, ", text)}
+        assert labels & listed <= NO_SETTINGS.get(path.name, set()), path
+
+
+def test_a_document_names_settings_as_the_form_does():
+    labels = {one.label for one in SETTINGS.values()}
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        assert set(re.findall("“([^”]*)” in the form", text)) <= labels, path
 
 
 def test_presets_hold_no_code():

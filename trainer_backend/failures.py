@@ -11,7 +11,7 @@ import psutil
 from .disk_space import free_bytes, in_words, is_disk_full
 from .errors import UserError
 from .hub_failures import hub_failure
-from .recipe import Recipe
+from .recipe import Recipe, changed_to, label
 from .redact import redact
 from .run_folder import Run
 
@@ -47,7 +47,8 @@ def _from_exception(error: BaseException, run: Run) -> UserError:
         return UserError(f"A package cannot be loaded: {text}", where, fix, code="import_error")
     if isinstance(error, ValueError) and text.startswith("Target modules "):
         return _unknown_layers(text, run)
-    if (found := hub_failure(error, f"Base model “{run.recipe().base_model}”")) is not None:
+    model = f"{label('base_model')} “{run.recipe().base_model}”"
+    if (found := hub_failure(error, model)) is not None:
         return found
     fix = "The log below shows the place in the program. Resume tries it again."
     return UserError(f"Training failed: {text}", where, fix, code="failed")
@@ -58,7 +59,7 @@ def _unknown_layers(text: str, run: Run) -> UserError:
     named = run.recipe().lora_target_modules
     return UserError(
         f"The base model has no layer named “{named}”.",
-        f"lora_target_modules ({text})",
+        f"{label('lora_target_modules')} ({text})",
         "Start a new run with “all-linear”, or with names of the model's layers.",
         offer={"retry": {"lora_target_modules": "all-linear"}},
     )
@@ -78,7 +79,10 @@ def out_of_memory(run: Run, *, of_machine: bool = False) -> UserError:
     size = f"batch size {recipe.per_device_train_batch_size} × {recipe.max_length} tokens"
     whose = "memory of this machine" if of_machine else "memory of the device"
     changes = smaller(recipe)
-    fix = _smaller_words(changes) if changes else "Choose a smaller model or the low-memory recipe."
+    same = " (the same result, slower)" if "per_device_train_batch_size" in changes else ""
+    fix = "Choose a smaller model or the low-memory recipe."
+    if changes:
+        fix = f"Set {changed_to(changes)}{same}."
     return UserError(
         f"The {whose} ran out.",
         f"{place(run)}, {size}",
@@ -107,20 +111,6 @@ def smaller(recipe: Recipe) -> dict:
     if recipe.max_length > 256:
         return {"max_length": recipe.max_length // 2}
     return {"adapter": "lora"} if recipe.adapter == "full" else {}
-
-
-def _smaller_words(changes: dict) -> str:
-    if "per_device_train_batch_size" in changes:
-        return (
-            f"Try batch size {changes['per_device_train_batch_size']} with "
-            f"{changes['gradient_accumulation_steps']} batches per correction "
-            "(the same result, slower)."
-        )
-    if "gradient_checkpointing" in changes:
-        return "Switch on “Save memory by computing twice”."
-    if "max_length" in changes:
-        return f"Lower “Longest example, in tokens” to {changes['max_length']}."
-    return "Train a small add-on (LoRA) instead of every weight."
 
 
 def disk_full(run: Run, needed: int | None = None) -> UserError:

@@ -1,4 +1,4 @@
-"""What a run does by itself when memory runs out: half the batch, the same corrections.
+"""What a run does by itself when memory runs out: half the batch, the same weight updates.
 
 What is said about it is failures.py; it happens only when the recipe asks for it.
 """
@@ -25,6 +25,6 @@ def go_on_smaller(run: Run, error: dict) -> str | None:
     run.change_recipe(changes, "out_of_memory")
     return (
         "The memory ran out. Training goes on with batch size "
-        f"{changes['per_device_train_batch_size']} and {changes['gradient_accumulation_steps']} "
-        "batches per correction: the same result, slower."
+        f"{changes['per_device_train_batch_size']} and gradient accumulation "
+        f"{changes['gradient_accumulation_steps']}: the same result, slower."
     )

@@ -16,7 +16,7 @@ from .cpu_memory import give_back
 from .disk_space import GIB, in_words
 from .errors import UserError
 from .hardware import Hardware, hardware
-from .recipe import Recipe
+from .recipe import Recipe, changed_to
 from .shares import own_share
 
 WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
@@ -51,12 +51,11 @@ def _too_large(recipe: Recipe, needed: float, there: float, lighter: Recipe | No
             one for one in ("adapter", "precision") if getattr(lighter, one) != getattr(recipe, one)
         ]
         changes = {name: getattr(lighter, name) for name in names}
-        ways = {"adapter": "train a small add-on (LoRA)", "precision": "use {precision} precision"}
-        fix = f"Choose a smaller model, or {' and '.join(ways[one] for one in names)}."
+        fix = f"Choose a smaller model, or set {changed_to(changes)}."
     return UserError(
         "The model is too large for the memory there is.",
         f"{recipe.base_model}: at least {in_words(needed)} needed, {in_words(there)} there",
-        fix.format(**changes),
+        fix,
         code="memory_small",
         offer={"retry": changes} if changes else None,
     )
@@ -102,7 +101,7 @@ def least_bytes(stored: Stored, recipe: Recipe, machine: Hardware) -> int:
 
 
 def _lighter(recipe: Recipe) -> list[Recipe]:
-    """The same with an add-on instead of every weight, then in fewer bits."""
+    """The same with an adapter instead of every weight, then in fewer bits."""
     addon = replace(recipe, adapter="lora") if recipe.adapter == "full" else recipe
     return [addon, *(replace(addon, precision=one) for one in ("int8", "int4"))]
 

@@ -23,7 +23,7 @@ from .data.chat_template import ensure_chat_template
 from .errors import UserError
 from .model_source import check_folder, download_from_hub, locate_model
 from .pretrained import adapted, needs_package
-from .recipe import Recipe
+from .recipe import Recipe, changed_to, label
 from .starter import fetch_starter
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -115,7 +115,7 @@ def check_images(has_images: bool, processing, base_model: str) -> None:
     if has_images and not isinstance(processing, ProcessorMixin):
         raise UserError(
             "The dataset has images, and this model reads only text.",
-            f"Base model “{base_model}”",
+            f"{label('base_model')} “{base_model}”",
             "Choose a model that reads images (they are marked in the list of models), or a "
             "dataset without an image column.",
         )
@@ -129,8 +129,8 @@ def check_shares(shared: bool, processing, base_model: str) -> None:
     if shared and isinstance(processing, ProcessorMixin):
         raise UserError(
             "FSDP shares out models of text only, and this one reads images.",
-            f"How devices share the work; base model “{base_model}”",
-            "Choose “ddp” under “How devices share the work”, or a model that reads only text.",
+            f"{label('distributed')}; {label('base_model')} “{base_model}”",
+            f"Set {changed_to({'distributed': 'ddp'})}, or choose a model that reads only text.",
         )
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import errors as hub_errors
 
 from .errors import UserError
 from .hub_failures import hub_failure
-from .recipe import STARTER_MODEL
+from .recipe import STARTER_MODEL, label
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 REVISION = re.compile(r"[0-9a-f]{40}")
@@ -43,7 +43,9 @@ def locate_model(home: Path, base_model: str) -> ModelSource:
         check_folder(folder)
         return ModelSource("folder", name, folder.resolve())
     if not HUB_ID.fullmatch(name) or name.count("/") != 1 or ".." in name:
-        raise UserError("There is no such model.", f"Base model “{name[:80]}”", FOLDER_WORDS)
+        raise UserError(
+            "There is no such model.", f"{label('base_model')} “{name[:80]}”", FOLDER_WORDS
+        )
     return ModelSource("hub", name, None)
 
 
@@ -146,7 +148,7 @@ def download_from_hub(
 
 
 def _refusal(error: Exception, base_model: str) -> UserError:
-    where = f"Base model “{base_model}”"
+    where = f"{label('base_model')} “{base_model}”"
     return hub_failure(error, where) or offline_error(where)
 
 

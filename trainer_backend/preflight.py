@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from .disk_space import GIB, free_bytes, in_words, size_of
 from .errors import UserError
 from .memory_check import check_training_fits, optimizer_bytes
-from .recipe import Recipe
+from .recipe import Recipe, label
 from .run_writer import RunWriter
 
 RESERVE_BYTES = GIB
@@ -130,7 +130,7 @@ def check_labels(batch: dict, rows: list[int]) -> None:
         raise UserError(
             f"The {len(rows)} longest rows have nothing to learn: every token is context.",
             f"training row {rows[0] + 1} and others",
-            "Raise “Longest example, in tokens”, or check which column is the answer.",
+            f"Raise “{label('max_length')}”, or check which column is the answer.",
             code="labels_empty",
         )
 

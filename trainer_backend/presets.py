@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from .errors import UserError
-from .recipe import Recipe, load_recipe, parse_settings
+from .recipe import Recipe, parse_settings
+from .recipe_file import load_recipe
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -123,3 +124,9 @@ def resolve_recipe(name_or_path: str) -> tuple[Recipe, RecipePreset | None]:
         return load_recipe(path), None
     recipe_preset(name_or_path)  # raises, naming the presets there are
     raise AssertionError(name_or_path)
+
+
+def differences(recipe: Recipe, preset: Recipe) -> dict[str, tuple]:
+    """Settings that differ: {field: (value in the preset, value now)}."""
+    now, then = recipe.to_dict(), preset.to_dict()
+    return {name: (then[name], now[name]) for name in now if now[name] != then[name]}

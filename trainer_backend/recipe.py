@@ -1,62 +1,258 @@
-"""The recipe: every setting of a run, as plain frozen data, with its limits.
+"""The recipe: every setting of a run, as frozen data, with its label, help, limits and choices.
 
-What each setting means is in recipe_fields.py, how it is trained in train.py.
-
-One name per setting everywhere: Recipe field = YAML key = form key = library argument.
+One name per setting everywhere: Recipe field = YAML key = form key = library argument. The form is
+built from this table, and errors take a setting's label from it.
 """
 
-import math
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-
-import yaml
+from dataclasses import asdict, dataclass, replace
 
 from .errors import UserError
-from .home import write_atomic
-from .recipe_fields import CHOICES, LIMITS
-from .recipe_fields import HELP as HELP
+from .recipe_fields import checked, setting, settings_of
 
 STARTER_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a run. Presets fill it, the form edits it, the run folder keeps it."""
+    """All settings of a run. Presets fill it, the form edits it, the run folder keeps it.
 
-    base_model: str = STARTER_MODEL
-    adapter: str = "lora"
-    precision: str = "auto"
-    lora_r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
-    lora_target_modules: str = "all-linear"
-    learning_rate: float | str = "auto"
-    num_train_epochs: float = 3.0
-    max_steps: int = -1
-    per_device_train_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    optim: str = "adamw_torch"
-    lr_scheduler_type: str = "cosine"
-    warmup_steps: float = 0.03
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    gradient_checkpointing: bool = False
-    max_length: int = 1024
-    packing: bool = False
-    assistant_only_loss: bool = True
-    system_prompt: str = ""
-    eval_fraction: float = 0.05
-    eval_steps: float = 0.1
-    save_steps: float = 0.2
-    logging_steps: int = 1
-    report_to: str = "none"
-    seed: int = 42
-    answer_check_rows: int = 0
-    early_stopping_patience: int = 0
-    load_best_at_end: bool = False
-    on_out_of_memory: str = "stop"
-    num_processes: int | str = "auto"
-    distributed: str = "ddp"
+    A `section` of the form begins with the field that names it.
+    """
+
+    base_model: str = setting(
+        STARTER_MODEL,
+        "Base model",
+        "The model to start from: a Hub id (owner/name) or a folder on this machine.",
+    )
+    adapter: str = setting(
+        "lora",
+        "Method",
+        "LoRA trains a small adapter: fast, little memory. QLoRA also quantizes the base model. "
+        "Full trains every weight.",
+        section="Main settings",
+        choices={
+            "lora": "LoRA (small adapter)",
+            "qlora": "QLoRA (small adapter, quantized model)",
+            "full": "Full (every weight)",
+        },
+    )
+    learning_rate: float | str = setting(
+        "auto",
+        "Learning rate",
+        "Size of each weight update. “auto” picks 2e-4 for LoRA and 2e-5 for full training.",
+        limits=(1e-8, 0.1),
+        example="0.0002",
+    )
+    num_train_epochs: float = setting(
+        3.0,
+        "Epochs",
+        "How many times the model sees all of your data.",
+        limits=(0.01, 1000),
+    )
+    max_steps: int = setting(
+        -1,
+        "Maximum steps",
+        "Stop after this many steps (weight updates), whatever the epochs say. -1: go by epochs.",
+        limits=(-1, 10_000_000),
+    )
+    per_device_train_batch_size: int = setting(
+        8,
+        "Batch size",
+        "Examples processed at once on each device. Halve it when memory runs out.",
+        limits=(1, 1024),
+    )
+    gradient_accumulation_steps: int = setting(
+        1,
+        "Gradient accumulation",
+        "Batches added up before each weight update: a larger batch without more memory.",
+        limits=(1, 1024),
+    )
+    max_length: int = setting(
+        1024,
+        "Maximum length",
+        "Longest example in tokens (about ¾ of a word each). Longer ones are cut.",
+        limits=(8, 1_048_576),
+    )
+    precision: str = setting(
+        "auto",
+        "Precision",
+        "Number format of the base model's weights. Automatic picks what this machine does well.",
+        section="Precision, memory and LoRA",
+        choices={
+            "auto": "Automatic",
+            "fp32": "fp32 (exact, most memory)",
+            "bf16": "bf16",
+            "fp16": "fp16",
+            "int8": "int8 (8 bits)",
+            "int4": "int4 (4 bits)",
+        },
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        "Gradient checkpointing",
+        "Saves memory by computing activations twice (about a quarter slower).",
+    )
+    lora_r: int = setting(
+        16,
+        "LoRA rank",
+        "Size of the adapter. A higher rank learns more and takes more memory; 8 to 32 is usual.",
+        limits=(1, 1024),
+    )
+    lora_alpha: int = setting(
+        32,
+        "LoRA alpha",
+        "How strongly the adapter counts. Twice the rank is a good start.",
+        limits=(1, 4096),
+    )
+    lora_dropout: float = setting(
+        0.0,
+        "LoRA dropout",
+        "Share of the adapter switched off at random in training; a little helps tiny datasets.",
+        limits=(0.0, 0.9),
+    )
+    lora_target_modules: str = setting(
+        "all-linear",
+        "LoRA target modules",
+        "Which layers get an adapter. “all-linear” is best; or layer names with commas.",
+    )
+    assistant_only_loss: bool = setting(
+        True,
+        "Assistant-only loss",
+        "On: the model learns to write the answers. Off: it also learns to write the prompts.",
+        section="Prompt, packing and loss",
+    )
+    packing: bool = setting(
+        False,
+        "Packing",
+        "Joins short examples into full rows. Faster when most are much shorter than the longest.",
+    )
+    system_prompt: str = setting(
+        "",
+        "System prompt",
+        "Put in front of every example that has no system message of its own.",
+    )
+    optim: str = setting(
+        "adamw_torch",
+        "Optimizer",
+        "AdamW is the standard. 8-bit AdamW and Adafactor save memory.",
+        section="Optimizer and schedule",
+        choices={
+            "adamw_torch": "AdamW",
+            "adamw_bnb_8bit": "8-bit AdamW",
+            "paged_adamw_8bit": "Paged 8-bit AdamW",
+            "adafactor": "Adafactor",
+        },
+    )
+    lr_scheduler_type: str = setting(
+        "cosine",
+        "Learning rate schedule",
+        "How the learning rate falls during the run.",
+        choices={
+            "cosine": "Cosine (falls in a curve)",
+            "linear": "Linear (falls in a line)",
+            "constant": "Constant",
+            "constant_with_warmup": "Constant with warm-up",
+        },
+    )
+    warmup_steps: float = setting(
+        0.03,
+        "Warm-up",
+        "The learning rate rises from 0 at first. Below 1: a share of the run, else steps.",
+        limits=(0, 100_000),
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Weight decay",
+        "Pulls weights towards zero a little; reduces overfitting.",
+        limits=(0.0, 1.0),
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "Gradient clipping",
+        "Scales down gradients with a larger norm than this. 1.0 is a safe value; 0 is off.",
+        limits=(0.0, 1000.0),
+    )
+    seed: int = setting(
+        42,
+        "Seed",
+        "The same seed gives the same shuffling and the same start.",
+        limits=(0, 2**31 - 1),
+    )
+    eval_fraction: float = setting(
+        0.05,
+        "Held-out share",
+        "Share of the rows kept aside for evaluation: the model never learns from them.",
+        section="Evaluation, checkpoints and logging",
+        limits=(0.0, 0.5),
+    )
+    eval_steps: float = setting(
+        0.1,
+        "Evaluation interval",
+        "How often to evaluate. Below 1: a share of the run, else steps; 0: only at the end.",
+        limits=(0, 10_000_000),
+    )
+    answer_check_rows: int = setting(
+        0,
+        "Answer check",
+        "Held-out rows that base and tuned model both answer after training, to compare them.",
+        limits=(0, 1000),
+    )
+    save_steps: float = setting(
+        0.2,
+        "Checkpoint interval",
+        "How often to save. Below 1: a share of the run, else steps; 0: only at the end.",
+        limits=(0, 10_000_000),
+    )
+    logging_steps: int = setting(
+        1,
+        "Logging interval",
+        "Steps between two points of the live chart.",
+        limits=(1, 10_000),
+    )
+    report_to: str = setting(
+        "none",
+        "Report to",
+        "Also send the curves to TensorBoard, Weights & Biases or trackio.",
+        choices={
+            "none": "Nothing else",
+            "tensorboard": "TensorBoard",
+            "wandb": "Weights & Biases",
+            "trackio": "trackio",
+        },
+    )
+    early_stopping_patience: int = setting(
+        0,
+        "Early stopping",
+        "Stop when this many evaluations in a row bring no lower eval loss; 0: never stop early.",
+        limits=(0, 1000),
+    )
+    load_best_at_end: bool = setting(
+        False,
+        "Best checkpoint at the end",
+        "End with the checkpoint of the lowest eval loss instead of the last one.",
+    )
+    on_out_of_memory: str = setting(
+        "stop",
+        "Out of memory",
+        "When memory runs out: stop and say so, or go on from the last checkpoint with half the "
+        "batch size and twice the gradient accumulation (the same result, slower).",
+        section="Out of memory and several devices",
+        choices={"stop": "Stop and say so", "halve_batch": "Go on with half the batch size"},
+    )
+    num_processes: int | str = setting(
+        "auto",
+        "Training processes",
+        "One a device. “auto” uses every device of this machine.",
+        limits=(1, 1024),
+        example="2",
+    )
+    distributed: str = setting(
+        "ddp",
+        "Distributed training",
+        "With several processes: each holds the whole model (DDP), or a share of one that is too "
+        "big for a device (FSDP).",
+        choices={"ddp": "DDP (whole model on each device)", "fsdp": "FSDP (a share on each)"},
+    )
 
     @classmethod
     def from_dict(cls, values: dict, where: str = "recipe") -> "Recipe":
@@ -68,11 +264,24 @@ class Recipe:
         return asdict(self)
 
 
-TYPES = {f.name: f.type for f in fields(Recipe)}
-MAY_BE_AUTO = ("learning_rate", "num_processes")
+SETTINGS = settings_of(Recipe)
 LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
-NEED_HELD_OUT = ("eval_steps", "answer_check_rows", "early_stopping_patience", "load_best_at_end")
-MAX_TEXT = 20_000
+
+
+def label(*names: str) -> str:
+    """Settings as the form names them: “Base model”, “Precision and Method”."""
+    *others, last = (SETTINGS[name].label for name in names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def named(names: list[str]) -> str:
+    """Settings for a reader of the form or of a file: “Seed” (seed), “Packing” (packing)."""
+    return ", ".join(f"“{label(name)}” ({name})" for name in names)
+
+
+def changed_to(changes: dict) -> str:
+    """Settings with their new values: “Batch size” to 4 and “Method” to LoRA."""
+    return " and ".join(f"“{label(n)}” to {SETTINGS[n].words(v)}" for n, v in changes.items())
 
 
 def parse_settings(values: dict, where: str = "recipe") -> dict:
@@ -81,137 +290,8 @@ def parse_settings(values: dict, where: str = "recipe") -> dict:
         raise UserError(
             "The recipe is not a list of settings.", where, "Write one “setting: value” a line."
         )
-    unknown = [str(key) for key in values if key not in TYPES]
+    unknown = [str(key) for key in values if key not in SETTINGS]
     if unknown:
-        raise UserError(
-            f"Unknown setting “{unknown[0][:60]}”.",
-            where,
-            "Use one of: " + ", ".join(TYPES) + ".",
-        )
-    return {name: _parse(name, value, where) for name, value in values.items()}
-
-
-def _parse(name: str, value: object, where: str) -> object:
-    kind = TYPES[name]
-    if name in MAY_BE_AUTO and value == "auto":
-        return value
-    if kind is bool:
-        return _parse_bool(name, value, where)
-    if kind is str:
-        return _parse_text(name, value, where)
-    number = _parse_number(name, value, where)
-    if kind in (int, int | str):
-        if number != int(number):
-            raise _bad(name, value, where, "Use a whole number.")
-        number = int(number)
-    low, high = LIMITS[name]
-    if not low <= number <= high or (name == "max_steps" and number == 0):
-        raise _bad(name, value, where, f"Use a number from {low:g} to {high:g}.")
-    return number
-
-
-def _bad(name: str, value: object, where: str, fix: str) -> UserError:
-    return UserError(f"“{name}” cannot be {str(value)[:60]!r}.", where, fix)
-
-
-def _parse_bool(name: str, value: object, where: str) -> bool:
-    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-    if isinstance(value, bool):
-        return value
-    if str(value).strip().lower() in words:
-        return words[str(value).strip().lower()]
-    raise _bad(name, value, where, "Use true or false.")
-
-
-def _parse_text(name: str, value: object, where: str) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not _is_text(value):
-        raise _bad(name, value, where, "Use a short text.")
-    if name in CHOICES and value not in CHOICES[name]:
-        raise _bad(name, value, where, "Use one of: " + ", ".join(CHOICES[name]) + ".")
-    if name in ("base_model", "lora_target_modules") and not value.strip():
-        raise _bad(name, value, where, "It must not be empty.")
-    return value if name == "system_prompt" else value.strip()
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be written into a file: no half of a letter, no zero byte."""
-    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def _parse_number(name: str, value: object, where: str) -> float:
-    extra = " or “auto”" if name in MAY_BE_AUTO else ""
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(value)
-    except (TypeError, ValueError):
-        raise _bad(
-            name, value, where, f"Use a number{extra}, for example {_example(name)}."
-        ) from None
-    if not math.isfinite(number):
-        raise _bad(name, value, where, f"Use a number{extra}.")
-    return number
-
-
-def _example(name: str) -> str:
-    examples = {"learning_rate": "0.0002", "num_processes": "2"}
-    return examples.get(name) or f"{getattr(Recipe(), name):g}"
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe file (YAML, one setting a line). Raises UserError."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            "The recipe file cannot be read.", str(path), f"Check the file: {error}."
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(
-            "The recipe file is not valid YAML.",
-            f"{path}{line}",
-            "Write one “setting: value” a line.",
-        ) from error
-    return Recipe.from_dict(values, str(path))
-
-
-def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as YAML, atomically."""
-    write_atomic(path, yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True))
-
-
-def is_relevant(field: str, recipe: Recipe, num_devices: int = 1) -> bool:
-    """Whether a setting has any effect, given the others (the form hides those that do not)."""
-    if field in ("num_processes", "distributed"):
-        return num_devices > 1
-    if field in LORA_FIELDS:
-        return recipe.adapter != "full"
-    if field == "num_train_epochs":
-        return recipe.max_steps < 0
-    if field in NEED_HELD_OUT:
-        return recipe.eval_fraction > 0
-    if field == "warmup_steps":
-        return recipe.lr_scheduler_type != "constant"
-    return True
-
-
-def effective_batch_size(recipe: Recipe, num_devices: int = 1) -> int:
-    """Examples per correction."""
-    return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_devices
-
-
-def total_steps(recipe: Recipe, num_rows: int, num_devices: int = 1) -> int:
-    """Corrections the run makes on so many training rows (packing makes it fewer)."""
-    if recipe.max_steps > 0:
-        return recipe.max_steps
-    batches = math.ceil(num_rows / (recipe.per_device_train_batch_size * num_devices))
-    per_epoch = max(1, math.ceil(batches / recipe.gradient_accumulation_steps))
-    return math.ceil(per_epoch * recipe.num_train_epochs)
-
-
-def differences(recipe: Recipe, preset: Recipe) -> dict[str, tuple]:
-    """Settings that differ: {field: (value in the preset, value now)}."""
-    now, then = recipe.to_dict(), preset.to_dict()
-    return {name: (then[name], now[name]) for name in now if now[name] != then[name]}
+        fix = f"Use one of: {', '.join(SETTINGS)}."
+        raise UserError(f"Unknown setting “{unknown[0][:60]}”.", where, fix)
+    return {name: checked(SETTINGS[name], value, where) for name, value in values.items()}

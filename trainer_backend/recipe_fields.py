@@ -1,115 +1,114 @@
-"""What each setting of a recipe means: its sentence, its choices, its limits.
+"""What a setting of a recipe is: what is said of it, and how a value for it is checked.
 
-The settings themselves and their defaults are in recipe.py.
+The settings themselves are declared with the recipe.
 """
 
-HELP = {
-    "base_model": "The model to start from: a Hub id (owner/name) or a folder on this machine.",
-    "adapter": (
-        "LoRA trains a small add-on (fast, little memory). QLoRA also shrinks the base model. "
-        "Full trains every weight."
-    ),
-    "precision": (
-        "The number format of the base model. Automatic picks what this machine does well."
-    ),
-    "lora_r": "Size of the add-on. Higher learns more and takes more memory; 8 to 32 is usual.",
-    "lora_alpha": "How strongly the add-on counts. Twice the size is a good start.",
-    "lora_dropout": (
-        "Share of the add-on switched off at random while training; a little helps tiny datasets."
-    ),
-    "lora_target_modules": (
-        "Which layers get the add-on. “all-linear” is best; or layer names with commas."
-    ),
-    "learning_rate": (
-        "How big each correction is. “auto” picks 2e-4 for LoRA and 2e-5 for full training."
-    ),
-    "num_train_epochs": "How many times the model sees all of your data.",
-    "max_steps": "Stop after this many steps, whatever the epochs say. -1 means: go by epochs.",
-    "per_device_train_batch_size": "Examples looked at together. Halve it when memory runs out.",
-    "gradient_accumulation_steps": (
-        "Batches added up before each correction: a larger batch without more memory."
-    ),
-    "optim": "AdamW is the standard. 8-bit AdamW and Adafactor save memory.",
-    "lr_scheduler_type": "How the learning rate falls during the run.",
-    "warmup_steps": "A gentle start: below 1 a share of the run, else a number of steps.",
-    "weight_decay": "Pulls weights towards zero a little; guards against learning by heart.",
-    "max_grad_norm": "Cuts off corrections that are too big. 1.0 is a safe value.",
-    "gradient_checkpointing": (
-        "Saves memory by computing some things twice (about a quarter slower)."
-    ),
-    "max_length": "Longest example in tokens (about ¾ of a word each). Longer ones are cut.",
-    "packing": (
-        "Join short examples into full rows. Faster when examples are much shorter than the "
-        "longest."
-    ),
-    "assistant_only_loss": (
-        "On: the model learns to write the answers. Off: it also learns to write the prompts."
-    ),
-    "system_prompt": "Put in front of every example that has no system message of its own.",
-    "eval_fraction": "Share of the rows kept aside to measure progress honestly.",
-    "eval_steps": (
-        "How often to measure: below 1 a share of the run, else every so many steps; 0 only at "
-        "the end."
-    ),
-    "save_steps": (
-        "How often to save a checkpoint: below 1 a share of the run, else every so many steps; 0 "
-        "only at the end."
-    ),
-    "logging_steps": "Steps between two points of the live chart.",
-    "report_to": "Also send the curves to TensorBoard, Weights & Biases or trackio.",
-    "seed": "The same seed gives the same shuffling and the same start.",
-    "answer_check_rows": (
-        "After training, answer this many held-out rows with the base and the tuned model and "
-        "compare."
-    ),
-    "early_stopping_patience": (
-        "Stop when this many measurements in a row bring no better eval loss; 0 never stops early."
-    ),
-    "load_best_at_end": (
-        "End with the checkpoint of the lowest eval loss instead of the last one."
-    ),
-    "on_out_of_memory": (
-        "When the memory runs out: stop and say so, or go on from the last checkpoint with half "
-        "the batch and twice the batches per correction (the same result, slower)."
-    ),
-    "num_processes": (
-        "Training processes, one a device. “auto” uses every device of this machine."
-    ),
-    "distributed": (
-        "With several processes: each holds a whole model (ddp), or a share of one that is too "
-        "big for a device (fsdp)."
-    ),
-}
+import math
+from dataclasses import Field, dataclass, field, fields
 
-CHOICES = {
-    "adapter": ("lora", "qlora", "full"),
-    "precision": ("auto", "fp32", "bf16", "fp16", "int8", "int4"),
-    "optim": ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_8bit", "adafactor"),
-    "lr_scheduler_type": ("cosine", "linear", "constant", "constant_with_warmup"),
-    "report_to": ("none", "tensorboard", "wandb", "trackio"),
-    "on_out_of_memory": ("stop", "halve_batch"),
-    "distributed": ("ddp", "fsdp"),
-}
+from .errors import UserError
 
-LIMITS = {
-    "lora_r": (1, 1024),
-    "lora_alpha": (1, 4096),
-    "lora_dropout": (0.0, 0.9),
-    "learning_rate": (1e-8, 0.1),
-    "num_train_epochs": (0.01, 1000),
-    "max_steps": (-1, 10_000_000),
-    "per_device_train_batch_size": (1, 1024),
-    "gradient_accumulation_steps": (1, 1024),
-    "warmup_steps": (0, 100_000),
-    "weight_decay": (0.0, 1.0),
-    "max_grad_norm": (0.0, 1000.0),
-    "max_length": (8, 1_048_576),
-    "eval_fraction": (0.0, 0.5),
-    "eval_steps": (0, 10_000_000),
-    "save_steps": (0, 10_000_000),
-    "logging_steps": (1, 10_000),
-    "seed": (0, 2**31 - 1),
-    "answer_check_rows": (0, 1000),
-    "early_stopping_patience": (0, 1000),
-    "num_processes": (1, 1024),
-}
+MAX_TEXT = 20_000
+WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a recipe, for the form, for errors and for checking a value."""
+
+    name: str
+    kind: object  # the annotation: str, bool, int, float, or a number | str that may be “auto”
+    default: object
+    label: str
+    help: str
+    section: str  # of the form; "" stands outside of it
+    limits: tuple[float, float] | None  # of a number, both included
+    choices: dict[str, str]  # of a text: value to words, as “Short (explanation)”
+    example: str  # of a number, for an error; "" gives the default
+
+    @property
+    def may_be_auto(self) -> bool:
+        return self.kind in (int | str, float | str)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.kind in (int, int | str)
+
+    def words(self, value: object) -> str:
+        """A value as a sentence says it: “LoRA”, “on”, “0.1”."""
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return self.choices[value].split(" (")[0] if value in self.choices else str(value)
+
+
+def setting(default: object, label: str, help: str, **more) -> Field:
+    """A field of a recipe with all there is to say of it: section, limits, choices, example."""
+    empty = {"section": "", "limits": None, "choices": {}, "example": ""}
+    return field(default=default, metadata={"label": label, "help": help, **empty, **more})
+
+
+def settings_of(recipe: type) -> dict[str, Setting]:
+    """The settings that a dataclass declares, by name; a section goes on to the next one named."""
+    found, section = {}, ""
+    for f in fields(recipe):
+        section = f.metadata["section"] or section
+        about = {**f.metadata, "section": section}
+        found[f.name] = Setting(f.name, f.type, f.default, **about)
+    return found
+
+
+def checked(setting: Setting, value: object, where: str) -> object:
+    """The value in the setting's type. Raises UserError when it cannot be meant."""
+    if setting.may_be_auto and value == "auto":
+        return value
+    if setting.kind is bool:
+        return _bool(setting, value, where)
+    if setting.kind is str:
+        return _text(setting, value, where)
+    return _number(setting, value, where)
+
+
+def _bad(setting: Setting, value: object, where: str, fix: str) -> UserError:
+    return UserError(f"“{setting.name}” cannot be {str(value)[:60]!r}.", where, fix)
+
+
+def _bool(setting: Setting, value: object, where: str) -> bool:
+    found = value if isinstance(value, bool) else WORDS.get(str(value).strip().lower())
+    if found is None:
+        raise _bad(setting, value, where, "Use true or false.")
+    return found
+
+
+def _text(setting: Setting, value: object, where: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not _is_text(value):
+        raise _bad(setting, value, where, "Use a short text.")
+    if setting.choices and value not in setting.choices:
+        raise _bad(setting, value, where, f"Use one of: {', '.join(setting.choices)}.")
+    if not setting.default:  # free text, which may be empty
+        return value
+    if not value.strip():
+        raise _bad(setting, value, where, "It must not be empty.")
+    return value.strip()
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written into a file: no lone surrogate, no NUL."""
+    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _number(setting: Setting, value: object, where: str) -> float:
+    extra = " or “auto”" if setting.may_be_auto else ""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        example = setting.example or f"{setting.default:g}"
+        fix = f"Use a number{extra}, for example {example}."
+        raise _bad(setting, value, where, fix)
+    if setting.is_whole and number != int(number):
+        raise _bad(setting, value, where, "Use a whole number.")
+    low, high = setting.limits
+    if not low <= number <= high or (setting.name == "max_steps" and number == 0):
+        raise _bad(setting, value, where, f"Use a number from {low:g} to {high:g}.")
+    return int(number) if setting.is_whole else number

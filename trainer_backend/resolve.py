@@ -1,18 +1,20 @@
 """What a recipe means on this machine: “auto” decided, the impossible changed or refused, in words.
 
-The fields and their limits are in recipe.py; nothing is loaded here.
+Also which settings have an effect and how many steps they make. Nothing is loaded here.
 """
 
+import math
 from dataclasses import replace
 from importlib.util import find_spec
 
 from .errors import Problem, UserError
 from .hardware import Hardware
-from .recipe import Recipe
+from .recipe import LORA_FIELDS, Recipe, changed_to, label
 
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 QUANTIZED = ("int8", "int4")
 LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+NEED_HELD_OUT = ("eval_steps", "answer_check_rows", "early_stopping_patience", "load_best_at_end")
 
 
 def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
@@ -91,7 +93,7 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
             Problem(
                 "error",
                 f"Full training cannot change {recipe.precision} weights.",
-                "Precision and Method",
+                label("precision", "adapter"),
                 "Choose LoRA or QLoRA, or another precision.",
             )
         )
@@ -100,7 +102,7 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
             Problem(
                 "error",
                 "Full training cannot change a model stored in 4 bits.",
-                "Base model and Method",
+                label("base_model", "adapter"),
                 "Choose QLoRA, or the model's full version.",
             )
         )
@@ -112,11 +114,12 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
     if wanted > room:
         fix = f"Use {room} or fewer, or “auto”."
         what = f"{wanted} training processes need {wanted} {kind}."
-        problems.append(Problem("error", what, f"Training processes; {machine.label()}", fix))
+        problems.append(Problem("error", what, f"{label('num_processes')}; {machine.label()}", fix))
     package = LOGGERS.get(recipe.report_to)
     if package and find_spec(package) is None:
-        fix = f"Run “pip install {package}”, or choose “none”."
-        problems.append(Problem("error", f"{package} is not installed.", "Send curves to", fix))
+        fix = f"Run “pip install {package}”, or set {changed_to({'report_to': 'none'})}."
+        what = f"{package} is not installed."
+        problems.append(Problem("error", what, label("report_to"), fix))
     if not problems:
         notes = _precision(recipe, machine)[1] + _optimizer(recipe, machine)[1]
         if recipe.distributed == "fsdp" and wanted == 1:
@@ -133,16 +136,16 @@ def _sharding_problems(recipe: Recipe) -> list[Problem]:
     """
     if recipe.distributed != "fsdp":
         return []
-    place, problems = "How devices share the work", []
+    problems, whole = [], changed_to({"distributed": "ddp"})
     stored = recipe.adapter == "qlora" or recipe.precision in QUANTIZED
     if stored or is_prequantized(recipe.base_model):
         problems.append(
             Problem(
                 "error",
                 "FSDP cannot share out a model stored in 4 or 8 bits.",
-                f"{place}, Precision and Method",
-                "Choose “ddp” (each device then holds the small model), or LoRA with another "
-                "precision and a base model that is not stored in 4 bits.",
+                label("distributed", "precision", "adapter"),
+                f"Set {whole} (each device then holds the small model), or choose LoRA with "
+                "another precision and a base model that is not stored in 4 bits.",
             )
         )
     if recipe.optim != "adamw_torch":
@@ -150,9 +153,9 @@ def _sharding_problems(recipe: Recipe) -> list[Problem]:
             Problem(
                 "error",
                 f"The optimizer {recipe.optim} cannot work on a model in shares (FSDP).",
-                f"{place} and Optimizer",
-                "Choose the optimizer adamw_torch (each device holds a share of its memory too), "
-                "or “ddp”.",
+                label("distributed", "optim"),
+                f"Set {changed_to({'optim': 'adamw_torch'})} (each device holds a share of its "
+                f"memory too), or {whole}.",
             )
         )
     return problems
@@ -161,3 +164,32 @@ def _sharding_problems(recipe: Recipe) -> list[Problem]:
 def is_prequantized(base_model: str) -> bool:
     """Whether a model id says that its weights are stored in 4 bits."""
     return "bnb-4bit" in base_model.lower()
+
+
+def is_relevant(field: str, recipe: Recipe, num_devices: int = 1) -> bool:
+    """Whether a setting has any effect, given the others (the form hides those that do not)."""
+    if field in ("num_processes", "distributed"):
+        return num_devices > 1
+    if field in LORA_FIELDS:
+        return recipe.adapter != "full"
+    if field == "num_train_epochs":
+        return recipe.max_steps < 0
+    if field in NEED_HELD_OUT:
+        return recipe.eval_fraction > 0
+    if field == "warmup_steps":
+        return recipe.lr_scheduler_type != "constant"
+    return True
+
+
+def effective_batch_size(recipe: Recipe, num_devices: int = 1) -> int:
+    """Examples per weight update."""
+    return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_devices
+
+
+def total_steps(recipe: Recipe, num_rows: int, num_devices: int = 1) -> int:
+    """Weight updates the run makes on so many training rows (packing makes it fewer)."""
+    if recipe.max_steps > 0:
+        return recipe.max_steps
+    batches = math.ceil(num_rows / (recipe.per_device_train_batch_size * num_devices))
+    per_epoch = max(1, math.ceil(batches / recipe.gradient_accumulation_steps))
+    return math.ceil(per_epoch * recipe.num_train_epochs)

@@ -40,8 +40,8 @@ def resume_from(run: Run, writer: RunWriter) -> str | None:
 def same_examples_a_step(run: Run, recipe: Recipe, processes: int, writer: RunWriter) -> Recipe:
     """The recipe for another number of processes than the run began with: same steps, same data.
 
-    More or fewer batches are added up before a correction instead. Raises UserError when that does
-    not come out even.
+    More or fewer batches are added up before a weight update instead. Raises UserError when that
+    does not come out even.
     """
     began = run.state().get("num_processes") or processes
     writer.update(num_processes=began)
@@ -51,14 +51,14 @@ def same_examples_a_step(run: Run, recipe: Recipe, processes: int, writer: RunWr
     if batches % processes:
         raise UserError(
             f"This run began with {began} training processes and cannot go on with {processes}.",
-            f"run {run.name()}, {batches} batches per correction",
+            f"run {run.name()}, {batches} batches before each weight update",
             "Resume it where there are as many devices, or start a new run from these weights.",
             code="settings_locked",
         )
     steps = batches // processes
     writer.warn(
-        f"{processes} training processes instead of {began}: each adds up {steps} batches per "
-        "correction, so that the steps stay the same (random dropout does not)."
+        f"{processes} training processes instead of {began}: each adds up {steps} batches before a "
+        "weight update, so that the steps stay the same (random dropout does not)."
     )
     return replace(recipe, gradient_accumulation_steps=steps)
 

@@ -16,8 +16,9 @@ from .data.store import StoredDataset, open_dataset
 from .errors import UserError
 from .home import read_json, write_atomic, write_json
 from .recipe import Recipe
+from .recipe_file import save_recipe
 from .run_events import curve_rows, read_events
-from .run_files import CHANGES, CHECKPOINTS, LOCK, NAME, STALLED, STOP
+from .run_files import CHANGES, CHECKPOINTS, LOCK, NAME, RECIPE, STALLED, STOP
 from .run_spec import check_changes, damaged_file
 from .run_state import ACTIVE, LIVE, STATE_KEYS, remembered_spec, remembered_state
 from .worker_log import log_tail
@@ -72,6 +73,7 @@ class Run:
         if real := check_changes(before, after):
             entry = {"t": time.time(), "changes": real, "why": why}
             write_json(self.dir / CHANGES, [*self.recipe_changes(), entry])
+            save_recipe(after, self.dir / RECIPE)
         return after
 
     def name(self) -> str:

@@ -15,7 +15,7 @@ from .data.store import StoredDataset
 from .errors import UserError
 from .hardware import Hardware
 from .home import read_json, write_json
-from .recipe import Recipe
+from .recipe import Recipe, label, named
 from .run_files import SPEC
 
 FORMAT_VERSION = 2
@@ -169,7 +169,7 @@ def _compare_files(base: dict, folder: Path, progress: Callable[[int, int], None
 def _base_changed(base_model: str, folder: Path, name: str) -> UserError:
     return UserError(
         f"The base model is not the one this run began with: {name} is different.",
-        f"Base model “{base_model}” ({folder})",
+        f"{label('base_model')} “{base_model}” ({folder})",
         "Put the old file back, or start a new run from these weights.",
         code="base_changed",
     )
@@ -210,7 +210,7 @@ def check_changes(before: Recipe, after: Recipe) -> dict[str, object]:
         wrong = locked or shorter
         what = "cannot change within a run" if locked else "can only grow within a run"
         raise UserError(
-            f"“{'”, “'.join(wrong)}” {what}.",
+            f"{named(wrong)} {what}.",
             "Resume",
             "Leave it as it was, or start a new run from these weights.",
             code="settings_locked",

@@ -14,7 +14,8 @@ from .errors import UserError
 from .hardware import hardware
 from .home import check_id, new_id, write_atomic, write_json
 from .model_source import locate_model
-from .recipe import Recipe, save_recipe
+from .recipe import Recipe
+from .recipe_file import save_recipe
 from .resolve import resolve
 from .run_files import CHECKPOINTS, RECIPE, SPEC
 from .run_folder import Run
@@ -103,7 +104,7 @@ def new_run_from(run: Run, recipe: Recipe, dataset: StoredDataset | None = None,
     """A new run that begins with the weights `run` ended with, on its data or other data.
 
     `more` is what create_run takes. Raises UserError when the run has no intact checkpoint, or
-    the recipe asks for another model, method or add-on than those weights are.
+    the recipe asks for another model, method or adapter than those weights are.
     """
     weights = start_weights(run, recipe)
     return create_run(run.home, recipe, dataset or run.dataset(), start=weights, **more)

@@ -1,7 +1,6 @@
 """A run as a folder that repeats it: train.py, its rows, its recipe. Models are export.py."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from .data.render import PLAIN_CHAT_TEMPLATE
 from .hardware import hardware
 from .model import Progress, fetch_model
 from .model_source import locate_model
-from .recipe import Recipe, is_relevant
-from .resolve import resolve
+from .recipe import Recipe
+from .recipe_file import save_recipe
+from .resolve import is_relevant, resolve
 from .runs import Run
 from .sft_config import SFTConfig
 from .train import training_arguments, training_rows
@@ -88,7 +88,7 @@ def write_script(run: Run, folder: Path, progress: Progress) -> None:
     _write_rows(train_rows, folder / "train.jsonl")
     if eval_rows:
         _write_rows(eval_rows, folder / "eval.jsonl")
-    shutil.copy2(run.dir / "recipe.yaml", folder / "recipe.yaml")
+    save_recipe(run.recipe(), folder / "recipe.yaml")
     (folder / "requirements.txt").write_text(_requirements(run, recipe), encoding="utf-8")
     model = fetch_model(run.home, recipe.base_model, progress, run.spec()["base"]["revision"])
     code = _script(run, recipe, model, has_eval=bool(eval_rows))

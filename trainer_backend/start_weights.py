@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
-from .recipe import LORA_FIELDS, Recipe
+from .recipe import LORA_FIELDS, Recipe, named
 from .run_files import START
 from .run_folder import Run
 from .run_spec import file_facts
@@ -44,7 +44,7 @@ def start_weights(run: Run, recipe: Recipe) -> StartWeights:
         fixed.append("adapter")
     if fixed:
         raise UserError(
-            f"“{'”, “'.join(fixed)}” must be those of the weights to start from.",
+            f"{named(fixed)} must be those of the weights to start from.",
             f"run {run.name()}, step {chosen.step}",
             "Leave them as they were in that run, or start from the base model.",
         )

@@ -37,7 +37,7 @@ from .model_source import hub_revision
 from .precision import accelerator, bf16_pays_on_cpu
 from .preflight import Preflight
 from .ranks import rank_and_size
-from .recipe import Recipe
+from .recipe import Recipe, label
 from .resolve import resolve
 from .resuming import CourseOfNow, end_at_the_end, resume_from, same_examples_a_step
 from .run_folder import Run
@@ -228,7 +228,9 @@ def training_rows(run: Run, recipe: Recipe) -> tuple[Dataset, Dataset]:
     train_at, eval_at = run.split()
     if not train_at:
         raise UserError(
-            "No row is left to train on.", stored.name, "Lower “Held-out share” or add rows."
+            "No row is left to train on.",
+            stored.name,
+            f"Lower “{label('eval_fraction')}” or add rows.",
         )
     rows = training_dataset(stored, recipe.system_prompt)
     return rows.select(train_at), rows.select(eval_at)

@@ -96,7 +96,7 @@ function drawBars(at) {
 function drawHandle(at) {
   const x = at.x(state.limit), beyond = state.limit > at.last, right = x > at.width - 90;
   const handle = node('g', {
-    class: 'handle', tabindex: '0', role: 'slider', 'aria-label': 'Longest example, in tokens', 'aria-valuemin': 16,
+    class: 'handle', tabindex: '0', role: 'slider', 'aria-label': 'Maximum length, in tokens', 'aria-valuemin': 16,
     'aria-valuemax': Math.max(at.last, state.limit), 'aria-valuenow': state.limit, 'aria-valuetext': consequence(state.limit),
   });
   handle.append(node('rect', { class: 'reach', x: x - 12, y: 0, width: 24, height: HEIGHT - EDGE.bottom }));

@@ -8,6 +8,8 @@ import pytest
 from browser.page_steps import fill_field, go, upload, wait_for_state, write_pairs
 from playwright.sync_api import expect
 
+from trainer_backend.recipe import SETTINGS
+
 NAMES = ("Anna", "Ben", "Cleo", "Dan", "Eva", "Finn")
 THINGS = ("lamps", "books", "cups", "chairs", "pens")
 pytestmark = pytest.mark.slow
@@ -27,7 +29,7 @@ def choose_small_settings(page):
     fill_field(page, "max_steps", "24")
     fill_field(page, "per_device_train_batch_size", "1")
     fill_field(page, "max_length", "96")
-    page.get_by_role("button", name="Measuring, saving, reporting").click()
+    page.get_by_role("button", name=SETTINGS["save_steps"].section).click()
     fill_field(page, "answer_check_rows", "2")
     fill_field(page, "save_steps", "4")
     expect(page.locator("#estimate")).to_contain_text("5 settings differ from the preset")

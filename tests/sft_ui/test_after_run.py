@@ -42,7 +42,7 @@ def test_an_offer_becomes_a_button_and_one_new_run(studio, run):
     enter(run, "failed", error=NO_MEMORY, attempt=1)
     retry, box, _ = after_run.shown_after(run)
     assert retry["visible"] and box["visible"] is False
-    assert retry["value"] == "Start again with Batch size 4, Batches per correction 2"
+    assert retry["value"] == "Start again with Batch size 4, Gradient accumulation 2"
     again = after_run.start_again(studio, run.id)
     assert after_run.start_again(studio, run.id).id == again.id  # a double click
     assert again.recipe().per_device_train_batch_size == 4

@@ -1,41 +1,48 @@
 """The form has every field of the recipe, and nothing else."""
 
-from dataclasses import fields
+from collections import Counter
 
 import gradio as gr
 import pytest
 
+from sft_ui.model_tab import build_model_tab
 from sft_ui.recipe_form import (
-    CHOICE_WORDS,
     CONDITIONAL,
-    LABELS,
-    SECTIONS,
-    build_fields,
     form_values,
     read_form,
     relevance,
 )
+from sft_ui.theme import static_text
 from trainer_backend.presets import recipe_from, recipe_presets
-from trainer_backend.recipe import CHOICES, HELP, Recipe
-
-NAMES = [field.name for field in fields(Recipe)]
+from trainer_backend.recipe import SETTINGS, Recipe, label
 
 
-def test_form_fields_are_the_recipe_fields():
-    shown = [name for _, names in SECTIONS for name in names]
-    assert sorted([*shown, "base_model"]) == sorted(NAMES)
-    assert set(LABELS) == set(NAMES)
+def test_the_page_has_each_field_of_the_recipe_once(studio):
+    with gr.Blocks() as page:
+        tab = build_model_tab(studio)
+    assert list(tab.fields) == list(SETTINGS)
+    shown = [getattr(block, "elem_id", None) for block in page.blocks.values()]
+    wanted = ["model-choice", *(f"field-{name}" for name in SETTINGS if name != "base_model")]
+    assert Counter(i for i in shown if i in wanted) == Counter(wanted)
+    labels = Counter(getattr(block, "label", None) for block in page.blocks.values())
+    assert all(labels[one.label] == 1 for one in SETTINGS.values())
 
 
-def test_every_field_is_built_with_a_label_and_a_sentence():
-    with gr.Blocks():
-        built = build_fields(Recipe())
+def test_every_field_is_built_from_its_place_in_the_table(studio):
+    with gr.Blocks() as page:
+        built = build_model_tab(studio).fields
     for name, component in built.items():
-        assert component.label == LABELS[name] and component.info == HELP[name]
+        setting = SETTINGS[name]
+        assert component.label == setting.label and component.info == setting.help
+        if setting.choices:
+            assert component.choices == [(words, c) for c, words in setting.choices.items()]
+    titles = [block.label for block in page.blocks.values() if isinstance(block, gr.Accordion)]
+    assert titles == list(dict.fromkeys(one.section for one in SETTINGS.values() if one.section))
 
 
-def test_every_choice_has_words():
-    assert {choice for choices in CHOICES.values() for choice in choices} <= set(CHOICE_WORDS)
+def test_the_length_chart_calls_its_limit_as_the_form_does():
+    for name in ("length_chart.html", "length_chart.js"):
+        assert f"{label('max_length')}, in tokens" in static_text(name)
 
 
 @pytest.mark.parametrize("preset", recipe_presets(), ids=lambda preset: preset.id)

@@ -66,7 +66,7 @@ def test_estimate_shows_batch_steps_and_differences(studio, dataset):
     html = model_tab.estimate(studio, dataset.id, "balanced", values)
     assert "8 × 2 = 16" in html and "settings differ from the preset" in html and "GB" in html
     wrong = model_tab.estimate(studio, dataset.id, "balanced", {**values, "lora_r": -1})
-    assert "Size of the add-on" in wrong
+    assert "“LoRA rank”" in wrong
 
 
 def test_chat_offers_runs_with_a_model(studio, run):

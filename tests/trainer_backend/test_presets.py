@@ -6,6 +6,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.model_source import HUB_ID
 from trainer_backend.presets import (
+    differences,
     model_presets,
     recipe_from,
     recipe_from_request,
@@ -73,3 +74,7 @@ def test_a_recipe_is_named_or_a_file(tmp_path):
     assert resolve_recipe(str(path)) == (Recipe(max_steps=3), None)
     with pytest.raises(UserError, match="quick_tri"):
         resolve_recipe("quick_tri")
+
+
+def test_differences_name_both_values():
+    assert differences(Recipe(seed=7), Recipe()) == {"seed": (42, 7)}

@@ -6,8 +6,15 @@ import pytest
 
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
-from trainer_backend.recipe import Recipe
-from trainer_backend.resolve import check_recipe, num_processes, resolve
+from trainer_backend.recipe import Recipe, label
+from trainer_backend.resolve import (
+    check_recipe,
+    effective_batch_size,
+    is_relevant,
+    num_processes,
+    resolve,
+    total_steps,
+)
 
 CPU = Hardware("cpu", "CPU", 1, 24.0, 20.0, 2, False)
 CPU_BF16 = Hardware("cpu", "CPU", 1, 24.0, 20.0, 2, True)
@@ -94,9 +101,21 @@ def test_what_a_model_in_shares_cannot_do_is_refused_before_the_start(values, na
     two = replace(H100, num_devices=2)
     with pytest.raises(UserError, match=named) as refused:
         resolve(Recipe.from_dict({**values, "distributed": "fsdp"}), two)
-    assert "How devices share the work" in refused.value.where and refused.value.fix
+    assert label("distributed") in refused.value.where and refused.value.fix
     assert check_recipe(Recipe.from_dict(values), two) == []
     assert check_recipe(Recipe(distributed="fsdp"), two) == []
+
+
+def test_a_refusal_names_the_settings_as_the_form_does(monkeypatch):
+    monkeypatch.setattr("trainer_backend.resolve.find_spec", lambda package: None)
+    for values, where in (
+        ({"report_to": "wandb"}, "Report to"),
+        ({"adapter": "full", "precision": "int4"}, "Precision and Method"),
+        ({"adapter": "full", "base_model": "a/b-bnb-4bit"}, "Base model and Method"),
+        ({"num_processes": 9}, "Training processes; H100"),
+    ):
+        problems = check_recipe(Recipe.from_dict(values), H100)
+        assert [problem.where.split(" ·")[0] for problem in problems] == [where]
 
 
 def test_one_process_has_nobody_to_share_a_model_with():
@@ -131,3 +150,30 @@ def test_more_processes_than_gpus_are_refused():
         resolve(Recipe(num_processes=2), APPLE)
     with pytest.raises(UserError, match="1024 training processes need 1024 processor cores"):
         resolve(Recipe(num_processes=1024), CPU)
+
+
+def test_derived_numbers():
+    recipe = Recipe(
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        num_train_epochs=3,
+        max_steps=-1,
+    )
+    assert effective_batch_size(recipe) == 8
+    assert effective_batch_size(recipe, num_devices=2) == 16
+    assert total_steps(recipe, num_rows=100) == 13 * 3
+    assert total_steps(replace(recipe, max_steps=7), num_rows=100) == 7
+    assert total_steps(recipe, num_rows=1) == 3
+
+
+def test_only_settings_with_an_effect_are_relevant():
+    full = Recipe(adapter="full", max_steps=10, eval_fraction=0.0)
+    assert not is_relevant("lora_r", full)
+    assert not is_relevant("num_train_epochs", full)
+    assert not is_relevant("eval_steps", full)
+    assert is_relevant("lora_r", Recipe()) and is_relevant("learning_rate", full)
+
+
+def test_processes_matter_only_where_there_are_several_devices():
+    for name in ("num_processes", "distributed"):
+        assert not is_relevant(name, Recipe()) and is_relevant(name, Recipe(), num_devices=2)

@@ -11,6 +11,7 @@ from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe
+from trainer_backend.recipe_file import load_recipe
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.runs import create_run, list_runs, open_run
 
@@ -18,10 +19,19 @@ from trainer_backend.runs import create_run, list_runs, open_run
 def test_a_new_run_waits_with_its_whole_recipe(run):
     assert run.state()["state"] == "queued"
     assert run.recipe() == Recipe(max_steps=4)
-    assert (run.dir / "recipe.yaml").exists()
+    assert load_recipe(run.dir / "recipe.yaml") == run.recipe()
     summary = run.summary()
     assert summary["dataset"] == "numbers" and summary["step"] == 0 and summary["loss"] is None
     assert summary["name"] == "SmolLM2-135M-Instruct on numbers"
+
+
+def test_the_recipe_file_of_a_run_goes_along_with_every_change(run):
+    for steps in (6, 8):
+        run.change_recipe({"max_steps": steps}, "resumed")
+        assert load_recipe(run.dir / "recipe.yaml") == run.recipe() == Recipe(max_steps=steps)
+    with pytest.raises(UserError):
+        run.change_recipe({"seed": 1}, "resumed")
+    assert load_recipe(run.dir / "recipe.yaml") == Recipe(max_steps=8)
 
 
 def test_the_same_key_is_the_same_run(home, dataset):

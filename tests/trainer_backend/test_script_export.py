@@ -149,6 +149,17 @@ def test_the_folder_holds_the_rows_the_recipe_and_the_packages(home, dataset, ti
     assert "cd script\n" in (folder / "README.md").read_text()
 
 
+def test_a_run_made_longer_is_exported_with_the_recipe_of_now(home, dataset, tiny_model_dir):
+    run = make_run(home, dataset, tiny_model_dir, max_steps=2)
+    stale = (run.dir / "recipe.yaml").read_text()
+    run.change_recipe({"max_steps": 4}, "resumed")
+    assert yaml.safe_load((run.dir / "recipe.yaml").read_text())["max_steps"] == 4
+    (run.dir / "recipe.yaml").write_text(stale)  # as an older version left it
+    folder = export_run(run, "script")
+    assert yaml.safe_load((folder / "recipe.yaml").read_text()) == run.recipe().to_dict()
+    assert "max_steps=4" in (folder / "train.py").read_text()
+
+
 def test_a_run_of_another_machine_keeps_its_number_format(home, dataset, tiny_model_dir):
     run = make_run(home, dataset, tiny_model_dir)
     set_state(run, precision="fp16")
