@@ -73,7 +73,8 @@ class Run:
         if real := check_changes(before, after):
             entry = {"t": time.time(), "changes": real, "why": why}
             write_json(self.dir / CHANGES, [*self.recipe_changes(), entry])
-            save_recipe(after, self.dir / RECIPE)
+        # even without a change: a crash may have come between the two files the last time
+        save_recipe(after, self.dir / RECIPE)
         return after
 
     def name(self) -> str:

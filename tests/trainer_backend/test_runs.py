@@ -11,7 +11,7 @@ from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe
-from trainer_backend.recipe_file import load_recipe
+from trainer_backend.recipe_file import load_recipe, save_recipe
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.runs import create_run, list_runs, open_run
 
@@ -31,6 +31,9 @@ def test_the_recipe_file_of_a_run_goes_along_with_every_change(run):
         assert load_recipe(run.dir / "recipe.yaml") == run.recipe() == Recipe(max_steps=steps)
     with pytest.raises(UserError):
         run.change_recipe({"seed": 1}, "resumed")
+    assert load_recipe(run.dir / "recipe.yaml") == Recipe(max_steps=8)
+    save_recipe(Recipe(max_steps=6), run.dir / "recipe.yaml")  # as a crash would leave it
+    run.change_recipe({"max_steps": 8}, "resumed")
     assert load_recipe(run.dir / "recipe.yaml") == Recipe(max_steps=8)
 
 
