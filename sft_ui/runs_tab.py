@@ -10,8 +10,8 @@ from html import escape
 import gradio as gr
 
 from trainer_backend.errors import CODES, UserError
-from trainer_backend.model_card import snippet
 from trainer_backend.runs import Run, list_runs, open_run, unreadable_runs
+from trainer_backend.snippets import snippet
 
 from . import cards
 from .alerts import attempt, show_user_errors

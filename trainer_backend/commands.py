@@ -163,8 +163,9 @@ def do_runs(home: Path, arguments: argparse.Namespace) -> int:
 
 def do_chat(home: Path, arguments: argparse.Namespace) -> int:
     """Answer one question, or hold a conversation on the terminal."""
-    from .chat import ChatModel, find_target
+    from .chat import ChatModel
     from .generate import Sampling
+    from .run_target import find_target
 
     target = find_target(home, arguments.run)
     model = ChatModel(home, target)

@@ -1,7 +1,4 @@
-"""Turns a run into files to take away: adapter, merged model, GGUF file, a script that repeats it.
-
-What is in a GGUF file is gguf_export.py, in a script script_export.py; packing is export_files.py.
-"""
+"""Turns a run into files to take away: adapter, merged model, GGUF file, or a script."""
 
 import json
 import shutil
@@ -11,7 +8,6 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from .chat import Target, run_target
 from .errors import UserError
 from .export_files import check_weights, sweep
 from .gguf_export import check_model, write_gguf
@@ -26,10 +22,12 @@ from .model import (
     load_tuned,
     silent,
 )
-from .model_card import GGUF_FILE, MADE_BY, model_card
+from .model_card import MADE_BY, model_card
 from .model_source import locate_model
+from .run_target import Target, run_target
 from .runs import Run
 from .script_export import write_script
+from .snippets import GGUF_FILE
 
 FORMATS = ("adapter", "merged", "gguf", "script")
 TRAINING_ONLY = (

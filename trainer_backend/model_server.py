@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from .chat import ChatModel, Target, find_target
+from .chat import ChatModel
 from .data.stored_dataset import open_dataset
 from .data.token_lengths import iter_token_lengths
 from .errors import UserError
@@ -27,6 +27,7 @@ from .export_files import zip_folder
 from .generate import Sampling
 from .hardware import hardware
 from .recipe import Recipe
+from .run_target import Target, find_target
 from .runs import open_run
 from .token_view import count_job, view_row
 

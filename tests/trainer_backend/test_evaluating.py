@@ -5,10 +5,10 @@ from run_files import append, set_state
 from small_runs import small_run, train_small, weights_of
 
 from trainer_backend import evaluating
-from trainer_backend.chat import run_target
 from trainer_backend.evaluating import StopEarly, warn_without_rows
 from trainer_backend.recipe import Recipe
 from trainer_backend.run_queue import queue_again
+from trainer_backend.run_target import run_target
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.sft_trainer import SFTTrainer
 from trainer_backend.worker_main import run_worker

@@ -15,9 +15,9 @@ from trainer_backend.errors import UserError
 from trainer_backend.export import export_run
 from trainer_backend.gguf_export import check_model, write_gguf
 from trainer_backend.gguf_tokenizer import read_vocabulary
-from trainer_backend.model_card import GGUF_FILE
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run
+from trainer_backend.snippets import GGUF_FILE
 from trainer_backend.worker_main import run_worker
 
 LLAMA3 = {

@@ -9,13 +9,14 @@ from run_files import set_state
 from small_runs import small_run, train_small, weights_of
 
 from trainer_backend.answers import check_answers
-from trainer_backend.chat import ChatModel, find_target
+from trainer_backend.chat import ChatModel
 from trainer_backend.data.chat_template import encode
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run
 from trainer_backend.export_files import zip_folder
 from trainer_backend.generate import Sampling
 from trainer_backend.model_source import ModelSource
+from trainer_backend.run_target import find_target
 from trainer_backend.worker_main import run_worker
 
 QUESTION = [{"role": "user", "content": "Say 3"}]

@@ -8,15 +8,17 @@ import pytest
 from conftest import build_tokenizer
 from vision_models import TEMPLATE, llava, llava_processor, picture
 
-from trainer_backend.chat import ChatModel, find_target
+from trainer_backend.adapters import lora_config
+from trainer_backend.chat import ChatModel
 from trainer_backend.data.store import create_dataset
 from trainer_backend.data.training_rows import picture_paths, training_dataset, training_row
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run
 from trainer_backend.generate import Sampling
 from trainer_backend.home import open_home
-from trainer_backend.model import load_processing, lora_config
+from trainer_backend.model import load_processing
 from trainer_backend.recipe import Recipe
+from trainer_backend.run_target import find_target
 from trainer_backend.runs import create_run
 from trainer_backend.token_view import view_row
 from trainer_backend.worker_main import run_worker
