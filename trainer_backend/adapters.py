@@ -1,7 +1,4 @@
-"""Adapters before training: adding one, continuing one, which weights learn in which format.
-
-Loading the base model is pretrained.py; merging and exporting are elsewhere.
-"""
+"""Adapters before training: adding one, continuing one, which weights learn in which format."""
 
 import logging
 import re
@@ -12,8 +9,25 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
 from trainer_backend.lora_layer import quicken_lora
 from trainer_backend.precision import halve_frozen, is_large
+from trainer_backend.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+
+
+def lora_config(recipe: Recipe) -> LoraConfig | None:
+    """The adapter a recipe asks for; None for full training."""
+    if recipe.adapter == "full":
+        return None
+    targets = recipe.lora_target_modules
+    return LoraConfig(
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=targets
+        if targets == "all-linear"
+        else [t.strip() for t in targets.split(",")],
+        task_type="CAUSAL_LM",
+    )
 
 
 def add_adapter(model, peft_config, added_tokens: list[int], args=None):

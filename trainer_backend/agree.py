@@ -18,9 +18,9 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType, broadcast_object_list
 from safetensors import SafetensorError
 
+from .child_environment import rank_and_size
 from .disk_space import is_disk_full
 from .precision import accelerator
-from .ranks import rank_and_size
 from .recipe import Recipe
 
 # Reading and fetching may take the first process hours while the others wait for it; a process

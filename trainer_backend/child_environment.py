@@ -1,7 +1,4 @@
-"""The environment of a process of ours that computes, wherever the app was started from.
-
-Which processes there are is told by those who start them.
-"""
+"""The environment of our compute processes: what they are given, and their rank among several."""
 
 import os
 from pathlib import Path
@@ -21,3 +18,18 @@ def child_environment(**more: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         **more,
     }
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's number and how many there are, as the launcher says: (0, 1) when alone."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def started_alone() -> bool:
+    """Whether accelerate was asked for several processes and started one.
+
+    With `--cpu` it leaves starting the others to MPI.
+    """
+    by_mpi = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"}
+    asked = {"ACCELERATE_USE_CPU", "MASTER_PORT"} <= os.environ.keys()
+    return asked and not by_mpi & os.environ.keys()

@@ -1,13 +1,10 @@
-"""Loads a base model, its tokenizer and its adapter in the right precision. Where files come from:
-
-model_source.py.
-"""
+"""Loads a base model, its tokenizer or processor, and its adapter in the right precision."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,7 +20,6 @@ from .data.chat_template import ensure_chat_template
 from .errors import UserError
 from .model_source import check_folder, download_from_hub, locate_model
 from .pretrained import adapted, needs_package
-from .recipe import Recipe, changed_to, label
 from .starter import fetch_starter
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -110,30 +106,6 @@ def load_processing(folder: Path):
     return processor
 
 
-def check_images(has_images: bool, processing, base_model: str) -> None:
-    """Refuse rows with pictures for a model that reads only text. Raises UserError."""
-    if has_images and not isinstance(processing, ProcessorMixin):
-        raise UserError(
-            "The dataset has images, and this model reads only text.",
-            f"{label('base_model')} “{base_model}”",
-            "Choose a model that reads images (they are marked in the list of models), or a "
-            "dataset without an image column.",
-        )
-
-
-def check_shares(shared: bool, processing, base_model: str) -> None:
-    """Refuse to share out (FSDP) a model that reads pictures. Raises UserError.
-
-    Where one process has a picture and another none, only one would ask for the tower's shares.
-    """
-    if shared and isinstance(processing, ProcessorMixin):
-        raise UserError(
-            "FSDP shares out models of text only, and this one reads images.",
-            f"{label('distributed')}; {label('base_model')} “{base_model}”",
-            f"Set {changed_to({'distributed': 'ddp'})}, or choose a model that reads only text.",
-        )
-
-
 def load_base(folder: Path, precision: str, device: str | None = None) -> torch.nn.Module:
     """Load a causal language model. `precision` is resolved (no “auto”). Raises UserError."""
     device = device or best_device()
@@ -208,22 +180,6 @@ def _quantization(precision: str, device: str) -> BitsAndBytesConfig | None:
             bnb_4bit_compute_dtype=_compute_dtype(device),
         )
     return BitsAndBytesConfig(load_in_8bit=True) if precision == "int8" else None
-
-
-def lora_config(recipe: Recipe) -> LoraConfig | None:
-    """The adapter a recipe asks for; None for full training."""
-    if recipe.adapter == "full":
-        return None
-    targets = recipe.lora_target_modules
-    return LoraConfig(
-        r=recipe.lora_r,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=targets
-        if targets == "all-linear"
-        else [t.strip() for t in targets.split(",")],
-        task_type="CAUSAL_LM",
-    )
 
 
 def load_tuned(checkpoint: Path, base: torch.nn.Module | None, precision: str) -> torch.nn.Module:

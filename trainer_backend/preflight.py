@@ -1,6 +1,6 @@
-"""What is tried before the first step, so that a run that cannot work fails in its first minute.
+"""Checks before the first step, so that a run that cannot work fails within a minute.
 
-What the page can know without a model is resolve.py.
+They need the loaded model or its tokenizer; what can be known from the settings is not here.
 """
 
 import math
@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
-from transformers import Trainer, TrainerCallback
+from transformers import ProcessorMixin, Trainer, TrainerCallback
 
 from .disk_space import GIB, free_bytes, in_words, size_of
 from .errors import UserError
 from .memory_check import check_training_fits, optimizer_bytes
-from .recipe import Recipe, label
+from .recipe import Recipe, changed_to, label
 from .run_writer import RunWriter
 
 RESERVE_BYTES = GIB
@@ -66,6 +66,30 @@ class Preflight(TrainerCallback):
             trainer.model.zero_grad()
         check_training_fits(trainer, self.recipe)
         self.writer.progress(what, 1, 1, "step")
+
+
+def check_images(has_images: bool, processing, base_model: str) -> None:
+    """Refuse rows with pictures for a model that reads only text. Raises UserError."""
+    if has_images and not isinstance(processing, ProcessorMixin):
+        raise UserError(
+            "The dataset has images, and this model reads only text.",
+            f"{label('base_model')} “{base_model}”",
+            "Choose a model that reads images (they are marked in the list of models), or a "
+            "dataset without an image column.",
+        )
+
+
+def check_shares(shared: bool, processing, base_model: str) -> None:
+    """Refuse to share out (FSDP) a model that reads pictures. Raises UserError.
+
+    Where one process has a picture and another none, only one would ask for the tower's shares.
+    """
+    if shared and isinstance(processing, ProcessorMixin):
+        raise UserError(
+            "FSDP shares out models of text only, and this one reads images.",
+            f"{label('distributed')}; {label('base_model')} “{base_model}”",
+            f"Set {changed_to({'distributed': 'ddp'})}, or choose a model that reads only text.",
+        )
 
 
 def planned_saves(steps_left: int, save_steps: float) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from .child_environment import rank_and_size
 from .home import read_json, write_json
 from .run_files import RANKS
 
@@ -26,21 +27,6 @@ SILENT_S = 60.0  # of a machine that cannot be asked whether a process lives
 START_S = 300.0
 WORKING, FAILED, DONE, LOST = "working", "failed", "done", "lost"
 EXIT_CODE = 75
-
-
-def rank_and_size() -> tuple[int, int]:
-    """This process's number and how many there are, as the launcher says: (0, 1) when alone."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def started_alone() -> bool:
-    """Whether accelerate was asked for several processes and started one.
-
-    With `--cpu` it leaves starting the others to MPI.
-    """
-    by_mpi = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"}
-    asked = {"ACCELERATE_USE_CPU", "MASTER_PORT"} <= os.environ.keys()
-    return asked and not by_mpi & os.environ.keys()
 
 
 def clear_ranks(run_dir: Path) -> None:

@@ -15,9 +15,9 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from trainer_backend.agree import let_cpus_shard
+from trainer_backend.child_environment import started_alone
 from trainer_backend.data.packing import STRATEGIES
 from trainer_backend.precision import accelerator, resolve_precision
-from trainer_backend.ranks import started_alone
 
 _DEPRECATED = {
     "packing_strategy": {"bfd-requeue": "bfd_split", "ffd": "bfd"},

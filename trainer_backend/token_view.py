@@ -1,7 +1,4 @@
-"""A row as the model will see it: the exact tokens of training, learned or context only.
-
-No page here.
-"""
+"""A row as the model will see it: the exact tokens of training, learned or context only."""
 
 from functools import lru_cache
 from itertools import groupby
@@ -14,7 +11,8 @@ from .data.token_counter import CountJob
 from .data.training_rows import training_row
 from .data.vision import VisionCollator
 from .errors import UserError
-from .model import check_images, fetch_tokenizer, load_processing
+from .model import fetch_tokenizer, load_processing
+from .preflight import check_images
 from .pretrained import tokenizer_of
 from .recipe import Recipe
 

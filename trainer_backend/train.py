@@ -13,9 +13,11 @@ from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
+from .adapters import lora_config
 from .agree import first_decides, first_goes_ahead, join, shards_model
 from .answers import check_answers
 from .callbacks import RecordRun
+from .child_environment import rank_and_size
 from .data.training_rows import training_dataset, training_row
 from .disk_space import GIB, size_of
 from .errors import UserError
@@ -24,19 +26,15 @@ from .guard import FiniteGuard
 from .hardware import hardware
 from .memory_check import check_model_fits
 from .model import (
-    check_images,
-    check_shares,
     fetch_model,
     load_adapter,
     load_base,
     load_processing,
     load_tuned,
-    lora_config,
 )
 from .model_source import hub_revision
 from .precision import accelerator, bf16_pays_on_cpu
-from .preflight import Preflight
-from .ranks import rank_and_size
+from .preflight import Preflight, check_images, check_shares
 from .recipe import Recipe, label
 from .resolve import resolve
 from .resuming import CourseOfNow, end_at_the_end, resume_from, same_examples_a_step

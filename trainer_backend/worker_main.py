@@ -15,11 +15,12 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from .child_environment import rank_and_size
 from .errors import UserError
 from .failures import describe, what_is_safe
 from .heartbeat import Heartbeat
 from .memory_care import go_on_smaller
-from .ranks import EXIT_CODE, RankWatch, rank_and_size
+from .ranks import EXIT_CODE, RankWatch
 from .run_folder import Run
 from .run_state import after_stop
 from .run_writer import RunWriter

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from vision_models import TEMPLATE, llava_processor
 
 from trainer_backend.errors import UserError
-from trainer_backend.model import check_shares
+from trainer_backend.preflight import check_shares
 from trainer_backend.shares import Shares, whole_state
 
 
