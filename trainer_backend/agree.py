@@ -1,7 +1,4 @@
-"""What the processes of a run decide together; with one process each answer is its own.
-
-How they notice that one of them is gone is ranks.py.
-"""
+"""Collective decisions of the training processes; no-ops when there is only one."""
 
 import errno
 import os
@@ -21,10 +18,9 @@ from safetensors import SafetensorError
 from .child_environment import rank_and_size
 from .disk_space import is_disk_full
 from .precision import accelerator
-from .recipe import Recipe
 
 # Reading and fetching may take the first process hours while the others wait for it; a process
-# that is gone is noticed by ranks.py within seconds, not by a time limit.
+# that is gone is noticed within seconds by a watch of its own, not by a time limit.
 PATIENCE = timedelta(days=7)
 T = TypeVar("T")
 
@@ -99,11 +95,6 @@ def first_writes(write: Callable[[], None]) -> None:
     number = first_decides(attempt)
     if number is not None:
         raise failed[0] if failed else OSError(number, "The first process could not save.")
-
-
-def shards_model(recipe: Recipe) -> bool:
-    """Whether each process of this run holds a share of the model only."""
-    return recipe.distributed == "fsdp" and dist.is_initialized()
 
 
 def let_cpus_shard() -> None:

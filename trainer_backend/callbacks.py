@@ -1,7 +1,4 @@
-"""What a run records while it trains, and how it obeys a stop.
-
-What training does is in sft_trainer.py; what is saved and how is saving.py.
-"""
+"""What a run records while it trains, and how it obeys a stop."""
 
 import logging
 import math
@@ -96,7 +93,7 @@ class RecordRun(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         last = control.should_training_stop or state.global_step >= state.max_steps
-        self.saving.commit(self.eval_loss, last=last)
+        self.saving.commit(state.global_step, self.eval_loss, last=last)
         if self.saving.bad_weights:
             control.should_training_stop = True
         self.writer.enter("running")

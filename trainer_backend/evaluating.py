@@ -1,9 +1,7 @@
-"""Evaluation that cannot cost a training: early stopping, the best checkpoint, no memory for it.
-
-The numbers themselves are the trainer's.
-"""
+"""Evaluation that never aborts training; early stopping and the best checkpoint that follow it."""
 
 import gc
+from collections.abc import Callable
 
 import torch
 from transformers import Trainer, TrainerCallback
@@ -16,27 +14,24 @@ from .run_writer import RunWriter
 LEAST_GAIN = 1e-6  # of the eval loss; less is rounding
 
 
-def survive_evaluation(trainer: Trainer, writer: RunWriter) -> None:
-    """Let a training go on without an eval loss when there is no memory to measure it."""
-    evaluate = trainer.evaluate
-
-    def careful(*args, **kwargs):
-        writer.mark("evaluating")
-        try:
-            return evaluate(*args, **kwargs)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        writer.warn(
-            f"The memory ran out while measuring at step {trainer.state.global_step}: there is no "
-            "eval loss for it. Training goes on; a smaller batch size leaves more room."
-        )
-        return {}
-
-    trainer.evaluate = careful
+def evaluate_if_room(
+    evaluate: Callable[[], dict[str, float]], step: int, writer: RunWriter
+) -> dict[str, float]:
+    """The metrics `evaluate` returns; none, and a warning, when the memory ran out for it."""
+    writer.mark("evaluating")
+    try:
+        return evaluate()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    writer.warn(
+        f"The memory ran out while measuring at step {step}: there is no eval loss for it. "
+        "Training goes on; a smaller batch size leaves more room."
+    )
+    return {}
 
 
 def warn_without_rows(recipe: Recipe, writer: RunWriter) -> None:

@@ -1,7 +1,4 @@
-"""Keeps numbers that are none out of the weights: looked at before every correction.
-
-What is said and recorded about it is callbacks.py and failures.py.
-"""
+"""Skips optimizer steps whose loss or gradient is NaN or infinite."""
 
 import math
 
@@ -18,31 +15,20 @@ MAX_SCALED_IN_A_ROW = 24  # fp16 begins with a scale that overflows until it has
 
 
 class FiniteGuard(TrainerCallback):
-    """Leaves out a correction whose loss or gradient is not finite; ends training after several.
+    """Skips a step whose loss or gradient is not finite; ends training after several in a row.
 
-    A correction is left out by taking the gradients away: no optimizer moves a weight, a momentum
-    or a decay without one. All processes decide alike.
+    A step is skipped by taking the gradients away: no optimizer moves a weight, a momentum or a
+    decay without one. All processes decide alike. The trainer's loop tells callbacks neither the
+    loss nor the gradient norm: the one is read from `trainer`, which sets the other here.
     """
 
-    def __init__(self, writer: RunWriter):
+    def __init__(self, trainer: Trainer, writer: RunWriter):
         self.writer = writer
         self.in_a_row = self.skipped = self.skipped_since_log = 0
         self.gave_up = False
-        self._norm: torch.Tensor | float | None = None
+        self.grad_norm: torch.Tensor | float | None = None
         self._overflows = 0
-        self._trainer: Trainer | None = None
-        self._loss_before = 0.0
-
-    def attach(self, trainer: Trainer) -> None:
-        """Watch a trainer. Its loop tells callbacks neither the loss nor the gradient's length."""
-        self._trainer, of_trainer = trainer, trainer._get_grad_norm
-
-        def noted(*args, **kwargs):
-            self._norm = of_trainer(*args, **kwargs)
-            return self._norm
-
-        trainer._get_grad_norm = noted
-        trainer.add_callback(self)
+        self._trainer, self._loss_before = trainer, 0.0
 
     def on_step_begin(self, args, state, control, **kwargs):
         self._loss_before = self._trainer._tr_loss.clone()
@@ -64,7 +50,7 @@ class FiniteGuard(TrainerCallback):
     def _wrong(self) -> str | None:
         """“loss” or “gradient” when one is not finite; None when both are, or fp16 takes care."""
         loss_ok = bool(torch.isfinite(self._trainer._tr_loss))
-        norm_ok = math.isfinite(float(self._norm)) if self._norm is not None else True
+        norm_ok = self.grad_norm is None or math.isfinite(float(self.grad_norm))
         if any_process(not loss_ok):
             return "loss"
         if any_process(not norm_ok):
@@ -94,12 +80,11 @@ class FiniteGuard(TrainerCallback):
 
     def error(self) -> UserError:
         """What is said after giving up."""
-        recipe, state = self.writer.run.recipe(), self.writer.run.state()
-        rate = self._trainer.args.learning_rate
+        state, rate = self.writer.run.state(), self._trainer.args.learning_rate
         return UserError(
             f"The loss or gradient was not a number {self.in_a_row} times in a row.",
             f"step {state.get('step') or 0} of {state.get('total_steps') or '?'}, "
-            f"learning rate {rate:g}, precision {state.get('precision') or recipe.precision}",
+            f"learning rate {rate:g}, precision {state.get('precision') or '?'}",
             f"Start again with a lower learning rate, for example {rate / 3:.2g}.",
             code="nan_loss",
             offer={"retry": {"learning_rate": float(f"{rate / 3:.2g}")}},

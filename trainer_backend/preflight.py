@@ -32,14 +32,9 @@ class Preflight(TrainerCallback):
     Nothing of it stays: random numbers, gradients, counters and weights are as before.
     """
 
-    def __init__(self, writer: RunWriter, recipe: Recipe):
+    def __init__(self, trainer: Trainer, writer: RunWriter, recipe: Recipe):
         self.writer, self.recipe = writer, recipe
-        self._trainer: Trainer | None = None
-
-    def attach(self, trainer: Trainer) -> None:
-        """Check this trainer when its training begins."""
         self._trainer = trainer
-        trainer.callback_handler.callbacks.insert(0, self)
 
     def on_train_begin(self, args, state, control, **kwargs):
         trainer = self._trainer

@@ -1,27 +1,28 @@
-"""Where a run goes on from: its newest intact checkpoint, and what is said about it.
+"""Resuming a run: from which checkpoint, with how many processes, at which learning rate.
 
-Which settings may change at a resume is run_spec.py.
+Which settings may change is not decided here.
 """
 
 from dataclasses import replace
 
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from .agree import first_decides
 from .checkpoints import Damaged, newest_intact, purge
 from .errors import UserError
-from .evaluating import StopEarly
 from .recipe import Recipe
+from .run_facts import RunFacts
 from .run_folder import Run
 from .run_spec import package_differences
 from .run_writer import RunWriter
 
 
-def resume_from(run: Run, writer: RunWriter) -> str | None:
+def resume_from(facts: RunFacts, writer: RunWriter) -> str | None:
     """The folder of the checkpoint to go on from; None at the beginning.
 
     Damaged ones are set aside and named. Raises UserError when there were some and none is whole.
     """
+    run = facts.run
     checkpoint, set_aside = first_decides(lambda: newest_intact(run.dir / "checkpoints"))
     for one in set_aside:
         writer.warn(f"{one.name} was damaged and is set aside: {one.why}.")
@@ -30,7 +31,7 @@ def resume_from(run: Run, writer: RunWriter) -> str | None:
     if writer.enabled:
         purge(run.dir / "checkpoints")
     if checkpoint:
-        _warn_of_packages(run, writer)
+        _warn_of_packages(facts.spec, writer)
     changes = {name: v for one in run.recipe_changes() for name, v in one["changes"].items()}
     step = checkpoint.step if checkpoint else 0
     writer.event("resumed", step=step, **({"changes": changes} if changes else {}))
@@ -68,8 +69,8 @@ def _had_one(run: Run) -> bool:
     return any(event["type"] == "checkpoint" for event in run.events()[0])
 
 
-def _warn_of_packages(run: Run, writer: RunWriter) -> None:
-    if different := package_differences(run.spec()["packages"]):
+def _warn_of_packages(spec: dict, writer: RunWriter) -> None:
+    if different := package_differences(spec["packages"]):
         words = "; ".join(different)
         writer.warn(f"Other packages than at the start ({words}): the result may differ slightly.")
 
@@ -86,10 +87,10 @@ def _nothing_intact(run: Run, set_aside: list[Damaged]) -> UserError:
 
 
 class CourseOfNow(TrainerCallback):
-    """Sets the learning rate of a resumed step by the course as it is now.
+    """Recomputes the learning rate from the current schedule on resume.
 
-    A checkpoint holds the rate the old course would have had: of a run that ended it is 0, and
-    the first step of a run made longer would teach nothing. An unchanged course gives what it was.
+    A checkpoint holds the rate of the old schedule: of a run that ended it is 0, and the first step
+    of a run made longer would teach nothing. An unchanged schedule gives what it was.
     """
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
@@ -100,20 +101,3 @@ class CourseOfNow(TrainerCallback):
         ]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-
-
-def end_at_the_end(trainer: Trainer, early: StopEarly) -> None:
-    """Let a trainer that goes on from its last step do no more steps; by itself it does one.
-
-    A run that was killed after its last checkpoint, while answers were checked, is such a one; its
-    last step may be one at which it stopped early.
-    """
-    of_trainer = trainer._run_epoch
-
-    def run_epoch(*args, **kwargs) -> None:
-        if early.stopped or trainer.state.global_step >= trainer.state.max_steps:
-            trainer.control.should_training_stop = True
-        else:
-            of_trainer(*args, **kwargs)
-
-    trainer._run_epoch = run_epoch

@@ -1,15 +1,13 @@
-"""Saves checkpoints of a training so that each one kept is whole, finite and on the disk.
-
-What makes a folder count is checkpoints.py; what a run records is callbacks.py.
-"""
+"""Saves checkpoints of a training so that each one kept is whole, finite and on the disk."""
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
-from transformers import Trainer
 
 from .agree import any_process
 from .checkpoints import commit, rotate
@@ -22,30 +20,23 @@ logger = logging.getLogger(__name__)
 
 
 class Saving:
-    """Wraps a trainer's saving: refuses weights that are no numbers, survives a full disk."""
+    """Refuses to save weights that are not finite, and survives a full disk."""
 
     def __init__(self, writer: RunWriter):
         self.writer = writer
         self.bad_weights = False
-        self._trainer: Trainer | None = None
-        self._save, self._no_room, self._told = None, False, False
+        self._no_room = self._told = False
 
-    def attach(self, trainer: Trainer) -> None:
-        """Take the place of the trainer's own saving, which it calls."""
-        self._trainer, self._save = trainer, trainer._save_checkpoint
-        trainer._save_checkpoint = self.save
-
-    def save(self, model, trial) -> None:
-        """Save a checkpoint into its folder, or leave no folder and remember why."""
+    def save(self, write: Callable[[], None], model: torch.nn.Module, step: int) -> None:
+        """Let `write` fill the folder of a step's checkpoint, or leave none and remember why."""
         self.writer.enter("saving")
         self._no_room = False
-        step = self._trainer.state.global_step
         self.bad_weights = not weights_are_finite(model)
         if self.bad_weights:
             self.writer.warn(f"The weights of step {step} are not numbers and were not saved.")
             return
         try:
-            self._save(model, trial)
+            write()
         except (OSError, RuntimeError, SafetensorError) as error:
             self._give_way(error, step)
 
@@ -61,7 +52,7 @@ class Saving:
         self._no_room = True
         self.writer.event("save_failed", step=step, needed=needed, free=free)
         if self._told:
-            return  # one line is read, one for every save is not
+            return  # warn once, not at every save
         self._told = True
         self.writer.warn(
             f"The disk is full: the checkpoint of step {step} needs {in_words(needed)}, "
@@ -69,10 +60,10 @@ class Saving:
         )
 
     def _folder(self, step: int) -> Path:
-        return Path(self._trainer.args.output_dir) / f"checkpoint-{step}"
+        return self.writer.run.dir / "checkpoints" / f"checkpoint-{step}"
 
-    def commit(self, eval_loss: float | None, *, last: bool) -> bool:
-        """Make what was saved count and rotate the others; False when nothing was saved.
+    def commit(self, step: int, eval_loss: float | None, *, last: bool) -> bool:
+        """Make the checkpoint of a step count and rotate the others; False when nothing was saved.
 
         Raises UserError when there is no room for the last checkpoint of this training.
         """
@@ -80,7 +71,6 @@ class Saving:
             dist.barrier()  # every process has written its part
         if self.bad_weights:
             return False
-        step = self._trainer.state.global_step
         if self.writer.enabled and not self._no_room:
             self._commit(step, eval_loss)
         if any_process(self._no_room):

@@ -1,4 +1,4 @@
-"""A run as a folder that repeats it: train.py, its rows, its recipe. Models are export.py."""
+"""A run as a folder that repeats it: a script, its rows, its recipe."""
 
 import json
 from dataclasses import replace
@@ -14,9 +14,10 @@ from .model_source import locate_model
 from .recipe import Recipe
 from .recipe_file import save_recipe
 from .resolve import is_relevant, resolve
+from .run_arguments import training_arguments, training_rows
+from .run_facts import RunFacts
 from .runs import Run
 from .sft_config import SFTConfig
-from .train import training_arguments, training_rows
 
 TORCH_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SETTINGS = (
@@ -83,22 +84,23 @@ trainer.save_state()  # the losses: output/trainer_state.json
 
 def write_script(run: Run, folder: Path, progress: Progress) -> None:
     """Write the script and all it needs. Raises UserError when data or model are gone."""
-    recipe = _as_trained(run)
-    train_rows, eval_rows = training_rows(run, recipe)
+    facts = _as_trained(RunFacts.load(run))
+    train_rows, eval_rows = training_rows(facts)
     _write_rows(train_rows, folder / "train.jsonl")
     if eval_rows:
         _write_rows(eval_rows, folder / "eval.jsonl")
     save_recipe(run.recipe(), folder / "recipe.yaml")
-    (folder / "requirements.txt").write_text(_requirements(run, recipe), encoding="utf-8")
-    model = fetch_model(run.home, recipe.base_model, progress, run.spec()["base"]["revision"])
-    code = _script(run, recipe, model, has_eval=bool(eval_rows))
+    (folder / "requirements.txt").write_text(_requirements(facts), encoding="utf-8")
+    model = fetch_model(run.home, facts.recipe.base_model, progress, facts.revision)
+    code = _script(facts, model, has_eval=bool(eval_rows))
     (folder / "train.py").write_text(code, encoding="utf-8")
 
 
-def _as_trained(run: Run) -> Recipe:
-    """The recipe without “auto”, in the precision that the run was trained in."""
-    recipe, _ = resolve(run.recipe(), hardware())
-    return replace(recipe, precision=run.state().get("precision") or recipe.precision)
+def _as_trained(facts: RunFacts) -> RunFacts:
+    """The run with its recipe without “auto”, in the precision that it was trained in."""
+    recipe, _ = resolve(facts.recipe, hardware())
+    precision = facts.run.state().get("precision") or recipe.precision
+    return replace(facts, recipe=replace(recipe, precision=precision))
 
 
 def _write_rows(rows: Dataset, file: Path) -> None:
@@ -111,21 +113,22 @@ def _write_rows(rows: Dataset, file: Path) -> None:
             out.write(json.dumps(plain, ensure_ascii=False) + "\n")
 
 
-def _requirements(run: Run, recipe: Recipe) -> str:
+def _requirements(facts: RunFacts) -> str:
     """The packages the run was trained with, without a build's own suffix (“+cpu”)."""
+    recipe, versions = facts.recipe, facts.spec["packages"]
     needed = {"torch", "transformers", "peft", "datasets", "accelerate"}
     if recipe.precision in ("int8", "int4") or recipe.optim.endswith("8bit"):
         needed.add("bitsandbytes")
-    versions = run.spec()["packages"]
     lines = [f"{name}=={versions[name].split('+')[0]}" for name in versions if name in needed]
     if recipe.report_to != "none":
         lines.append(recipe.report_to)
     return "\n".join(lines) + "\n"
 
 
-def _script(run: Run, recipe: Recipe, model: Path, has_eval: bool) -> str:
+def _script(facts: RunFacts, model: Path, has_eval: bool) -> str:
     """The text of train.py."""
-    place = locate_model(run.home, recipe.base_model)
+    recipe = facts.recipe
+    place = locate_model(facts.run.home, recipe.base_model)
     quantized = recipe.precision in ("int8", "int4")
     names = ["AutoModelForCausalLM", "AutoTokenizer"] + ["BitsAndBytesConfig"] * quantized
     imports = f"from transformers import {', '.join(names)}\n"
@@ -137,7 +140,7 @@ def _script(run: Run, recipe: Recipe, model: Path, has_eval: bool) -> str:
         HEAD.format(imports=imports, model=_literal(str(place.folder or recipe.base_model))),
         _tokenizer_lines(model),
         _model_lines(recipe, quantized),
-        _settings_lines(run, recipe, has_eval),
+        _settings_lines(facts, has_eval),
         TAIL.format(
             held_out=held_out,
             adapter=_adapter(recipe),
@@ -170,10 +173,12 @@ def _model_lines(recipe: Recipe, quantized: bool) -> str:
     return (why if recipe.precision != "fp32" else "") + LOAD.format(dtype="float32")
 
 
-def _settings_lines(run: Run, recipe: Recipe, has_eval: bool) -> str:
-    """SFTConfig(...) with the values that train.py of the studio gives it."""
+def _settings_lines(facts: RunFacts, has_eval: bool) -> str:
+    """SFTConfig(...) with the values that a worker gives it."""
+    recipe = facts.recipe
     # the format is written as it was trained: this machine may not have it
-    given = training_arguments(run, replace(recipe, precision="fp32"), has_eval)
+    plain = replace(facts, recipe=replace(recipe, precision="fp32"))
+    given = training_arguments(plain, has_eval)
     values = {name: getattr(given, name) for name in SETTINGS if is_relevant(name, recipe)}
     values["bf16"], values["fp16"] = recipe.precision == "bf16", recipe.precision == "fp16"
     values |= {"logging_nan_inf_filter": False, "report_to": recipe.report_to}

@@ -1,6 +1,7 @@
-"""A model that several processes hold in shares: saved as one, read again by any number of them.
+"""Saves an FSDP-sharded model as one checkpoint and loads it on any number of processes.
 
-That it is shared out is said to accelerate in agree.py; what makes a checkpoint count is saving.py.
+The Trainer's own writes such a model twice, once as others read it and once for itself, gathers a
+frozen base to save its adapter, and cannot resume on another number of processes.
 """
 
 from pathlib import Path
@@ -25,62 +26,46 @@ ADAPTER = "adapter_model.safetensors"
 OPTIMIZER, SCHEDULER = "optimizer.bin", "scheduler.pt"
 
 
-class Shares:
-    """Takes the place of a trainer's saving and loading of weights and optimizer.
+def save_sharded(trainer: Trainer, folder: str) -> None:
+    """Write the adapter, or the whole model, as from_pretrained reads it.
 
-    The trainer's own writes a sharded model twice, once as others read it and once for itself,
-    gathers a frozen base to save its adapter, and lets no other number of processes go on.
+    Raises OSError on all processes when the first one cannot write.
     """
+    state = whole_state(trainer.model)
+    first_writes(lambda: trainer._save(folder, state_dict=state))
 
-    def attach(self, trainer: Trainer) -> None:
-        """Save and load for this trainer."""
-        self._trainer = trainer
-        trainer.save_model = self.save_model
-        trainer._save_optimizer_and_scheduler = self.save_optimizer
-        trainer._load_from_checkpoint = self.load_model
-        trainer._load_best_model = self.load_best
-        trainer._load_optimizer_and_scheduler = self.load_optimizer
 
-    def save_model(self, output_dir: str, _internal_call: bool = False) -> None:
-        """Write the adapter, or the whole model, as from_pretrained reads it.
+def save_sharded_optimizer(trainer: Trainer, folder: str) -> None:
+    """Write the optimizer's state by the names of the weights, and the scheduler's.
 
-        Raises OSError on all processes when the first one cannot write.
-        """
-        state = whole_state(self._trainer.model)
-        first_writes(lambda: self._trainer._save(output_dir, state_dict=state))
+    Raises OSError on all processes when the first one cannot write.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_optimizer_state_dict(trainer.model, trainer.optimizer, options=options)
 
-    def save_optimizer(self, output_dir: str) -> None:
-        """Write the optimizer's state by the names of the weights, and the scheduler's."""
-        trainer, folder = self._trainer, Path(output_dir)
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_optimizer_state_dict(trainer.model, trainer.optimizer, options=options)
+    def write() -> None:
+        torch.save(state, Path(folder) / OPTIMIZER)
+        torch.save(trainer.lr_scheduler.state_dict(), Path(folder) / SCHEDULER)
 
-        def write() -> None:
-            torch.save(state, folder / OPTIMIZER)
-            torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER)
+    first_writes(write)
 
-        first_writes(write)
 
-    def load_model(self, folder: str, model: torch.nn.Module | None = None) -> None:
-        """Give each process its share of saved weights, which the first process reads."""
-        model = self._trainer.model if model is None else model
-        state = _read(Path(folder), model) if _is_first() else {}
-        set_model_state_dict(model, state, options=_shared_out(strict=False))
+def load_sharded(model: torch.nn.Module, folder: str) -> None:
+    """Give each process its shard of saved weights, which the first process reads."""
+    state = _read(Path(folder), model) if _is_first() else {}
+    set_model_state_dict(model, state, options=_shared_out(strict=False))
 
-    def load_best(self) -> None:
-        """Go back to the best checkpoint's weights."""
-        self.load_model(self._trainer.state.best_model_checkpoint)
 
-    def load_optimizer(self, folder: str | None) -> None:
-        """Give each process its share of a saved optimizer, and the scheduler's state."""
-        if folder is None:
-            return
-        trainer, state = self._trainer, {}
-        if _is_first():
-            state = torch.load(Path(folder) / OPTIMIZER, map_location="cpu", weights_only=True)
-        set_optimizer_state_dict(trainer.model, trainer.optimizer, state, options=_shared_out())
-        schedule = torch.load(Path(folder) / SCHEDULER, weights_only=True)
-        trainer.lr_scheduler.load_state_dict(schedule)
+def load_sharded_optimizer(trainer: Trainer, folder: str | None) -> None:
+    """Give each process its shard of a saved optimizer, and the scheduler's state."""
+    if folder is None:
+        return
+    state = {}
+    if _is_first():
+        state = torch.load(Path(folder) / OPTIMIZER, map_location="cpu", weights_only=True)
+    set_optimizer_state_dict(trainer.model, trainer.optimizer, state, options=_shared_out())
+    schedule = torch.load(Path(folder) / SCHEDULER, weights_only=True)
+    trainer.lr_scheduler.load_state_dict(schedule)
 
 
 def own_share(tensor: torch.Tensor) -> torch.Tensor:

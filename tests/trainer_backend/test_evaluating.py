@@ -74,7 +74,7 @@ def test_the_best_checkpoint_is_the_result_when_asked_for(
     seen = {}
     monkeypatch.setattr(
         "trainer_backend.train._answers",
-        lambda run, recipe, trainer, writer: seen.update(trainer.model.state_dict()) and None,
+        lambda facts, base, trainer, progress: seen.update(trainer.model.state_dict()) and None,
     )
     run = train_small(home, dataset, tiny_model_dir, **EARLY, load_best_at_end=True)
     assert run.result().step == 2 and run.state()["result_step"] == 2

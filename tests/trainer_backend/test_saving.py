@@ -5,7 +5,6 @@ No disk is filled here: the errors torch and the system raise are put where they
 
 import errno
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,49 +70,43 @@ def test_case_22_no_room_for_the_manifest_is_a_failed_save(run, monkeypatch):
     def no_room(*args, **kwargs):
         raise NO_SPACE
 
-    saving, model = saver(run), torch.nn.Linear(2, 2)
-    saving.save(model, None)
+    saving, model = Saving(RunWriter(run)), torch.nn.Linear(2, 2)
+    saving.save(small_checkpoint(run), model, 3)
     monkeypatch.setattr(saving_module, "commit", no_room)
-    assert saving.commit(None, last=False) is False
+    assert saving.commit(3, None, last=False) is False
     assert run.checkpoints() == [] and not (run.dir / "checkpoints" / "checkpoint-3").exists()
 
 
-def saver(run) -> Saving:
-    """Saving for a trainer that writes one small file as its checkpoint of step 3."""
+def small_checkpoint(run):
+    """Writes one small file as the checkpoint of step 3."""
     folder = run.dir / "checkpoints"
 
-    def save(model, trial):
+    def write():
         (folder / "checkpoint-3").mkdir()
         (folder / "checkpoint-3" / "adapter_model.safetensors").write_bytes(b"weights")
 
-    args = SimpleNamespace(output_dir=str(folder))
-    state = SimpleNamespace(global_step=3)
-    trainer = SimpleNamespace(args=args, state=state, _save_checkpoint=save)
     set_state(run, state="running")
-    saving = Saving(RunWriter(run))
-    saving.attach(trainer)
-    return saving
+    return write
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_case_28_weights_that_are_no_numbers_are_never_saved(run, value):
-    saving, model = saver(run), torch.nn.Linear(2, 2)
+    saving, model = Saving(RunWriter(run)), torch.nn.Linear(2, 2)
     with torch.no_grad():
         model.weight[0, 0] = value
-    saving.save(model, None)
-    assert saving.bad_weights and saving.commit(0.5, last=True) is False
+    saving.save(small_checkpoint(run), model, 3)
+    assert saving.bad_weights and saving.commit(3, 0.5, last=True) is False
     assert list((run.dir / "checkpoints").iterdir()) == []
     with torch.no_grad():
         model.weight.fill_(1.0)
-    saving.save(model, None)
-    assert saving.commit(0.5, last=True) and [one.step for one in run.checkpoints()] == [3]
+    saving.save(small_checkpoint(run), model, 3)
+    assert saving.commit(3, 0.5, last=True) and [one.step for one in run.checkpoints()] == [3]
 
 
 def test_another_error_while_saving_is_not_hidden(run):
-    saving = saver(run)
     shutil.rmtree(run.dir / "checkpoints")
     with pytest.raises(FileNotFoundError):
-        saving.save(torch.nn.Linear(2, 2), None)
+        Saving(RunWriter(run)).save(small_checkpoint(run), torch.nn.Linear(2, 2), 3)
 
 
 def test_what_a_crash_left_half_deleted_goes_and_few_damaged_ones_stay(run):

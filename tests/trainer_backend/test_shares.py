@@ -1,7 +1,5 @@
 """What is saved of a model in shares, as one process has it. Several are in test_two_workers.py."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from conftest import build_tokenizer
@@ -10,7 +8,7 @@ from vision_models import TEMPLATE, llava_processor
 
 from trainer_backend.errors import UserError
 from trainer_backend.preflight import check_shares
-from trainer_backend.shares import Shares, whole_state
+from trainer_backend.shares import load_sharded, whole_state
 
 
 def adapted(model):
@@ -37,9 +35,8 @@ def changed(make_model):
 def test_saved_weights_come_back_into_another_model(changed, make_model, tmp_path, wrap, tied):
     model = changed(wrap, tie_word_embeddings=tied)
     model.save_pretrained(tmp_path, state_dict=whole_state(model))
-    other, shares = wrap(make_model(tie_word_embeddings=tied)), Shares()
-    shares._trainer = SimpleNamespace(model=other)
-    shares.load_model(str(tmp_path))
+    other = wrap(make_model(tie_word_embeddings=tied))
+    load_sharded(other, str(tmp_path))
     assert all(
         torch.equal(one, two)
         for one, two in zip(model.parameters(), other.parameters(), strict=True)
@@ -52,13 +49,12 @@ def test_an_adapter_is_saved_without_its_base(make_model):
 
 
 def test_an_adapter_with_a_weight_missing_is_not_taken(make_model, tmp_path):
-    model, shares = adapted(make_model()), Shares()
+    model = adapted(make_model())
     state = whole_state(model)
     state.pop(next(iter(state)))
     model.save_pretrained(tmp_path, state_dict=state)
-    shares._trainer = SimpleNamespace(model=model)
     with pytest.raises(RuntimeError, match="has no base_model"):
-        shares.load_model(str(tmp_path))
+        load_sharded(model, str(tmp_path))
 
 
 def test_a_model_that_reads_images_is_not_shared_out():
