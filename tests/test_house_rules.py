@@ -1,6 +1,7 @@
 """The house rules, checked on the code itself: walls, sizes, late imports, documents."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -135,6 +136,45 @@ def test_remote_code_is_never_trusted():
 def test_there_are_no_rooms_without_a_name():
     forbidden = {"utils", "helpers", "common", "manager", "base", "misc"}
     assert [path for path in SOURCES if path.stem in forbidden] == []
+
+
+def trainer_methods() -> set[str]:
+    """Names of the methods of SFTTrainer and of transformers' Trainer, read without an import."""
+    library = Path(importlib.util.find_spec("transformers").origin).parent / "trainer.py"
+    return {
+        method.name
+        for path in [library, *SOURCES]
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ClassDef) and node.name in ("Trainer", "SFTTrainer", "RunTrainer")
+        for method in node.body
+        if isinstance(method, ast.FunctionDef)
+    }
+
+
+def assigned(tree: ast.AST) -> list[tuple[str, str]]:
+    """(object, attribute) of each attribute that is set, by `x.y = …` or by setattr(x, "y", …)."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.append((ast.unparse(node.value), node.attr))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+            name = node.args[1]
+            found.append((ast.unparse(node.args[0]), getattr(name, "value", "")))
+    return found
+
+
+def test_no_method_of_a_trainer_is_replaced_on_an_instance():
+    methods = trainer_methods()
+    assert {"_save_checkpoint", "compute_loss", "check_finite"} <= methods
+    source = "trainer.evaluate = f\nself._trainer.log = f\nsetattr(trainer, 'train', f)"
+    assert len(assigned(ast.parse(source))) == 3
+    for path in SOURCES:
+        replaced = [
+            name
+            for owner, name in assigned(parse(path))
+            if owner.split(".")[-1].strip("_") == "trainer" and name in methods
+        ]
+        assert replaced == [], path
 
 
 def test_the_web_process_imports_neither_torch_nor_transformers():

@@ -1,7 +1,4 @@
-"""A model's forward pass that ends in a loss instead of logits; unasked it stays as it was.
-
-The arithmetic of the loss is loss.py; whether a model can use this is found out in model_probe.py.
-"""
+"""A model's forward pass that ends in a loss instead of logits; unasked it stays as it was."""
 
 import sys
 from dataclasses import dataclass
@@ -38,6 +35,9 @@ def install_fused_head(model, spec: LossSpec) -> None:
     def forward(self, *args, **kwargs):
         return _forward(self, *args, **kwargs)
 
+    # A method replaced on an instance, because the class is one of hundreds in transformers: DDP,
+    # FSDP and accelerate run their hooks around the model's own forward, so the loss must come from
+    # it, and a module wrapped around the model would rename every weight in its checkpoints.
     # generate() reads there what a model takes, pixel_values for one; a __wrapped__ would be
     # followed, and this forward lost, when accelerate unwraps the model
     forward.__signature__ = signature(type(model).forward)

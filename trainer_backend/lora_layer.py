@@ -45,6 +45,8 @@ def quicken_lora(model) -> int:
     """Let plain LoRA layers of a model take the short way while training; returns how many can."""
     chosen = [module for module in model.modules() if _is_plain(module)]
     for module in chosen:
+        # A method replaced on an instance: peft makes these layers, also when it reads a saved
+        # adapter, and has no place to name a class of ours for them.
         module.forward = MethodType(_forward, module)
     return len(chosen)
 

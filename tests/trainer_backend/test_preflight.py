@@ -4,8 +4,10 @@ import re
 
 import pytest
 import torch
+from conftest import build_tokenizer
 from datasets import Dataset
 from small_runs import losses_of, small_run, train_small, weights_hash
+from vision_models import TEMPLATE, llava_processor
 
 from trainer_backend import preflight
 from trainer_backend.disk_space import GIB
@@ -76,6 +78,15 @@ def test_case_31_tokens_the_model_does_not_know_are_refused_with_both_sizes():
 def test_the_longest_rows_are_tried_first():
     rows = Dataset.from_dict({"input_ids": [[1], [1, 2, 3], [1, 2], [1, 2, 3, 4]]})
     assert preflight.longest_rows(rows, 2) == [3, 1]
+
+
+def test_a_model_that_reads_images_is_not_shared_out():
+    processor = llava_processor(build_tokenizer(TEMPLATE))
+    with pytest.raises(UserError, match="reads images") as refused:
+        preflight.check_shares(True, processor, "a-model")
+    assert refused.value.fix and "a-model" in refused.value.where
+    preflight.check_shares(True, processor.tokenizer, "a-model")
+    preflight.check_shares(False, processor, "a-model")
 
 
 def test_case_27_no_memory_for_the_longest_batch_is_told_before_the_first_step(

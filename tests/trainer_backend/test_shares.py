@@ -2,12 +2,8 @@
 
 import pytest
 import torch
-from conftest import build_tokenizer
 from peft import LoraConfig, get_peft_model
-from vision_models import TEMPLATE, llava_processor
 
-from trainer_backend.errors import UserError
-from trainer_backend.preflight import check_shares
 from trainer_backend.shares import load_sharded, whole_state
 
 
@@ -55,12 +51,3 @@ def test_an_adapter_with_a_weight_missing_is_not_taken(make_model, tmp_path):
     model.save_pretrained(tmp_path, state_dict=state)
     with pytest.raises(RuntimeError, match="has no base_model"):
         load_sharded(model, str(tmp_path))
-
-
-def test_a_model_that_reads_images_is_not_shared_out():
-    processor = llava_processor(build_tokenizer(TEMPLATE))
-    with pytest.raises(UserError, match="reads images") as refused:
-        check_shares(True, processor, "a-model")
-    assert refused.value.fix and "a-model" in refused.value.where
-    check_shares(True, processor.tokenizer, "a-model")
-    check_shares(False, processor, "a-model")

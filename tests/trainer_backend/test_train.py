@@ -140,19 +140,6 @@ def test_the_chat_prompt_is_the_training_prompt_byte_for_byte(home, finished):
     assert model.prompt(QUESTION) == encoded.input_ids[:context]
 
 
-def test_an_earlier_checkpoint_can_be_chosen(home, finished):
-    assert find_target(home, finished.id, 2).checkpoint.name == "checkpoint-2"
-    with pytest.raises(UserError):
-        find_target(home, finished.id, 3)
-
-
-def test_a_run_without_a_checkpoint_cannot_be_talked_to(home, dataset, tiny_model_dir):
-    run = small_run(home, dataset, tiny_model_dir)
-    with pytest.raises(UserError) as caught:
-        find_target(home, run.id)
-    assert "checkpoint" in caught.value.what
-
-
 def test_exports_load_with_plain_libraries_and_say_the_same(home, finished):
     import torch
     from peft import AutoPeftModelForCausalLM
