@@ -62,9 +62,7 @@ def train(run: Run, writer: RunWriter) -> None:
         eval_dataset=eval_rows or None,
         processing_class=processing,
         peft_config=None if facts.start else lora_config(facts.recipe),
-        preparation_progress=lambda _, done, total: progress(
-            "Turning text into tokens", done, total, "rows"
-        ),
+        preparation_progress=lambda _, *done: progress("Turning text into tokens", *done, "rows"),
     )
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
     _warn_about_rows(trainer, facts.recipe, writer)
