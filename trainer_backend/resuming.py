@@ -12,6 +12,7 @@ from .checkpoints import Damaged, newest_intact, purge
 from .errors import UserError
 from .recipe import Recipe
 from .run_facts import RunFacts
+from .run_files import CHECKPOINTS
 from .run_folder import Run
 from .run_spec import package_differences
 from .run_writer import RunWriter
@@ -23,13 +24,13 @@ def resume_from(facts: RunFacts, writer: RunWriter) -> str | None:
     Damaged ones are set aside and named. Raises UserError when there were some and none is whole.
     """
     run = facts.run
-    checkpoint, set_aside = first_decides(lambda: newest_intact(run.dir / "checkpoints"))
+    checkpoint, set_aside = first_decides(lambda: newest_intact(run.dir / CHECKPOINTS))
     for one in set_aside:
         writer.warn(f"{one.name} was damaged and is set aside: {one.why}.")
     if checkpoint is None and _had_one(run):
         raise _nothing_intact(run, set_aside)
     if writer.enabled:
-        purge(run.dir / "checkpoints")
+        purge(run.dir / CHECKPOINTS)
     if checkpoint:
         _warn_of_packages(facts.spec, writer)
     changes = {name: v for one in run.recipe_changes() for name, v in one["changes"].items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from .data.store import StoredDataset
 from .recipe import Recipe
+from .run_files import START
 from .run_folder import Run
 
 
@@ -35,7 +36,7 @@ class RunFacts:
     @property
     def start(self) -> Path | None:
         """The folder of the weights it starts from, copied from another run; None without any."""
-        return self.run.dir / "start" if self.spec["start"] else None
+        return self.run.dir / START if self.spec["start"] else None
 
     @property
     def revision(self) -> str | None:

@@ -14,6 +14,7 @@ from .checkpoints import commit, rotate
 from .disk_space import free_bytes, in_words, is_disk_full, size_of
 from .failures import disk_full
 from .guard import weights_are_finite
+from .run_files import CHECKPOINTS
 from .run_writer import RunWriter
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Saving:
         )
 
     def _folder(self, step: int) -> Path:
-        return self.writer.run.dir / "checkpoints" / f"checkpoint-{step}"
+        return self.writer.run.dir / CHECKPOINTS / f"checkpoint-{step}"
 
     def commit(self, step: int, eval_loss: float | None, *, last: bool) -> bool:
         """Make the checkpoint of a step count and rotate the others; False when nothing was saved.
