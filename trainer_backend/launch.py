@@ -14,8 +14,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from .child_environment import PACKAGE_PARENT
 from .errors import UserError
 from .hardware import hardware
 from .resolve import num_processes
@@ -23,7 +23,6 @@ from .run_files import LOG, SPEC
 from .run_state import enter
 from .runs import Run
 
-ROOT = Path(__file__).resolve().parent.parent
 PORT = 29500  # where the processes of several machines meet
 MEETING_S = 600  # what the first machine to be there waits for the last
 
@@ -120,7 +119,7 @@ def machine_line(run: Run, fleet: Fleet, node: str) -> str:
     if fleet.nodes * each == 1:  # alone: how it ends is then seen from outside
         arguments = _worker(run)
     # after SIGTERM the launcher gives the processes as long as whoever sent it gives the launcher
-    settings = [f"PYTHONPATH={ROOT}", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT=3600"]
+    settings = [f"PYTHONPATH={PACKAGE_PARENT}", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT=3600"]
     words = shlex.join(["env", *settings, sys.executable, *arguments])
     for name in ("THREADS", "SLURM_NODEID"):  # for each machine's shell, not for this one
         words = words.replace(f"'${name}'", f'"${name}"')
@@ -157,7 +156,9 @@ def slurm_script(run: Run, fleet: Fleet) -> str:
         "--signal=B:TERM@120",
     ]
     lines = ["#!/bin/bash", *(f"#SBATCH {one}" for one in options), ""]
-    return "\n".join([*lines, "exec " + shlex.join(["env", f"PYTHONPATH={ROOT}", *job]), ""])
+    return "\n".join(
+        [*lines, "exec " + shlex.join(["env", f"PYTHONPATH={PACKAGE_PARENT}", *job]), ""]
+    )
 
 
 def cluster_has_gpus() -> bool:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import yaml
 
+from .child_environment import PACKAGE_PARENT
 from .errors import UserError
 from .recipe import Recipe, parse_settings
 from .recipe_file import load_recipe
 
-PRESETS = Path(__file__).resolve().parent.parent / "presets"
+PRESETS = PACKAGE_PARENT / "presets"
 
 
 @dataclass(frozen=True)

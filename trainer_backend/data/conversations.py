@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer_backend.data.json_values import BadJSON, cell_text, parse
-from trainer_backend.data.pictures import MARK
+from trainer_backend.data.pictures import IMAGE_MARK
 from trainer_backend.errors import RowError
 
 ROLES = {
@@ -176,7 +176,7 @@ def _part_text(part: Any, on_picture: OnPicture | None) -> str:
     if kind in ("image", "image_url", "input_image"):
         if on_picture:
             on_picture(part)
-        return MARK
+        return IMAGE_MARK
     if kind in ("audio", "input_audio", "video"):
         raise RowError(
             "A message holds sound or film; only text and pictures are trained.",

@@ -29,7 +29,7 @@ from trainer_backend.data.formats import (
     detect_format,
     to_example,
 )
-from trainer_backend.data.image_store import MARK, ImageStore, pictures_in
+from trainer_backend.data.image_store import STORED_IMAGE, ImageStore, pictures_in
 from trainer_backend.data.json_values import MAX_COLUMNS, to_json
 from trainer_backend.data.lengths import answer_length, save_lengths
 from trainer_backend.data.overlap import held_out_facts, overlap_problem
@@ -154,7 +154,7 @@ class _Pass:
                     _add_columns(self.columns, row, number, self.name)
                 text = quick_json(row)
                 cells.add((number, text), len(text))
-                if MARK in text:
+                if STORED_IMAGE in text:
                     self._keep_pictures(row)
                 example = self._example(number, row, chosen) if chosen else None
                 if example:

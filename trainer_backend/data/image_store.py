@@ -18,7 +18,7 @@ from trainer_backend.errors import RowError
 
 MAX_SIDE, MAX_PIXELS = 30_000, 100_000_000
 KINDS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
-MARK = '{"image":"images/'  # what a row with a picture holds as JSON
+STORED_IMAGE = '{"image":"images/'  # how a row with an image begins it in JSON
 
 
 class ImageStore:

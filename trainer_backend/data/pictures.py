@@ -9,7 +9,7 @@ from typing import Any
 from trainer_backend.data.images import ImageBytes, from_data_url, is_data_url, is_stored_name
 from trainer_backend.errors import RowError
 
-MARK = "<image>"  # where a picture stands in a text
+IMAGE_MARK = "<image>"  # stands for an image in a text, whatever the model's own mark is
 Picture = ImageBytes | str
 _KEPT_IN = ("image", "image_url", "url", "path", "data")
 _FIX = "Put the pictures and the table into one zip, or use a Parquet file that holds them."
@@ -78,10 +78,10 @@ def placed(texts: list[str], inside: list[Picture | None], column: list[Picture]
     found = [one or next(rest, None) for one in inside] if inside else list(column)
     if None in found:
         raise RowError("A picture that the row names is not in the upload.", _FIX)
-    marks = sum(text.count(MARK) for text in texts)
+    marks = sum(text.count(IMAGE_MARK) for text in texts)
     if marks not in (0, len(found)):
         raise RowError(
-            f"The number of pictures and of {MARK} marks in the text differ.",
-            f"Write {MARK} once for each picture, or not at all.",
+            f"The number of pictures and of {IMAGE_MARK} marks in the text differ.",
+            f"Write {IMAGE_MARK} once for each picture, or not at all.",
         )
     return found

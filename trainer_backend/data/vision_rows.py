@@ -18,6 +18,7 @@ from trainer_backend.data.chat_template import Plan, text_plan
 from trainer_backend.data.column_names import SYNONYMS
 from trainer_backend.data.examples import find_reading
 from trainer_backend.data.json_values import drop_nones
+from trainer_backend.data.pictures import IMAGE_MARK
 from trainer_backend.data.prepare import Counts, Preparation, reading_of
 from trainer_backend.data.render import render_prompt
 from trainer_backend.errors import TrainingDataError
@@ -27,7 +28,6 @@ ROW_COLUMNS = (
     *("text", "learned", *COLUMNS, "chat_template_kwargs"),
     *(name for names in SYNONYMS.values() for name in names),
 )  # what a batch may be made from
-MARK = "<image>"  # stands for a picture in a text, whatever the model's own mark is
 WIDTH = 1000  # rows rendered at a time
 _SEEN = Features({"text": Value("large_string"), "learned": List(List(Value("int32")))})
 
@@ -64,7 +64,7 @@ def seen_row(row: Mapping, count: int, processor, plan: Preparation) -> dict:
     example = reading.example(cells, chat, on_picture=None)
     placed = _placed(example, count, processor, plan)
     planned = text_plan(placed, plan.tokenizer, plan.options)
-    own_mark = getattr(processor, "image_token", MARK)
+    own_mark = getattr(processor, "image_token", IMAGE_MARK)
     places = planned.text.count(own_mark)
     if places != count:
         raise TrainingDataError(
@@ -72,18 +72,18 @@ def seen_row(row: Mapping, count: int, processor, plan: Preparation) -> dict:
             "columns “images” and “messages”",
             "Give as many image parts (or marks) as images, or none at all.",
         )
-    return {"text": planned.text, "learned": _learned(planned)}
+    return {"text": planned.text, "learned": _learned_spans(planned)}
 
 
 def prompt_text(messages: list[dict], count: int, processor) -> str:
     """The text a vision model sees before it answers, with a place for each picture."""
-    own_mark = getattr(processor, "image_token", MARK)
+    own_mark = getattr(processor, "image_token", IMAGE_MARK)
     placed = [_in_parts(message, own_mark) for message in drop_nones(messages)]
     _put_first(placed, count)
     return render_prompt(placed, processor.tokenizer)
 
 
-def _learned(planned: Plan) -> list[list[int]]:
+def _learned_spans(planned: Plan) -> list[list[int]]:
     spans = [[0, len(planned.text)]] if planned.spans is None else planned.spans
     begin = 0 if planned.prompt is None else _shared(planned.prompt, planned.text)
     return [[max(start, begin), end] for start, end in spans if end > max(start, begin)]
@@ -98,7 +98,7 @@ def _shared(prompt: str, text: str) -> int:
 
 def _placed(example: dict, count: int, processor, plan: Preparation) -> dict:
     """The example with a place for every picture; plain text must have the model's own marks."""
-    own_mark = getattr(processor, "image_token", MARK)
+    own_mark = getattr(processor, "image_token", IMAGE_MARK)
     plain = [example[key] for key in ("text", "prompt") if isinstance(example.get(key), str)]
     if plain and (own_mark in plain[0] or not plan.tokenizer.chat_template):
         return example
@@ -131,7 +131,7 @@ def _in_parts(message: dict, own_mark: str) -> dict:
     """A message with its marks as image parts; one without keeps its content as it is."""
     content = message.get("content")
     if isinstance(content, str):
-        pieces = re.split(f"{re.escape(MARK)}|{re.escape(own_mark)}", content)
+        pieces = re.split(f"{re.escape(IMAGE_MARK)}|{re.escape(own_mark)}", content)
         if len(pieces) == 1:
             return message
         parts = [[{"type": "image"}, {"type": "text", "text": piece}] for piece in pieces]
