@@ -43,18 +43,19 @@ def to_messages(
 
 def refuse_untaught(messages: list[dict]) -> None:
     """Raise RowError for messages without words, and for a conversation that teaches nothing."""
-    answers = []
+    answered = taught = False
     for message in messages:
-        if message["role"] == "assistant":
-            answers.append(message)
         if not (message["content"].strip() or message.get("tool_calls")):
             _refuse_empty(message["role"])
-    if not answers:
+        if message["role"] == "assistant":
+            answered = True
+            taught = taught or message.get("train") is not False
+    if not answered:
         raise RowError(
             "The conversation has no assistant message, so there is nothing to learn.",
             "Add the answer the model should give.",
         )
-    if all(message.get("train") is False for message in answers):
+    if not taught:
         raise RowError(
             "Every answer of the conversation is marked as not to be trained.",
             "Remove the mark (train: false or weight: 0) from the answers to learn.",

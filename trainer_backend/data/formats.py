@@ -72,10 +72,13 @@ def to_example(row_number: int, row: dict, mapping: Mapping, system_prompt: str 
             raise RowError("The text is empty.", "Fill it in, or leave the row out.")
         return Example(row_number, None, text)
     asked, answer, tools = read_row(row, roles, lambda part: inside.append(part_picture(part)))
-    if answer:
-        _refuse_empty_pair(asked[-1], answer[-1], roles["completion"] in row)
     messages = asked + answer
-    refuse_untaught(messages)
+    try:
+        refuse_untaught(messages)
+    except RowError:
+        if answer:
+            _refuse_empty_pair(asked[-1], answer[-1], roles["completion"] in row)
+        raise
     messages = with_system(messages, system_prompt)
     images = to_pictures(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
@@ -98,8 +101,9 @@ def read_row(
         asked, answer = to_messages(row.get(roles["messages"]), on_picture, text), []
     else:
         asked, answer = _pair(row, roles, on_picture, text)
-    own = text(row.get(roles["system"])) if "system" in roles else ""
-    asked = with_system(asked, own if own.strip() else "")
+    if "system" in roles:
+        own = text(row.get(roles["system"]))
+        asked = with_system(asked, own if own.strip() else "")
     return asked, answer, _tools(row.get(roles["tools"])) if "tools" in roles else None
 
 

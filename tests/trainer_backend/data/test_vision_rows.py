@@ -97,7 +97,7 @@ PAIR = {"prompt": [USER], "completion": [ANSWER]}
         ({"text": "Who?"}, "plain text with no place"),
         ({"messages": [ANSWER]}, "1 images and 0 places"),
         ({"messages": [asked(IMAGE, IMAGE, WHO)]}, "1 images and 2 places"),
-        ({"messages": []}, "no messages"),
+        ({"messages": []}, "conversation is empty"),
         ({"answer": 1}, "No training text was found"),
     ],
 )
