@@ -6,6 +6,7 @@ Stopping and resuming are in train_tab.py; what each of these means is in traine
 from dataclasses import dataclass
 
 import gradio as gr
+from markupsafe import Markup
 
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
@@ -43,7 +44,7 @@ def build_after_run() -> AfterRun:
     """Build the buttons; they come and go with the state of the run that is shown."""
     retry = gr.Button("Start again", variant="primary", visible=False, elem_id="retry-run")
     with gr.Column(visible=False, elem_id="after-run", elem_classes="card") as box:
-        gr.HTML("<h3>Should it learn more?</h3>" + cards.line(WAYS, "quiet"))
+        gr.HTML(Markup("<h3>Should it learn more?</h3>") + cards.line(WAYS, "quiet"))
         with gr.Row():
             length = gr.Number(label="Epochs in all", min_width=110, elem_id="longer-length")
             longer = gr.Button("Train longer", size="md", min_width=120, elem_id="train-longer")

@@ -6,35 +6,36 @@ Mistakes are found in trainer_backend; this is one of the two places that catch 
 import functools
 import inspect
 from collections.abc import Callable
-from html import escape
+from xml.sax.saxutils import escape
 
 import gradio as gr
+from markupsafe import Markup
 
 from trainer_backend.disk_space import for_people
 from trainer_backend.errors import UserError
 
 SECONDS_SHOWN = 15
+BREAK = Markup("<br>")
 SHOWN = (UserError, OSError)  # of the second kind only that the disk is full
 
 
 def toast(error: UserError) -> gr.Error:
     """The message as Gradio shows it. Gradio renders it as HTML, so user text is escaped here."""
-    message = f"{escape(error.where)}<br>{escape(error.fix)}"
-    title = escape(error.what)
+    message = str(BREAK.join((error.where, error.fix)))
+    title = str(Markup.escape(error.what))
     return gr.Error(message, title=title, duration=SECONDS_SHOWN, print_exception=False)
 
 
 def answer(error: UserError) -> gr.Error:
-    """The message as a script gets it: all of it in lines of text."""
-    lines = (error.what, error.where, error.fix)
-    message = "\n".join(escape(line, quote=False) for line in lines)
-    return gr.Error(message, title=escape(error.what), print_exception=False)
+    """The message as a script gets it: all of it in lines of text, quotes left as they are."""
+    message = escape("\n".join((error.what, error.where, error.fix)))
+    return gr.Error(message, title=str(Markup.escape(error.what)), print_exception=False)
 
 
 def tell(error: UserError) -> None:
     """Show the message without ending the handler."""
-    parts = (error.what, error.where, error.fix)
-    gr.Warning("<br>".join(map(escape, parts)), duration=SECONDS_SHOWN)
+    message = BREAK.join((error.what, error.where, error.fix))
+    gr.Warning(str(message), duration=SECONDS_SHOWN)
 
 
 def attempt(action: Callable, *args, **kwargs) -> tuple[object, UserError | None]:

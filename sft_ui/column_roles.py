@@ -4,8 +4,9 @@ What the columns seem to mean is decided in trainer_backend/data/detection.py.
 """
 
 from collections.abc import Iterable
-from html import escape
 from itertools import islice
+
+from markupsafe import Markup
 
 from trainer_backend.data import row_pages
 from trainer_backend.data.formats import Example, Mapping, check_mapping, to_example
@@ -33,16 +34,14 @@ MAPPING_HINT = (
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
 
 
-def picker(column: str, role: str) -> str:
+def picker(column: str, role: str) -> Markup:
     """The picker in one column's header."""
-    options = [("", "not used"), *ROLE_WORDS.items()]
-    inside = "".join(
-        f'<option value="{value}"{" selected" if value == role else ""}>{escape(words)}</option>'
-        for value, words in options
+    choices = [("", "not used"), *ROLE_WORDS.items()]
+    used = Markup(' class="used"') if role else ""
+    template = Markup(
+        '<select{} data-column="{column}" aria-label="What the column {column} is">{}</select>'
     )
-    used = ' class="used"' if role else ""
-    label = escape(f"What the column {column} is")
-    return f'<select{used} data-column="{escape(column)}" aria-label="{label}">{inside}</select>'
+    return template.format(used, cards.options(choices, role), column=column)
 
 
 def roles_of(dataset: StoredDataset) -> dict[str, str]:
@@ -79,13 +78,13 @@ def _format(kind: tuple[str, ...], chosen: dict[str, str], dataset: StoredDatase
     return "sharegpt" if found and found.format == "sharegpt" else "messages"
 
 
-def mapping_preview(dataset: StoredDataset, mapping: Mapping, system_prompt: str = "") -> str:
+def mapping_preview(dataset: StoredDataset, mapping: Mapping, system_prompt: str = "") -> Markup:
     """The first rows as the mapping reads them: conversations, or why a row cannot be used."""
     rows = row_pages.iter_rows(dataset.dir / "rows.parquet")
     return _stack(_shown(number, row, mapping, system_prompt) for number, row in _first(rows))
 
 
-def example_preview(dataset: StoredDataset) -> str:
+def example_preview(dataset: StoredDataset) -> Markup | str:
     """The first rows as the dataset uses them now, or as it is suggested to use them."""
     mapping = dataset.mapping or dataset.suggestion
     return mapping_preview(dataset, mapping, dataset.system_prompt) if mapping else ""
@@ -95,22 +94,22 @@ def _first(rows: Iterable) -> Iterable:
     return islice(rows, PREVIEW_ROWS)
 
 
-def _shown(number: int, row: dict, mapping: Mapping, system_prompt: str) -> str:
+def _shown(number: int, row: dict, mapping: Mapping, system_prompt: str) -> Markup:
     try:
         return example_turns(to_example(number, row, mapping, system_prompt), f"Row {number:,}")
     except RowError as error:
         said = cards.line(f"Row {number:,} cannot be used: {error.what} {error.fix}", "quiet")
-        return f'<div class="turns">{said}</div>'
+        return Markup('<div class="turns">{}</div>').format(said)
 
 
-def example_turns(example: Example, title: str) -> str:
+def example_turns(example: Example, title: str) -> Markup:
     """One example as the conversation that is trained on."""
     if example.messages is None:
         turns = _turn("text", example.text or "")
     else:
-        turns = "".join(_turn(one["role"], _content(one)) for one in example.messages)
+        turns = Markup().join(_turn(one["role"], _content(one)) for one in example.messages)
     tools = f" · {len(example.tools)} tools" if example.tools else ""
-    return f'<div class="turns"><h4>{escape(title + tools)}</h4>{turns}</div>'
+    return Markup('<div class="turns"><h4>{}{}</h4>{}</div>').format(title, tools, turns)
 
 
 def _content(message: dict) -> str:
@@ -127,12 +126,13 @@ def _call(call: dict) -> str:
     return f"(calls) {function.get('name', '')} {function.get('arguments', '')}"
 
 
-def _turn(role: str, text: str) -> str:
+def _turn(role: str, text: str) -> Markup:
     shown = text if len(text) <= PREVIEW_CHARS else text[:PREVIEW_CHARS] + "…"
     kind = "learned-turn" if role in ("assistant", "text") else "context-turn"
-    speaker = escape(SPEAKERS.get(role, role.capitalize()))
-    return f'<div class="said {kind}"><b>{speaker}</b><span>{escape(shown)}</span></div>'
+    speaker = SPEAKERS.get(role, role.capitalize())
+    template = Markup('<div class="said {}"><b>{}</b><span>{}</span></div>')
+    return template.format(kind, speaker, shown)
 
 
-def _stack(pieces: Iterable[str]) -> str:
-    return f'<div class="turns-stack">{"".join(pieces)}</div>'
+def _stack(pieces: Iterable[Markup]) -> Markup:
+    return Markup('<div class="turns-stack">{}</div>').format(Markup().join(pieces))

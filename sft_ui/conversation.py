@@ -5,10 +5,12 @@ The components are in chat_tab.py; generating is done in the model process.
 
 import time
 from collections.abc import Iterator
-from html import escape
+
+from markupsafe import Markup
 
 from trainer_backend.errors import UserError
 
+from . import cards
 from .studio import Studio
 
 MODEL_PREFIX = "model:"
@@ -22,18 +24,21 @@ def new_conversation() -> dict[str, list[dict]]:
     return {"base": [], "tuned": []}
 
 
-def pane(side: str, turns: list[dict]) -> str:
+def pane(side: str, turns: list[dict]) -> Markup:
     """One side as HTML. What people and models write is text, never markup."""
     label = LABELS[side]
-    said = "".join(
-        f'<div class="turn {escape(turn["role"])}">{escape(turn["content"] or WAITING)}</div>'
-        for turn in turns
+    said = cards.each(
+        Markup('<div class="turn {}">{}</div>'),
+        ((turn["role"], turn["content"] or WAITING) for turn in turns),
     )
-    said = said or f'<p class="quiet">{label}: no answer yet</p>'
-    return f'<section class="chat" role="log" aria-label="{label}"><h3>{label}</h3>{said}</section>'
+    template = Markup(
+        '<section class="chat" role="log" aria-label="{label}"><h3>{label}</h3>{said}</section>'
+    )
+    nothing = cards.line(f"{label}: no answer yet", "quiet")
+    return template.format(label=label, said=said or nothing)
 
 
-def panes(talk: dict[str, list[dict]]) -> list[str]:
+def panes(talk: dict[str, list[dict]]) -> list[Markup]:
     """Both sides as HTML: base, tuned."""
     return [pane(side, talk[side]) for side in LABELS]
 

@@ -19,6 +19,7 @@ from trainer_backend.data.text_reader import MAX_LINE
 from trainer_backend.leftovers import remove_old
 from trainer_backend.presets import samples
 
+from . import cards
 from .alerts import show_user_errors
 from .studio import PRIVATE
 
@@ -53,7 +54,7 @@ def build_sources() -> Sources:
         height=150,
         elem_id="data-upload",
     )
-    gr.HTML(f'<p class="quiet hint">Reads {SPOKEN_SUFFIXES}, each also as .gz</p>')
+    gr.HTML(cards.line(f"Reads {SPOKEN_SUFFIXES}, each also as .gz", "quiet hint"))
     sample = gr.Radio(
         [(one.title, one.id) for one in samples()],
         label="Or try a sample",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from . import row_table, token_view
+from . import cards, row_table, token_view
 from .column_roles import MAPPING_HINT
 from .data_sources import Sources, build_sources
 from .data_view import report
@@ -109,7 +109,7 @@ def _build_mapper() -> Mapper:
     with gr.Accordion(
         "What the columns mean", open=False, visible=False, elem_id="column-roles"
     ) as box:
-        gr.HTML(f'<p class="quiet">{MAPPING_HINT}</p>')
+        gr.HTML(cards.line(MAPPING_HINT, "quiet"))
         preview = gr.HTML(elem_id="mapping-preview")
         with gr.Row(equal_height=False):
             system_prompt = gr.Textbox(

@@ -4,7 +4,8 @@ Reading files and finding problems is in trainer_backend/data; the rows are row_
 """
 
 from collections.abc import Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from trainer_backend.data.downloads import CSV_NOTE
 from trainer_backend.data.stored_dataset import STEPS, StoredDataset
@@ -19,7 +20,7 @@ def report(
     held_out: int,
     eval_fraction: float,
     versions: Sequence[dict] = (),
-) -> str:
+) -> Markup:
     """The report card: what it is, how much there is, and every problem, worst first."""
     if dataset is None:
         return cards.empty(
@@ -37,7 +38,7 @@ def report(
     return cards.stack([head, _found(dataset)])
 
 
-def _found(dataset: StoredDataset) -> str:
+def _found(dataset: StoredDataset) -> Markup | str:
     """The findings; while the columns are not clear, the sentence above says what to do."""
     if dataset.mapping is None:
         return ""
@@ -62,12 +63,10 @@ def _counts(dataset: StoredDataset, held_out: int, eval_fraction: float) -> list
     return counts
 
 
-def totals(counts: Sequence[tuple[str, str]]) -> str:
+def totals(counts: Sequence[tuple[str, str]]) -> Markup:
     """Large numbers with what they count."""
-    inside = "".join(
-        f"<div><b>{escape(n)}</b> <span>{escape(what)}</span></div>" for n, what in counts
-    )
-    return f'<div class="totals">{inside}</div>'
+    inside = cards.each(Markup("<div><b>{}</b> <span>{}</span></div>"), counts)
+    return Markup('<div class="totals">{}</div>').format(inside)
 
 
 def family(dataset: StoredDataset, stored: Sequence[StoredDataset]) -> list[dict]:
@@ -92,29 +91,29 @@ def family(dataset: StoredDataset, stored: Sequence[StoredDataset]) -> list[dict
     ]
 
 
-def version_line(versions: Sequence[dict]) -> str:
+def version_line(versions: Sequence[dict]) -> Markup | str:
     """The versions of the data as a way from the upload on; each can be shown again."""
     if len(versions) < 2:
         return ""
-    steps = "".join(_version(number, one) for number, one in enumerate(versions, start=1))
-    return f'<nav class="versions" aria-label="Versions of this data">{steps}</nav>'
+    steps = Markup().join(_version(number, one) for number, one in enumerate(versions, start=1))
+    return Markup('<nav class="versions" aria-label="Versions of this data">{}</nav>').format(steps)
 
 
-def _version(number: int, one: dict) -> str:
-    here = ' aria-current="true"' if one["here"] else ""
+def _version(number: int, one: dict) -> Markup:
+    here = Markup(' aria-current="true"') if one["here"] else ""
     words = f"{number} · {one['what']} · {one['rows']:,} rows"
-    title = escape(one.get("done") or "")
-    return (
-        f'<button type="button" data-open="{escape(one["id"])}"{here} title="{title}">'
-        f"{escape(words)}</button>"
-    )
+    template = Markup('<button type="button" data-open="{}"{} title="{}">{}</button>')
+    return template.format(one["id"], here, one.get("done") or "", words)
 
 
-def _downloads(dataset: StoredDataset) -> str:
-    notes = {"csv": f' title="{escape(CSV_NOTE)}"'}
-    links = "".join(
-        f'<a href="{escape(download_address(dataset.id, format))}"{notes.get(format, "")} download>'
-        f"{escape(words)}</a>"
-        for format, words in FORMATS.items()
+def _downloads(dataset: StoredDataset) -> Markup:
+    notes = {"csv": Markup(' title="{}"').format(CSV_NOTE)}
+    links = cards.each(
+        Markup('<a href="{}"{} download>{}</a>'),
+        (
+            (download_address(dataset.id, format), notes.get(format, ""), words)
+            for format, words in FORMATS.items()
+        ),
     )
-    return f'<div class="downloads"><span>Download this version:</span>{links}</div>'
+    template = Markup('<div class="downloads"><span>Download this version:</span>{}</div>')
+    return template.format(links)

@@ -3,7 +3,7 @@
 Storing, deleting and mixing are done in trainer_backend/data.
 """
 
-from html import escape
+from markupsafe import Markup
 
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
@@ -11,39 +11,42 @@ from trainer_backend.errors import UserError
 from . import cards
 
 MAX_SHOWN = 60
+MIX_LINE = Markup(
+    '<div class="mix-line"><input type="text" data-name="1" maxlength="120" '
+    'placeholder="Name of the mix" aria-label="Name of the mix">'
+    '<button type="button" class="action" data-mix="1" disabled>'
+    "Mix: give two datasets a weight</button></div>"
+)
 
 
-def dataset_list(datasets: list[StoredDataset], shown: str) -> str:
+def dataset_list(datasets: list[StoredDataset], shown: str) -> Markup:
     """All stored datasets, newest first, with what can be done with each."""
     if not datasets:
         return cards.empty("Nothing is stored yet", "Datasets you load are kept here.")
-    rows = "".join(_row(one, one.id == shown) for one in datasets[:MAX_SHOWN])
+    rows = Markup().join(_row(one, one.id == shown) for one in datasets[:MAX_SHOWN])
     more = len(datasets) - MAX_SHOWN
     note = cards.line(f"{more} older datasets are not shown.", "quiet") if more > 0 else ""
-    return (
-        '<div class="card stored"><ul>' + rows + "</ul>" + note + '<div class="mix-line">'
-        '<input type="text" data-name="1" maxlength="120" placeholder="Name of the mix" '
-        'aria-label="Name of the mix"><button type="button" class="action" data-mix="1" disabled>'
-        "Mix: give two datasets a weight</button></div></div>"
-    )
+    return Markup('<div class="card stored"><ul>{}</ul>{}{}</div>').format(rows, note, MIX_LINE)
 
 
-def _row(one: StoredDataset, here: bool) -> str:
-    facts = [f"{one.num_examples:,} examples", one.created_at[:10]]
-    mark = ' aria-current="true"' if here else ""
-    key, label = escape(one.id), escape(one.label)
-    weight = (
-        f'<label class="weight"><span class="visually-hidden">Weight of {label} in a mix</span>'
-        f'<input type="number" min="0" step="any" placeholder="weight" data-weight="{key}">'
+def _row(one: StoredDataset, here: bool) -> Markup:
+    weight = Markup(
+        '<label class="weight"><span class="visually-hidden">Weight of {} in a mix</span>'
+        '<input type="number" min="0" step="any" placeholder="weight" data-weight="{}">'
         "<i></i></label>"
-        if one.num_examples
-        else ""
+    ).format(one.label, one.id)
+    template = Markup(
+        '<li{mark}><div class="stored-name"><button type="button" data-open="{key}">{label}'
+        '</button><span class="quiet">{facts}</span></div>{weight}'
+        '<button type="button" class="action small careful" data-remove="{key}">Delete'
+        '<span class="visually-hidden"> {label}</span></button></li>'
     )
-    return (
-        f'<li{mark}><div class="stored-name"><button type="button" data-open="{key}">{label}'
-        f'</button><span class="quiet">{escape(" · ".join(facts))}</span></div>{weight}'
-        f'<button type="button" class="action small careful" data-remove="{key}">Delete'
-        f'<span class="visually-hidden"> {label}</span></button></li>'
+    return template.format(
+        mark=Markup(' aria-current="true"') if here else "",
+        key=one.id,
+        label=one.label,
+        facts=f"{one.num_examples:,} examples · {one.created_at[:10]}",
+        weight=weight if one.num_examples else "",
     )
 
 

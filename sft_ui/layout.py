@@ -5,10 +5,10 @@ What happens inside a tab is in the tab's own file.
 
 import os
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import gradio as gr
+from markupsafe import Markup
 
 from trainer_backend.hardware import hardware
 
@@ -108,15 +108,16 @@ def launch_options(
     }
 
 
-def header(device: str) -> str:
+def header(device: str) -> Markup:
     """Name, device and the switch between light and dark."""
-    return (
+    template = Markup(
         '<header class="masthead"><div class="logo" aria-hidden="true">S</div>'
-        f"<div><h1>{TITLE}</h1><p>Teach a language model from your examples</p></div>"
-        f'<div class="space"></div><span class="pill">{escape(device)}</span>'
+        "<div><h1>{}</h1><p>Teach a language model from your examples</p></div>"
+        '<div class="space"></div><span class="pill">{}</span>'
         '<button type="button" aria-label="Switch between light and dark" title="Light or dark">'
         "◐</button></header>"
     )
+    return template.format(TITLE, device)
 
 
 def _build_tabs(studio: Studio) -> Page:

@@ -4,9 +4,9 @@ Packing itself is trainer_backend/data/packing.py; here it is tried on the rows 
 """
 
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from trainer_backend.data.length_report import LengthReport
 from trainer_backend.data.packing import best_fit_bins
@@ -40,20 +40,21 @@ def packed_with(lengths: LengthReport, row: int, max_length: int) -> Packed | No
     return Packed([(int(numbers[trained[i]]), int(totals[trained[i]])) for i in found], max_length)
 
 
-def pack_strip(packed: Packed, row: int) -> str:
+def pack_strip(packed: Packed, row: int) -> Markup:
     """The strip: a piece for each row, as wide as its tokens, and what is left free."""
     used = sum(tokens for _, tokens in packed.rows)
-    pieces = "".join(_piece(number, tokens, packed.length, row) for number, tokens in packed.rows)
+    pieces = (_piece(number, tokens, packed.length, row) for number, tokens in packed.rows)
     others = len(packed.rows) - 1
     with_whom = f"{others} other {'row' if others == 1 else 'rows'}" if others else "no other row"
     said = f"Packed, it shares a sequence of {packed.length:,} tokens with {with_whom}"
     said += f"; {packed.length - used:,} stay empty. No row sees another."
-    return f'<div class="pack" role="img" aria-label="{escape(said)}">{pieces}</div>' + cards.line(
+    strip = Markup('<div class="pack" role="img" aria-label="{}">{}</div>')
+    return strip.format(said, Markup().join(pieces)) + cards.line(
         f"{said} Training shuffles first, so the neighbours will be others.", "quiet"
     )
 
 
-def _piece(number: int, tokens: int, length: int, row: int) -> str:
-    kind = ' class="here"' if number == row else ""
-    words = escape(f"Row {number:,}: {tokens:,} tokens")
-    return f'<i{kind} style="width:{100 * tokens / length:.2f}%" title="{words}">{number:,}</i>'
+def _piece(number: int, tokens: int, length: int, row: int) -> Markup:
+    kind = Markup(' class="here"') if number == row else ""
+    template = Markup('<i{0} style="width:{1:.2f}%" title="Row {2:,}: {3:,} tokens">{2:,}</i>')
+    return template.format(kind, 100 * tokens / length, number, tokens)

@@ -3,10 +3,11 @@
 Finding problems is trainer_backend/data/checks.py, mending them trainer_backend/data/versions.py.
 """
 
-from html import escape
+from markupsafe import Markup
 
 from trainer_backend.errors import Problem
 
+from . import cards
 from .cards import WORDS
 
 ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -18,16 +19,24 @@ SWITCH_WORDS = {
     "trim": "Remove white space at the ends",
     "clean": "Remove the invisible characters",
 }
+CLEAN_BUTTON = Markup(
+    '<div class="clean-line"><button type="button" class="action" data-clean="1" '
+    'id="make-cleaned">Make a cleaned version</button><span class="quiet">'
+    "The upload stays as it is; you can always go back to it.</span></div>"
+)
 
 
-def problem_list(problems: list[Problem]) -> str:
+def problem_list(problems: list[Problem]) -> Markup:
     """All findings, worst first, and the one button that uses the chosen fixes."""
     if not problems:
-        return '<p class="all-good"><i aria-hidden="true">✓</i> Nothing was found to be wrong.</p>'
+        return Markup(
+            '<p class="all-good"><i aria-hidden="true">✓</i> Nothing was found to be wrong.</p>'
+        )
     order = sorted(enumerate(problems), key=lambda one: ORDER.get(one[1].severity, 3))
-    items = "".join(_finding(index, problem) for index, problem in order)
-    button = _clean_button() if any(_fixable(problem) for problem in problems) else ""
-    return f'<ul class="findings" aria-label="What was found">{items}</ul>{button}'
+    items = Markup().join(_finding(index, problem) for index, problem in order)
+    button = CLEAN_BUTTON if any(_fixable(problem) for problem in problems) else ""
+    template = Markup('<ul class="findings" aria-label="What was found">{}</ul>{}')
+    return template.format(items, button)
 
 
 def summary(problems: list[Problem]) -> str:
@@ -41,54 +50,43 @@ def _fixable(problem: Problem) -> bool:
     return bool(problem.code and problem.switches)
 
 
-def _finding(index: int, problem: Problem) -> str:
+def _finding(index: int, problem: Problem) -> Markup:
     severity = problem.severity if problem.severity in ORDER else "info"
-    count = f'<span class="count">{_rows_words(problem.count)}</span>' if problem.count else ""
-    word = f'<span class="visually-hidden">{escape(WORDS[severity])}: </span>'
-    head = (
-        f'<div class="finding-head"><i aria-hidden="true">{MARKS[severity]}</i>'
-        f"<b>{word}{escape(problem.what)}</b>{count}</div>"
-    )
-    rows = _rows(index, problem) or f'<p class="where">{escape(problem.where)}</p>'
-    fix = f"<p>{escape(problem.fix)}</p>"
-    return f'<li class="finding {severity}">{head}{rows}{fix}{_switch(problem)}</li>'
+    count = Markup('<span class="count">{}</span>').format(_rows_words(problem.count))
+    head = Markup(
+        '<div class="finding-head"><i aria-hidden="true">{}</i>'
+        '<b><span class="visually-hidden">{}: </span>{}</b>{}</div>'
+    ).format(MARKS[severity], WORDS[severity], problem.what, count if problem.count else "")
+    rows = _rows(index, problem) or cards.line(problem.where, "where")
+    template = Markup('<li class="finding {}">{}{}<p>{}</p>{}</li>')
+    return template.format(severity, head, rows, problem.fix, _switch(problem))
 
 
 def _rows_words(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _rows(index: int, problem: Problem) -> str:
+def _rows(index: int, problem: Problem) -> Markup:
     if not problem.rows:
-        return ""
-    numbers = "".join(
-        f'<button type="button" data-jump="{row}" aria-label="Go to row {row}">{row:,}</button>'
-        for row in problem.rows[:SHOWN_ROWS]
+        return Markup()
+    numbers = cards.each(
+        Markup('<button type="button" data-jump="{0}" aria-label="Go to row {0}">{0:,}</button>'),
+        ((row,) for row in problem.rows[:SHOWN_ROWS]),
     )
     rest = problem.count - min(len(problem.rows), SHOWN_ROWS)
-    more = f"<span>and {rest:,} more</span>" if rest > 0 else ""
+    more = Markup("<span>and {:,} more</span>").format(rest) if rest > 0 else ""
     every = "Show these rows" if problem.count > 1 else "Show this row"
-    show = f'<button type="button" class="show" data-problem="{index}">{every}</button>'
-    return f'<div class="finding-rows"><span>Rows</span>{numbers}{more}{show}</div>'
+    template = Markup(
+        '<div class="finding-rows"><span>Rows</span>{}{}'
+        '<button type="button" class="show" data-problem="{}">{}</button></div>'
+    )
+    return template.format(numbers, more, index, every)
 
 
-def _switch(problem: Problem) -> str:
+def _switch(problem: Problem) -> Markup:
     if not _fixable(problem):
-        return ""
+        return Markup()
     first = problem.switches[0] if problem.severity != "info" else ""
-    options = [("", "Leave as it is"), *((one, SWITCH_WORDS[one]) for one in problem.switches)]
-    inside = "".join(
-        f'<option value="{value}"{" selected" if value == first else ""}>{escape(words)}</option>'
-        for value, words in options
-    )
-    label = escape(f"Fix for: {problem.what}")
-    code = escape(problem.code)
-    return f'<select data-fix="{code}" aria-label="{label}">{inside}</select>'
-
-
-def _clean_button() -> str:
-    said = "The upload stays as it is; you can always go back to it."
-    return (
-        '<div class="clean-line"><button type="button" class="action" data-clean="1" '
-        f'id="make-cleaned">Make a cleaned version</button><span class="quiet">{said}</span></div>'
-    )
+    choices = [("", "Leave as it is"), *((one, SWITCH_WORDS[one]) for one in problem.switches)]
+    template = Markup('<select data-fix="{}" aria-label="Fix for: {}">{}</select>')
+    return template.format(problem.code, problem.what, cards.options(choices, first))

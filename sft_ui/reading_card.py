@@ -5,9 +5,9 @@ Which readings go on is kept in readings.py.
 
 import asyncio
 import json
-from html import escape
 
 import gradio as gr
+from markupsafe import Markup
 
 from trainer_backend.data.preview import Preview
 from trainer_backend.data.read_options import ENCODINGS
@@ -53,7 +53,7 @@ def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.
     )
 
 
-def failure(readings: Readings, reading_id: str, error: UserError) -> str:
+def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
     """Why the data could not be read and, if there is one, the button that reads it otherwise."""
     offer = error.offer if set(error.offer or ()) & set(OFFERED) else None
     parts = [cards.line(error.where, "where"), cards.line(error.fix)]
@@ -64,11 +64,11 @@ def failure(readings: Readings, reading_id: str, error: UserError) -> str:
     return cards.card(error.what, *parts, kind="problem error")
 
 
-def offer_button(reading_id: str, offer: dict) -> str:
+def offer_button(reading_id: str, offer: dict) -> Markup:
     """The button of an offer, in the words of what it does."""
-    what = escape(json.dumps({"reading": reading_id, "offer": offer}))
-    button = f'<button type="button" class="action" data-offer="{what}">'
-    return f"{button}{escape(offer_words(offer))}</button>"
+    what = json.dumps({"reading": reading_id, "offer": offer})
+    template = Markup('<button type="button" class="action" data-offer="{}">{}</button>')
+    return template.format(what, offer_words(offer))
 
 
 def offer_words(offer: dict) -> str:
@@ -79,7 +79,7 @@ def offer_words(offer: dict) -> str:
     return f"Read as {ENCODINGS.get(encoding, encoding)}"
 
 
-def preview_table(preview: Preview) -> str:
+def preview_table(preview: Preview) -> Markup:
     """The first rows as another way of reading would give them."""
     columns = list(dict.fromkeys(name for _, cells in preview.rows for name in cells))[:8]
     rows = [(number, [cells.get(name) for name in columns]) for number, cells in preview.rows]

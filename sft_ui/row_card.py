@@ -4,7 +4,8 @@ Changes become a new version in trainer_backend/data/versions.py; its tokens are
 """
 
 from dataclasses import dataclass, field
-from html import escape
+
+from markupsafe import Markup
 
 from trainer_backend.data.store import StoredDataset
 
@@ -66,10 +67,12 @@ def _is_row(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: Changes) -> str:
+def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: Changes) -> Markup:
     """The form of one row: every column as a text box, keep, drop or put back."""
     changed = changes.edits.get(row, {})
-    boxes = "".join(_box(name, cells.get(name), changed.get(name)) for name in dataset.columns)
+    boxes = Markup().join(
+        _box(name, cells.get(name), changed.get(name)) for name in dataset.columns
+    )
     pictures = _pictures(dataset, row)
     if row in changes.drops:
         said = cards.line("This row is dropped once you save.", "quiet")
@@ -78,58 +81,61 @@ def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: C
         restore = _button("restore", "Undo the change") if changed else ""
         keep = _button("keep", "Keep the change", disabled=True)
         buttons = keep + restore + _button("drop", "Drop this row", kind="careful")
-    return (
-        f'<div class="card row-card" data-edit="{row}"><h3>Row {row:,}</h3>{pictures}{boxes}'
-        f'<div class="row-buttons">{buttons}</div></div>'
+    template = Markup(
+        '<div class="card row-card" data-edit="{0}"><h3>Row {0:,}</h3>{1}{2}'
+        '<div class="row-buttons">{3}</div></div>'
     )
+    return template.format(row, pictures, boxes, buttons)
 
 
-def _box(name: str, text: str | None, changed: str | None) -> str:
+def _box(name: str, text: str | None, changed: str | None) -> Markup:
     shown = changed if changed is not None else text or ""
     if len(shown) > MAX_EDITED_CHARS:
         said = cards.line(f"{name}: too long to change here ({len(shown):,} characters).", "quiet")
-        return f'<div class="field">{said}</div>'
+        return Markup('<div class="field">{}</div>').format(said)
     mark = " changed" if changed is not None else ""
     lines = min(10, max(2, shown.count("\n") + 1 + len(shown) // 60))
-    return (
-        f'<label class="field{mark}"><span>{escape(name)}</span>'
-        f'<textarea data-column="{escape(name)}" rows="{lines}" spellcheck="false">\n'
-        f"{escape(shown)}</textarea></label>"
+    template = Markup(
+        '<label class="field{mark}"><span>{name}</span>'
+        '<textarea data-column="{name}" rows="{lines}" spellcheck="false">\n'
+        "{shown}</textarea></label>"
     )
+    return template.format(mark=mark, name=name, lines=lines, shown=shown)
 
 
-def _button(action: str, words: str, *, disabled: bool = False, kind: str = "") -> str:
-    off = " disabled" if disabled else ""
-    return (
-        f'<button type="button" class="action small {kind}" data-{action}="1"{off}>{words}</button>'
-    )
+def _button(action: str, words: str, *, disabled: bool = False, kind: str = "") -> Markup:
+    template = Markup('<button type="button" class="action small {}" data-{}="1"{}>{}</button>')
+    return template.format(kind, action, " disabled" if disabled else "", words)
 
 
-def _pictures(dataset: StoredDataset, row: int) -> str:
+def _pictures(dataset: StoredDataset, row: int) -> Markup | str:
     images = pictures(dataset, row)
-    return f'<div class="pictures">{images}</div>' if images else ""
+    return Markup('<div class="pictures">{}</div>').format(images) if images else ""
 
 
-def pictures(dataset: StoredDataset, row: int) -> str:
+def pictures(dataset: StoredDataset, row: int) -> Markup:
     """The pictures of a row as images of the page, loaded once they come into view."""
     example = dataset.example(row)
     names = list(example.images or ()) if example else []
-    return "".join(
-        f'<img loading="lazy" alt="Image {number} of row {row:,}" '
-        f'src="{escape(image_address(dataset.id, name))}">'
-        for number, name in enumerate(names, start=1)
+    return cards.each(
+        Markup('<img loading="lazy" alt="Image {} of row {:,}" src="{}">'),
+        (
+            (number, row, image_address(dataset.id, name))
+            for number, name in enumerate(names, start=1)
+        ),
     )
 
 
-def changes_bar(changes: Changes) -> str:
+def changes_bar(changes: Changes) -> Markup | str:
     """What is not saved yet, with the buttons that save or forget it."""
     if not changes:
         return ""
     counts = [(len(changes.edits), "edited"), (len(changes.drops), "dropped")]
     said = " and ".join(f"{n:,} {'row' if n == 1 else 'rows'} {what}" for n, what in counts if n)
-    return (
-        f'<div class="changes" role="status"><b>{said}, not saved yet.</b>'
+    template = Markup(
+        '<div class="changes" role="status"><b>{}, not saved yet.</b>'
         '<button type="button" class="action" data-save="1" id="save-changes">'
         'Save as a new version</button><button type="button" class="action small" data-undo="1">'
         "Forget the changes</button></div>"
     )
+    return template.format(said)

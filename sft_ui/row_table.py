@@ -4,9 +4,9 @@ Reading pages is trainer_backend/data/row_pages.py; one row alone is row_card.py
 """
 
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from trainer_backend.data.length_report import read_report
 from trainer_backend.data.store import StoredDataset
@@ -99,7 +99,7 @@ def rows_table(
     chosen: int | None,
     roles: dict[str, str] | None = None,
     changes: Changes | None = None,
-) -> str:
+) -> Markup:
     """One page of rows; choosing one shows it as tokens, the headers say what columns mean.
 
     `roles` and `changes` are what the user chose and changed on the page but did not use yet.
@@ -109,25 +109,21 @@ def rows_table(
     role_of = {
         column: role for role, column in (roles_of(dataset) if roles is None else roles).items()
     }
-    headers = [
-        f'<th scope="col"><span>{escape(name)}</span>{picker(name, role_of.get(name, ""))}</th>'
-        for name in columns
-    ]
     if not rows:
         nothing = cards.empty("No rows here", "Nothing matches. Change the search or the filter.")
-        return f'<div class="card rows">{nothing}</div>'
-    body = "".join(
+        return Markup('<div class="card rows">{}</div>').format(nothing)
+    head = Markup('<th scope="col">Row</th>') + cards.each(
+        Markup('<th scope="col"><span>{}</span>{}</th>'),
+        ((name, picker(name, role_of.get(name, ""))) for name in columns),
+    )
+    body = (
         _row(number, _with_pictures(dataset, number, cells), columns, number == chosen, changes)
         for number, cells in rows
     )
     hidden = len(dataset.columns) - len(columns)
     note = cards.line(f"{hidden} more columns are not shown.", "quiet") if hidden > 0 else ""
-    table = (
-        '<div class="table-scroll" tabindex="0" role="region" aria-label="Rows of the data">'
-        f'<table><thead><tr><th scope="col">Row</th>{"".join(headers)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-    return f'<div class="card rows">{table}{note}</div>'
+    table = cards.scroll_table("Rows of the data", head, body)
+    return Markup('<div class="card rows">{}{}</div>').format(table, note)
 
 
 def _with_pictures(dataset: StoredDataset, number: int, cells: dict[str, str]) -> dict:
@@ -136,12 +132,12 @@ def _with_pictures(dataset: StoredDataset, number: int, cells: dict[str, str]) -
     images = pictures(dataset, number) if column in cells else ""
     if not images:
         return cells
-    return {**cells, column: cards.Markup(f'<div class="cell-pictures">{images}</div>')}
+    return {**cells, column: Markup('<div class="cell-pictures">{}</div>').format(images)}
 
 
 def _row(
     number: int, cells: dict[str, str], columns: list[str], is_chosen: bool, changes: Changes
-) -> str:
+) -> Markup:
     edited = changes.edits.get(number, {})
     mark = "dropped" if number in changes.drops else "edited" if edited else ""
     shown = [edited.get(name, cells.get(name)) for name in columns]

@@ -5,9 +5,9 @@ Exports are written by the model process; what a run is lives in trainer_backend
 
 import time
 from dataclasses import dataclass
-from html import escape
 
 import gradio as gr
+from markupsafe import Markup
 
 from trainer_backend.errors import CODES, UserError
 from trainer_backend.runs import Run, list_runs, open_run, unreadable_runs
@@ -139,7 +139,7 @@ def _unreadable(run: Run, error: UserError) -> dict:
     return {"id": run.id, "name": run.name(), **words, **unknown, **created}
 
 
-def runs_table(summaries: list[dict], chosen: str, left_out: int = 0) -> str:
+def runs_table(summaries: list[dict], chosen: str, left_out: int = 0) -> Markup:
     """Runs, newest first, and how many older ones are left out."""
     if not summaries:
         return cards.empty(
@@ -149,7 +149,8 @@ def runs_table(summaries: list[dict], chosen: str, left_out: int = 0) -> str:
     older = "older run is" if left_out == 1 else "older runs are"
     more = f"{left_out:,} {older} not shown; “python -m trainer_backend runs” lists all."
     note = cards.line(more, "quiet") if left_out else ""
-    return f'<div class="card">{cards.table("Runs", HEADERS, rows, chosen)}{note}</div>'
+    table = cards.table("Runs", HEADERS, rows, chosen)
+    return Markup('<div class="card">{}{}</div>').format(table, note)
 
 
 def _cells(one: dict) -> list[object]:
@@ -186,7 +187,7 @@ def _duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def load_code(studio: Studio, run_id: str, kind: str) -> str:
+def load_code(studio: Studio, run_id: str, kind: str) -> Markup | str:
     """How to use the export without the studio."""
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
     if run is None:
@@ -195,5 +196,5 @@ def load_code(studio: Studio, run_id: str, kind: str) -> str:
     if unreadable:
         return cards.card(unreadable.what, cards.line(unreadable.fix))
     text = snippet(recipe, kind)
-    body = f'<pre class="snippet" tabindex="0" aria-label="Code">{escape(text)}</pre>'
-    return cards.card("How to use it", body)
+    body = Markup('<pre class="snippet" tabindex="0" aria-label="Code">{}</pre>')
+    return cards.card("How to use it", body.format(text))

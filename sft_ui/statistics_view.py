@@ -4,7 +4,8 @@ The numbers come from trainer_backend/data/statistics.py; lengths in tokens are 
 """
 
 from collections.abc import Iterable, Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from trainer_backend.data.statistics import Lengths, Statistics
 
@@ -15,7 +16,7 @@ HEIGHT, BAR, GAP = 96, 20, 3
 UNKNOWN = "unknown"
 
 
-def statistics_cards(found: Statistics | None) -> str:
+def statistics_cards(found: Statistics | None) -> Markup | str:
     """All cards; nothing for a dataset without statistics."""
     if found is None or not found.rows:
         return ""
@@ -25,7 +26,7 @@ def statistics_cards(found: Statistics | None) -> str:
         _lengths("Length of the answers", found.answers, found.edges),
         _languages(found),
     ]
-    return f'<div class="stats">{"".join(piece for piece in pieces if piece)}</div>'
+    return Markup('<div class="stats">{}</div>').format(Markup().join(pieces))
 
 
 def _turns(turns: dict[str, int]) -> list[tuple[str, int]]:
@@ -43,7 +44,7 @@ def _answers(count: int) -> str:
     return "1 answer" if count == 1 else f"{count:,} answers"
 
 
-def _languages(found: Statistics) -> str:
+def _languages(found: Statistics) -> Markup | str:
     """Languages of the answers, and of the prompts where those differ."""
     answers = found.answer_languages
     known = {name: count for name, count in answers.items() if name != UNKNOWN}
@@ -66,27 +67,26 @@ def _spoken(languages: dict[str, int]) -> list[tuple[str, int]]:
     return [*shown[: MAX_BARS - 1], ("others", rest)]
 
 
-def _roles(found: Statistics) -> str:
+def _roles(found: Statistics) -> Markup | str:
     """Messages by role; says so where every conversation has the same number of answers."""
     same = next(iter(found.turns), "") if len(found.turns) == 1 else ""
     note = cards.line(f"Every row has {_answers(int(same))}.", "quiet") if same else ""
     return _measures(f"{found.messages:,} messages", found.roles.items(), note)
 
 
-def _measures(title: str, pairs: Iterable[tuple[str, int]], note: str = "") -> str:
+def _measures(title: str, pairs: Iterable[tuple[str, int]], note: str = "") -> Markup | str:
     known = [(name, count) for name, count in pairs if count]
     return cards.card(title, _bars(known, sum(n for _, n in known)), note) if known else ""
 
 
-def _bars(pairs: Sequence[tuple[str, int]], total: int) -> str:
+def _bars(pairs: Sequence[tuple[str, int]], total: int) -> Markup:
     """Names with a bar each, as long as their share."""
     most = max(count for _, count in pairs)
-    rows = "".join(
-        f'<span>{escape(name)}</span><i style="width:{100 * count / most:.1f}%"></i>'
-        f"<b>{count:,} · {share(count, total)}</b>"
-        for name, count in pairs
+    rows = cards.each(
+        Markup('<span>{}</span><i style="width:{:.1f}%"></i><b>{:,} · {}</b>'),
+        ((name, 100 * count / most, count, share(count, total)) for name, count in pairs),
     )
-    return f'<div class="measure">{rows}</div>'
+    return Markup('<div class="measure">{}</div>').format(rows)
 
 
 def share(count: int, total: int) -> str:
@@ -99,7 +99,7 @@ def share(count: int, total: int) -> str:
     return f"{percent:.0f} %"
 
 
-def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> str:
+def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> Markup | str:
     """A histogram with one bar for each range of lengths."""
     filled = [at for at, count in enumerate(lengths.counts) if count]
     if not filled:
@@ -109,8 +109,9 @@ def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> str:
     if len(bars) < FEWEST_BARS:
         return cards.card(title, cards.line(_usual(lengths)))
     picture = _histogram([(_range(edges, at), count) for at, count in bars])
-    start, end = f"{edges[first]:,}", f"{lengths.longest:,}"
-    ends = f'<div class="stats-ends"><span>{start}</span><span>{end} characters</span></div>'
+    ends = Markup(
+        '<div class="stats-ends"><span>{:,}</span><span>{:,} characters</span></div>'
+    ).format(edges[first], lengths.longest)
     return cards.card(title, picture, ends, cards.line(_usual(lengths), "quiet"))
 
 
@@ -127,20 +128,20 @@ def _range(edges: Sequence[int], at: int) -> str:
     return f"{edges[at]:,} to {edges[at + 1] - 1:,} characters"
 
 
-def _histogram(bars: Sequence[tuple[str, int]]) -> str:
+def _histogram(bars: Sequence[tuple[str, int]]) -> Markup:
     most = max(count for _, count in bars)
     width = max(4, len(bars)) * (BAR + GAP)
-    rects = "".join(_rect(at, words, count, most) for at, (words, count) in enumerate(bars))
-    said = escape("; ".join(f"{words}: {count:,}" for words, count in bars if count))
-    return (
-        f'<svg viewBox="0 0 {width} {HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{said}">{rects}</svg>'
+    rects = Markup().join(_rect(at, words, count, most) for at, (words, count) in enumerate(bars))
+    said = "; ".join(f"{words}: {count:,}" for words, count in bars if count)
+    template = Markup(
+        '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
     )
+    return template.format(width, HEIGHT, said, rects)
 
 
-def _rect(at: int, words: str, count: int, most: int) -> str:
+def _rect(at: int, words: str, count: int, most: int) -> Markup:
     height = max(1.5, (HEIGHT - 4) * count / most) if count else 0
-    return (
-        f'<rect x="{at * (BAR + GAP)}" y="{HEIGHT - height:.1f}" width="{BAR}" '
-        f'height="{height:.1f}"><title>{escape(words)}: {count:,} rows</title></rect>'
+    template = Markup(
+        '<rect x="{}" y="{:.1f}" width="{}" height="{:.1f}"><title>{}: {:,} rows</title></rect>'
     )
+    return template.format(at * (BAR + GAP), HEIGHT - height, BAR, height, words, count)

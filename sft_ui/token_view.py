@@ -3,8 +3,10 @@
 Text becomes tokens in trainer_backend/data/chat_template.py, inside the model process.
 """
 
-from html import escape
+from collections.abc import Iterable
 from itertools import groupby
+
+from markupsafe import Markup
 
 from . import cards
 
@@ -16,8 +18,8 @@ KINDS = {
 }
 
 
-def token_card(view: dict, row: int, model: str, packed: str = "") -> str:
-    """The card of one row: counts, legend, tokens, and where it lies when packed (HTML)."""
+def token_card(view: dict, row: int, model: str, packed: Markup | str = "") -> Markup:
+    """The card of one row: counts, legend, tokens, and where it lies when packed."""
     tokens = view["tokens"]
     shown = tokens[:MAX_TOKENS]
     counts = [
@@ -30,12 +32,14 @@ def token_card(view: dict, row: int, model: str, packed: str = "") -> str:
     notes = [cards.line(note, "quiet") for note in view.get("notes") or ()]
     if len(tokens) > len(shown):
         notes.append(cards.line(f"Only the first {MAX_TOKENS:,} tokens are drawn.", "quiet"))
-    runs = "".join(_run(kind, list(group)) for kind, group in groupby(shown, key=kind_of))
+    runs = Markup().join(_run(kind, group) for kind, group in groupby(shown, key=kind_of))
     return cards.card(
         f"Row {row:,} as {model} reads it",
         cards.chips(counts),
         _legend({kind_of(token) for token in shown}),
-        f'<div class="tokens" tabindex="0" role="region" aria-label="Row {row}">{runs}</div>',
+        Markup(
+            '<div class="tokens" tabindex="0" role="region" aria-label="Row {}">{}</div>'
+        ).format(row, runs),
         *notes,
         packed,
     )
@@ -48,27 +52,30 @@ def kind_of(token: dict) -> str:
     return "learned" if token.get("learned") else "context"
 
 
-def _run(kind: str, tokens: list[dict]) -> str:
-    pieces = "".join(
-        f'<i title="{int(token["id"])}">{visible(token["text"])}</i>' for token in tokens
-    )
-    label = escape(KINDS[kind])
-    return f'<span class="{kind}"><b class="visually-hidden">[{label}] </b>{pieces}</span>'
+def _run(kind: str, tokens: Iterable[dict]) -> Markup:
+    pieces = ((token["id"], _marked(token["text"])) for token in tokens)
+    template = Markup('<span class="{}"><b class="visually-hidden">[{}] </b>{}</span>')
+    inside = cards.each(Markup('<i title="{}">{}</i>'), pieces)
+    return template.format(kind, KINDS[kind], inside)
 
 
-def visible(text: str) -> str:
+def visible(text: str) -> Markup:
     """Token text with its blanks made visible, as HTML."""
-    marked = text.replace(" ", "·").replace("\t", "→").replace("\r", "␍")
-    return escape(marked).replace("\n", "↵\n")
+    return Markup.escape(_marked(text))
 
 
-def _legend(kinds: set[str]) -> str:
-    shown = [kind for kind in KINDS if kind in kinds]
-    items = "".join(f'<span><i class="{k}"></i>{escape(KINDS[k])}</span>' for k in shown)
-    return f'<div class="legend">{items}<span>· is a blank, ↵ a new line</span></div>'
+def _marked(text: str) -> str:
+    return text.replace(" ", "·").replace("\t", "→").replace("\r", "␍").replace("\n", "↵\n")
 
 
-def hint() -> str:
+def _legend(kinds: set[str]) -> Markup:
+    shown = ((kind, words) for kind, words in KINDS.items() if kind in kinds)
+    items = cards.each(Markup('<span><i class="{}"></i>{}</span>'), shown)
+    template = Markup('<div class="legend">{}<span>· is a blank, ↵ a new line</span></div>')
+    return template.format(items)
+
+
+def hint() -> Markup:
     """What stands there before a row was chosen."""
     return cards.empty(
         "See what the model will learn",

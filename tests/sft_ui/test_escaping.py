@@ -1,18 +1,151 @@
 """Whatever a user or a model wrote is text on the page, never markup."""
 
-import pytest
+from html.parser import HTMLParser
 
-from sft_ui import cards, data_view, row_table, token_view
-from sft_ui.column_roles import example_preview
+import gradio as gr
+import pytest
+from markupsafe import Markup
+
+from sft_ui import alerts, cards, data_view, row_table, token_view
+from sft_ui.column_roles import example_preview, picker
 from sft_ui.conversation import pane
 from sft_ui.dataset_list import dataset_list
 from sft_ui.layout import header
+from sft_ui.pack_strip import Packed, pack_strip
 from sft_ui.problem_list import problem_list
+from sft_ui.reading_card import offer_button, preview_table
 from sft_ui.row_card import Changes, row_card
 from sft_ui.runs_tab import runs_table
 from sft_ui.train_tab import run_card
+from trainer_backend.data.preview import Preview
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.errors import Problem, UserError
+
+PAYLOADS = {
+    "script": "<script>alert(1)</script>",
+    "image": "<img src=x onerror=alert(1)>",
+    "drawing": "<svg/onload=alert(1)>",
+    "frame": "<iframe srcdoc='<b>x</b>'></iframe>",
+    "link": '<a href="javascript:alert(1)">x</a>',
+    "double quote": '" onmouseover="alert(1)',
+    "single quote": "' onmouseover='alert(1)",
+    "no quote": "x onfocus=alert(1) autofocus",
+    "end of a text box": "</textarea><b>x</b>",
+    "end of a list": "</option></select><b>x</b>",
+    "end of code": "</pre></div></section><b>x</b>",
+    "end of a drawing": "</title></svg><b>x</b>",
+    "comment": "<!-- x",
+    "entity": "&lt;b&gt; &amp; &#60;b&#62;",
+    "template of the browser": "${alert(1)} {{value}} `x`",
+    "format of Python": "{} {0} {x.__class__} {{}}",
+    "percent format": "%s %d %(x)s %%",
+}
+
+
+class Reader(HTMLParser):
+    """What a browser makes of HTML: tags with the names of their attributes, and every text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.shape, self.texts = [], []
+        self.feed(str(html))
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.shape.append((tag, [name for name, _ in attrs]))
+        self.texts += [value for _, value in attrs if value]
+
+    def handle_endtag(self, tag):
+        self.shape.append(tag)
+
+    def handle_comment(self, data):
+        self.shape.append("comment")
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def assert_same_shape(make, text):
+    """The page made of a text has the shape it has with a plain word, and shows the text whole."""
+    plain, shown = Reader(make("word")), Reader(make(text))
+    assert shown.shape == plain.shape
+    assert any(text in one for one in shown.texts)
+
+
+PLACES = {
+    "header": header,
+    "title of a card": lambda text: cards.card(text),
+    "line": cards.line,
+    "body that is no markup": lambda text: cards.card("x", text),
+    "empty": lambda text: cards.empty(text, text),
+    "fact": lambda text: cards.facts([(text, text)]),
+    "folded": lambda text: cards.more(text, text),
+    "warning": lambda text: cards.problem_card(Problem("warning", text, text, text)),
+    "finding": lambda text: problem_list(
+        [Problem("error", text, text, text, code=text, switches=("drop",))]
+    ),
+    "error": lambda text: cards.error_card(UserError(text, text, text)),
+    "cell": lambda text: cards.plain_table(text, [text], [(text, [text])]),
+    "run name": lambda text: cards.table(text, [text], [(text, text, [text])], text),
+    "column": lambda text: picker(text, "prompt"),
+    "file name": lambda text: data_view.version_line(
+        [dict.fromkeys(("id", "what", "done"), text) | {"rows": 1, "here": True}] * 2
+    ),
+    "offer": lambda text: offer_button(text, {"encoding": text}),
+    "preview of a file": lambda text: preview_table(Preview([(1, {text: text})], None, [])),
+    "chat": lambda text: pane("tuned", [{"role": "assistant", "content": text}]),
+    "message": lambda text: alerts.toast(UserError(text, text, text)).message,
+    "title of a message": lambda text: alerts.toast(UserError(text, "x", "x")).title,
+    "message of the web API": lambda text: alerts.answer(UserError(text, text, text)).message,
+}
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+@pytest.mark.parametrize("place", PLACES)
+def test_text_never_changes_the_shape_of_the_page(place, kind):
+    text = PAYLOADS[kind]
+    if "quote" in kind and place == "offer":
+        text = text.replace('"', "'")  # JSON writes a backslash before a double quote
+    assert_same_shape(PLACES[place], text)
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_a_file_and_its_rows_never_change_the_shape_of_the_page(home, kind):
+    def stored(text):
+        row = {"prompt": text, "response": text, f"note {text}": text}
+        dataset = create_from_rows(home, [row], name=text)
+        rows, _ = dataset.page(0)
+        changes = Changes(dataset.id).edited(1, {"prompt": text})
+        return Markup().join(
+            [
+                data_view.report(dataset, 0, 0.1),
+                row_table.rows_table(dataset, rows, 1, None, changes),
+                row_card(dataset, 1, rows[0][1], changes),
+                example_preview(dataset),
+                dataset_list([dataset], ""),
+            ]
+        )
+
+    assert_same_shape(stored, PAYLOADS[kind])
+
+
+def test_a_warning_that_ends_nothing_is_text_too(monkeypatch, hostile):
+    said = []
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
+    alerts.tell(UserError(hostile, hostile, hostile))
+    assert_is_text(said[0])
+    assert said[0].count("<br>") == 2 and type(said[0]) is str
+
+
+def test_a_script_reads_quotes_as_they_are():
+    message = alerts.answer(UserError('"a" isn\'t <b>', "x", "y")).message
+    assert message == '"a" isn\'t &lt;b&gt;\nx\ny'
+
+
+def test_a_component_of_the_page_takes_markup_as_it_is(hostile):
+    shown = gr.HTML(cards.line(hostile)).get_config()["value"]
+    assert shown == cards.line(hostile)
+    assert_is_text(pack_strip(Packed([(1, 4), (2, 4)], 8), 1) + cards.line(hostile))
 
 
 def pieces(text):
