@@ -1,23 +1,101 @@
-"""Takes secrets out of text before it is kept: tokens, keys, passwords in addresses.
+"""What a secret looks like, and how it is taken out of text before that is kept or shown.
 
-Where text is kept is run_writer.py and worker_log.py.
+The patterns stand in one table, which the checks of a dataset use too. They are narrow enough for
+ordinary text: settings, hashes, code with placeholders and slugs are no secrets.
 """
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 HIDDEN = "‹secret›"
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL|WEBHOOK", re.I)
+
+
+@dataclass(frozen=True)
+class SecretPattern:
+    """One kind of secret. Group 1 of the pattern is what has to be hidden.
+
+    No text holds one without holding one of the hints, which are quick to look for. A pattern
+    begins with a literal where it can, to be quick too; none matches across "\\0".
+    """
+
+    name: str
+    hints: tuple[str, ...]
+    pattern: re.Pattern
+
+
+def _pattern(name: str, hints: str, pattern: str) -> SecretPattern:
+    return SecretPattern(name, tuple(hints.split()), re.compile(pattern))
+
+
+_HEADER = "-----{} [A-Z ]{{0,30}}PRIVATE KEY-----"
 PATTERNS = (
-    re.compile(r"\bhf_[A-Za-z0-9]{16,}"),
-    re.compile(r"\b(?:sk|pk|ghp|gho|github_pat|xox[abp])[-_][A-Za-z0-9_-]{16,}"),
-    re.compile(r"\bAKIA[A-Z0-9]{16}\b"),
-    re.compile(r"(?<=Bearer )[A-Za-z0-9._~+/=-]{8,}", re.I),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
-    re.compile(r"(?<=[?&]token=)[^&\s\"']+|(?<=[?&]key=)[^&\s\"']+", re.I),
+    _pattern(
+        "Hugging Face token",
+        "hf_",
+        r"(hf_(?<![A-Za-z0-9_]hf_)(?:(?=[a-z]{0,200}[A-Z0-9])[A-Za-z0-9]{16,}|[a-z]{24,}))",
+    ),
+    _pattern(
+        "key of a model service",  # one long run of letters and digits: a slug of words has none
+        "sk- pk-",
+        r"([sp]k-(?<![A-Za-z0-9_][sp]k-)(?=[\w-]{0,200}[A-Za-z0-9]{12})(?=[A-Za-z_-]{0,200}[0-9])"
+        r"[A-Za-z0-9_-]{20,})",
+    ),
+    _pattern(
+        "payment key",
+        "k_live_ k_test_",
+        r"([spr]k_(?<![A-Za-z0-9_][spr]k_)(?:live|test)_[A-Za-z0-9]{16,})",
+    ),
+    _pattern("GitHub token", "gh", r"(gh[pousr]_(?<![A-Za-z0-9_]gh._)[A-Za-z0-9]{16,})"),
+    _pattern(
+        "fine-grained GitHub token",
+        "github_pat_",
+        r"(github_pat_(?=[A-Za-z_]{0,80}[0-9])[A-Za-z0-9_]{16,})",
+    ),
+    _pattern("Slack token", "xox", r"(xox[abeprs]-(?=[A-Za-z-]{0,80}[0-9])[A-Za-z0-9-]{10,})"),
+    _pattern("AWS access key", "AKIA", r"(AKIA(?<![A-Za-z0-9_]AKIA)[A-Z0-9]{16})(?![A-Za-z0-9_])"),
+    _pattern(
+        "Google key", "AIza", r"(AIza(?<![A-Za-z0-9_]AIza)[A-Za-z0-9_-]{35})(?![A-Za-z0-9_-])"
+    ),
+    _pattern(
+        "private key",
+        "PRIVATE",
+        rf"({_HEADER.format('BEGIN')}"
+        rf"(?:[A-Za-z0-9+/=\s\\]{{0,8000}}{_HEADER.format('END')})?)",
+    ),
+    _pattern(
+        "bearer token",
+        "earer",
+        r"earer (?<=[Bb]earer )((?=[A-Za-z._~+/=-]{0,400}[0-9])[A-Za-z0-9._~+/=-]{8,}"
+        r"|[A-Za-z._~+/=-]{24,})",
+    ),
+    _pattern(
+        "password in an address",
+        "://",
+        r"://([^/\s:@\"'<>(),;{}\\\0]{1,100}:(?![{$%*[])[^/\s@\"'<>\\\0]{1,200})(?=@)",
+    ),
+    _pattern(
+        "token in an address",
+        "oken= OKEN= ey= EY=",
+        r"[?&](?i:(?:access|api|auth|refresh)?[_-]?(?:token|key))="
+        r"((?![{<$%*]|(?i:your))(?:(?=[^&\s\"'\0]{0,400}[0-9])[^&\s\"'\0]{8,}|[^&\s\"'\0]{16,}))",
+    ),
 )
+
+
+def secret_places(text: str) -> Iterator[int]:
+    """Where in a text a secret may stand, a pattern at a time: the index of its first character."""
+    for one in _possible_in(text):
+        for match in one.pattern.finditer(text):
+            yield match.start(1)
+
+
+def _possible_in(text: str) -> list[SecretPattern]:
+    return [one for one in PATTERNS if any(hint in text for hint in one.hints)]
 
 
 def redact(text: str) -> str:
@@ -27,9 +105,14 @@ def redact(text: str) -> str:
     """
     for secret in _known_secrets(_environment()):
         text = text.replace(secret, HIDDEN)
-    for pattern in PATTERNS:
-        text = pattern.sub(HIDDEN, text)
+    for one in _possible_in(text):
+        text = one.pattern.sub(_hide, text)
     return text
+
+
+def _hide(match: re.Match) -> str:
+    start, end = (at - match.start() for at in match.span(1))
+    return match[0][:start] + HIDDEN + match[0][end:]
 
 
 def redact_facts(value: object) -> object:

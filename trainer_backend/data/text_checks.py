@@ -5,11 +5,12 @@ checks.py and whole_checks.py.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from trainer_backend.data.findings import Kind
+from trainer_backend.redact import secret_places
 
 Found = Iterator[tuple[Kind, np.ndarray]]  # a kind, and the indices of the texts that have it
 
@@ -70,12 +71,6 @@ CARD_NUMBER = Kind(
     ("drop",),
 )
 
-_SECRET_HINTS = ("sk-", "ghp_", "github_pat_", "hf_", "AKIA", "xox", "AIza", "PRIVATE KEY")
-_SECRET = re.compile(
-    r"\b(?:sk-[A-Za-z0-9_-]{20,}|ghp_[A-Za-z0-9]{36}|github_pat_\w{22,}|hf_[A-Za-z0-9]{30,}"
-    r"|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{35})\b"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
 _EMAIL = re.compile(
     r"(?<=[\w.+-])@(?!example\.)[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[A-Za-z]{2,24}\b"
 )
@@ -102,14 +97,15 @@ def text_findings(texts: Sequence[str]) -> Found:
     lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
     starts = np.cumsum(lengths) - lengths
 
+    def texts_at(places: Iterable[int]) -> np.ndarray:
+        return np.unique(np.searchsorted(starts, [*places], side="right") - 1)
+
     def where(pattern: re.Pattern) -> np.ndarray:
-        places = [match.start() for match in pattern.finditer(joined)]
-        return np.unique(np.searchsorted(starts, places, side="right") - 1)
+        return texts_at(match.start() for match in pattern.finditer(joined))
 
     if "<" in joined or "[" in joined:
         yield CONTROL_TOKENS, where(_CONTROL_TOKEN)
-    if any(hint in joined for hint in _SECRET_HINTS):
-        yield SECRET, where(_SECRET)
+    yield SECRET, texts_at(secret_places(joined))
     if "@" in joined:
         yield EMAIL, where(_EMAIL)
     if not joined.isprintable():
