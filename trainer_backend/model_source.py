@@ -49,6 +49,11 @@ def locate_model(home: Path, base_model: str) -> ModelSource:
     return ModelSource("hub", name, None)
 
 
+def hub_id(base_model: str) -> str | None:
+    """A base model's id on the Hub; None for a folder, or for a model that was built in code."""
+    return base_model if HUB_ID.fullmatch(base_model) and not _existing(base_model) else None
+
+
 def _existing(name: str) -> Path | None:
     try:
         folder = Path(name).expanduser()

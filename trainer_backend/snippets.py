@@ -20,6 +20,13 @@ folder = {folder!r}
 model = AutoModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 """
+VISION_CODE = """\
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+folder = {folder!r}
+model = AutoModelForImageTextToText.from_pretrained(folder)
+processor = AutoProcessor.from_pretrained(folder)
+"""
 GGUF_CODE = """\
 # llama-cli is part of llama.cpp; Ollama, LM Studio and others open the same file
 llama-cli --conversation{system} --model {file}

@@ -1,38 +1,17 @@
-"""The README.md that a trainer writes beside the weights it saves.
+"""The README.md that a trainer writes beside the weights it saves; it needs no run folder."""
 
-The page of an exported run is model_card.py.
-"""
-
-import re
 from importlib.metadata import version
 from pathlib import Path
 
-import yaml
+from huggingface_hub import ModelCardData
 from peft import PeftModel
+
+from trainer_backend.model_source import hub_id
+from trainer_backend.snippets import ADAPTER_CODE, MERGED_CODE, VISION_CODE
 
 TAGS = ("sft", "sft-studio")
 LIBRARY = "SFT Studio"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PACKAGES = ("torch", "transformers", "peft", "datasets")
-_ADAPTER_CODE = """\
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-model = AutoPeftModelForCausalLM.from_pretrained("{name}")
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-"""
-_MODEL_CODE = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("{name}")
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-"""
-_VISION_CODE = """\
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-model = AutoModelForImageTextToText.from_pretrained("{name}")
-processor = AutoProcessor.from_pretrained("{name}")
-"""
 
 
 def write_card(trainer, folder, name: str | None = None, tags=(), facts: dict | None = None):
@@ -47,25 +26,37 @@ def write_card(trainer, folder, name: str | None = None, tags=(), facts: dict | 
 def card_text(trainer, name: str, tags, facts: dict) -> str:
     """The card: a metadata block for the Hub, what was trained on what, and code to use it."""
     base = base_name(trainer.model)
-    adapter = isinstance(trainer.model, PeftModel)
-    head = {
-        "library_name": "peft" if adapter else "transformers",
-        "model_name": name,
-        "tags": list(dict.fromkeys([*TAGS, *tags])),
-        **{key: value for key, value in facts.items() if value},
-    }
-    if _HUB_ID.fullmatch(base):  # the Hub knows no folders of this machine
-        head = {"base_model": base, **head}
     shown = base.rstrip("/").split("/")[-1] if base.startswith(("/", ".")) else base
-    code = _ADAPTER_CODE if adapter else _MODEL_CODE
-    if not adapter and getattr(trainer.model.config, "vision_config", None) is not None:
-        code = _VISION_CODE
     rows = "\n".join(f"| {key} | {value} |" for key, value in _settings(trainer).items())
     return (
-        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n# {name}\n\n"
+        f"{_head(trainer.model, name, tags, facts)}# {name}\n\n"
         f"Fine-tuned from {shown or 'a model built in code'} with the SFTTrainer of {LIBRARY}.\n\n"
-        f"| | |\n| --- | --- |\n{rows}\n\n```python\n{code.format(name=name)}```\n"
+        f"| | |\n| --- | --- |\n{rows}\n\n"
+        f"```python\n{_code(trainer.model).format(folder=name)}```\n"
     )
+
+
+def _head(model, name: str, tags, facts: dict) -> str:
+    """The metadata block that the Hub reads. It knows no folders of this machine."""
+    known = {
+        "base_model": hub_id(base_name(model)),
+        "library_name": "peft" if isinstance(model, PeftModel) else "transformers",
+        "model_name": name,
+        "tags": [*TAGS, *tags],
+    }
+    given = {  # YAML as the Hub reads it has lists, no tuples
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in facts.items()
+        if value
+    }
+    return f"---\n{ModelCardData(**{**known, **given}).to_yaml()}\n---\n\n"
+
+
+def _code(model) -> str:
+    if isinstance(model, PeftModel):
+        return ADAPTER_CODE
+    sees = getattr(model.config, "vision_config", None) is not None
+    return VISION_CODE if sees else MERGED_CODE
 
 
 def base_name(model) -> str:

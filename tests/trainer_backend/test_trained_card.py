@@ -37,7 +37,7 @@ def test_every_checkpoint_has_a_card(tmp_path, build):
     assert head["tags"] == ["sft", "sft-studio"] and head["model_name"] == "my-run"
     assert "SFT Studio" in body and "| Method | LORA, rank 4 |" in body
     assert "| Rows | 5 |" in body and "| Loss at the end |" in body
-    assert 'AutoPeftModelForCausalLM.from_pretrained("my-run")' in body
+    assert "folder = 'my-run'\nmodel = AutoPeftModelForCausalLM.from_pretrained(folder)\n" in body
 
 
 def test_a_saved_model_has_one_without_folders_of_this_machine(tmp_path, build):
@@ -45,6 +45,7 @@ def test_a_saved_model_has_one_without_folders_of_this_machine(tmp_path, build):
     trainer.save_model(str(tmp_path / "saved"))
     head, body = read(tmp_path / "saved")
     assert "base_model" not in head and head["library_name"] == "transformers"
+    assert "model = AutoModelForCausalLM.from_pretrained(folder)" in body
     assert "Fine-tuned from base with" in body and "| Method | all weights |" in body
     assert str(tmp_path) not in (tmp_path / "saved" / "README.md").read_text()
 
@@ -52,12 +53,26 @@ def test_a_saved_model_has_one_without_folders_of_this_machine(tmp_path, build):
 def test_facts_and_tags_can_be_added(tmp_path, build):
     trainer = build()
     trainer.create_model_card(
-        tags=["sft", "cooking"], model_name="Chef", language="en", license="mit"
+        tags=["sft", "cooking"],
+        model_name="Chef",
+        language="en",
+        license="mit",
+        datasets=("me/a", "me/b"),
+        metrics=None,
     )
     head, body = read(tmp_path / "my-run")
     assert head["tags"] == ["sft", "sft-studio", "cooking"]
     assert (head["model_name"], head["language"], head["license"]) == ("Chef", "en", "mit")
+    assert head["datasets"] == ["me/a", "me/b"] and "metrics" not in head
     assert body.strip().startswith("# Chef")
+
+
+def test_a_model_that_reads_images_has_code_with_a_processor(tmp_path, build):
+    trainer = build(adapter=False)
+    trainer.model.config.vision_config = {"hidden_size": 8}
+    trainer.create_model_card()
+    _, body = read(tmp_path / "my-run")
+    assert "processor = AutoProcessor.from_pretrained(folder)" in body
 
 
 def test_tags_are_on_the_model_and_pushed_with_it(tmp_path, build, monkeypatch):
