@@ -14,8 +14,7 @@ import gradio as gr
 
 from trainer_backend.data import hub
 from trainer_backend.data.column_names import SYNONYMS, named
-from trainer_backend.data.files import UPLOAD_SUFFIXES
-from trainer_backend.data.text_reader import MAX_LINE
+from trainer_backend.data.read_options import MAX_LINE, UPLOAD_SUFFIXES
 from trainer_backend.leftovers import remove_old
 from trainer_backend.presets import samples
 
@@ -180,7 +179,7 @@ def _split_header(line: str) -> list[str]:
 def _is_json(line: str) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from trainer_backend.data.files import UPLOAD_SUFFIXES
+from trainer_backend.data.read_options import UPLOAD_SUFFIXES
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.recipe import label
 

@@ -54,7 +54,7 @@ def build_read_again() -> ReadAgain:
 
 def shown_again(readings: Readings, reading_id: str) -> list:
     """What `ReadAgain.outputs` show for a reading that is over: only what its kind of file has."""
-    found = readings.described(reading_id)
+    found = readings.opened(reading_id)
     if found is None:
         return [gr.update(visible=False), "", gr.skip(), gr.skip(), gr.skip()]
     sheets = [AS_FOUND, *((name, name) for name in found.sheets)]

@@ -9,13 +9,12 @@ import json
 import gradio as gr
 from markupsafe import Markup
 
-from trainer_backend.data.preview import Preview
-from trainer_backend.data.read_options import ENCODINGS
+from trainer_backend.data.read_options import ENCODINGS, OFFERED
 from trainer_backend.errors import UserError
 
 from . import cards
 from .alerts import attempt
-from .readings import OFFERED, Readings
+from .readings import Readings
 from .theme import static_text
 
 # One button an error may offer; choosing it fires the event `offer`.
@@ -59,8 +58,11 @@ def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
     parts = [cards.line(error.where, "where"), cards.line(error.fix)]
     if offer:
         parts.append(offer_button(reading_id, offer))
-        preview, problem = attempt(readings.preview, reading_id, offer)
-        parts.append(cards.line(problem.what, "quiet") if problem else preview_table(preview))
+        rows, problem = attempt(readings.instead, reading_id)
+        if problem:
+            parts.append(cards.line(problem.what, "quiet"))
+        elif rows:
+            parts.append(preview_table(rows))
     return cards.card(error.what, *parts, kind="problem error")
 
 
@@ -79,10 +81,10 @@ def offer_words(offer: dict) -> str:
     return f"Read as {ENCODINGS.get(encoding, encoding)}"
 
 
-def preview_table(preview: Preview) -> Markup:
+def preview_table(first: list[tuple[int, dict[str, str]]]) -> Markup:
     """The first rows as another way of reading would give them."""
-    columns = list(dict.fromkeys(name for _, cells in preview.rows for name in cells))[:8]
-    rows = [(number, [cells.get(name) for name in columns]) for number, cells in preview.rows]
+    columns = list(dict.fromkeys(name for _, cells in first for name in cells))[:8]
+    rows = [(number, [cells.get(name) for name in columns]) for number, cells in first]
     return cards.line("It would give:", "quiet") + cards.plain_table(
         "What it would give", columns, rows
     )

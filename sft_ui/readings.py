@@ -1,7 +1,7 @@
 """What is being read now: one entry for each upload or other long work on data, by an id.
 
-Reading itself goes on in a process of its own (trainer_backend/data/reading.py); the card is
-reading_card.py.
+No upload is ever parsed in this process: what a file is and what its rows look like is said by
+the process that reads it, whose memory is limited.
 """
 
 import secrets
@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from trainer_backend.data.files import ReadOptions
-from trainer_backend.data.formats import Detection, Mapping
-from trainer_backend.data.preview import Preview, preview_file
-from trainer_backend.data.reading import Reading, start_reading, start_work
+from trainer_backend.data.formats import Mapping
+from trainer_backend.data.read_options import OFFERED, ReadOptions
+from trainer_backend.data.reading import Opened, Reading, start_reading, start_work
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 
 MAX_AT_ONCE, MAX_KEPT = 6, 100
-OFFERED = ("encoding", "skip_damaged")  # what a reader may offer to do instead
 CHOSEN = (*OFFERED, "delimiter", "sheet")  # what a person may choose
-PREVIEW_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -55,24 +52,17 @@ class Readings:
         asked = self._asked(reading_id)
         return self._begin(replace(asked, options=replace(asked.options, **taken(offer))))
 
-    def preview(self, reading_id: str, offer: dict) -> Preview:
-        """What reading again would give, from the first rows."""
-        asked = self._asked(reading_id)
-        options = replace(asked.options, **taken(offer))
-        return preview_file(_one_or_more(asked.files), PREVIEW_ROWS, options=options)
+    def instead(self, reading_id: str) -> list[tuple[int, dict[str, str]]]:
+        """The first rows as the offer of a reading's error would give them. Raises UserError."""
+        _, reading = self._known.get(str(reading_id), (None, None))
+        return reading.instead() if reading is not None and reading.done else []
 
-    def described(self, reading_id: str) -> Preview | None:
-        """The files of a reading as they were read; None when there are none (any more).
-
-        Files that could not be read have no kind and no rows.
-        """
-        asked, _ = self._known.get(str(reading_id), (None, None))
-        if asked is None or not all(path.is_file() for path in asked.files):
+    def opened(self, reading_id: str) -> Opened | None:
+        """What the files of a reading that is over were; None when there are none (any more)."""
+        asked, reading = self._known.get(str(reading_id), (None, None))
+        if asked is None or not reading.done or not all(path.is_file() for path in asked.files):
             return None
-        try:
-            return preview_file(_one_or_more(asked.files), 1, options=asked.options)
-        except UserError:  # the reading itself says why
-            return Preview([], Detection(None, "", False), [])
+        return reading.opened()
 
     def work(self, work: str, arguments: dict, name: str) -> str:
         """Begin other long work on stored data; returns the id."""
@@ -145,7 +135,3 @@ def spoken_name(paths: Sequence[Path]) -> str:
     """A name for one file or several."""
     more = len(paths) - 1
     return paths[0].name + (f" and {more} more" if more else "")
-
-
-def _one_or_more(paths: Sequence[Path]):
-    return paths[0] if len(paths) == 1 else list(paths)

@@ -80,10 +80,11 @@ def page(dataset: StoredDataset, start: int, view: View) -> tuple[list[tuple[int
     """One page as (rows, how many match, first row shown); never leaves the data."""
     only, start = rows_shown(dataset, view), max(0, start)
     query, sort = view.query or "", view.sort
-    rows, total = dataset.page(start, PAGE_ROWS, query, only, sort)
+    found = (query, only, sort, cards.MAX_CELL + 1)
+    rows, total = dataset.page(start, PAGE_ROWS, *found)
     if not rows and total:
         start = (total - 1) // PAGE_ROWS * PAGE_ROWS
-        rows, total = dataset.page(start, PAGE_ROWS, query, only, sort)
+        rows, total = dataset.page(start, PAGE_ROWS, *found)
     return rows, total, start
 
 

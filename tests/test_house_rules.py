@@ -398,3 +398,15 @@ def test_a_space_gets_the_gradio_that_is_pinned():
     front = (ROOT / "README.md").read_text(encoding="utf-8").split("---")[1]
     pinned = str(pins("requirements.txt")["gradio"].specifier).removeprefix("==")
     assert re.search(r"^sdk_version: (.*)$", front, re.MULTILINE)[1] == pinned
+
+
+def test_the_page_parses_no_file_of_a_visitor_in_its_own_process():
+    readers = {path.stem for path in SOURCES if path.stem.endswith("_reader")}
+    assert len(readers) > 5
+    readers |= {"files", "archive", "columnar", "source", "preview"}
+    for path in SOURCES:
+        if path.is_relative_to(ROOT / "sft_ui") or path.name == "app.py":
+            for node in ast.walk(parse(path)):
+                if isinstance(node, ast.ImportFrom) and "trainer_backend" in (node.module or ""):
+                    named = {*node.module.split("."), *(alias.name for alias in node.names)}
+                    assert named & readers == set(), path

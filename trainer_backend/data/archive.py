@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trainer_backend.data.file_kind import DOCUMENT_SUFFIXES, TABLE_SUFFIXES
 from trainer_backend.data.images import IMAGE_SUFFIXES, MAX_IMAGE, ImageBytes, to_image
+from trainer_backend.data.read_options import DOCUMENT_SUFFIXES, TABLE_SUFFIXES
 from trainer_backend.data.source import BROKEN, Source
 from trainer_backend.errors import UserError
 

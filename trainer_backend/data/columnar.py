@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from trainer_backend.data.images import to_image
 from trainer_backend.data.json_values import MAX_COLUMNS, MAX_DEPTH
-from trainer_backend.data.read_options import DamageLog
+from trainer_backend.data.read_options import MAX_LINE, DamageLog
 from trainer_backend.data.source import Source
-from trainer_backend.data.text_reader import MAX_LINE
 from trainer_backend.errors import UserError
 
 BATCH_ROWS = 64  # few: sizes on disk say nothing about rows that repeat a huge text

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from trainer_backend.data.json_values import MAX_COLUMNS
-from trainer_backend.data.read_options import DELIMITERS
-from trainer_backend.data.text_reader import MAX_LINE, TextFile
+from trainer_backend.data.read_options import DELIMITERS, MAX_LINE
+from trainer_backend.data.text_reader import TextFile
 from trainer_backend.errors import UserError
 
 SAMPLE_LINES = 50

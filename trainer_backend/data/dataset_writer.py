@@ -40,6 +40,7 @@ from trainer_backend.home import write_json
 from trainer_backend.leftovers import remove, remove_old
 
 TELL_ROWS = 20_000
+MAX_NAME = 1_000  # characters of a column's name: the page reads them all
 Findings = Callable[[list[Problem], list[tuple[int, dict]]], None]  # (problems, first rows)
 
 
@@ -220,6 +221,9 @@ def _teller(
 
 
 def _add_columns(columns: dict, row: dict, number: int, name: str) -> None:
+    if any(len(column) > MAX_NAME for column in row.keys() - columns.keys()):
+        what = f"The name of a column is longer than {MAX_NAME:,} characters."
+        raise UserError(what, f"{name}, row {number}", "Give the columns short names.")
     columns.update(dict.fromkeys(row))
     if len(columns) > MAX_COLUMNS:
         raise UserError(

@@ -7,14 +7,11 @@ import pickletools
 
 from trainer_backend.data.arrow_reader import MAGIC as ARROW_MAGIC
 from trainer_backend.data.arrow_reader import STREAM_MAGIC
+from trainer_backend.data.read_options import DOCUMENT_SUFFIXES, TABLE_SUFFIXES
 from trainer_backend.data.source import Source
 from trainer_backend.data.text_reader import detect_encoding
 from trainer_backend.errors import UserError
 
-DOCUMENT_SUFFIXES = (".txt", ".md")
-TABLE_SUFFIXES = (
-    ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx",
-)  # fmt: skip
 ZIP_MAGIC = b"PK\x03\x04"
 _ARROW_ENDINGS = (".arrow", ".feather")
 _NOT_READ = (

@@ -12,7 +12,7 @@ from trainer_backend.data.archive import Archive
 from trainer_backend.data.arrow_reader import read_arrow
 from trainer_backend.data.csv_reader import find_layout, read_csv
 from trainer_backend.data.document_reader import PIECE, read_document
-from trainer_backend.data.file_kind import DOCUMENT_SUFFIXES, TABLE_SUFFIXES, kind_of
+from trainer_backend.data.file_kind import kind_of
 from trainer_backend.data.json_reader import json_layout, read_json
 from trainer_backend.data.parquet_reader import read_parquet
 from trainer_backend.data.read_options import (
@@ -27,8 +27,6 @@ from trainer_backend.data.source import Source
 from trainer_backend.data.text_reader import TextFile, spoken_encoding
 from trainer_backend.errors import UserError
 
-SUFFIXES = (*TABLE_SUFFIXES, ".zip")  # of files that are data by their name, each also as .gz
-UPLOAD_SUFFIXES = (*SUFFIXES, *DOCUMENT_SUFFIXES, ".gz")  # what an upload field takes
 MAX_FILES = 1_000
 Progress = Callable[[int, int], None]  # (bytes read, bytes in all)
 PROGRESS_ROWS = 2_000

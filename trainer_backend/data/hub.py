@@ -14,10 +14,10 @@ import huggingface_hub as hub
 import pyarrow as pa
 from huggingface_hub import errors as hub_errors
 
-from trainer_backend.data.file_kind import TABLE_SUFFIXES
 from trainer_backend.data.files import open_rows
 from trainer_backend.data.hub_files import HubChoices, Splits, configs_of, converted_configs
 from trainer_backend.data.hub_rows import first_rows, is_cut_by_rows
+from trainer_backend.data.read_options import TABLE_SUFFIXES
 from trainer_backend.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsspec.utils import glob_translate
 
-from trainer_backend.data.file_kind import TABLE_SUFFIXES
+from trainer_backend.data.read_options import TABLE_SUFFIXES
 
 Splits = dict[str, tuple[str, ...]]  # split → files, in order
 _SPLIT_WORDS = {

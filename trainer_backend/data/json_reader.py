@@ -16,7 +16,8 @@ from trainer_backend.data.json_values import (
     parse,
     parse_at,
 )
-from trainer_backend.data.text_reader import MAX_LINE, TextFile
+from trainer_backend.data.read_options import MAX_LINE
+from trainer_backend.data.text_reader import TextFile
 from trainer_backend.errors import UserError
 
 MAX_WHOLE = 128 * 1024 * 1024  # characters of a file that can only be read at once

@@ -1,4 +1,4 @@
-"""How to read a file where its content does not say it, and what was left out on the way.
+"""Which files are data, how to read one where its content does not say it, what was left out.
 
 The readers ask this room what to do with a row they cannot read; nothing is read here.
 """
@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 
 from trainer_backend.errors import UserError
 
+DOCUMENT_SUFFIXES = (".txt", ".md")
+TABLE_SUFFIXES = (
+    ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx",
+)  # fmt: skip
+SUFFIXES = (*TABLE_SUFFIXES, ".zip")  # of files that are data by their name, each also as .gz
+UPLOAD_SUFFIXES = (*SUFFIXES, *DOCUMENT_SUFFIXES, ".gz")  # what an upload field takes
+MAX_LINE = 16 * 1024 * 1024  # characters in one line, or in one record that spans lines
 ENCODINGS = {
     "utf-8": "UTF-8",
     "utf-16": "UTF-16",
@@ -25,6 +32,7 @@ ENCODINGS = {
     "euc-kr": "EUC-KR (Korean)",
 }  # what a person may choose, and how it is shown
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+OFFERED = ("encoding", "skip_damaged")  # what a reader may offer to do instead
 LEFT_OUT = "left out: line"
 MAX_LISTED = 10_000  # damaged rows kept by line; all of them are counted
 

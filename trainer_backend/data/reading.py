@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from trainer_backend.child_environment import child_environment
@@ -26,10 +26,19 @@ MEMORY_SHARE = 0.5  # of the machine's memory, for files that need more than tha
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What the reader found the (first) file to be; nothing of one that it could not open."""
+
+    kind: str = ""  # "csv", "json", "parquet", "arrow", "xlsx" or "text"
+    sheets: list[str] = field(default_factory=list)  # of a workbook
+
+
 class Reading:
     """An upload that is being read, or any other work on stored data that takes long.
 
-    Every method may be called from any thread at any time; only `result` waits.
+    Every method may be called from any thread at any time; only `result` waits, and `opened` and
+    `instead` when they are asked before it is done.
     """
 
     def __init__(self, home: Path, name: str, folder: Path, process: subprocess.Popen):
@@ -60,6 +69,24 @@ class Reading:
 
     def result(self, timeout: float | None = None) -> StoredDataset:
         """The stored dataset. Raises the UserError of the reading, or TimeoutError (it goes on)."""
+        outcome = self._end(timeout)
+        if "error" in outcome:
+            raise UserError(**outcome["error"])
+        return open_dataset(self.home, outcome["dataset_id"])
+
+    def opened(self) -> Opened:
+        """What the files were found to be."""
+        return Opened(**self._end().get("opened") or {})
+
+    def instead(self) -> list[tuple[int, dict[str, str]]]:
+        """The first rows under what the error offers; [] without an offer. Raises UserError."""
+        outcome = self._end().get("instead") or {"rows": []}
+        if "error" in outcome:
+            raise UserError(**outcome["error"])
+        return [(number, cells) for number, cells in outcome["rows"]]
+
+    def _end(self, timeout: float | None = None) -> dict:
+        """What result.json said."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -67,9 +94,7 @@ class Reading:
         with self._lock:
             if self._outcome is None:
                 self._outcome = self._settle()
-        if "error" in self._outcome:
-            raise UserError(**self._outcome["error"])
-        return open_dataset(self.home, self._outcome["dataset_id"])
+            return self._outcome
 
     def cancel(self) -> None:
         """End the process and remove what it had built; a finished dataset stays."""

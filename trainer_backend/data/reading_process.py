@@ -17,8 +17,8 @@ from trainer_backend.data import store
 from trainer_backend.data.files import PROGRESS_ROWS
 from trainer_backend.data.formats import Mapping
 from trainer_backend.data.json_values import cell_text
-from trainer_backend.data.preview import preview_file
-from trainer_backend.data.read_options import ReadOptions
+from trainer_backend.data.preview import Preview, preview_file
+from trainer_backend.data.read_options import OFFERED, ReadOptions
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import read_json, write_json
 
@@ -27,7 +27,9 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None
 
-PREVIEW_ROWS, PREVIEW_CELL = 25, 2_000
+PREVIEW_ROWS, OFFERED_ROWS = 25, 5
+PREVIEW_CELL, PREVIEW_NAME, PREVIEW_COLUMNS = 2_000, 200, 20  # so that the app reads little
+MAX_SHEETS = 200  # that are offered; no workbook has names of more than 31 letters
 EVERY_S = 0.2
 THREADS = 2
 OF_FEW_ROWS = ("one_row", "few_rows")  # not known before the last row
@@ -38,6 +40,7 @@ class Report:
 
     def __init__(self, folder: Path):
         self.folder, self._rows, self._last = folder, 0, 0.0
+        self.opened: dict = {}
         self.say(what="Opening")
 
     def say(self, **facts) -> None:
@@ -54,17 +57,28 @@ class Report:
 
     def on_findings(self, problems: list[Problem], rows: list[tuple[int, dict]]) -> None:
         """Told by the writer as soon as the first rows are understood, and now and then after."""
-        shown = [
-            (number, {name: cell_text(value)[:PREVIEW_CELL] for name, value in row.items()})
-            for number, row in rows[:PREVIEW_ROWS]
-        ]
         said = [one.to_dict() for one in problems if one.code not in OF_FEW_ROWS]
-        write_json(self.folder / "findings.json", {"problems": said, "rows": shown})
+        write_json(self.folder / "findings.json", {"problems": said, "rows": _shown(rows)})
+
+    def on_opened(self, found: Preview) -> None:
+        """Told what the files were found to be; it becomes a part of result.json."""
+        sheets = [name for name in found.sheets if len(name) <= PREVIEW_NAME][:MAX_SHEETS]
+        self.opened = {"kind": found.kind, "sheets": sheets}
+        self.on_findings([], found.rows)
+
+
+def _shown(rows: list[tuple[int, dict]]) -> list[tuple[int, dict[str, str]]]:
+    """The first rows, cut to what a page has room for."""
+    return [
+        (number, {name[:PREVIEW_NAME]: cell_text(row[name])[:PREVIEW_CELL] for name in names})
+        for number, row in rows[:PREVIEW_ROWS]
+        for names in [list(row)[:PREVIEW_COLUMNS]]
+    ]
 
 
 def _create(home: Path, report: Report, arguments: dict) -> str:
     files, options = list(map(Path, arguments["files"])), ReadOptions(**arguments["options"])
-    report.on_findings([], preview_file(files, PREVIEW_ROWS, options=options).rows)
+    report.on_opened(preview_file(files, PREVIEW_ROWS, options=options))
     mapping = arguments["mapping"]
     return store.create_dataset(
         home,
@@ -104,12 +118,34 @@ WORK: dict[str, Callable[[Path, Report, dict], str]] = {
 
 
 def run(folder: Path) -> dict:
-    """Do what request.json asks; returns {"dataset_id"} or {"error"}, unless it crashes."""
+    """Do what request.json asks, unless it crashes; returns what result.json holds.
+
+    {"dataset_id"} or {"error"}; {"opened": {"kind", "sheets"}} of files that could be opened;
+    {"instead": {"rows"} or {"error"}} when the error offers another way of reading them.
+    """
     request = read_json(folder / "request.json")
     limit_memory(request["memory_limit"])
+    report, work = Report(folder), WORK[request["work"]]
+    home, arguments = Path(request["home"]), request["arguments"]
+    outcome = _attempt(request, lambda: {"dataset_id": work(home, report, arguments)})
+    offer = (outcome.get("error") or {}).get("offer") or {}
+    offer = {name: value for name, value in offer.items() if name in OFFERED}
+    if offer and request["work"] == "create_dataset":
+        outcome["instead"] = _attempt(request, lambda: {"rows": _rows_instead(arguments, offer)})
+    return outcome | {"opened": report.opened}
+
+
+def _rows_instead(arguments: dict, offer: dict) -> list[tuple[int, dict[str, str]]]:
+    """The first rows as they would be read under an offer."""
+    options = ReadOptions(**(arguments["options"] | offer))
+    files = list(map(Path, arguments["files"]))
+    return _shown(preview_file(files, OFFERED_ROWS, options=options).rows)
+
+
+def _attempt(request: dict, action: Callable[[], dict]) -> dict:
+    """What the action returns, or {"error"}."""
     try:
-        work = WORK[request["work"]]
-        return {"dataset_id": work(Path(request["home"]), Report(folder), request["arguments"])}
+        return action()
     except UserError as error:
         return {"error": error.to_dict()}
     except MemoryError:

@@ -5,12 +5,13 @@ Only reading: the files are written by dataset_writer.py.
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from trainer_backend.data.json_values import cell_text, parse, to_json
 from trainer_backend.data.lengths import SORTS, order_of, row_numbers
 from trainer_backend.errors import UserError
 
+Made = TypeVar("Made")
 SEARCH_THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -34,14 +36,18 @@ class Find:
     sort: str = "row"  # one of lengths.SORTS
 
 
-def page(folder: Path, find: Find, start: int, count: int) -> tuple[list[tuple[int, dict]], int]:
-    """Rows as (number, {column: text}) from the `start`th match on, and how many match."""
+def page(
+    folder: Path, find: Find, start: int, count: int, cut: int | None = None
+) -> tuple[list[tuple[int, dict]], int]:
+    """Rows as (number, {column: text}) from the `start`th match on, and how many match.
+
+    With `cut` no more than so many characters of a text are kept, one row after another.
+    """
     start, count = max(0, start), max(0, count)
     with pq.ParquetFile(folder / "rows.parquet", memory_map=True) as file:
         matches = _matches(folder, find, file.metadata.num_rows)
         wanted = [int(index) for index in matches[start : start + count]]
-        cells = _take(file, wanted, ["row", "cells"])
-    rows = [(one["row"], _as_text(parse(one["cells"]))) for one in cells]
+        rows = _take(file, wanted, ["row", "cells"], lambda one: _as_text(one, cut))
     return rows, len(matches)
 
 
@@ -56,8 +62,9 @@ def place_of(folder: Path, find: Find, row: int) -> int | None:
     return int(found[0]) if len(found) else None
 
 
-def _as_text(row: dict) -> dict[str, str]:
-    return {column: cell_text(value) for column, value in row.items()}
+def _as_text(one: dict, cut: int | None) -> tuple[int, dict[str, str]]:
+    row = parse(one["cells"])
+    return one["row"], {column: cell_text(value)[:cut] for column, value in row.items()}
 
 
 def _matches(folder: Path, find: Find, num_rows: int) -> Sequence[int]:
@@ -100,20 +107,25 @@ def _search_groups(path: Path, groups: list[int], wanted: str) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _take(file: pq.ParquetFile, indices: list[int], columns: list[str]) -> list[dict]:
-    """The rows at these indices, in the order given; a row group that holds some is read once."""
+def _take(
+    file: pq.ParquetFile, indices: list[int], columns: list[str], make: Callable[[dict], Made]
+) -> list[Made]:
+    """What `make` makes of the rows at these indices, in the order given.
+
+    A row group that holds some is read once, and not kept.
+    """
     groups = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
     ends = list(accumulate(groups))
     places: dict[int, list[int]] = {}
     for place, index in enumerate(indices):
         places.setdefault(bisect_right(ends, index), []).append(place)
-    taken: list[dict] = [{}] * len(indices)
+    taken: list = [None] * len(indices)
     for group, wanted in places.items():
         begin = ends[group] - groups[group]
         table = file.read_row_group(group, columns=columns, use_threads=False)
         inside = pa.array([indices[place] - begin for place in wanted], pa.int64())
         for place, row in zip(wanted, table.take(inside).to_pylist(), strict=True):
-            taken[place] = row
+            taken[place] = make(row)
     return taken
 
 
@@ -146,8 +158,7 @@ def iter_examples(path: Path, indices: Sequence[int] | None = None) -> Iterator[
         if indices is not None:
             wanted = list(indices)
             for at in range(0, len(wanted), 1_000):
-                for one in _take(file, wanted[at : at + 1_000], columns):
-                    yield _as_example(one)
+                yield from _take(file, wanted[at : at + 1_000], columns, _as_example)
             return
         for batch in file.iter_batches(batch_size=1_000, columns=columns):
             yield from map(_as_example, batch.to_pylist())
@@ -177,8 +188,9 @@ def iter_rows(path: Path) -> Iterator[tuple[int, dict]]:
 def iter_cells(path: Path) -> Iterator[tuple[int, str]]:
     """All rows of rows.parquet as the JSON they are stored as."""
     with pq.ParquetFile(path, memory_map=True) as file:
-        for batch in file.iter_batches(batch_size=1_000):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        for group in range(file.metadata.num_row_groups):  # one at a time: rows may be long
+            for batch in file.iter_batches(batch_size=1_000, row_groups=[group]):
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _as_example(one: dict) -> Example:

@@ -18,9 +18,8 @@ from xml.etree.ElementTree import ParseError
 import openpyxl
 
 from trainer_backend.data.csv_reader import check_header, uneven
-from trainer_backend.data.read_options import DamageLog
+from trainer_backend.data.read_options import MAX_LINE, DamageLog
 from trainer_backend.data.source import Source
-from trainer_backend.data.text_reader import MAX_LINE
 from trainer_backend.errors import UserError
 
 MAX_ROWS = 1_048_576  # as many as Excel has

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from trainer_backend.data.downloads import download_dataset
-from trainer_backend.data.files import SUFFIXES, UPLOAD_SUFFIXES, Progress
+from trainer_backend.data.files import Progress
 from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.hub import is_hub_id
 from trainer_backend.data.making import label
 from trainer_backend.data.mixes import mix_datasets
-from trainer_backend.data.read_options import DEFAULT, ReadOptions
+from trainer_backend.data.read_options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
 from trainer_backend.data.removal import delete_dataset
 from trainer_backend.data.stored_dataset import StoredDataset, list_datasets, open_dataset
 from trainer_backend.data.uploads import (

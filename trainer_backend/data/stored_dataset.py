@@ -82,12 +82,14 @@ class StoredDataset:
         query: str = "",
         rows_only: Sequence[int] | None = None,
         sort: str = "row",
+        cut: int | None = None,
     ) -> tuple[list[tuple[int, dict]], int]:
         """Rows as (number, {column: text}) from the `start`th match on, and how many match.
 
         `sort` is one of lengths.SORTS: row, longest, shortest, answer (longest answer first).
+        `cut` is how many characters of a text are enough.
         """
-        return row_pages.page(self.dir, row_pages.Find(query, rows_only, sort), start, count)
+        return row_pages.page(self.dir, row_pages.Find(query, rows_only, sort), start, count, cut)
 
     def place_of(
         self,

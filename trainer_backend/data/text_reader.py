@@ -8,11 +8,10 @@ import io
 import re
 from collections.abc import Iterator
 
-from trainer_backend.data.read_options import ENCODINGS, DamageLog
+from trainer_backend.data.read_options import ENCODINGS, MAX_LINE, DamageLog
 from trainer_backend.data.source import BROKEN, Source
 from trainer_backend.errors import UserError
 
-MAX_LINE = 16 * 1024 * 1024  # characters in one line, or in one record that spans lines
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with the UTF-16 one

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer_backend.data.files import DOCUMENT_SUFFIXES, SUFFIXES, open_rows, read_rows
+from trainer_backend.data.files import open_rows, read_rows
 from trainer_backend.data.json_values import NumberText, cell_text, to_json
+from trainer_backend.data.read_options import DOCUMENT_SUFFIXES, SUFFIXES
 from trainer_backend.errors import UserError
 
 
