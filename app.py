@@ -48,12 +48,23 @@ def free_port(host: str, asked: int | None) -> int:
 def serve(arguments: argparse.Namespace) -> None:
     """Start everything and serve until the process is asked to end.
 
-    Runs go on without it; where they cannot, they are saved and go on with the next start.
+    Runs go on without it; where they cannot, they are saved and go on with the next start. On a
+    Space without a login nothing is started but a page that says so.
     """
+    import uvicorn
+
+    from sft_ui import access
     from sft_ui.layout import build_app, launch_options
+    from sft_ui.locked import FIX, WHAT, locked_app
     from trainer_backend.model_process import ModelProcess
     from trainer_backend.scheduler import Scheduler
 
+    login = access.read_login(arguments.auth)
+    if access.is_locked(login, allow_open=arguments.allow_open):
+        print(f"{WHAT} {FIX}", flush=True)
+        port = free_port(arguments.host, arguments.port)
+        uvicorn.run(locked_app, host=arguments.host, port=port, log_level="warning", lifespan="off")
+        return
     home = open_home(arguments.home)
     options = launch_options(
         home,

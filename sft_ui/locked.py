@@ -1,0 +1,45 @@
+"""A Space without a login: one page that says what to set, and nothing behind it.
+
+It is a web application of its own. No page, scheduler or model process is started beside it.
+"""
+
+import os
+import re
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from .access import AUTH_VARIABLE, HEADERS
+from .theme import static_text
+
+SPACE_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+WHAT = "This Space is locked: it has no login."
+FIX = f'Set the secret {AUTH_VARIABLE} to "name:password" in Settings, Variables and secrets.'
+
+
+def locked_page(space: str) -> str:
+    """The page; `space` is "owner/name", whose settings it links to."""
+    settings = "the <b>Settings</b> of the Space"
+    if SPACE_NAME.fullmatch(space):
+        address = f"https://huggingface.co/spaces/{escape(space)}/settings"
+        settings = f'<a href="{address}" target="_blank" rel="noopener">{settings}</a>'
+    return static_text("locked.html").replace("[settings]", settings)
+
+
+async def locked_app(scope, receive, send) -> None:
+    """Answer every request with the page, or with the same in words where a script asks."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": WHAT})
+    elif scope["type"] == "http":
+        answer = _answer(Request(scope))
+        answer.raw_headers += [*HEADERS, (b"cache-control", b"no-store"), (b"connection", b"close")]
+        await answer(scope, receive, send)
+
+
+def _answer(request: Request) -> Response:
+    reads = request.method in ("GET", "HEAD")
+    if reads and (request.url.path == "/" or "text/html" in request.headers.get("accept", "")):
+        page = locked_page(os.environ.get("SPACE_ID", ""))
+        return HTMLResponse(page, 200 if request.url.path == "/" else 403)
+    return JSONResponse({"error": f"{WHAT} {FIX}"}, 403)
