@@ -1,18 +1,21 @@
-"""Who may use the page: login, host and origin checks, headers on every answer.
+"""Who may use the page: login, host, origin and size checks, headers on every answer.
 
 What a visitor can do once inside is in the tabs.
 """
 
 import hmac
+import inspect
 import ipaddress
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from trainer_backend.errors import UserError
 
@@ -25,6 +28,11 @@ CONTENT_SECURITY_POLICY = (
     "connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'self' https://huggingface.co; "
     "object-src 'none'; base-uri 'self'; form-action 'self'"
 )
+MAX_BODY, MAX_LOGIN_BODY = 32 * 2**20, 64 * 2**10  # bytes; uploads have a limit of their own
+# What the page that asks for the login loads, and what is asked while the app starts.
+FOR_ALL = ("/", "/theme.css", "/gradio_api/theme.css", "/gradio_api/startup-events", "/logout",
+           "/gradio_api/login_check", "/favicon.ico", "/robots.txt", "/manifest.json")  # fmt: skip
+FOR_ALL_BELOW = ("/assets/", "/static/", "/svelte/", "/pwa_icon")
 HEADERS = (
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -82,6 +90,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_locked(
+    login: Login | None,
+    *,
+    allow_open: bool = False,
+    environment: Mapping[str, str] = os.environ,
+) -> bool:
+    """Whether this is a Space that nobody may use yet: no login, and not opened on purpose."""
+    return bool(environment.get("SPACE_ID")) and not (login or allow_open)
+
+
 def check_bind(
     host: str,
     login: Login | None,
@@ -89,8 +107,13 @@ def check_bind(
     allow_open: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Refuse to open the page to a network without a login, unless that was asked for."""
-    if is_loopback(host) or login or allow_open or environment.get("SPACE_ID"):
+    """Refuse to open the page to a network without a login, unless that was asked for.
+
+    On a Space also this machine's own address is open to everyone.
+    """
+    if login or allow_open:
+        return
+    if is_loopback(host) and not is_locked(login, environment=environment):
         return
     raise UserError(
         "Everyone on the network could use this page.",
@@ -109,26 +132,99 @@ def build_middleware(host: str) -> list[Middleware]:
 
 
 class EdgeRules:
-    """Refuses requests that another website makes, and adds the safety headers to every answer."""
+    """What is decided before anything of a request is routed or its body read.
+
+    Refused are requests that another website makes, whatever a visitor who has not signed in does
+    not need for that, and bodies that are too large. Every answer gets the safety headers.
+    """
 
     def __init__(self, app):
         self.app = app
 
     async def __call__(self, scope, receive, send):
+        if scope["type"] == "websocket" and not await signed_in(HTTPConnection(scope)):
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        reason = _why_refused(scope)
 
         async def send_with_headers(message):
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
-        if reason:
-            await PlainTextResponse(reason, 403)(scope, receive, send_with_headers)
+        refusal = await _refusal(Request(scope))
+        if refusal:
+            refusal.headers["connection"] = "close"  # the rest of a body is not waited for
+            await refusal(scope, receive, send_with_headers)
         else:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, _limited(receive, _most(scope)), send_with_headers)
+
+
+async def _refusal(request: Request) -> Response | None:
+    """Why a request goes no further, as the answer to it."""
+    reason = _why_refused(request.scope)
+    if reason:
+        return PlainTextResponse(reason, 403)
+    if not _is_for_signing_in(request) and not await signed_in(request):
+        detail = {"error": "Not authenticated", "auth_message": None}  # as Gradio says it
+        return JSONResponse({"detail": detail}, 401)
+    length, most = request.headers.get("content-length", ""), _most(request.scope)
+    if most is not None and length.isdecimal() and int(length) > most:
+        return PlainTextResponse(_too_large(most), 413)
+    return None
+
+
+def _is_for_signing_in(request: Request) -> bool:
+    """Whether the page that asks for the login needs it."""
+    path = request.scope["path"]
+    if request.method == "POST":
+        return path.rstrip("/") == "/login"
+    named = path in FOR_ALL or path.startswith(FOR_ALL_BELOW)
+    return named and request.method in ("GET", "HEAD")
+
+
+async def signed_in(request: HTTPConnection) -> bool:
+    """Whether the visitor may use the page: Gradio's own tokens and its auth dependency."""
+    app = request.app
+    if getattr(app, "auth", None) is None and getattr(app, "auth_dependency", None) is None:
+        return True
+    if app.auth_dependency is not None:
+        user = app.auth_dependency(request)
+        return (await user if inspect.isawaitable(user) else user) is not None
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(app.tokens.get(request.cookies.get(name)) is not None for name in names)
+
+
+def _most(scope) -> int | None:
+    """Bytes a body may have; None for uploads, whose limit is counted as they are stored."""
+    path = scope["path"].rstrip("/")
+    if path == "/gradio_api/upload":
+        return None
+    return MAX_LOGIN_BODY if path == "/login" else MAX_BODY
+
+
+def _too_large(most: int) -> str:
+    size = f"{most // 2**20} MB" if most >= 2**20 else f"{most // 2**10} KB"
+    return f"The request is larger than {size}. Send data as a file upload."
+
+
+def _limited(receive, most: int | None):
+    """The same body, given up as soon as it is longer than `most` bytes."""
+    if most is None:
+        return receive
+    done = 0
+
+    async def receive_some():
+        nonlocal done
+        message = await receive()
+        done += len(message.get("body", b""))
+        if done > most:
+            raise HTTPException(413, _too_large(most), {"connection": "close"})
+        return message
+
+    return receive_some
 
 
 def _why_refused(scope) -> str:

@@ -3,7 +3,6 @@
 Both go by ids; what a download holds is decided in trainer_backend/data/downloads.py.
 """
 
-import inspect
 import re
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from starlette.routing import Route
 from trainer_backend.data.images import image_suffix
 from trainer_backend.data.store import download_dataset, open_dataset
 from trainer_backend.errors import UserError
+
+from .access import signed_in
 
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]{3,4}")
 KINDS = {
@@ -70,18 +71,6 @@ def behind_login(answer):
         return await run_in_threadpool(answer, request)
 
     return asked
-
-
-async def signed_in(request: Request) -> bool:
-    """Whether the visitor may use the page: Gradio's own tokens and its auth dependency."""
-    app = request.app
-    if app.auth is None and app.auth_dependency is None:
-        return True
-    if app.auth_dependency is not None:
-        user = app.auth_dependency(request)
-        return (await user if inspect.isawaitable(user) else user) is not None
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(app.tokens.get(request.cookies.get(name)) is not None for name in names)
 
 
 def image_file(home: Path, dataset_id: str, name: str) -> tuple[Path, str] | None:

@@ -61,7 +61,6 @@ def test_an_open_page_must_be_asked_for():
         check_bind("0.0.0.0", None, environment={})
     check_bind("0.0.0.0", Login("a", "b"), environment={})
     check_bind("0.0.0.0", None, allow_open=True, environment={})
-    check_bind("0.0.0.0", None, environment={"SPACE_ID": "someone/space"})
 
 
 def test_another_host_name_is_refused():
