@@ -110,8 +110,8 @@ def test_a_bomb_is_refused_in_words_and_costs_the_web_process_nothing(home, bomb
 
 
 def test_long_texts_that_are_kept_cost_the_web_process_little(home, tmp_path):
-    text = pa.DictionaryArray.from_arrays(pa.array([0] * 60, pa.int32()), ["long " * 200_000])
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 30, pa.int32()), ["long " * 200_000])
     path = tmp_path / "long.parquet"
-    pq.write_table(pa.table({"prompt": ["Why?"] * 60, "response": text}), path)
+    pq.write_table(pa.table({"prompt": ["Why?"] * 30, "response": text}), path)
     said = play(home, [path])[path.name]
     assert said["what"] == "" and "Why?" in said["card"] and said["mb"] < 50

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import stat
+import time
 import zipfile
 
 import openpyxl
@@ -114,6 +115,37 @@ def test_case_61_bombs_stop_under_a_memory_limit(tmp_path, name):
     assert "refused" in said and "unpacks to more than" in said, said
     assert int(said.split("MB ")[1].split()[0]) < 500
     assert float(said.split("seconds ")[1]) < 5
+
+
+@pytest.mark.parametrize("shape", ["list", "struct", "messages", "map", "large", "bytes", "view"])
+def test_case_61_a_text_that_is_named_again_and_again_is_counted_first(tmp_path, shape):
+    text, most = "x" * 10**6, 400
+    columns = {
+        "list": lambda: pa.array([[text]] * most),
+        "struct": lambda: pa.array([{"a": text}] * most),
+        "messages": lambda: pa.array([[{"role": "user", "content": text}]] * most),
+        "map": lambda: pa.array([[("k", text)]] * most, pa.map_(pa.string(), pa.string())),
+        "large": lambda: pa.array([text] * most, pa.large_string()),
+        "bytes": lambda: pa.array([text.encode()] * most),
+        "view": lambda: pa.array([text] * most).cast(pa.string_view()),
+    }
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": columns[shape]()}), path, compression="zstd")
+    began = time.process_time()
+    assert "unpacks to more than" in refusal(path).what
+    assert time.process_time() - began < 0.5
+
+
+def test_columns_of_every_shape_are_still_read(tmp_path):
+    shapes = {
+        "map": pa.array([[("k", "v")]] * 9, pa.map_(pa.string(), pa.string())),
+        "pair": pa.array([["k", "v"]] * 9, pa.list_(pa.string(), 2)),
+        "nothing": pa.array([None, {"a": "x"}, {"a": None}] * 3),
+        "date": pa.array([1] * 9, pa.timestamp("s")),
+    }
+    pq.write_table(pa.table(shapes), tmp_path / "a.parquet", compression="zstd")
+    read = rows(tmp_path / "a.parquet")
+    assert len(read) == 9 and read[1]["pair"] == ["k", "v"] and read[1]["nothing"] == {"a": "x"}
 
 
 def test_case_61_a_zip_that_lies_about_its_size(tmp_path):

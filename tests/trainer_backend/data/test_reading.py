@@ -171,3 +171,21 @@ def test_an_unexpected_error_is_said_without_its_trace(home, monkeypatch, capfd)
     said = reading_process.run(home / "tmp")["error"]
     assert "nobody" not in json.dumps(said) and "ZeroDivisionError: what" in said["where"]
     assert "Traceback" in capfd.readouterr().err, "the log has it"
+
+
+def test_what_the_app_polls_stays_small(home, tmp_path):
+    name, path = "n" * 900, tmp_path / "wide.jsonl"
+    row = {f"{name}{at}": "c" * 3_000 for at in range(30)} | {"prompt": "a", "response": "b"}
+    path.write_text((json.dumps(row) + "\n") * 30)
+    work = start_reading(home, path)
+    assert work.result(LIMIT).num_rows == 30
+    first = dict(work.preview())
+    assert len(first) == 25 and len(json.dumps(first)) < 1_500_000
+    assert work.opened().kind == "json" and work.instead() == []
+
+
+def test_a_column_has_a_short_name(home, tmp_path):
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "response": "b", "n" * 1_001: "c"}) + "\n")
+    with pytest.raises(UserError, match="name of a column is longer"):
+        start_reading(home, path).result(LIMIT)
