@@ -39,7 +39,7 @@ def start_app(home: str) -> tuple[subprocess.Popen, str, float]:
 
 def make_live_run(home: Path, steps: int):
     """A run folder as a worker leaves it in the middle of a run."""
-    from trainer_backend.data.store import create_from_rows
+    from trainer_backend.data.uploads import create_from_rows
     from trainer_backend.home import open_home
     from trainer_backend.recipe import Recipe
     from trainer_backend.run_writer import RunWriter

@@ -61,7 +61,7 @@ def read_ours(path: Path) -> int:
 
 def store_ours(path: Path) -> int:
     """Reading, understanding, checking the whole file, storing; then pages, a search, the split."""
-    from trainer_backend.data.store import create_dataset
+    from trainer_backend.data.uploads import create_dataset
 
     with tempfile.TemporaryDirectory() as home:
         dataset = create_dataset(Path(home), path)
@@ -98,8 +98,8 @@ def tokens_ours(path: Path, model: str) -> int:
     """Every row as token counts, in as many processes as there are cores."""
     from transformers import AutoTokenizer
 
-    from trainer_backend.data.store import create_dataset
     from trainer_backend.data.token_lengths import token_lengths
+    from trainer_backend.data.uploads import create_dataset
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     with tempfile.TemporaryDirectory() as home:

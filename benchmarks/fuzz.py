@@ -25,9 +25,12 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.files import ReadOptions, open_rows
-from trainer_backend.data.formats import check_mapping, detect_format, to_example
+from trainer_backend.data.detection import detect_format
+from trainer_backend.data.files import open_rows
+from trainer_backend.data.formats import to_example
 from trainer_backend.data.json_values import cell_text, to_json
+from trainer_backend.data.mapping import check_mapping
+from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.errors import RowError, UserError
 
 KEPT = Path(tempfile.gettempdir()) / "sft-studio-fuzz"

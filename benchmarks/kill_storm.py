@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .tiny_model import ROWS, build
+from benchmarks.tiny_model import ROWS, build
 
 ROOT = Path(__file__).resolve().parent.parent
 NURSERY = [sys.executable, "-m", "benchmarks.worker_nursery"]
@@ -131,7 +131,7 @@ class Storm:
 
 def make_run(home: Path, model: Path, steps: int):
     """A run that saves after every step, with dropout, accumulation and evaluation."""
-    from trainer_backend.data.store import create_from_rows
+    from trainer_backend.data.uploads import create_from_rows
     from trainer_backend.recipe import Recipe
     from trainer_backend.runs import create_run
 

@@ -21,7 +21,7 @@ ROUNDS = 5
 
 def make_home(home: Path, runs: int, events: int) -> None:
     """Run folders as finished runs leave them."""
-    from trainer_backend.data.store import create_from_rows
+    from trainer_backend.data.uploads import create_from_rows
     from trainer_backend.home import open_home
     from trainer_backend.recipe import Recipe
     from trainer_backend.run_files import EVENTS

@@ -16,8 +16,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from .app_speed import make_live_run, start_app
-from .viewers import Page, chart_component
+from benchmarks.app_speed import make_live_run, start_app
+from benchmarks.viewers import Page, chart_component
 
 SAMPLE_S = 5.0
 TOLD_EVERY = 120  # samples

@@ -20,8 +20,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from .app_speed import make_live_run, start_app
-from .tiny_model import ROWS, build
+from benchmarks.app_speed import make_live_run, start_app
+from benchmarks.tiny_model import ROWS, build
 
 WARM_UP_S, ARRIVE_S = 6.0, 10.0
 LARGER = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6}
@@ -144,7 +144,7 @@ def without_training(app: App, home: Path, viewers: int, seconds: float) -> dict
 
 def beside_training(app: App, home: Path, viewers: int, seconds: float, rounds: int) -> dict:
     """A real training: its steps without viewers, with them, without them again, and so on."""
-    from trainer_backend.data.store import create_from_rows
+    from trainer_backend.data.uploads import create_from_rows
     from trainer_backend.home import open_home
     from trainer_backend.recipe import Recipe
     from trainer_backend.runs import create_run

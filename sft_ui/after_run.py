@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import gradio as gr
 from markupsafe import Markup
 
-from trainer_backend.data.store import open_dataset
+from sft_ui import cards
+from sft_ui.alerts import show_user_errors
+from sft_ui.recipe_form import read_form
+from sft_ui.studio import SETS_STATE, Studio
+from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import SETTINGS, Recipe
+from trainer_backend.run_folder import Run
 from trainer_backend.run_state import OVER
-from trainer_backend.runs import Run, new_run_from, open_run, retry_run
-
-from . import cards
-from .alerts import show_user_errors
-from .recipe_form import read_form
-from .studio import SETS_STATE, Studio
+from trainer_backend.runs import new_run_from, open_run, retry_run
 
 WAYS = (
     "Train longer goes on with the same data and settings to the number given. "

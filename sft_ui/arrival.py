@@ -3,13 +3,12 @@
 The draft is written by layout.py and lives in the visitor's browser: ids and settings only.
 """
 
-from trainer_backend.data.store import open_dataset
+from sft_ui.alerts import attempt, tell
+from sft_ui.recipe_form import form_values, read_form
+from sft_ui.studio import Studio
+from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.run_state import LIVE
 from trainer_backend.runs import list_runs, open_run
-
-from .alerts import attempt, tell
-from .recipe_form import form_values, read_form
-from .studio import Studio
 
 
 def run_to_show(studio: Studio, asked: str) -> str:

@@ -8,14 +8,13 @@ from textwrap import shorten
 
 import gradio as gr
 
+from sft_ui import cards
+from sft_ui.alerts import show_user_errors
+from sft_ui.conversation import MODEL_PREFIX, new_conversation, pane, panes, stream_talk
+from sft_ui.held_out import held_out_turn
+from sft_ui.studio import PRIVATE, QUICK, Studio
 from trainer_backend.errors import UserError
 from trainer_backend.runs import list_runs, open_run
-
-from . import cards
-from .alerts import show_user_errors
-from .conversation import MODEL_PREFIX, new_conversation, pane, panes, stream_talk
-from .held_out import held_out_turn
-from .studio import PRIVATE, QUICK, Studio
 
 NEWEST = -1
 

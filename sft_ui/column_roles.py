@@ -8,12 +8,12 @@ from itertools import islice
 
 from markupsafe import Markup
 
+from sft_ui import cards
 from trainer_backend.data import row_pages
-from trainer_backend.data.formats import Example, Mapping, check_mapping, to_example
-from trainer_backend.data.store import StoredDataset
+from trainer_backend.data.formats import Example, to_example
+from trainer_backend.data.mapping import Mapping, check_mapping
+from trainer_backend.data.stored_dataset import StoredDataset
 from trainer_backend.errors import RowError, UserError
-
-from . import cards
 
 ROLE_WORDS = {
     "prompt": "Prompt",

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
+from sft_ui import cards
+from sft_ui.studio import Studio
 from trainer_backend.errors import UserError
-
-from . import cards
-from .studio import Studio
 
 MODEL_PREFIX = "model:"
 LABELS = {"base": "Base model", "tuned": "Tuned model"}

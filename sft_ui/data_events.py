@@ -7,26 +7,21 @@ from dataclasses import asdict
 
 import gradio as gr
 
-from trainer_backend.data.store import (
-    create_from_rows,
-    create_from_sample,
-    delete_dataset,
-    list_datasets,
-    open_dataset,
-)
+from sft_ui import cards
+from sft_ui.alerts import attempt, show_user_errors, tell
+from sft_ui.column_roles import mapping_preview, read_mapping
+from sft_ui.data_sources import pasted_cells, pasted_kind, typed_rows, write_pasted
+from sft_ui.data_tab import DataTab
+from sft_ui.dataset_list import dataset_list, read_weights
+from sft_ui.read_again import shown_again, wire_read_again
+from sft_ui.reading_card import failure
+from sft_ui.row_card import Changes, read_changes
+from sft_ui.row_table import count_filter, rows_of_count
+from sft_ui.studio import PRIVATE, QUICK, SETS_STATE, Studio
+from trainer_backend.data.removal import delete_dataset
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
+from trainer_backend.data.uploads import create_from_rows, create_from_sample
 from trainer_backend.errors import UserError
-
-from . import cards
-from .alerts import attempt, show_user_errors, tell
-from .column_roles import mapping_preview, read_mapping
-from .data_sources import pasted_cells, pasted_kind, typed_rows, write_pasted
-from .data_tab import DataTab
-from .dataset_list import dataset_list, read_weights
-from .read_again import shown_again, wire_read_again
-from .reading_card import failure
-from .row_card import Changes, read_changes
-from .row_table import count_filter, rows_of_count
-from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 
 MIX_SEED = 0
 MAX_HUB_ROWS = 10_000_000

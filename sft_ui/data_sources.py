@@ -12,15 +12,14 @@ from pathlib import Path
 
 import gradio as gr
 
+from sft_ui import cards
+from sft_ui.alerts import show_user_errors
+from sft_ui.studio import PRIVATE
 from trainer_backend.data import hub
 from trainer_backend.data.column_names import SYNONYMS, named
 from trainer_backend.data.read_options import MAX_LINE, UPLOAD_SUFFIXES
 from trainer_backend.leftovers import remove_old
 from trainer_backend.presets import samples
-
-from . import cards
-from .alerts import show_user_errors
-from .studio import PRIVATE
 
 TYPED_ROWS = 4
 SPOKEN_SUFFIXES = ", ".join(suffix.lstrip(".") for suffix in UPLOAD_SUFFIXES if suffix != ".gz")

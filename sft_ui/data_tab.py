@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from . import cards, row_table, token_view
-from .column_roles import MAPPING_HINT
-from .data_sources import Sources, build_sources
-from .data_view import report
-from .held_out_choice import HeldOutChoice, build_held_out
-from .length_chart import build_length_chart
-from .length_feed import LengthFeed
-from .read_again import ReadAgain, build_read_again
-from .reading_card import OFFER_SCRIPT, build_reading_card
-from .readings import Readings
-from .studio import Studio
-from .theme import static_text
+from sft_ui import cards, row_table, token_view
+from sft_ui.column_roles import MAPPING_HINT
+from sft_ui.data_sources import Sources, build_sources
+from sft_ui.data_view import report
+from sft_ui.held_out_choice import HeldOutChoice, build_held_out
+from sft_ui.length_chart import build_length_chart
+from sft_ui.length_feed import LengthFeed
+from sft_ui.read_again import ReadAgain, build_read_again
+from sft_ui.reading_card import OFFER_SCRIPT, build_reading_card
+from sft_ui.readings import Readings
+from sft_ui.studio import Studio
+from sft_ui.theme import static_text
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from sft_ui import cards
+from sft_ui.dataset_files import FORMATS, download_address
+from sft_ui.problem_list import problem_list, summary
 from trainer_backend.data.downloads import CSV_NOTE
 from trainer_backend.data.stored_dataset import STEPS, StoredDataset
-
-from . import cards
-from .dataset_files import FORMATS, download_address
-from .problem_list import problem_list, summary
 
 
 def report(

@@ -5,22 +5,21 @@ Events within the tab are data_events.py; everything else between tabs is layout
 
 import gradio as gr
 
+from sft_ui import cards, data_view, length_feed, row_table, token_view
+from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.column_roles import example_preview
+from sft_ui.data_tab import DataTab
+from sft_ui.held_out_choice import held_out_words
+from sft_ui.model_tab import machine_now, sizes_for
+from sft_ui.recipe_form import read_form
+from sft_ui.row_card import changes_bar, read_changes
+from sft_ui.row_events import show_page, wire_rows
+from sft_ui.statistics_view import statistics_cards
+from sft_ui.studio import PRIVATE, QUICK, SETS_STATE, Studio
 from trainer_backend.data.statistics import read_statistics
-from trainer_backend.data.store import StoredDataset, list_datasets, open_dataset
+from trainer_backend.data.stored_dataset import StoredDataset, list_datasets, open_dataset
 from trainer_backend.recipe import Recipe, label
 from trainer_backend.resolve import total_steps
-
-from . import cards, data_view, length_feed, row_table, token_view
-from .alerts import attempt, show_user_errors
-from .column_roles import example_preview
-from .data_tab import DataTab
-from .held_out_choice import held_out_words
-from .model_tab import machine_now, sizes_for
-from .recipe_form import read_form
-from .row_card import changes_bar, read_changes
-from .row_events import show_page, wire_rows
-from .statistics_view import statistics_cards
-from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 
 
 def wire_data(studio: Studio, tab: DataTab, fields: dict, opened: gr.Tab, refresh: dict) -> None:

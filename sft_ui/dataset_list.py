@@ -5,10 +5,9 @@ Storing, deleting and mixing are done in trainer_backend/data.
 
 from markupsafe import Markup
 
-from trainer_backend.data.store import StoredDataset
+from sft_ui import cards
+from trainer_backend.data.stored_dataset import StoredDataset
 from trainer_backend.errors import UserError
-
-from . import cards
 
 MAX_SHOWN = 60
 MIX_LINE = Markup(

@@ -7,7 +7,7 @@ import random
 
 from trainer_backend.data.formats import Example
 from trainer_backend.errors import UserError
-from trainer_backend.runs import Run
+from trainer_backend.run_folder import Run
 
 NUM_TRIED = 20
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sft_ui import cards
+from sft_ui.reading_card import build_reading_card
+from sft_ui.readings import Readings
 from trainer_backend.data.read_options import UPLOAD_SUFFIXES
-from trainer_backend.data.store import StoredDataset
+from trainer_backend.data.stored_dataset import StoredDataset
 from trainer_backend.recipe import label
-
-from . import cards
-from .reading_card import build_reading_card
-from .readings import Readings
 
 
 @dataclass(frozen=True)

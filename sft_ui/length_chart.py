@@ -5,8 +5,8 @@ Counting goes on in length_feed.py; drawing and the line of the limit are in sta
 
 import gradio as gr
 
-from .length_feed import LengthFeed
-from .theme import static_text
+from sft_ui.length_feed import LengthFeed
+from sft_ui.theme import static_text
 
 
 def build_length_chart(feed: LengthFeed) -> gr.HTML:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sft_ui.studio import Studio
 from trainer_backend.data.length_report import LengthReport, read_report
-from trainer_backend.data.store import open_dataset
+from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.errors import Problem, UserError
-
-from .studio import Studio
 
 MAX_KEPT = 12
 MARKS = (512, 1024, 2048)

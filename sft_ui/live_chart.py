@@ -9,12 +9,11 @@ import json
 import gradio as gr
 from starlette.responses import JSONResponse
 
+from sft_ui.run_feed import RunFeeds
+from sft_ui.studio import Studio
+from sft_ui.theme import STATIC
 from trainer_backend.errors import UserError
 from trainer_backend.run_state import LIVE
-
-from .run_feed import RunFeeds
-from .studio import Studio
-from .theme import STATIC
 
 
 def build_live_chart(studio: Studio) -> gr.HTML:

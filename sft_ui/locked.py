@@ -10,8 +10,8 @@ from html import escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from .access import AUTH_VARIABLE, HEADERS
-from .theme import static_text
+from sft_ui.access import AUTH_VARIABLE, HEADERS
+from sft_ui.theme import static_text
 
 SPACE_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 WHAT = "This Space is locked: it has no login."

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from trainer_backend.data.store import open_dataset
+from sft_ui import cards
+from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.recipe_form import CONDITIONAL, build_fields, form_values, read_form, relevance
+from sft_ui.studio import QUICK, Studio
+from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import Hardware, hardware
 from trainer_backend.presets import (
@@ -19,17 +23,6 @@ from trainer_backend.presets import (
 )
 from trainer_backend.recipe import SETTINGS, Recipe, label
 from trainer_backend.resolve import check_recipe, effective_batch_size, resolve, total_steps
-
-from . import cards
-from .alerts import attempt, show_user_errors
-from .recipe_form import (
-    CONDITIONAL,
-    build_fields,
-    form_values,
-    read_form,
-    relevance,
-)
-from .studio import QUICK, Studio
 
 FIRST_PRESET = "quick_try"
 SECONDS_MACHINE_IS_KNOWN = 5

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from sft_ui import cards
 from trainer_backend.data.length_report import LengthReport
 from trainer_backend.data.packing import best_fit_bins
-
-from . import cards
 
 AROUND = 1_000  # as many rows are packed at a time in training
 

@@ -5,10 +5,9 @@ Finding problems is trainer_backend/data/checks.py, mending them trainer_backend
 
 from markupsafe import Markup
 
+from sft_ui import cards
+from sft_ui.cards import WORDS
 from trainer_backend.errors import Problem
-
-from . import cards
-from .cards import WORDS
 
 ORDER = {"error": 0, "warning": 1, "info": 2}
 SHOWN_ROWS = 8

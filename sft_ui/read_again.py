@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from sft_ui.alerts import show_user_errors
+from sft_ui.readings import Readings
+from sft_ui.studio import PRIVATE
 from trainer_backend.data.read_options import DELIMITERS, ENCODINGS
 from trainer_backend.errors import UserError
-
-from .alerts import show_user_errors
-from .readings import Readings
-from .studio import PRIVATE
 
 AS_FOUND = ("As found", "")
 BINARY = ("parquet", "arrow", "xlsx")  # kinds that say themselves how their text is encoded

@@ -9,13 +9,12 @@ import json
 import gradio as gr
 from markupsafe import Markup
 
+from sft_ui import cards
+from sft_ui.alerts import attempt
+from sft_ui.readings import Readings
+from sft_ui.theme import static_text
 from trainer_backend.data.read_options import ENCODINGS, OFFERED
 from trainer_backend.errors import UserError
-
-from . import cards
-from .alerts import attempt
-from .readings import Readings
-from .theme import static_text
 
 # One button an error may offer; choosing it fires the event `offer`.
 OFFER_SCRIPT = """

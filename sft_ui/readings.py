@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from trainer_backend.data.formats import Mapping
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.read_options import OFFERED, ReadOptions
 from trainer_backend.data.reading import Opened, Reading, start_reading, start_work
-from trainer_backend.data.store import StoredDataset
+from trainer_backend.data.stored_dataset import StoredDataset
 from trainer_backend.errors import UserError
 
 MAX_AT_ONCE, MAX_KEPT = 6, 100

@@ -8,13 +8,12 @@ from itertools import groupby
 
 import gradio as gr
 
+from sft_ui.alerts import attempt
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import hardware
 from trainer_backend.recipe import SETTINGS, Recipe, label, parse_settings
 from trainer_backend.recipe_fields import Setting
 from trainer_backend.resolve import is_relevant
-
-from .alerts import attempt
 
 WIDE = ("system_prompt", "lora_target_modules")
 CONDITIONAL = tuple(

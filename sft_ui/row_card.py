@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from trainer_backend.data.store import StoredDataset
-
-from . import cards
-from .dataset_files import image_address
+from sft_ui import cards
+from sft_ui.dataset_files import image_address
+from trainer_backend.data.stored_dataset import StoredDataset
 
 MAX_EDITED_CHARS = 200_000
 

@@ -5,16 +5,15 @@ How a page looks is row_table.py, one row row_card.py; what a dataset shows is d
 
 import gradio as gr
 
-from trainer_backend.data.store import open_dataset
+from sft_ui import cards, row_table, token_view
+from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.data_tab import DataTab
+from sft_ui.length_feed import LengthFeed
+from sft_ui.pack_strip import pack_strip, packed_with
+from sft_ui.row_card import Changes, changes_bar, read_changes, row_card
+from sft_ui.studio import PRIVATE, QUICK, Studio
+from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.errors import UserError
-
-from . import cards, row_table, token_view
-from .alerts import attempt, show_user_errors
-from .data_tab import DataTab
-from .length_feed import LengthFeed
-from .pack_strip import pack_strip, packed_with
-from .row_card import Changes, changes_bar, read_changes, row_card
-from .studio import PRIVATE, QUICK, Studio
 
 # On a phone the tokens stand below the table: bring them into view.
 SHOW_TOKENS = """() => {

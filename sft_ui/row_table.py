@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from sft_ui import cards
+from sft_ui.column_roles import picker, roles_of
+from sft_ui.row_card import Changes, pictures
+from sft_ui.theme import static_text
 from trainer_backend.data.length_report import read_report
-from trainer_backend.data.store import StoredDataset
+from trainer_backend.data.stored_dataset import StoredDataset
 from trainer_backend.errors import Problem
-
-from . import cards
-from .column_roles import picker, roles_of
-from .row_card import Changes, pictures
-from .theme import static_text
 
 PAGE_ROWS = 25
 MAX_COLUMNS = 12

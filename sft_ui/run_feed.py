@@ -10,13 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sft_ui.curve import Curve
 from trainer_backend.errors import UserError
 from trainer_backend.run_events import read_event
 from trainer_backend.run_files import EVENTS, LOG, NAME, STALLED, STATE
+from trainer_backend.run_folder import Run
 from trainer_backend.run_state import LIVE
-from trainer_backend.runs import Run, open_run
-
-from .curve import Curve
+from trainer_backend.runs import open_run
 
 MAX_FEEDS = 64
 MAX_POINTS_AT_ONCE = 2000

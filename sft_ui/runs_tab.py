@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import gradio as gr
 from markupsafe import Markup
 
+from sft_ui import cards
+from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.studio import PRIVATE, QUICK, SETS_STATE, Studio
 from trainer_backend.errors import CODES, UserError
-from trainer_backend.runs import Run, list_runs, open_run, unreadable_runs
+from trainer_backend.run_folder import Run
+from trainer_backend.runs import list_runs, open_run, unreadable_runs
 from trainer_backend.snippets import snippet
-
-from . import cards
-from .alerts import attempt, show_user_errors
-from .studio import PRIVATE, QUICK, SETS_STATE, Studio
 
 FORMATS = [
     ("Adapter (small, needs the base model)", "adapter"),

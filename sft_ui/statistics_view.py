@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from sft_ui import cards
 from trainer_backend.data.statistics import Lengths, Statistics
-
-from . import cards
 
 MAX_BARS, FEWEST_BARS = 8, 3
 HEIGHT, BAR, GAP = 96, 20, 3

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from . import cards
+from sft_ui import cards
 
 MAX_TOKENS = 2000
 KINDS = {

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from trainer_backend.data.store import open_dataset
+from sft_ui import cards
+from sft_ui.after_run import AfterRun, build_after_run, shown_after, wire_after_run
+from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.live_chart import build_live_chart
+from sft_ui.model_tab import sizes_for
+from sft_ui.recipe_form import read_form
+from sft_ui.studio import QUICK, Studio
+from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.presets import recipe_presets
 from trainer_backend.recipe import SETTINGS, Recipe, label
+from trainer_backend.run_folder import Run
 from trainer_backend.run_spec import locked_fields
 from trainer_backend.run_state import ACTIVE, LIVE, RESUMABLE
-from trainer_backend.runs import Run, create_run, list_runs, open_run
-
-from . import cards
-from .after_run import AfterRun, build_after_run, shown_after, wire_after_run
-from .alerts import attempt, show_user_errors
-from .live_chart import build_live_chart
-from .model_tab import sizes_for
-from .recipe_form import read_form
-from .studio import QUICK, Studio
+from trainer_backend.runs import create_run, list_runs, open_run
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer_backend.data.store import create_from_sample
+from trainer_backend.data.uploads import create_from_sample
 from trainer_backend.home import open_home
 from trainer_backend.runs import list_runs
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer_backend.data.store import create_from_sample, resolve_data
+from trainer_backend.data.store import resolve_data
+from trainer_backend.data.uploads import create_from_sample
 from trainer_backend.errors import UserError
 from trainer_backend.presets import samples
 

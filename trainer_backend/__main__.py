@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .disk_space import for_people
-from .errors import UserError
-from .home import open_home
+from trainer_backend.disk_space import for_people
+from trainer_backend.errors import UserError
+from trainer_backend.home import open_home
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,19 +133,25 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
+    """The function behind a command; imported on demand, because some load pyarrow or torch."""
+    from trainer_backend import commands, data_commands, prepare_command
+
+    rooms = (commands, data_commands, prepare_command)
+    return next(getattr(room, "do_" + name) for room in rooms if hasattr(room, "do_" + name))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["worker"]:
-        from .worker_main import worker_process
+        from trainer_backend.worker_main import worker_process
 
         return worker_process(Path(argv[1]))
     arguments = build_parser().parse_args(argv)
-    from . import commands
-
     try:
         home = open_home(arguments.home)
-        return getattr(commands, "do_" + arguments.command)(home, arguments)
+        return _command(arguments.command)(home, arguments)
     except (UserError, OSError) as caught:
         error = for_people(caught)
         if getattr(arguments, "json", False):

@@ -15,9 +15,9 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType, broadcast_object_list
 from safetensors import SafetensorError
 
-from .child_environment import rank_and_size
-from .disk_space import is_disk_full
-from .precision import accelerator
+from trainer_backend.child_environment import rank_and_size
+from trainer_backend.disk_space import is_disk_full
+from trainer_backend.precision import accelerator
 
 # Reading and fetching may take the first process hours while the others wait for it; a process
 # that is gone is noticed within seconds by a watch of its own, not by a time limit.

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 from transformers import ProcessorMixin
 
-from .data.chat_template import prompt_ids
-from .data.vision import open_image
-from .data.vision_rows import prompt_text
-from .generate import answer_batch, answer_seen
+from trainer_backend.data.chat_template import prompt_ids
+from trainer_backend.data.vision import open_image
+from trainer_backend.data.vision_rows import prompt_text
+from trainer_backend.generate import answer_batch, answer_seen
 
 BATCH = 20
 SHOWN = 40

@@ -9,10 +9,10 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from .agree import any_process
-from .guard import FiniteGuard
-from .run_writer import RunWriter
-from .saving import Saving
+from trainer_backend.agree import any_process
+from trainer_backend.guard import FiniteGuard
+from trainer_backend.run_writer import RunWriter
+from trainer_backend.saving import Saving
 
 logger = logging.getLogger(__name__)
 CURVES = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy")

@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from .data.chat_template import prompt_ids
-from .errors import UserError
-from .generate import Sampling, stop_tokens, stream_tokens
-from .model import Progress, fetch_model, load_base, load_tokenizer, load_tuned, silent
-from .run_target import Target
+from trainer_backend.data.chat_template import prompt_ids
+from trainer_backend.errors import UserError
+from trainer_backend.generate import Sampling, stop_tokens, stream_tokens
+from trainer_backend.model import (
+    Progress,
+    fetch_model,
+    load_base,
+    load_tokenizer,
+    load_tuned,
+    silent,
+)
+from trainer_backend.run_target import Target
 
 TURN_LIMIT = 4096
 

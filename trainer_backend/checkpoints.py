@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from .home import read_json, write_json
+from trainer_backend.home import read_json, write_json
 
 MANIFEST = "MANIFEST.json"
 

@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from .data.store import resolve_data
-from .data_commands import do_check, do_datasets
-from .errors import UserError
-from .foreground import POLL_S, follow
-from .launch import (
+from trainer_backend.data.store import resolve_data
+from trainer_backend.errors import UserError
+from trainer_backend.foreground import POLL_S, follow
+from trainer_backend.launch import (
     Fleet,
     check_fleet,
     leave_to_others,
@@ -23,14 +22,13 @@ from .launch import (
     processes_here,
     slurm_script,
 )
-from .prepare_command import do_prepare
-from .presets import resolve_recipe, samples
-from .recipe import Recipe
-from .run_files import SPEC
-from .run_queue import queue_again, settle_alone
-from .run_state import LIVE
-from .runs import (
-    Run,
+from trainer_backend.presets import resolve_recipe, samples
+from trainer_backend.recipe import Recipe
+from trainer_backend.run_files import SPEC
+from trainer_backend.run_folder import Run
+from trainer_backend.run_queue import queue_again, settle_alone
+from trainer_backend.run_state import LIVE
+from trainer_backend.runs import (
     create_run,
     list_runs,
     new_run_from,
@@ -39,8 +37,6 @@ from .runs import (
     unfinished_runs,
     unreadable_runs,
 )
-
-__all__ = ["do_check", "do_datasets", "do_prepare"]
 
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
@@ -163,9 +159,9 @@ def do_runs(home: Path, arguments: argparse.Namespace) -> int:
 
 def do_chat(home: Path, arguments: argparse.Namespace) -> int:
     """Answer one question, or hold a conversation on the terminal."""
-    from .chat import ChatModel
-    from .generate import Sampling
-    from .run_target import find_target
+    from trainer_backend.chat import ChatModel
+    from trainer_backend.generate import Sampling
+    from trainer_backend.run_target import find_target
 
     target = find_target(home, arguments.run)
     model = ChatModel(home, target)
@@ -201,7 +197,7 @@ def _read_line() -> str | None:
 
 def do_export(home: Path, arguments: argparse.Namespace) -> int:
     """Write a run's model into a folder and print where."""
-    from .export import export_run
+    from trainer_backend.export import export_run
 
     print(export_run(_find(home, arguments.run), arguments.format, arguments.out))
     return 0

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.length_report import LengthReport
-from .data.read_options import ReadOptions
-from .data.statistics import read_statistics
-from .data.store import StoredDataset, list_datasets, resolve_data
-from .errors import Problem
-from .recipe import Recipe
+from trainer_backend.data.length_report import LengthReport
+from trainer_backend.data.read_options import ReadOptions
+from trainer_backend.data.statistics import read_statistics
+from trainer_backend.data.store import resolve_data
+from trainer_backend.data.stored_dataset import StoredDataset, list_datasets
+from trainer_backend.errors import Problem
+from trainer_backend.recipe import Recipe
 
 
 def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
@@ -95,8 +96,8 @@ def counting_recipe(model: str, max_length: int | None) -> Recipe:
 
 def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool) -> LengthReport:
     """The lengths of all examples with the model's tokenizer and template."""
-    from .data.token_lengths import iter_token_lengths
-    from .token_view import count_job
+    from trainer_backend.data.token_lengths import iter_token_lengths
+    from trainer_backend.token_view import count_job
 
     counting, show = iter_token_lengths(stored, count_job(home, stored, recipe)), None
     while True:

@@ -4,7 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from .errors import UserError
+from trainer_backend.errors import UserError
 
 GIB = 2**30
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import torch
 from transformers import Trainer, TrainerCallback
 
-from .failures import is_out_of_memory
-from .recipe import Recipe
-from .run_folder import Run
-from .run_writer import RunWriter
+from trainer_backend.failures import is_out_of_memory
+from trainer_backend.recipe import Recipe
+from trainer_backend.run_folder import Run
+from trainer_backend.run_writer import RunWriter
 
 LEAST_GAIN = 1e-6  # of the eval loss; less is rounding
 

@@ -11,7 +11,7 @@ import numpy as np
 from accelerate.data_loader import SkipBatchSampler
 from datasets import Dataset, IterableDataset
 
-from trainer_backend.data.chat_template import IGNORED
+from trainer_backend.data.tokens import IGNORED
 
 ROW_LENGTHS = "row_lengths"
 _WINDOW = 50  # batches whose rows are sorted together: the rest of the order stays random

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from .errors import UserError
-from .export_files import check_weights, sweep
-from .gguf_export import check_model, write_gguf
-from .gguf_tokenizer import read_vocabulary
-from .home import new_id, write_json
-from .model import (
+from trainer_backend.errors import UserError
+from trainer_backend.export_files import check_weights, sweep
+from trainer_backend.gguf_export import check_model, write_gguf
+from trainer_backend.gguf_tokenizer import read_vocabulary
+from trainer_backend.home import new_id, write_json
+from trainer_backend.model import (
     Progress,
     fetch_model,
     load_base,
@@ -22,12 +22,12 @@ from .model import (
     load_tuned,
     silent,
 )
-from .model_card import MADE_BY, model_card
-from .model_source import locate_model
-from .run_target import Target, run_target
-from .runs import Run
-from .script_export import write_script
-from .snippets import GGUF_FILE
+from trainer_backend.model_card import MADE_BY, model_card
+from trainer_backend.model_source import locate_model
+from trainer_backend.run_folder import Run
+from trainer_backend.run_target import Target, run_target
+from trainer_backend.script_export import write_script
+from trainer_backend.snippets import GGUF_FILE
 
 FORMATS = ("adapter", "merged", "gguf", "script")
 TRAINING_ONLY = (

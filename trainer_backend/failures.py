@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
-from .disk_space import free_bytes, in_words, is_disk_full
-from .errors import UserError
-from .hub_failures import hub_failure
-from .recipe import Recipe, changed_to, label
-from .redact import redact
-from .run_folder import Run
+from trainer_backend.disk_space import free_bytes, in_words, is_disk_full
+from trainer_backend.errors import UserError
+from trainer_backend.hub_failures import hub_failure
+from trainer_backend.recipe import Recipe, changed_to, label
+from trainer_backend.redact import redact
+from trainer_backend.run_folder import Run
 
 MEMORY_WORDS = (
     "out of memory",

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from .hang_watch import HangWatch
-from .run_folder import Run
-from .run_state import ACTIVE
-from .worker import force_stop, settle, start_worker
+from trainer_backend.hang_watch import HangWatch
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import ACTIVE
+from trainer_backend.worker import force_stop, settle, start_worker
 
 POLL_S = 0.3
 

@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import torch
 
-from .gguf_tokenizer import Vocabulary, refused
+from trainer_backend.gguf_tokenizer import Vocabulary, refused
 
 ARCHITECTURES = {
     "llama": gguf.MODEL_ARCH.LLAMA,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import gguf
 
-from .errors import UserError
+from trainer_backend.errors import UserError
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

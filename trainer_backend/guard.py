@@ -5,10 +5,10 @@ import math
 import torch
 from transformers import Trainer, TrainerCallback
 
-from .agree import any_process
-from .errors import UserError
-from .run_writer import RunWriter
-from .shares import own_share
+from trainer_backend.agree import any_process
+from trainer_backend.errors import UserError
+from trainer_backend.run_writer import RunWriter
+from trainer_backend.shares import own_share
 
 MAX_IN_A_ROW = 3
 MAX_SCALED_IN_A_ROW = 24  # fp16 begins with a scale that overflows until it has been halved often

@@ -7,10 +7,10 @@ import json
 import time
 from dataclasses import dataclass
 
-from .heartbeat import EVERY_S, LIMITS_S
-from .home import read_json, write_json
-from .run_files import HEARTBEAT, STALLED
-from .run_folder import Run
+from trainer_backend.heartbeat import EVERY_S, LIMITS_S
+from trainer_backend.home import read_json, write_json
+from trainer_backend.run_files import HEARTBEAT, STALLED
+from trainer_backend.run_folder import Run
 
 FROZEN_AFTER_S = 5 * EVERY_S
 SAY_EVERY_S = 5.0

@@ -12,8 +12,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-from .run_files import HEARTBEAT
-from .worker_log import cap_log
+from trainer_backend.run_files import HEARTBEAT
+from trainer_backend.worker_log import cap_log
 
 EVERY_S = 2.0
 LIMITS_S = {"preparing": 900.0, "saving": 600.0, "evaluating": 300.0, "running": 120.0}

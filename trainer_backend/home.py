@@ -8,7 +8,7 @@ import os
 import uuid
 from pathlib import Path
 
-from .errors import UserError
+from trainer_backend.errors import UserError
 
 FOLDERS = ("datasets", "runs", "models", "exports", "tmp")
 

@@ -5,7 +5,7 @@ Torch-free; who downloads what is model_source.py and data/hub.py.
 
 from huggingface_hub import errors as hub
 
-from .errors import UserError
+from trainer_backend.errors import UserError
 
 # the client's HTTP package has changed its name before: its exceptions are known by theirs
 CUT_OFF = {"RemoteProtocolError", "ReadError", "IncompleteRead", "ChunkedEncodingError"}

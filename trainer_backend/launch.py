@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .child_environment import PACKAGE_PARENT
-from .errors import UserError
-from .hardware import hardware
-from .resolve import num_processes
-from .run_files import LOG, SPEC
-from .run_state import enter
-from .runs import Run
+from trainer_backend.child_environment import PACKAGE_PARENT
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import hardware
+from trainer_backend.resolve import num_processes
+from trainer_backend.run_files import LOG, SPEC
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import enter
 
 PORT = 29500  # where the processes of several machines meet
 MEETING_S = 600  # what the first machine to be there waits for the last

@@ -3,8 +3,8 @@
 What is said about it is failures.py; it happens only when the recipe asks for it.
 """
 
-from .failures import halved_batch
-from .run_folder import Run
+from trainer_backend.failures import halved_batch
+from trainer_backend.run_folder import Run
 
 MEMORY_CODES = ("out_of_memory", "system_memory")
 

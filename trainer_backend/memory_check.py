@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from transformers import Trainer
 
-from .cpu_memory import give_back
-from .disk_space import GIB, in_words
-from .errors import UserError
-from .hardware import Hardware, hardware
-from .recipe import Recipe, changed_to
-from .shares import own_share
+from trainer_backend.cpu_memory import give_back
+from trainer_backend.disk_space import GIB, in_words
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import Hardware, hardware
+from trainer_backend.recipe import Recipe, changed_to
+from trainer_backend.shares import own_share
 
 WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
 GRADIENT_BYTES = 4

@@ -16,11 +16,11 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from .data.chat_template import ensure_chat_template
-from .errors import UserError
-from .model_source import check_folder, download_from_hub, locate_model
-from .pretrained import adapted, needs_package
-from .starter import fetch_starter
+from trainer_backend.data.render import ensure_chat_template
+from trainer_backend.errors import UserError
+from trainer_backend.model_source import check_folder, download_from_hub, locate_model
+from trainer_backend.pretrained import adapted, needs_package
+from trainer_backend.starter import fetch_starter
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Progress = Callable[[str, float, float, str], None]

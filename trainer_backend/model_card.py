@@ -2,9 +2,9 @@
 
 from huggingface_hub import ModelCardData
 
-from .model_source import hub_id
-from .runs import Run
-from .snippets import snippet
+from trainer_backend.model_source import hub_id
+from trainer_backend.run_folder import Run
+from trainer_backend.snippets import snippet
 
 MADE_BY = "Made with SFT Studio."
 LIBRARIES = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}

@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from queue import Empty, Queue
 
-from .child_environment import child_environment
-from .errors import UserError
-from .hardware import hardware
-from .run_state import ACTIVE
-from .runs import list_runs
+from trainer_backend.child_environment import child_environment
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import hardware
+from trainer_backend.run_state import ACTIVE
+from trainer_backend.runs import list_runs
 
 START_LIMIT_S = 120
 SILENCE_LIMIT_S = 900

@@ -18,18 +18,18 @@ from pathlib import Path
 
 import torch
 
-from .chat import ChatModel
-from .data.stored_dataset import open_dataset
-from .data.token_lengths import iter_token_lengths
-from .errors import UserError
-from .export import export_run
-from .export_files import zip_folder
-from .generate import Sampling
-from .hardware import hardware
-from .recipe import Recipe
-from .run_target import Target, find_target
-from .runs import open_run
-from .token_view import count_job, view_row
+from trainer_backend.chat import ChatModel
+from trainer_backend.data.stored_dataset import open_dataset
+from trainer_backend.data.token_lengths import iter_token_lengths
+from trainer_backend.errors import UserError
+from trainer_backend.export import export_run
+from trainer_backend.export_files import zip_folder
+from trainer_backend.generate import Sampling
+from trainer_backend.hardware import hardware
+from trainer_backend.recipe import Recipe
+from trainer_backend.run_target import Target, find_target
+from trainer_backend.runs import open_run
+from trainer_backend.token_view import count_job, view_row
 
 Cancelled = Callable[[], bool]
 

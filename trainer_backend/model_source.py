@@ -11,9 +11,9 @@ from pathlib import Path
 import huggingface_hub as hub
 from huggingface_hub import errors as hub_errors
 
-from .errors import UserError
-from .hub_failures import hub_failure
-from .recipe import STARTER_MODEL, label
+from trainer_backend.errors import UserError
+from trainer_backend.hub_failures import hub_failure
+from trainer_backend.recipe import STARTER_MODEL, label
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 REVISION = re.compile(r"[0-9a-f]{40}")

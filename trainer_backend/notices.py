@@ -9,7 +9,7 @@ import os
 from urllib import error as web_errors
 from urllib import request as web
 
-from .run_folder import Run
+from trainer_backend.run_folder import Run
 
 VARIABLE = "SFT_STUDIO_WEBHOOK"
 TIMEOUT_S = 5.0

@@ -15,11 +15,11 @@ import torch
 from datasets import Dataset
 from transformers import ProcessorMixin, Trainer, TrainerCallback
 
-from .disk_space import GIB, free_bytes, in_words, size_of
-from .errors import UserError
-from .memory_check import check_training_fits, optimizer_bytes
-from .recipe import Recipe, changed_to, label
-from .run_writer import RunWriter
+from trainer_backend.disk_space import GIB, free_bytes, in_words, size_of
+from trainer_backend.errors import UserError
+from trainer_backend.memory_check import check_training_fits, optimizer_bytes
+from trainer_backend.recipe import Recipe, changed_to, label
+from trainer_backend.run_writer import RunWriter
 
 RESERVE_BYTES = GIB
 KEPT = 3  # two newest and the best

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.downloads import save_rows
-from .data.formats import Example
-from .data.length_report import LengthReport
-from .data.store import StoredDataset, apply_fixes
-from .data_commands import (
+from trainer_backend.data.downloads import save_rows
+from trainer_backend.data.formats import Example
+from trainer_backend.data.length_report import LengthReport
+from trainer_backend.data.stored_dataset import StoredDataset
+from trainer_backend.data.versions import apply_fixes
+from trainer_backend.data_commands import (
     bar,
     by_weight,
     clear_bar,
@@ -25,8 +26,8 @@ from .data_commands import (
     read_data,
     token_facts,
 )
-from .errors import UserError
-from .recipe import Recipe
+from trainer_backend.errors import UserError
+from trainer_backend.recipe import Recipe
 
 FORMATS = ("jsonl", "parquet")
 
@@ -142,10 +143,10 @@ def _write_tokens(
     home: Path, stored: StoredDataset, recipe: Recipe, indices: list[int] | None, path: Path
 ) -> int:
     """Packed rows of input_ids, labels and seq_lengths, as SFTTrainer takes them; their number."""
-    from .data.chat_template import EncodeOptions
-    from .data.prepare import Preparation, prepare_dataset
-    from .data.training_rows import training_dataset
-    from .token_view import count_job
+    from trainer_backend.data.chat_template import EncodeOptions
+    from trainer_backend.data.prepare import Preparation, prepare_dataset
+    from trainer_backend.data.training_rows import training_dataset
+    from trainer_backend.token_view import count_job
 
     rows = training_dataset(stored, recipe.system_prompt)
     if "images" in rows.column_names:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from .child_environment import PACKAGE_PARENT
-from .errors import UserError
-from .recipe import Recipe, parse_settings
-from .recipe_file import load_recipe
+from trainer_backend.child_environment import PACKAGE_PARENT
+from trainer_backend.errors import UserError
+from trainer_backend.recipe import Recipe, parse_settings
+from trainer_backend.recipe_file import load_recipe
 
 PRESETS = PACKAGE_PARENT / "presets"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from .child_environment import rank_and_size
-from .home import read_json, write_json
-from .run_files import RANKS
+from trainer_backend.child_environment import rank_and_size
+from trainer_backend.home import read_json, write_json
+from trainer_backend.run_files import RANKS
 
 BEAT_S = 1.0
 GRACE_S = 5.0  # what a process that lost another one gets to end by itself

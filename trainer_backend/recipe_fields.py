@@ -6,7 +6,7 @@ The settings themselves are declared with the recipe.
 import math
 from dataclasses import Field, dataclass, field, fields
 
-from .errors import UserError
+from trainer_backend.errors import UserError
 
 MAX_TEXT = 20_000
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

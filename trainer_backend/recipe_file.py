@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
-from .errors import UserError
-from .home import write_atomic
-from .recipe import Recipe
+from trainer_backend.errors import UserError
+from trainer_backend.home import write_atomic
+from trainer_backend.recipe import Recipe
 
 
 def load_recipe(path: Path) -> Recipe:

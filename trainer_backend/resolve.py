@@ -7,9 +7,9 @@ import math
 from dataclasses import replace
 from importlib.util import find_spec
 
-from .errors import Problem, UserError
-from .hardware import Hardware
-from .recipe import LORA_FIELDS, Recipe, changed_to, label
+from trainer_backend.errors import Problem, UserError
+from trainer_backend.hardware import Hardware
+from trainer_backend.recipe import LORA_FIELDS, Recipe, changed_to, label
 
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 QUANTIZED = ("int8", "int4")

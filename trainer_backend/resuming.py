@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from transformers import TrainerCallback
 
-from .agree import first_decides
-from .checkpoints import Damaged, newest_intact, purge
-from .errors import UserError
-from .recipe import Recipe
-from .run_facts import RunFacts
-from .run_files import CHECKPOINTS
-from .run_folder import Run
-from .run_spec import package_differences
-from .run_writer import RunWriter
+from trainer_backend.agree import first_decides
+from trainer_backend.checkpoints import Damaged, newest_intact, purge
+from trainer_backend.errors import UserError
+from trainer_backend.recipe import Recipe
+from trainer_backend.run_facts import RunFacts
+from trainer_backend.run_files import CHECKPOINTS
+from trainer_backend.run_folder import Run
+from trainer_backend.run_spec import package_differences
+from trainer_backend.run_writer import RunWriter
 
 
 def resume_from(facts: RunFacts, writer: RunWriter) -> str | None:

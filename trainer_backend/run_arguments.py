@@ -3,12 +3,12 @@
 import torch.distributed as dist
 from datasets import Dataset
 
-from .data.training_rows import training_dataset
-from .errors import UserError
-from .recipe import Recipe, label
-from .run_facts import RunFacts
-from .run_files import CHECKPOINTS
-from .sft_config import SFTConfig
+from trainer_backend.data.training_rows import training_dataset
+from trainer_backend.errors import UserError
+from trainer_backend.recipe import Recipe, label
+from trainer_backend.run_facts import RunFacts
+from trainer_backend.run_files import CHECKPOINTS
+from trainer_backend.sft_config import SFTConfig
 
 NEVER = 2**31 - 1  # steps: only the end of the run evaluates and saves
 

@@ -6,7 +6,7 @@ Writing is run_writer.py; what the page keeps of a curve is sft_ui/curve.py.
 import json
 from pathlib import Path
 
-from .run_files import EVENTS
+from trainer_backend.run_files import EVENTS
 
 MAX_STEP = 2**53  # above it a number is damage
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.store import StoredDataset
-from .recipe import Recipe
-from .run_files import START
-from .run_folder import Run
+from trainer_backend.data.stored_dataset import StoredDataset
+from trainer_backend.recipe import Recipe
+from trainer_backend.run_files import START
+from trainer_backend.run_folder import Run
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .checkpoints import Checkpoint, committed
-from .data.store import StoredDataset, open_dataset
-from .errors import UserError
-from .home import read_json, write_atomic, write_json
-from .recipe import Recipe
-from .recipe_file import save_recipe
-from .run_events import curve_rows, read_events
-from .run_files import CHANGES, CHECKPOINTS, LOCK, NAME, RECIPE, STALLED, STOP
-from .run_spec import check_changes, damaged_file
-from .run_state import ACTIVE, LIVE, STATE_KEYS, remembered_spec, remembered_state
-from .worker_log import log_tail
+from trainer_backend.checkpoints import Checkpoint, committed
+from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
+from trainer_backend.errors import UserError
+from trainer_backend.home import read_json, write_atomic, write_json
+from trainer_backend.recipe import Recipe
+from trainer_backend.recipe_file import save_recipe
+from trainer_backend.run_events import curve_rows, read_events
+from trainer_backend.run_files import CHANGES, CHECKPOINTS, LOCK, NAME, RECIPE, STALLED, STOP
+from trainer_backend.run_spec import check_changes, damaged_file
+from trainer_backend.run_state import ACTIVE, LIVE, STATE_KEYS, remembered_spec, remembered_state
+from trainer_backend.worker_log import log_tail
 
 MAX_NAME = 120
 

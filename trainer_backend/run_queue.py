@@ -8,13 +8,13 @@ import time
 
 from filelock import FileLock, Timeout
 
-from .errors import UserError
-from .hang_watch import AWAY_S
-from .home import read_json, write_atomic
-from .run_files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
-from .run_folder import Run
-from .run_state import ACTIVE, LIVE, RESUMABLE, begin_again, cancel
-from .worker import force_stop, is_worker_process, settle
+from trainer_backend.errors import UserError
+from trainer_backend.hang_watch import AWAY_S
+from trainer_backend.home import read_json, write_atomic
+from trainer_backend.run_files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import ACTIVE, LIVE, RESUMABLE, begin_again, cancel
+from trainer_backend.worker import force_stop, is_worker_process, settle
 
 GRACE_S = 20.0  # what a worker gets to begin, or to be gone after its last word
 POLL_S = 0.1

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .data.store import StoredDataset
-from .errors import UserError
-from .hardware import Hardware
-from .home import read_json, write_json
-from .recipe import Recipe, label, named
-from .run_files import SPEC
+from trainer_backend.data.stored_dataset import StoredDataset
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import Hardware
+from trainer_backend.home import read_json, write_json
+from trainer_backend.recipe import Recipe, label, named
+from trainer_backend.run_files import SPEC
 
 FORMAT_VERSION = 2
 PACKAGES = (

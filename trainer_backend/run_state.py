@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from .checkpoints import committed
-from .home import read_json, write_json
-from .run_events import curve_rows, read_events
-from .run_files import CHECKPOINTS, EVENTS, SPEC, STATE, STOP
-from .run_spec import read_spec
+from trainer_backend.checkpoints import committed
+from trainer_backend.home import read_json, write_json
+from trainer_backend.run_events import curve_rows, read_events
+from trainer_backend.run_files import CHECKPOINTS, EVENTS, SPEC, STATE, STOP
+from trainer_backend.run_spec import read_spec
 
 ACTIVE = ("preparing", "running", "saving")  # a worker has the run
 LIVE = ("queued", *ACTIVE)

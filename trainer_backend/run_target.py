@@ -6,11 +6,12 @@ Paths and names only, without torch; loading happens elsewhere.
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError
-from .hardware import hardware
-from .resolve import resolve
-from .run_files import SPEC
-from .runs import Run, open_run
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import hardware
+from trainer_backend.resolve import resolve
+from trainer_backend.run_files import SPEC
+from trainer_backend.run_folder import Run
+from trainer_backend.runs import open_run
 
 
 @dataclass(frozen=True)

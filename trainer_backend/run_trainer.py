@@ -8,16 +8,21 @@ from functools import partial
 
 from transformers import PrinterCallback
 
-from .callbacks import RecordRun
-from .evaluating import StopEarly, evaluate_if_room
-from .guard import FiniteGuard
-from .preflight import Preflight
-from .resuming import CourseOfNow
-from .run_facts import RunFacts
-from .run_writer import RunWriter
-from .saving import Saving
-from .sft_trainer import SFTTrainer
-from .shares import load_sharded, load_sharded_optimizer, save_sharded, save_sharded_optimizer
+from trainer_backend.callbacks import RecordRun
+from trainer_backend.evaluating import StopEarly, evaluate_if_room
+from trainer_backend.guard import FiniteGuard
+from trainer_backend.preflight import Preflight
+from trainer_backend.resuming import CourseOfNow
+from trainer_backend.run_facts import RunFacts
+from trainer_backend.run_writer import RunWriter
+from trainer_backend.saving import Saving
+from trainer_backend.sft_trainer import SFTTrainer
+from trainer_backend.shares import (
+    load_sharded,
+    load_sharded_optimizer,
+    save_sharded,
+    save_sharded_optimizer,
+)
 
 
 class RunTrainer(SFTTrainer):

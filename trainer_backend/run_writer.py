@@ -12,13 +12,13 @@ import os
 import time
 from pathlib import Path
 
-from .heartbeat import Heartbeat
-from .notices import send_notice
-from .redact import redact_facts
-from .run_events import read_event
-from .run_files import EVENTS
-from .run_folder import Run
-from .run_state import ACTIVE, OVER, entering, write_state
+from trainer_backend.heartbeat import Heartbeat
+from trainer_backend.notices import send_notice
+from trainer_backend.redact import redact_facts
+from trainer_backend.run_events import read_event
+from trainer_backend.run_files import EVENTS
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import ACTIVE, OVER, entering, write_state
 
 STATE_EVERY_S = 0.5
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -9,30 +9,24 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .data.store import StoredDataset, open_dataset
-from .errors import UserError
-from .hardware import hardware
-from .home import check_id, new_id, write_atomic, write_json
-from .model_source import locate_model
-from .recipe import Recipe
-from .recipe_file import save_recipe
-from .resolve import resolve
-from .run_files import CHECKPOINTS, RECIPE, SPEC
-from .run_folder import Run
-from .run_spec import make_spec
-from .run_state import LIVE, begin, is_run
-from .start_weights import StartWeights, copy_start_weights, same_start, start_weights
-
-__all__ = [
-    "Run",
-    "create_run",
-    "list_runs",
-    "new_run_from",
-    "open_run",
-    "retry_run",
-    "unfinished_runs",
-    "unreadable_runs",
-]
+from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import hardware
+from trainer_backend.home import check_id, new_id, write_atomic, write_json
+from trainer_backend.model_source import locate_model
+from trainer_backend.recipe import Recipe
+from trainer_backend.recipe_file import save_recipe
+from trainer_backend.resolve import resolve
+from trainer_backend.run_files import CHECKPOINTS, RECIPE, SPEC
+from trainer_backend.run_folder import Run
+from trainer_backend.run_spec import make_spec
+from trainer_backend.run_state import LIVE, begin, is_run
+from trainer_backend.start_weights import (
+    StartWeights,
+    copy_start_weights,
+    same_start,
+    start_weights,
+)
 
 
 def create_run(  # noqa: PLR0913 - one keyword a fact of the run

@@ -9,13 +9,13 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 
-from .agree import any_process
-from .checkpoints import commit, rotate
-from .disk_space import free_bytes, in_words, is_disk_full, size_of
-from .failures import disk_full
-from .guard import weights_are_finite
-from .run_files import CHECKPOINTS
-from .run_writer import RunWriter
+from trainer_backend.agree import any_process
+from trainer_backend.checkpoints import commit, rotate
+from trainer_backend.disk_space import free_bytes, in_words, is_disk_full, size_of
+from trainer_backend.failures import disk_full
+from trainer_backend.guard import weights_are_finite
+from trainer_backend.run_files import CHECKPOINTS
+from trainer_backend.run_writer import RunWriter
 
 logger = logging.getLogger(__name__)
 

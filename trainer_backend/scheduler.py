@@ -16,16 +16,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import UserError
-from .hang_watch import HangWatch
-from .hardware import hardware
-from .home import read_json, write_json
-from .launch import processes_here
-from .run_files import GO_ON, WORKER
-from .run_queue import GRACE_S, go_on, interrupt, lingers, queue_again
-from .run_state import ACTIVE, cancel, enter, is_run
-from .runs import Run, open_run, unfinished_runs
-from .worker import force_stop, settle, start_worker
+from trainer_backend.errors import UserError
+from trainer_backend.hang_watch import HangWatch
+from trainer_backend.hardware import hardware
+from trainer_backend.home import read_json, write_json
+from trainer_backend.launch import processes_here
+from trainer_backend.run_files import GO_ON, WORKER
+from trainer_backend.run_folder import Run
+from trainer_backend.run_queue import GRACE_S, go_on, interrupt, lingers, queue_again
+from trainer_backend.run_state import ACTIVE, cancel, enter, is_run
+from trainer_backend.runs import open_run, unfinished_runs
+from trainer_backend.worker import force_stop, settle, start_worker
 
 TICK_S = 0.5
 FORCE_AFTER_S = 5.0

@@ -7,17 +7,17 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from .data.render import PLAIN_CHAT_TEMPLATE
-from .hardware import hardware
-from .model import Progress, fetch_model
-from .model_source import locate_model
-from .recipe import Recipe
-from .recipe_file import save_recipe
-from .resolve import is_relevant, resolve
-from .run_arguments import training_arguments, training_rows
-from .run_facts import RunFacts
-from .runs import Run
-from .sft_config import SFTConfig
+from trainer_backend.data.render import PLAIN_CHAT_TEMPLATE
+from trainer_backend.hardware import hardware
+from trainer_backend.model import Progress, fetch_model
+from trainer_backend.model_source import locate_model
+from trainer_backend.recipe import Recipe
+from trainer_backend.recipe_file import save_recipe
+from trainer_backend.resolve import is_relevant, resolve
+from trainer_backend.run_arguments import training_arguments, training_rows
+from trainer_backend.run_facts import RunFacts
+from trainer_backend.run_folder import Run
+from trainer_backend.sft_config import SFTConfig
 
 TORCH_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 SETTINGS = (

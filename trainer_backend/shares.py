@@ -19,8 +19,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
-from .agree import first_writes
-from .model import load_base
+from trainer_backend.agree import first_writes
+from trainer_backend.model import load_base
 
 ADAPTER = "adapter_model.safetensors"
 OPTIMIZER, SCHEDULER = "optimizer.bin", "scheduler.pt"

@@ -13,16 +13,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from .errors import UserError
-from .failures import memory_kills, what_is_safe
-from .heartbeat import EVERY_S
-from .home import read_json, write_json
-from .launch import Fleet, machine_line
-from .ranks import clear_ranks
-from .run_files import HEARTBEAT, STOP, WORKER
-from .run_folder import Run
-from .run_state import amend, enter
-from .worker import LEFT_BEHIND, identity, settle
+from trainer_backend.errors import UserError
+from trainer_backend.failures import memory_kills, what_is_safe
+from trainer_backend.heartbeat import EVERY_S
+from trainer_backend.home import read_json, write_json
+from trainer_backend.launch import Fleet, machine_line
+from trainer_backend.ranks import clear_ranks
+from trainer_backend.run_files import HEARTBEAT, STOP, WORKER
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import amend, enter
+from trainer_backend.worker import LEFT_BEHIND, identity, settle
 
 FAILED = 1
 

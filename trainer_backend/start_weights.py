@@ -8,11 +8,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError
-from .recipe import LORA_FIELDS, Recipe, named
-from .run_files import START
-from .run_folder import Run
-from .run_spec import file_facts
+from trainer_backend.errors import UserError
+from trainer_backend.recipe import LORA_FIELDS, Recipe, named
+from trainer_backend.run_files import START
+from trainer_backend.run_folder import Run
+from trainer_backend.run_spec import file_facts
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json")
 

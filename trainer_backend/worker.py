@@ -11,16 +11,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from .child_environment import child_environment
-from .failures import from_exit, memory_kills, what_is_safe
-from .home import read_json, write_json
-from .launch import worker_command, worker_environment
-from .memory_care import go_on_smaller
-from .notices import send_notice
-from .ranks import clear_ranks, kill_ranks, reason_of
-from .run_files import HEARTBEAT, LOG, STALLED, WORKER
-from .run_folder import Run
-from .run_state import ACTIVE, after_stop, enter
+from trainer_backend.child_environment import child_environment
+from trainer_backend.failures import from_exit, memory_kills, what_is_safe
+from trainer_backend.home import read_json, write_json
+from trainer_backend.launch import worker_command, worker_environment
+from trainer_backend.memory_care import go_on_smaller
+from trainer_backend.notices import send_notice
+from trainer_backend.ranks import clear_ranks, kill_ranks, reason_of
+from trainer_backend.run_files import HEARTBEAT, LOG, STALLED, WORKER
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import ACTIVE, after_stop, enter
 
 LEFT_BEHIND = (HEARTBEAT, STALLED)  # what an earlier worker or its end left
 

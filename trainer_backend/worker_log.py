@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from .redact import redact
-from .run_files import LOG
+from trainer_backend.redact import redact
+from trainer_backend.run_files import LOG
 
 MAX_BYTES = 8 * 2**20
 TAIL_BYTES = 64_000

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from .child_environment import rank_and_size
-from .errors import UserError
-from .failures import describe, what_is_safe
-from .heartbeat import Heartbeat
-from .memory_care import go_on_smaller
-from .ranks import EXIT_CODE, RankWatch
-from .run_folder import Run
-from .run_state import after_stop
-from .run_writer import RunWriter
-from .worker_log import redact_output
+from trainer_backend.child_environment import rank_and_size
+from trainer_backend.errors import UserError
+from trainer_backend.failures import describe, what_is_safe
+from trainer_backend.heartbeat import Heartbeat
+from trainer_backend.memory_care import go_on_smaller
+from trainer_backend.ranks import EXIT_CODE, RankWatch
+from trainer_backend.run_folder import Run
+from trainer_backend.run_state import after_stop
+from trainer_backend.run_writer import RunWriter
+from trainer_backend.worker_log import redact_output
 
 FINE, FAILED, USER = 0, 1, 2
 
@@ -71,7 +71,7 @@ def run_worker(folder: Path) -> int:
 
 def _train(run: Run, writer: RunWriter, ranks: RankWatch) -> int:
     try:
-        from .train import Stopped, train
+        from trainer_backend.train import Stopped, train
     except ImportError as error:
         traceback.print_exc()
         return _fail_all(writer, ranks, describe(error, run))

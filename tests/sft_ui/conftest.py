@@ -3,7 +3,7 @@
 import pytest
 
 from sft_ui.studio import Studio
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.home import open_home
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run

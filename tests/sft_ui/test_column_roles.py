@@ -12,8 +12,8 @@ from sft_ui.column_roles import (
     roles_of,
 )
 from sft_ui.recipe_form import form_values
-from trainer_backend.data.formats import FORMATS, ROLE_NAMES
-from trainer_backend.data.store import create_from_rows, remap_dataset
+from trainer_backend.data.mapping import FORMATS, ROLE_NAMES
+from trainer_backend.data.uploads import create_from_rows, remap_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe
 

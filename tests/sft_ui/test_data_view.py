@@ -1,13 +1,9 @@
 """The report of a dataset: totals, versions, downloads, and what it says of unclear columns."""
 
 from sft_ui import data_view
-from trainer_backend.data.store import (
-    apply_fixes,
-    create_from_rows,
-    edit_rows,
-    list_datasets,
-    open_dataset,
-)
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
+from trainer_backend.data.uploads import create_from_rows
+from trainer_backend.data.versions import apply_fixes, edit_rows
 
 
 def test_totals_say_what_is_held_out(dataset):

@@ -14,7 +14,7 @@ def test_the_list_marks_what_is_shown(dataset):
 
 
 def test_data_that_cannot_train_has_no_weight(home):
-    from trainer_backend.data.store import create_from_rows
+    from trainer_backend.data.uploads import create_from_rows
 
     rows = [{"left": f"l{n}", "right": f"r{n}"} for n in range(30)]
     unclear = create_from_rows(home, rows, name="Unclear")

@@ -18,7 +18,7 @@ from sft_ui.row_card import Changes, row_card
 from sft_ui.runs_tab import runs_table
 from sft_ui.train_tab import run_card
 from trainer_backend.data.preview import Preview
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.errors import Problem, UserError
 
 PAYLOADS = {

@@ -6,12 +6,7 @@ import gradio as gr
 import pytest
 
 from sft_ui.model_tab import build_model_tab
-from sft_ui.recipe_form import (
-    CONDITIONAL,
-    form_values,
-    read_form,
-    relevance,
-)
+from sft_ui.recipe_form import CONDITIONAL, form_values, read_form, relevance
 from sft_ui.theme import static_text
 from trainer_backend.presets import recipe_from, recipe_presets
 from trainer_backend.recipe import SETTINGS, Recipe, label

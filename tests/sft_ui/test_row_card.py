@@ -4,7 +4,7 @@ import pytest
 
 from sft_ui.data_events import as_before
 from sft_ui.row_card import Changes, changes_bar, read_changes, row_card
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 
 
 def test_changes_add_up_and_can_be_taken_back():

@@ -8,7 +8,7 @@ from sft_ui import row_table
 from sft_ui.row_card import Changes, row_card
 from sft_ui.row_events import show_page, view_of
 from sft_ui.row_table import View
-from trainer_backend.data.store import create_dataset, create_from_rows
+from trainer_backend.data.uploads import create_dataset, create_from_rows
 from trainer_backend.errors import UserError
 
 

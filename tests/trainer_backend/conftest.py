@@ -12,7 +12,7 @@ from played_runs import MANNERS
 from run_files import ROWS
 
 from trainer_backend.__main__ import main
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.home import open_home, read_json
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import create_run, list_runs

@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from trainer_backend.data.store import list_datasets, open_dataset
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import pytest
 from huggingface_hub import ModelCard
 
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.home import open_home
 from trainer_backend.model_card import MADE_BY, model_card
 from trainer_backend.recipe import Recipe

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from trainer_backend import run_writer
+from trainer_backend.run_folder import Run
 from trainer_backend.run_writer import RunWriter, strict
-from trainer_backend.runs import Run
 
 CANARY = "canary-7f3a9e-secret-value"
 

@@ -7,7 +7,7 @@ import pytest
 from run_files import append, set_state
 
 from trainer_backend.checkpoints import commit
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe

@@ -24,7 +24,8 @@ from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe import Recipe
-from trainer_backend.runs import Run, create_run, list_runs
+from trainer_backend.run_folder import Run
+from trainer_backend.runs import create_run, list_runs
 from trainer_backend.scheduler import Scheduler
 from trainer_backend.worker import force_stop, identity, settle, start_worker
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from run_files import set_state
 
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run
 from trainer_backend.recipe import Recipe

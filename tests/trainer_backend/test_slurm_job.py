@@ -12,8 +12,9 @@ import fake_worker
 import pytest
 
 from trainer_backend import slurm_job
+from trainer_backend.child_environment import PACKAGE_PARENT
 from trainer_backend.home import write_json
-from trainer_backend.launch import ROOT, Fleet, leave_to_others, slurm_script
+from trainer_backend.launch import Fleet, leave_to_others, slurm_script
 from trainer_backend.run_writer import RunWriter
 from trainer_backend.slurm_job import free_port, meeting_place, train_in_job
 
@@ -24,7 +25,7 @@ SRUN = '#!/bin/sh\nshift\nSLURM_NODEID=0 exec "$@"\n'
 def played(run, manner: str) -> str:
     """A shell line that plays a worker in a manner of fake_worker.py."""
     script = Path(fake_worker.__file__)
-    return f"PYTHONPATH={ROOT} exec {sys.executable} {script} {run.dir} {manner}"
+    return f"PYTHONPATH={PACKAGE_PARENT} exec {sys.executable} {script} {run.dir} {manner}"
 
 
 @pytest.fixture

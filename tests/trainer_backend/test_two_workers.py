@@ -14,7 +14,7 @@ from run_files import ROWS
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.home import open_home
 from trainer_backend.launch import Fleet, machine_commands
 from trainer_backend.recipe import Recipe

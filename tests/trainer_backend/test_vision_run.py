@@ -10,8 +10,8 @@ from vision_models import TEMPLATE, llava, llava_processor, picture
 
 from trainer_backend.adapters import lora_config
 from trainer_backend.chat import ChatModel
-from trainer_backend.data.store import create_dataset
 from trainer_backend.data.training_rows import picture_paths, training_dataset, training_row
+from trainer_backend.data.uploads import create_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.export import export_run
 from trainer_backend.generate import Sampling

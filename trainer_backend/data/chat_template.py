@@ -14,9 +14,7 @@ from trainer_backend.data.conversations import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.data.ready_tokens import plan_ids
 from trainer_backend.data.render import (
-    PLAIN_CHAT_TEMPLATE,
     clean_messages,
-    ensure_chat_template,
     has_generation_markers,
     render_prompt,
     template_of,
@@ -238,18 +236,3 @@ def _cut(plan: Plan, options: EncodeOptions) -> Encoding:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
     return Encoding(ids, labels, length)
-
-
-__all__ = [
-    "PLAIN_CHAT_TEMPLATE",
-    "EncodeOptions",
-    "Encoding",
-    "Plan",
-    "encode",
-    "encode_arrays",
-    "encode_batch",
-    "ensure_chat_template",
-    "prompt_ids",
-    "render_prompt",
-    "text_plan",
-]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer_backend.data.conversations import order_problem
-from trainer_backend.data.findings import Findings, Kind, rows_text
+from trainer_backend.data.findings import Findings, Kind
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import to_json
 from trainer_backend.data.kin import NEAR
@@ -20,7 +20,7 @@ from trainer_backend.data.languages import languages_of
 from trainer_backend.data.near_duplicates import BINS, Sketcher
 from trainer_backend.data.statistics import Collector
 from trainer_backend.data.text_checks import text_findings
-from trainer_backend.data.whole_checks import Facts, repeated_rows, whole_file
+from trainer_backend.data.whole_checks import Facts, whole_file
 from trainer_backend.data.word_arrays import word_arrays
 from trainer_backend.errors import Problem, RowError
 
@@ -236,6 +236,3 @@ def check_examples(examples: Iterable[Example], file_name: str) -> list[Problem]
     for example in examples:
         checker.see(example)
     return checker.finish()
-
-
-__all__ = ["Checker", "as_written", "check_examples", "digest_of", "repeated_rows", "rows_text"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from trainer_backend.data.chat_template import IGNORED
+from trainer_backend.data.tokens import IGNORED
 
 
 @dataclass

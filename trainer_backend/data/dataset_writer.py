@@ -18,20 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer_backend.data.checks import Checker
-from trainer_backend.data.detection import first_rows
+from trainer_backend.data.detection import Detection, detect_format, first_rows
 from trainer_backend.data.fingerprint import VERSION, ExampleHash
-from trainer_backend.data.formats import (
-    Detection,
-    Example,
-    Mapping,
-    check_mapping,
-    describe_mapping,
-    detect_format,
-    to_example,
-)
+from trainer_backend.data.formats import Example, to_example
 from trainer_backend.data.image_store import STORED_IMAGE, ImageStore, pictures_in
 from trainer_backend.data.json_values import MAX_COLUMNS, to_json
 from trainer_backend.data.lengths import answer_length, save_lengths
+from trainer_backend.data.mapping import Mapping, check_mapping, describe_mapping
 from trainer_backend.data.overlap import held_out_facts, overlap_problem
 from trainer_backend.data.quick_json import quick_json
 from trainer_backend.data.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter

@@ -15,13 +15,7 @@ from trainer_backend.data.document_reader import PIECE, read_document
 from trainer_backend.data.file_kind import kind_of
 from trainer_backend.data.json_reader import json_layout, read_json
 from trainer_backend.data.parquet_reader import read_parquet
-from trainer_backend.data.read_options import (
-    DEFAULT,
-    DELIMITERS,
-    LEFT_OUT,
-    DamageLog,
-    ReadOptions,
-)
+from trainer_backend.data.read_options import DEFAULT, DELIMITERS, LEFT_OUT, DamageLog, ReadOptions
 from trainer_backend.data.sheet_reader import read_sheet, sheet_names
 from trainer_backend.data.source import Source
 from trainer_backend.data.text_reader import TextFile, spoken_encoding

@@ -8,35 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trainer_backend.data.conversations import (
-    OnPicture,
-    refuse_untaught,
-    to_messages,
-    with_system,
-)
-from trainer_backend.data.detection import Detection, detect_format, turns_of
+from trainer_backend.data.conversations import OnPicture, refuse_untaught, to_messages, with_system
+from trainer_backend.data.detection import turns_of
 from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
 from trainer_backend.data.mapping import (
-    FORMATS,
-    ROLE_NAMES,
     Mapping,
-    check_mapping,
-    describe_mapping,
 )
 from trainer_backend.data.pictures import Picture, part_picture, placed, to_pictures
 from trainer_backend.errors import RowError
-
-__all__ = [
-    "FORMATS",
-    "ROLE_NAMES",
-    "Detection",
-    "Example",
-    "Mapping",
-    "check_mapping",
-    "describe_mapping",
-    "detect_format",
-    "to_example",
-]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 
 from trainer_backend.data import row_pages
 from trainer_backend.data.files import Progress
-from trainer_backend.data.formats import Mapping
 from trainer_backend.data.lengths import row_numbers
 from trainer_backend.data.making import counted, make, next_version
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 

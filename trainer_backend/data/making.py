@@ -13,8 +13,8 @@ from pathlib import Path
 from trainer_backend.data.dataset_writer import Findings, write_dataset
 from trainer_backend.data.files import PROGRESS_ROWS, Progress
 from trainer_backend.data.fingerprint import dataset_id
-from trainer_backend.data.formats import Mapping
 from trainer_backend.data.json_values import BadJSON, check_strings
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 

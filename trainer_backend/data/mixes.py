@@ -11,8 +11,9 @@ import numpy as np
 
 from trainer_backend.data.files import Progress
 from trainer_backend.data.fingerprint import dataset_id as id_of
-from trainer_backend.data.formats import Example, Mapping
+from trainer_backend.data.formats import Example
 from trainer_backend.data.making import Making, counted, label, make
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 

@@ -20,12 +20,13 @@ from datasets import (
 )
 from datasets.fingerprint import Hasher
 
-from trainer_backend.data.chat_template import IGNORED, EncodeOptions, Encoding, encode_arrays
+from trainer_backend.data.chat_template import EncodeOptions, Encoding, encode_arrays
 from trainer_backend.data.containers import as_dataset, columns_of
 from trainer_backend.data.detection import first_rows
 from trainer_backend.data.examples import TOKEN_COLUMNS, Reading, find_reading
 from trainer_backend.data.formatting import apply_formatting
 from trainer_backend.data.packing import pack_rows
+from trainer_backend.data.tokens import IGNORED
 from trainer_backend.errors import TrainingDataError
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
+from trainer_backend.data.detection import Detection, detect_format
 from trainer_backend.data.files import open_rows
-from trainer_backend.data.formats import Detection, detect_format
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.data.read_options import DEFAULT, ReadOptions
 

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from trainer_backend.child_environment import child_environment
-from trainer_backend.data.formats import Mapping
+from trainer_backend.data.making import label
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.read_options import ReadOptions
-from trainer_backend.data.store import StoredDataset, label, open_dataset
+from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, write_json
 from trainer_backend.leftovers import remove_old

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from trainer_backend.data import store
 from trainer_backend.data.files import PROGRESS_ROWS
-from trainer_backend.data.formats import Mapping
+from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.json_values import cell_text
+from trainer_backend.data.mapping import Mapping
+from trainer_backend.data.mixes import mix_datasets
 from trainer_backend.data.preview import Preview, preview_file
 from trainer_backend.data.read_options import OFFERED, ReadOptions
+from trainer_backend.data.uploads import create_dataset, create_from_hub, remap_dataset
+from trainer_backend.data.versions import apply_fixes, edit_rows
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import read_json, write_json
 
@@ -80,7 +83,7 @@ def _create(home: Path, report: Report, arguments: dict) -> str:
     files, options = list(map(Path, arguments["files"])), ReadOptions(**arguments["options"])
     report.on_opened(preview_file(files, PREVIEW_ROWS, options=options))
     mapping = arguments["mapping"]
-    return store.create_dataset(
+    return create_dataset(
         home,
         files,
         name=arguments["name"],
@@ -96,12 +99,12 @@ def _hub_dataset(home: Path, report: Report, arguments: dict) -> str:
     """Fetch a split of a Hub dataset, then read it; `arguments` are create_from_hub's."""
     report.say(what="Fetching from the Hub")
     told = {"on_progress": report.on_progress, "on_findings": report.on_findings}
-    return store.create_from_hub(home, **arguments, **told).id
+    return create_from_hub(home, **arguments, **told).id
 
 
 def _remap(home: Path, report: Report, arguments: dict) -> str:
     mapping = Mapping(**arguments.pop("mapping"))
-    return store.remap_dataset(home, mapping=mapping, **arguments).id
+    return remap_dataset(home, mapping=mapping, **arguments).id
 
 
 WORK: dict[str, Callable[[Path, Report, dict], str]] = {
@@ -109,11 +112,11 @@ WORK: dict[str, Callable[[Path, Report, dict], str]] = {
     "hub_dataset": _hub_dataset,
     "remap_dataset": _remap,
     "apply_fixes": lambda home, report, arguments: (
-        store.apply_fixes(home, on_findings=report.on_findings, **arguments).id
+        apply_fixes(home, on_findings=report.on_findings, **arguments).id
     ),
-    "edit_rows": lambda home, report, arguments: store.edit_rows(home, **arguments).id,
-    "mix_datasets": lambda home, report, arguments: store.mix_datasets(home, **arguments).id,
-    "with_held_out": lambda home, report, arguments: store.with_held_out(home, **arguments).id,
+    "edit_rows": lambda home, report, arguments: edit_rows(home, **arguments).id,
+    "mix_datasets": lambda home, report, arguments: mix_datasets(home, **arguments).id,
+    "with_held_out": lambda home, report, arguments: with_held_out(home, **arguments).id,
 }  # what the process can do: JSON arguments are those of the function of that name in store.py
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from trainer_backend.data.conversations import ROLES
-from trainer_backend.data.formats import Mapping
 from trainer_backend.data.json_values import BadJSON, parse, to_json
+from trainer_backend.data.mapping import Mapping
 
 CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _CONTENT = ("content", "value", "text")  # the keys of a message that hold its words

@@ -9,45 +9,19 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from trainer_backend.data.downloads import download_dataset
 from trainer_backend.data.files import Progress
 from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.hub import is_hub_id
-from trainer_backend.data.making import label
-from trainer_backend.data.mixes import mix_datasets
 from trainer_backend.data.read_options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
-from trainer_backend.data.removal import delete_dataset
-from trainer_backend.data.stored_dataset import StoredDataset, list_datasets, open_dataset
+from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.data.uploads import (
     create_dataset,
     create_from_hub,
-    create_from_rows,
     create_from_sample,
-    remap_dataset,
 )
-from trainer_backend.data.versions import apply_fixes, edit_rows, upload_of
 from trainer_backend.errors import UserError
 from trainer_backend.presets import samples
 
-__all__ = [
-    "StoredDataset",
-    "apply_fixes",
-    "create_dataset",
-    "create_from_hub",
-    "create_from_rows",
-    "create_from_sample",
-    "delete_dataset",
-    "download_dataset",
-    "edit_rows",
-    "label",
-    "list_datasets",
-    "mix_datasets",
-    "open_dataset",
-    "remap_dataset",
-    "resolve_data",
-    "upload_of",
-    "with_held_out",
-]
 HELD_OUT = ("held_out", "heldout", "validation", "valid", "val", "eval", "test", "dev")
 DATASET_ID = re.compile(r"[0-9a-f]{16}")
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from trainer_backend.data import row_pages
 from trainer_backend.data.fingerprint import hash_of_examples
-from trainer_backend.data.formats import Example, Mapping
+from trainer_backend.data.formats import Example
 from trainer_backend.data.kin import kin_of
 from trainer_backend.data.lengths import save_array
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.split import split_indices
 from trainer_backend.data.upgrade import upgraded
 from trainer_backend.errors import Problem, UserError

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from trainer_backend.data.chat_template import IGNORED, Encoding, encode_arrays
+from trainer_backend.data.chat_template import Encoding, encode_arrays
 from trainer_backend.data.formats import Example
 from trainer_backend.data.length_report import NOT_LEARNED
+from trainer_backend.data.tokens import IGNORED
 from trainer_backend.errors import TrainingDataError
 
 FEW_FAILURES = 5  # in a batch; with more, every row is tried alone

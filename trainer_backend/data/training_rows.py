@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..errors import UserError
-from .conversations import with_system
-from .formats import Example
-from .images import is_stored_name
-from .json_values import to_json
-from .store import StoredDataset
+from trainer_backend.data.conversations import with_system
+from trainer_backend.data.formats import Example
+from trainer_backend.data.images import is_stored_name
+from trainer_backend.data.json_values import to_json
+from trainer_backend.data.stored_dataset import StoredDataset
+from trainer_backend.errors import UserError
 
 
 def training_row(

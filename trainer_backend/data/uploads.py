@@ -13,10 +13,10 @@ from trainer_backend.data import row_pages
 from trainer_backend.data.dataset_writer import Findings
 from trainer_backend.data.files import Progress, open_rows
 from trainer_backend.data.fingerprint import content_hash
-from trainer_backend.data.formats import Mapping, check_mapping
 from trainer_backend.data.hub import download_hub_data, hub_choices
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
 from trainer_backend.data.making import Making, checked_prompt, counted, label, make, next_version
+from trainer_backend.data.mapping import Mapping, check_mapping
 from trainer_backend.data.read_options import DEFAULT, ReadOptions
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
 from trainer_backend.errors import UserError

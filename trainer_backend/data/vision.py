@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from trainer_backend.data.chat_template import IGNORED
 from trainer_backend.data.collator import SFTCollator
 from trainer_backend.data.prepare import Preparation
+from trainer_backend.data.tokens import IGNORED
 from trainer_backend.data.vision_rows import seen_row
 from trainer_backend.errors import TrainingDataError
 

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
 
-from trainer_backend.data.chat_template import Plan, text_plan
+from trainer_backend.data.chat_template import text_plan
 from trainer_backend.data.column_names import SYNONYMS
 from trainer_backend.data.examples import find_reading
 from trainer_backend.data.json_values import drop_nones
 from trainer_backend.data.pictures import IMAGE_MARK
 from trainer_backend.data.prepare import Counts, Preparation, reading_of
 from trainer_backend.data.render import render_prompt
+from trainer_backend.data.tokens import Plan
 from trainer_backend.errors import TrainingDataError
 
 COLUMNS = ("images", "image")

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as locked
 import pytest
-
-from .reading_cases import put, read_limited, refusal, rows
+from reading_cases import put, read_limited, refusal, rows
 
 LINE = b'{"a":"' + b"x" * 10**6 + b'"}\n'
 ROWS = b'{"prompt":"a","response":"b"}\n'

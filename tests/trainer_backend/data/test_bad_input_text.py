@@ -3,14 +3,14 @@
 import json
 
 import pytest
+from reading_cases import put, refusal, rows, skipped
 
-from trainer_backend.data.files import ReadOptions, open_rows
+from trainer_backend.data.files import open_rows
 from trainer_backend.data.formats import to_example
 from trainer_backend.data.json_values import to_json
 from trainer_backend.data.preview import preview_file
+from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.errors import UserError
-
-from .reading_cases import put, refusal, rows, skipped
 
 HEAD = "prompt,response\n"
 

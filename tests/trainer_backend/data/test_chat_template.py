@@ -2,14 +2,8 @@
 
 import pytest
 
-from trainer_backend.data.chat_template import (
-    PLAIN_CHAT_TEMPLATE,
-    encode,
-    encode_batch,
-    ensure_chat_template,
-    prompt_ids,
-    render_prompt,
-)
+from trainer_backend.data.chat_template import encode, encode_batch, prompt_ids
+from trainer_backend.data.render import PLAIN_CHAT_TEMPLATE, ensure_chat_template, render_prompt
 from trainer_backend.errors import TrainingDataError
 
 TALK = [

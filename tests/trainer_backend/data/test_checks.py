@@ -2,8 +2,10 @@
 
 import pytest
 
-from trainer_backend.data.checks import check_examples, repeated_rows, rows_text
+from trainer_backend.data.checks import check_examples
+from trainer_backend.data.findings import rows_text
 from trainer_backend.data.formats import Example
+from trainer_backend.data.whole_checks import repeated_rows
 
 
 def pair(row: int, prompt: str, answer: str) -> Example:

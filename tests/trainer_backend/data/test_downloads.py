@@ -7,13 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer_backend.data.downloads import CSV_NOTE, download_dataset
-from trainer_backend.data.store import (
-    apply_fixes,
-    create_dataset,
-    create_from_rows,
-    edit_rows,
-    open_dataset,
-)
+from trainer_backend.data.stored_dataset import open_dataset
+from trainer_backend.data.uploads import create_dataset, create_from_rows
+from trainer_backend.data.versions import apply_fixes, edit_rows
 from trainer_backend.errors import UserError
 
 LINES = """\

@@ -3,18 +3,13 @@
 import json
 
 import pytest
+from reading_cases import BOT, USER
 
-from trainer_backend.data.formats import (
-    Mapping,
-    check_mapping,
-    describe_mapping,
-    detect_format,
-    to_example,
-)
+from trainer_backend.data.detection import detect_format
+from trainer_backend.data.formats import to_example
 from trainer_backend.data.json_values import NumberText
+from trainer_backend.data.mapping import Mapping, check_mapping, describe_mapping
 from trainer_backend.errors import RowError, UserError
-
-from .reading_cases import BOT, USER
 
 
 def found(*rows: dict):

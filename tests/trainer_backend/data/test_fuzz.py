@@ -9,16 +9,12 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz import OPTIONS, csv_text, seeds, understand, variant
 from trainer_backend.data.checks import check_examples
-from trainer_backend.data.files import ReadOptions, open_rows, read_rows
-from trainer_backend.data.formats import (
-    FORMATS,
-    ROLE_NAMES,
-    Mapping,
-    check_mapping,
-    detect_format,
-    to_example,
-)
+from trainer_backend.data.detection import detect_format
+from trainer_backend.data.files import open_rows, read_rows
+from trainer_backend.data.formats import to_example
 from trainer_backend.data.json_values import BadJSON, cell_text, parse, to_json
+from trainer_backend.data.mapping import FORMATS, ROLE_NAMES, Mapping, check_mapping
+from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.errors import RowError, UserError
 
 QUICK = settings(

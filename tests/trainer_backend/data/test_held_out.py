@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 
+from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.overlap import held_out_facts, overlap_problem
-from trainer_backend.data.store import (
-    apply_fixes,
-    create_from_rows,
-    edit_rows,
-    list_datasets,
-    open_dataset,
-    with_held_out,
-)
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
+from trainer_backend.data.uploads import create_from_rows
+from trainer_backend.data.versions import apply_fixes, edit_rows
 from trainer_backend.errors import UserError
 
 

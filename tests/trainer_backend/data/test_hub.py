@@ -8,14 +8,13 @@ import huggingface_hub as hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_hub import CONVERTED_SHA, SHA, FakeHub, running
 from huggingface_hub import constants
 
 from trainer_backend.data.files import read_rows
 from trainer_backend.data.hub import download_hub_data, hub_choices, is_hub_id
 from trainer_backend.data.hub_files import configs_of, converted_configs
 from trainer_backend.errors import UserError
-
-from .fake_hub import CONVERTED_SHA, SHA, FakeHub, running
 
 
 @pytest.fixture

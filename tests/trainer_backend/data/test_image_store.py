@@ -11,17 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from trainer_backend.data.downloads import download_dataset
+from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.image_store import ImageStore, check_picture
 from trainer_backend.data.images import ImageBytes
-from trainer_backend.data.store import (
-    apply_fixes,
-    create_dataset,
-    delete_dataset,
-    download_dataset,
-    edit_rows,
-    mix_datasets,
-    with_held_out,
-)
+from trainer_backend.data.mixes import mix_datasets
+from trainer_backend.data.removal import delete_dataset
+from trainer_backend.data.uploads import create_dataset
+from trainer_backend.data.versions import apply_fixes, edit_rows
 from trainer_backend.errors import RowError
 
 

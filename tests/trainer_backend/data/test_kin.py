@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainer_backend.data.kin import joined, kin_of
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 
 
 def test_pairs_join_their_digests_and_what_shares_them():

@@ -4,8 +4,10 @@ from collections import Counter
 
 import pytest
 
-from trainer_backend.data.mixes import shares
-from trainer_backend.data.store import create_from_rows, list_datasets, mix_datasets, with_held_out
+from trainer_backend.data.held_out import with_held_out
+from trainer_backend.data.mixes import mix_datasets, shares
+from trainer_backend.data.stored_dataset import list_datasets
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.errors import UserError
 
 

@@ -12,15 +12,15 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from reading_cases import put, refusal, rows, skipped
 
 from trainer_backend.data.document_reader import PIECE
-from trainer_backend.data.files import ReadOptions, open_rows, read_rows
+from trainer_backend.data.files import open_rows, read_rows
 from trainer_backend.data.formats import to_example
 from trainer_backend.data.images import ImageBytes
 from trainer_backend.data.json_values import to_json
 from trainer_backend.data.preview import preview_file
-
-from .reading_cases import put, refusal, rows, skipped
+from trainer_backend.data.read_options import ReadOptions
 
 DATA = [{"prompt": f"é {at}", "response": "NA", "n": at} for at in range(200)]
 CHAT = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]

@@ -9,8 +9,8 @@ from trainer_backend.data.chat_template import EncodeOptions, encode
 from trainer_backend.data.containers import as_dataset
 from trainer_backend.data.examples import as_example, find_reading
 from trainer_backend.data.prepare import Preparation, prepare_dataset, reading_of
-from trainer_backend.data.store import create_from_rows
 from trainer_backend.data.training_rows import training_dataset, training_row
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.errors import TrainingDataError
 
 USER, BOT = {"role": "user", "content": "Who wrote Hamlet?"}, {"role": "assistant", "content": "WS"}

@@ -7,11 +7,7 @@ from datasets import Dataset, IterableDataset
 
 from trainer_backend.data.chat_template import EncodeOptions
 from trainer_backend.data.examples import as_example
-from trainer_backend.data.prepare import (
-    Preparation,
-    prepare_dataset,
-    refuse_masks_without_labels,
-)
+from trainer_backend.data.prepare import Preparation, prepare_dataset, refuse_masks_without_labels
 from trainer_backend.errors import TrainingDataError
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}

@@ -10,10 +10,10 @@ import time
 import pytest
 
 from trainer_backend.data import reading, reading_process
-from trainer_backend.data.formats import Mapping
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.data.reading import start_reading, start_work
-from trainer_backend.data.store import create_from_rows
+from trainer_backend.data.uploads import create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 

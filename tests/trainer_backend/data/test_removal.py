@@ -5,14 +5,11 @@ import os
 import pytest
 
 from trainer_backend.data import removal
-from trainer_backend.data.store import (
-    create_from_rows,
-    delete_dataset,
-    download_dataset,
-    edit_rows,
-    list_datasets,
-    open_dataset,
-)
+from trainer_backend.data.downloads import download_dataset
+from trainer_backend.data.removal import delete_dataset
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
+from trainer_backend.data.uploads import create_from_rows
+from trainer_backend.data.versions import edit_rows
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 

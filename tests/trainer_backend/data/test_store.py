@@ -12,20 +12,15 @@ import pyarrow as pa
 import pytest
 
 from trainer_backend.data import dataset_writer, stored_dataset
-from trainer_backend.data.formats import Mapping
+from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.json_values import NumberText
+from trainer_backend.data.making import label
+from trainer_backend.data.mapping import Mapping
+from trainer_backend.data.removal import delete_dataset
 from trainer_backend.data.split import num_held_out, split_indices
-from trainer_backend.data.store import (
-    create_dataset,
-    create_from_rows,
-    delete_dataset,
-    label,
-    list_datasets,
-    open_dataset,
-    remap_dataset,
-    resolve_data,
-    with_held_out,
-)
+from trainer_backend.data.store import resolve_data
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
+from trainer_backend.data.uploads import create_dataset, create_from_rows, remap_dataset
 from trainer_backend.errors import UserError
 
 

@@ -11,12 +11,8 @@ import pytest
 from trainer_backend.data import stored_dataset
 from trainer_backend.data.fingerprint import hash_of_examples
 from trainer_backend.data.read_options import ReadOptions
-from trainer_backend.data.store import (
-    create_dataset,
-    create_from_rows,
-    list_datasets,
-    open_dataset,
-)
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
+from trainer_backend.data.uploads import create_dataset, create_from_rows
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
 

@@ -8,9 +8,9 @@ import pytest
 from trainer_backend.data import token_lengths as counting
 from trainer_backend.data.chat_template import encode
 from trainer_backend.data.length_report import NOT_LEARNED, LengthReport, read_report
-from trainer_backend.data.store import create_dataset
 from trainer_backend.data.token_counter import spelling
 from trainer_backend.data.token_lengths import token_lengths
+from trainer_backend.data.uploads import create_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
 

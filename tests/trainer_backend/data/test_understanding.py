@@ -5,22 +5,17 @@ import json
 from dataclasses import asdict
 
 import pytest
+from reading_cases import BOT, USER, put
 
 from trainer_backend.data.checks import check_examples
+from trainer_backend.data.detection import detect_format
 from trainer_backend.data.files import read_rows
-from trainer_backend.data.formats import (
-    Mapping,
-    check_mapping,
-    describe_mapping,
-    detect_format,
-    to_example,
-)
+from trainer_backend.data.formats import to_example
 from trainer_backend.data.images import ImageBytes
 from trainer_backend.data.json_values import to_json
+from trainer_backend.data.mapping import Mapping, check_mapping, describe_mapping
 from trainer_backend.data.preview import preview_file
 from trainer_backend.errors import RowError, UserError
-
-from .reading_cases import BOT, USER, put
 
 CHAT = Mapping("messages", {"messages": "messages"})
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)

@@ -4,18 +4,10 @@ import json
 
 import pytest
 
-from trainer_backend.data.formats import Mapping
-from trainer_backend.data.store import (
-    apply_fixes,
-    create_dataset,
-    create_from_rows,
-    edit_rows,
-    list_datasets,
-    open_dataset,
-    remap_dataset,
-    upload_of,
-)
-from trainer_backend.data.versions import done_sentence
+from trainer_backend.data.mapping import Mapping
+from trainer_backend.data.stored_dataset import list_datasets, open_dataset
+from trainer_backend.data.uploads import create_dataset, create_from_rows, remap_dataset
+from trainer_backend.data.versions import apply_fixes, done_sentence, edit_rows, upload_of
 from trainer_backend.errors import UserError
 
 
@@ -199,7 +191,7 @@ def test_a_second_choice_of_columns_takes_the_place_of_the_first(home, messy):
 
 
 def test_the_lineage_of_a_version_whose_parent_was_deleted_begins_with_it(home, messy):
-    from trainer_backend.data.store import delete_dataset
+    from trainer_backend.data.removal import delete_dataset
 
     edited = edit_rows(home, messy.id, drops=[30])
     delete_dataset(home, messy.id)

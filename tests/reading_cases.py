@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from trainer_backend.data.files import ReadOptions, open_rows, read_rows
+from trainer_backend.data.files import open_rows, read_rows
+from trainer_backend.data.read_options import ReadOptions
 from trainer_backend.errors import UserError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[1]
 USER = {"role": "user", "content": "Hi"}
 BOT = {"role": "assistant", "content": "Hello"}
 
