@@ -10,10 +10,10 @@ from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.column_roles import example_preview
 from sft_ui.data_tab import DataTab
 from sft_ui.held_out_choice import held_out_words
-from sft_ui.model_tab import machine_now, sizes_for
 from sft_ui.recipe_form import read_form
 from sft_ui.row_card import changes_bar, read_changes
 from sft_ui.row_events import show_page, wire_rows
+from sft_ui.sizes import machine_now, sizes_for
 from sft_ui.statistics_view import statistics_cards
 from sft_ui.studio import PRIVATE, QUICK, SETS_STATE, Studio
 from trainer_backend.data.statistics import read_statistics

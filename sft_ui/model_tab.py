@@ -1,19 +1,16 @@
 """The Model tab: the model, the preset, every setting, and what all that means on this machine."""
 
-import time
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import gradio as gr
 
 from sft_ui import cards
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.recipe_form import CONDITIONAL, build_fields, form_values, read_form, relevance
+from sft_ui.sizes import machine_now, sizes_for
 from sft_ui.studio import QUICK, Studio
-from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.errors import Problem
-from trainer_backend.hardware import Hardware, hardware
+from trainer_backend.hardware import Hardware
 from trainer_backend.presets import (
     ModelPreset,
     differences,
@@ -25,7 +22,6 @@ from trainer_backend.recipe import SETTINGS, Recipe, label
 from trainer_backend.resolve import check_recipe, effective_batch_size, resolve, total_steps
 
 FIRST_PRESET = "quick_try"
-SECONDS_MACHINE_IS_KNOWN = 5
 
 
 @dataclass(frozen=True)
@@ -129,34 +125,6 @@ def about_preset(preset_id: str) -> str:
     """When to use a preset."""
     preset = next((one for one in recipe_presets() if one.id == preset_id), None)
     return cards.line(preset.when, "quiet") if preset else ""
-
-
-def machine_now() -> Hardware:
-    """The machine as it was at most five seconds ago: asking a GPU takes time."""
-    return _machine_at(int(time.monotonic() // SECONDS_MACHINE_IS_KNOWN))
-
-
-@lru_cache(maxsize=1)
-def _machine_at(moment: int) -> Hardware:
-    return hardware()
-
-
-@lru_cache(maxsize=64)
-def split_sizes(home: Path, dataset_id: str, eval_fraction: float, seed: int) -> tuple[int, int]:
-    """How many examples are trained on and held out; a dataset with an id never changes."""
-    dataset = open_dataset(home, dataset_id)
-    if not dataset.num_examples:
-        return 0, 0
-    train, held_out = dataset.split(eval_fraction, seed)
-    return len(train), len(held_out)
-
-
-def sizes_for(studio: Studio, dataset_id: str, recipe: Recipe | None) -> tuple[int, int]:
-    """Split sizes for the form as it stands; nothing without data."""
-    if not dataset_id or recipe is None:
-        return 0, 0
-    sizes, _ = attempt(split_sizes, studio.home, dataset_id, recipe.eval_fraction, recipe.seed)
-    return sizes or (0, 0)
 
 
 def estimate(studio: Studio, dataset_id: str, preset_id: str, values: dict) -> str:

@@ -12,8 +12,8 @@ from sft_ui import cards
 from sft_ui.after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.live_chart import build_live_chart
-from sft_ui.model_tab import sizes_for
 from sft_ui.recipe_form import read_form
+from sft_ui.sizes import sizes_for
 from sft_ui.studio import QUICK, Studio
 from trainer_backend.data.stored_dataset import open_dataset
 from trainer_backend.presets import recipe_presets

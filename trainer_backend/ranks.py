@@ -15,9 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
-from trainer_backend.child_environment import rank_and_size
+from trainer_backend.child_environment import rank_and_size, start_time
 from trainer_backend.home import read_json, write_json
 from trainer_backend.run_files import RANKS
 
@@ -39,7 +37,7 @@ def kill_ranks(run_dir: Path) -> None:
     for path in _files(run_dir):
         facts = _read(path)
         if facts and facts["host"] == socket.gethostname():
-            if facts["started"] and _started(facts["pid"]) == facts["started"]:
+            if facts["started"] and start_time(facts["pid"]) == facts["started"]:
                 os.kill(facts["pid"], signal.SIGKILL)
 
 
@@ -147,7 +145,7 @@ class RankWatch:
         return self._folder / f"rank-{number}.json"
 
     def _say(self, state: str, error: dict | None = None) -> None:
-        facts = {"rank": self.rank, "pid": os.getpid(), "started": _started(os.getpid())}
+        facts = {"rank": self.rank, "pid": os.getpid(), "started": start_time(os.getpid())}
         facts |= {"host": socket.gethostname(), "state": state, "error": error, "t": time.time()}
         with self._lock:
             self._folder.mkdir(exist_ok=True)
@@ -182,7 +180,7 @@ class RankWatch:
         if facts["state"] in (FAILED, LOST):
             return facts["error"]
         if facts["host"] == socket.gethostname():
-            ended = _started(facts["pid"]) != facts["started"]
+            ended = start_time(facts["pid"]) != facts["started"]
         else:
             ended = now - peer.seen > SILENT_S
         return self._gone(peer, "is gone", facts["host"]) if ended else None
@@ -207,13 +205,4 @@ def _written(path: Path) -> float | None:
     try:
         return path.stat().st_mtime_ns
     except OSError:
-        return None
-
-
-def _started(pid: int) -> float | None:
-    """When a living process began; None for one that is gone, or only waits to be buried."""
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
         return None

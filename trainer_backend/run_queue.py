@@ -8,13 +8,14 @@ import time
 
 from filelock import FileLock, Timeout
 
+from trainer_backend.child_environment import is_worker_process
 from trainer_backend.errors import UserError
 from trainer_backend.hang_watch import AWAY_S
 from trainer_backend.home import read_json, write_atomic
 from trainer_backend.run_files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
 from trainer_backend.run_folder import Run
 from trainer_backend.run_state import ACTIVE, LIVE, RESUMABLE, begin_again, cancel
-from trainer_backend.worker import force_stop, is_worker_process, settle
+from trainer_backend.worker import force_stop, settle
 
 GRACE_S = 20.0  # what a worker gets to begin, or to be gone after its last word
 POLL_S = 0.1

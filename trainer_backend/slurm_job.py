@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from trainer_backend.child_environment import identity
 from trainer_backend.errors import UserError
 from trainer_backend.failures import memory_kills, what_is_safe
 from trainer_backend.heartbeat import EVERY_S
@@ -22,7 +23,7 @@ from trainer_backend.ranks import clear_ranks
 from trainer_backend.run_files import HEARTBEAT, STOP, WORKER
 from trainer_backend.run_folder import Run
 from trainer_backend.run_state import amend, enter
-from trainer_backend.worker import LEFT_BEHIND, identity, settle
+from trainer_backend.worker import LEFT_BEHIND, settle
 
 FAILED = 1
 

@@ -5,13 +5,11 @@ What a worker does is train.py; who may start is scheduler.py.
 
 import os
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
-from trainer_backend.child_environment import child_environment
+from trainer_backend.child_environment import child_environment, identity, is_worker_process
 from trainer_backend.failures import from_exit, memory_kills, what_is_safe
 from trainer_backend.home import read_json, write_json
 from trainer_backend.launch import worker_command, worker_environment
@@ -98,37 +96,3 @@ def force_stop(run: Run) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def identity(pid: int) -> dict:
-    """What tells a process from any other, also one that gets its id later."""
-    started = _start_time(pid)
-    return {"pid": pid, "started": started, "boot": _boot_id(), "host": socket.gethostname()}
-
-
-def is_worker_process(facts: dict) -> bool:
-    """Whether the process of a worker.json still runs: same machine, boot, id and start time."""
-    if not facts.get("pid") or facts.get("host", socket.gethostname()) != socket.gethostname():
-        return False
-    if facts.get("boot", _boot_id()) != _boot_id():
-        return False
-    return facts.get("started") is not None and _start_time(facts["pid"]) == facts["started"]
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    """When a process began as the system counts it; None when it is gone (or only not reaped)."""
-    try:
-        parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if parts[0] == "Z" else parts[19]
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
-    return done.stdout.strip() or None

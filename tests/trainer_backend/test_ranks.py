@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from trainer_backend import ranks
+from trainer_backend.child_environment import start_time
 from trainer_backend.ranks import RankWatch, clear_ranks, kill_ranks, reason_of
 
 
@@ -33,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 def write(folder, state="working", error=None, pid=None, host=None):
     (folder / "ranks").mkdir(exist_ok=True)
-    started = psutil.Process(pid).create_time() if pid else None
+    started = start_time(pid) if pid else None
     facts = {"rank": 1, "pid": pid or 2**30, "started": started, "state": state, "error": error}
     facts |= {"host": host or ranks.socket.gethostname(), "t": time.time()}
     (folder / "ranks" / "rank-1.json").write_text(json.dumps(facts))
@@ -152,7 +153,7 @@ def test_one_process_alone_writes_nothing(folder, monkeypatch):
 def test_processes_can_be_ended_but_never_a_stranger(folder, sleeper):
     write(folder, pid=sleeper.pid)
     facts = json.loads((folder / "ranks" / "rank-1.json").read_text())
-    stranger = {**facts, "started": facts["started"] - 5}
+    stranger = {**facts, "started": str(int(facts["started"]) - 500)}
     (folder / "ranks" / "rank-1.json").write_text(json.dumps(stranger))
     kill_ranks(folder)
     assert sleeper.poll() is None

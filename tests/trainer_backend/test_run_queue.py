@@ -10,12 +10,13 @@ from played_runs import MANNERS, at_work, wait_for, wait_until
 from run_files import set_state
 
 from trainer_backend import run_queue
+from trainer_backend.child_environment import identity
 from trainer_backend.home import write_json
 from trainer_backend.recipe import Recipe
 from trainer_backend.run_queue import interrupt, lingers, queue_again, settle_alone
 from trainer_backend.runs import create_run
 from trainer_backend.scheduler import Scheduler
-from trainer_backend.worker import identity, start_worker
+from trainer_backend.worker import start_worker
 
 
 @pytest.fixture

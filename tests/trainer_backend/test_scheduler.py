@@ -19,7 +19,7 @@ from run_files import set_state
 
 from trainer_backend import hang_watch
 from trainer_backend import scheduler as scheduler_module
-from trainer_backend.child_environment import PACKAGE_PARENT
+from trainer_backend.child_environment import PACKAGE_PARENT, identity
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.home import read_json, write_json
@@ -27,7 +27,7 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.run_folder import Run
 from trainer_backend.runs import create_run, list_runs
 from trainer_backend.scheduler import Scheduler
-from trainer_backend.worker import force_stop, identity, settle, start_worker
+from trainer_backend.worker import force_stop, settle, start_worker
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from trainer_backend.data.conversations import order_problem
 from trainer_backend.data.findings import Findings, Kind
 from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import to_json
-from trainer_backend.data.kin import NEAR
 from trainer_backend.data.languages import languages_of
-from trainer_backend.data.near_duplicates import BINS, Sketcher
+from trainer_backend.data.near_duplicates import BINS, NEAR, Sketcher
 from trainer_backend.data.statistics import Collector
 from trainer_backend.data.text_checks import text_findings
 from trainer_backend.data.whole_checks import Facts, whole_file

@@ -11,9 +11,7 @@ from typing import Any
 from trainer_backend.data.conversations import OnPicture, refuse_untaught, to_messages, with_system
 from trainer_backend.data.detection import turns_of
 from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
-from trainer_backend.data.mapping import (
-    Mapping,
-)
+from trainer_backend.data.mapping import Mapping
 from trainer_backend.data.pictures import Picture, part_picture, placed, to_pictures
 from trainer_backend.errors import RowError
 

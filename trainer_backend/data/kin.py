@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-NEAR = "near.npy"  # int64 (2, n): indices of examples, and of the earlier one that each repeats
+from trainer_backend.data.near_duplicates import NEAR
 
 
 def kin_of(folder: Path) -> np.ndarray:

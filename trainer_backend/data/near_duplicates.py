@@ -126,3 +126,6 @@ def _alike(sketches: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarr
         part = slice(at, at + _COMPARED)
         found[part] = (sketches[one[part]] == sketches[other[part]]).sum(axis=1) >= least
     return found
+
+
+NEAR = "near.npy"  # int64 (2, n): indices of examples, and of the earlier one that each repeats

@@ -14,11 +14,7 @@ from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.hub import is_hub_id
 from trainer_backend.data.read_options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
 from trainer_backend.data.stored_dataset import StoredDataset, open_dataset
-from trainer_backend.data.uploads import (
-    create_dataset,
-    create_from_hub,
-    create_from_sample,
-)
+from trainer_backend.data.uploads import create_dataset, create_from_hub, create_from_sample
 from trainer_backend.errors import UserError
 from trainer_backend.presets import samples
 
