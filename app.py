@@ -56,8 +56,8 @@ def serve(arguments: argparse.Namespace) -> None:
     from sft_ui import access
     from sft_ui.layout import build_app, launch_options
     from sft_ui.locked import FIX, WHAT, locked_app
-    from trainer_backend.model_process import ModelProcess
-    from trainer_backend.scheduler import Scheduler
+    from trainer_backend.scheduling.scheduler import Scheduler
+    from trainer_backend.serving.client import ModelProcess
 
     login = access.read_login(arguments.auth)
     if access.is_locked(login, allow_open=arguments.allow_open):

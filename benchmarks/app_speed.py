@@ -39,11 +39,11 @@ def start_app(home: str) -> tuple[subprocess.Popen, str, float]:
 
 def make_live_run(home: Path, steps: int):
     """A run folder as a worker leaves it in the middle of a run."""
-    from trainer_backend.data.uploads import create_from_rows
+    from trainer_backend.data.store.uploads import create_from_rows
     from trainer_backend.home import open_home
-    from trainer_backend.recipe import Recipe
-    from trainer_backend.run_writer import RunWriter
-    from trainer_backend.runs import create_run
+    from trainer_backend.recipe.recipe import Recipe
+    from trainer_backend.runs.create import create_run
+    from trainer_backend.runs.writer import RunWriter
 
     home = open_home(home)
     rows = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(40)]
@@ -58,7 +58,7 @@ def make_live_run(home: Path, steps: int):
 
 def measure_looks(home: Path, steps: int = 10_000) -> dict:
     """Server time and bytes of one look at a run of many steps, while each step adds a point."""
-    from sft_ui.run_feed import RunFeeds
+    from sft_ui.train.run_feed import RunFeeds
 
     run, writer = make_live_run(home, steps)
     feed, times, sizes = RunFeeds(home).of(run.id), [], []

@@ -1,7 +1,7 @@
 """Damaged data files, made without end: reading and understanding must answer UserError or rows.
 
 Run `python -m benchmarks.fuzz --minutes 10`; what breaks is kept in the temporary folder.
-A few hundred such files are read in tests/trainer_backend/data/test_fuzz.py.
+A few hundred such files are read in tests/trainer_backend/data/readers/test_fuzz.py.
 """
 
 import argparse
@@ -25,12 +25,12 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.detection import detect_format
-from trainer_backend.data.files import open_rows
-from trainer_backend.data.formats import to_example
+from trainer_backend.data.formats.detection import detect_format
+from trainer_backend.data.formats.example import to_example
+from trainer_backend.data.formats.mapping import check_mapping
 from trainer_backend.data.json_values import cell_text, to_json
-from trainer_backend.data.mapping import check_mapping
-from trainer_backend.data.read_options import ReadOptions
+from trainer_backend.data.readers.files import open_rows
+from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.errors import RowError, UserError
 
 KEPT = Path(tempfile.gettempdir()) / "sft-studio-fuzz"

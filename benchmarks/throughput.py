@@ -64,7 +64,7 @@ def read_options() -> argparse.Namespace:
 def sample() -> Path:
     """The bundled conversations."""
     sys.path.insert(0, str(ROOT))
-    from trainer_backend.presets import samples
+    from trainer_backend.recipe.presets import samples
 
     return next(one.path for one in samples() if one.id == "support_chats")
 
@@ -73,7 +73,7 @@ def starter() -> str:
     """Folder of the starter model, fetched if it is not there yet."""
     sys.path.insert(0, str(ROOT))
     from trainer_backend.home import open_home
-    from trainer_backend.starter import fetch_starter
+    from trainer_backend.models.loaded.starter import fetch_starter
 
     return str(fetch_starter(open_home(), lambda *_: None))
 

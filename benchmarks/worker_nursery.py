@@ -20,8 +20,8 @@ def nursery(address: str, ledger: str) -> None:
     import peft  # noqa: F401 - what a worker imports, imported once
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    import trainer_backend.train  # noqa: F401
-    from trainer_backend.worker_main import worker_process
+    import trainer_backend.worker.train  # noqa: F401
+    from trainer_backend.worker.main import worker_process
 
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
@@ -83,8 +83,8 @@ def guardian(address: str, folder: str) -> None:
 
 def app(home: str, address: str) -> None:
     """The app without its page: the scheduler of a home, until it is killed."""
-    from trainer_backend import worker
-    from trainer_backend.scheduler import Scheduler
+    from trainer_backend.scheduling import worker_process as worker
+    from trainer_backend.scheduling.scheduler import Scheduler
 
     here = str(Path(__file__).resolve())
 

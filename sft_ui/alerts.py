@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 import gradio as gr
 from markupsafe import Markup
 
-from trainer_backend.disk_space import for_people
+from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 
 SECONDS_SHOWN = 15

@@ -4,11 +4,11 @@ The draft is written by layout.py and lives in the visitor's browser: ids and se
 """
 
 from sft_ui.alerts import attempt, tell
+from sft_ui.context import Studio
 from sft_ui.recipe_form import form_values, read_form
-from sft_ui.studio import Studio
-from trainer_backend.data.stored_dataset import open_dataset
-from trainer_backend.run_state import LIVE
-from trainer_backend.runs import list_runs, open_run
+from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.runs.create import list_runs, open_run
+from trainer_backend.runs.state import LIVE
 
 
 def run_to_show(studio: Studio, asked: str) -> str:

@@ -1,6 +1,6 @@
 """Two addresses of a stored dataset: one of its pictures, and all of it to take away.
 
-Both go by ids; what a download holds is decided in trainer_backend/data/downloads.py.
+Both go by ids; what a download holds is decided in trainer_backend/data/store/downloads.py.
 """
 
 import re
@@ -12,9 +12,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from sft_ui.access import signed_in
-from trainer_backend.data.downloads import download_dataset
 from trainer_backend.data.images import image_suffix
-from trainer_backend.data.stored_dataset import open_dataset
+from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.store.downloads import download_dataset
 from trainer_backend.errors import UserError
 
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]{3,4}")

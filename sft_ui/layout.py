@@ -11,20 +11,20 @@ import gradio as gr
 from markupsafe import Markup
 
 from sft_ui import access
-from sft_ui.after_run import start_from
 from sft_ui.alerts import show_user_errors
 from sft_ui.arrival import restored, run_to_show
-from sft_ui.chat_tab import ChatTab, build_chat_tab, chat_choices, warm_up
-from sft_ui.data_events import wire_events
-from sft_ui.data_tab import DataTab, build_data_tab
-from sft_ui.data_wiring import wire_data
+from sft_ui.chat.tab import ChatTab, build_chat_tab, chat_choices, warm_up
+from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
+from sft_ui.data.events import wire_events
+from sft_ui.data.tab import DataTab, build_data_tab
+from sft_ui.data.wiring import wire_data
 from sft_ui.dataset_files import build_routes
-from sft_ui.model_tab import ModelTab, build_model_tab, estimate
+from sft_ui.model.tab import ModelTab, build_model_tab, estimate
 from sft_ui.recipe_form import edits, read_form, relevance
-from sft_ui.runs_tab import RunsTab, build_runs_tab, show_runs
-from sft_ui.studio import PRIVATE, QUICK, SETS_STATE, Studio
+from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme
-from sft_ui.train_tab import TrainTab, build_train_tab, new_key, start_run, start_state
+from sft_ui.train.after_run import start_from
+from sft_ui.train.tab import TrainTab, build_train_tab, new_key, start_run, start_state
 from sft_ui.web_api import build_web_api
 from trainer_backend.hardware import hardware
 

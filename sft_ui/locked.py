@@ -5,8 +5,8 @@ It is a web application of its own. No page, scheduler or model process is start
 
 import os
 import re
-from html import escape
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -20,10 +20,11 @@ FIX = f'Set the secret {AUTH_VARIABLE} to "name:password" in Settings, Variables
 
 def locked_page(space: str) -> str:
     """The page; `space` is "owner/name", whose settings it links to."""
-    settings = "the <b>Settings</b> of the Space"
+    settings = Markup("the <b>Settings</b> of the Space")
     if SPACE_NAME.fullmatch(space):
-        address = f"https://huggingface.co/spaces/{escape(space)}/settings"
-        settings = f'<a href="{address}" target="_blank" rel="noopener">{settings}</a>'
+        address = f"https://huggingface.co/spaces/{space}/settings"
+        link = Markup('<a href="{}" target="_blank" rel="noopener">{}</a>')
+        settings = link.format(address, settings)
     return static_text("locked.html").replace("[settings]", settings)
 
 

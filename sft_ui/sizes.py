@@ -5,10 +5,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from sft_ui.alerts import attempt
-from sft_ui.studio import Studio
-from trainer_backend.data.stored_dataset import open_dataset
+from sft_ui.context import Studio
+from trainer_backend.data.store.dataset import open_dataset
 from trainer_backend.hardware import Hardware, hardware
-from trainer_backend.recipe import Recipe
+from trainer_backend.recipe.recipe import Recipe
 
 SECONDS_MACHINE_IS_KNOWN = 5
 

@@ -131,7 +131,7 @@ def starter_model():
     from pathlib import Path
 
     from trainer_backend.home import open_home
-    from trainer_backend.model import fetch_model
-    from trainer_backend.recipe import STARTER_MODEL
+    from trainer_backend.models.loaded.load import fetch_model
+    from trainer_backend.recipe.recipe import STARTER_MODEL
 
     return fetch_model(open_home(Path(__file__).parent.parent / ".starter"), STARTER_MODEL)

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from trainer_backend.checkpoints import commit
-from trainer_backend.heartbeat import Heartbeat
-from trainer_backend.run_folder import Run
-from trainer_backend.run_writer import RunWriter
+from trainer_backend.runs.checkpoints import commit
+from trainer_backend.runs.heartbeat import Heartbeat
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.writer import RunWriter
 
 STEP_S = 0.02
 

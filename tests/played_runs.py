@@ -3,7 +3,7 @@
 import time
 
 from trainer_backend.home import read_json
-from trainer_backend.run_folder import Run
+from trainer_backend.runs.run import Run
 
 MANNERS: dict[str, str] = {}  # run id -> how its worker behaves
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer_backend.data.files import open_rows, read_rows
-from trainer_backend.data.read_options import ReadOptions
+from trainer_backend.data.readers.files import open_rows, read_rows
+from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def skipped(path: Path) -> tuple[list[dict], list[tuple[int, str]]]:
 READ = """
 import resource, sys
 from pathlib import Path
-from trainer_backend.data.files import read_rows
+from trainer_backend.data.readers.files import read_rows
 from trainer_backend.errors import UserError
 try:
     print(sum(1 for _ in read_rows(Path(sys.argv[1]))))

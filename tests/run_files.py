@@ -2,7 +2,7 @@
 
 import json
 
-from trainer_backend.run_state import write_state
+from trainer_backend.runs.state import write_state
 
 ROWS = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(40)]
 

@@ -2,9 +2,9 @@
 
 import hashlib
 
-from trainer_backend.recipe import Recipe
-from trainer_backend.runs import create_run
-from trainer_backend.worker_main import run_worker
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.create import create_run
+from trainer_backend.worker.main import run_worker
 
 SMALL = {
     "max_steps": 4,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer_backend.data.uploads import create_from_sample
+from trainer_backend.data.store.uploads import create_from_sample
 from trainer_backend.home import open_home
-from trainer_backend.runs import list_runs
+from trainer_backend.runs.create import list_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer_backend.data.store import resolve_data
-from trainer_backend.data.uploads import create_from_sample
+from trainer_backend.data.store.lookup import resolve_data
+from trainer_backend.data.store.uploads import create_from_sample
 from trainer_backend.errors import UserError
-from trainer_backend.presets import samples
+from trainer_backend.recipe.presets import samples
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ The map: errors, home, recipe, presets, hardware (plain facts) < data/ (files to
 
 from importlib import import_module
 
-_LAZY = {"SFTTrainer": "sft_trainer", "SFTConfig": "sft_config"}
+_LAZY = {"SFTTrainer": "training.sft_trainer", "SFTConfig": "training.sft_config"}
 
 
 def __getattr__(name: str):

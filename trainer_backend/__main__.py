@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer_backend.disk_space import for_people
+from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
 
@@ -19,10 +19,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer_backend", description=__doc__)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--home", help="folder of datasets, runs, models (SFT_STUDIO_HOME)")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    runs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, description=help, parents=[common])
+        return runs.add_parser(name, help=help, description=help, parents=[common])
 
     add_data_commands(command)
 
@@ -135,9 +135,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function behind a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend import commands, data_commands, prepare_command
+    from trainer_backend.cli import data, runs
+    from trainer_backend.cli import prepare as prepare_command
 
-    rooms = (commands, data_commands, prepare_command)
+    rooms = (runs, data, prepare_command)
     return next(getattr(room, "do_" + name) for room in rooms if hasattr(room, "do_" + name))
 
 
@@ -145,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["worker"]:
-        from trainer_backend.worker_main import worker_process
+        from trainer_backend.worker.main import worker_process
 
         return worker_process(Path(argv[1]))
     arguments = build_parser().parse_args(argv)

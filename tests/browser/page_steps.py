@@ -6,11 +6,11 @@ from pathlib import Path
 
 from run_files import append, set_state
 
-from trainer_backend.data.uploads import create_from_rows
+from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.home import open_home
-from trainer_backend.recipe import Recipe
-from trainer_backend.run_folder import Run
-from trainer_backend.runs import create_run
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.create import create_run
+from trainer_backend.runs.run import Run
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>${alert(3)}{{value}}![x](http://e/x)"

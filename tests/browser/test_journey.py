@@ -8,7 +8,7 @@ import pytest
 from browser.page_steps import fill_field, go, upload, wait_for_state, write_pairs
 from playwright.sync_api import expect
 
-from trainer_backend.recipe import SETTINGS
+from trainer_backend.recipe.recipe import SETTINGS
 
 NAMES = ("Anna", "Ben", "Cleo", "Dan", "Eva", "Finn")
 THINGS = ("lamps", "books", "cups", "chairs", "pens")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from sft_ui.studio import Studio
-from trainer_backend.data.uploads import create_from_rows
+from sft_ui.context import Studio
+from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.home import open_home
-from trainer_backend.recipe import Recipe
-from trainer_backend.runs import create_run
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.create import create_run
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>${alert(3)}{{value}}![x](http://e/x)"

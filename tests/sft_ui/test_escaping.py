@@ -6,19 +6,22 @@ import gradio as gr
 import pytest
 from markupsafe import Markup
 
-from sft_ui import alerts, cards, data_view, row_table, token_view
-from sft_ui.column_roles import example_preview, picker
-from sft_ui.conversation import pane
-from sft_ui.dataset_list import dataset_list
+from sft_ui import alerts, markup
+from sft_ui.chat.conversation import pane
+from sft_ui.data import report
+from sft_ui.data.dataset_list import dataset_list
+from sft_ui.data.problem_list import problem_list
+from sft_ui.data.reading.card import offer_button, preview_table
+from sft_ui.data.reading.columns import example_preview, picker
+from sft_ui.data.rows import table
+from sft_ui.data.rows import tokens as token_view
+from sft_ui.data.rows.card import Changes, row_card
+from sft_ui.data.rows.pack_strip import Packed, pack_strip
 from sft_ui.layout import header
-from sft_ui.pack_strip import Packed, pack_strip
-from sft_ui.problem_list import problem_list
-from sft_ui.reading_card import offer_button, preview_table
-from sft_ui.row_card import Changes, row_card
-from sft_ui.runs_tab import runs_table
-from sft_ui.train_tab import run_card
-from trainer_backend.data.preview import Preview
-from trainer_backend.data.uploads import create_from_rows
+from sft_ui.runs.tab import runs_table
+from sft_ui.train.tab import run_card
+from trainer_backend.data.reading.preview import Preview
+from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.errors import Problem, UserError
 
 PAYLOADS = {
@@ -74,21 +77,21 @@ def assert_same_shape(make, text):
 
 PLACES = {
     "header": header,
-    "title of a card": lambda text: cards.card(text),
-    "line": cards.line,
-    "body that is no markup": lambda text: cards.card("x", text),
-    "empty": lambda text: cards.empty(text, text),
-    "fact": lambda text: cards.facts([(text, text)]),
-    "folded": lambda text: cards.more(text, text),
-    "warning": lambda text: cards.problem_card(Problem("warning", text, text, text)),
+    "title of a card": lambda text: markup.card(text),
+    "line": markup.line,
+    "body that is no markup": lambda text: markup.card("x", text),
+    "empty": lambda text: markup.empty(text, text),
+    "fact": lambda text: markup.facts([(text, text)]),
+    "folded": lambda text: markup.more(text, text),
+    "warning": lambda text: markup.problem_card(Problem("warning", text, text, text)),
     "finding": lambda text: problem_list(
         [Problem("error", text, text, text, code=text, switches=("drop",))]
     ),
-    "error": lambda text: cards.error_card(UserError(text, text, text)),
-    "cell": lambda text: cards.plain_table(text, [text], [(text, [text])]),
-    "run name": lambda text: cards.table(text, [text], [(text, text, [text])], text),
+    "error": lambda text: markup.error_card(UserError(text, text, text)),
+    "cell": lambda text: markup.plain_table(text, [text], [(text, [text])]),
+    "run name": lambda text: markup.table(text, [text], [(text, text, [text])], text),
     "column": lambda text: picker(text, "prompt"),
-    "file name": lambda text: data_view.version_line(
+    "file name": lambda text: report.version_line(
         [dict.fromkeys(("id", "what", "done"), text) | {"rows": 1, "here": True}] * 2
     ),
     "offer": lambda text: offer_button(text, {"encoding": text}),
@@ -118,8 +121,8 @@ def test_a_file_and_its_rows_never_change_the_shape_of_the_page(home, kind):
         changes = Changes(dataset.id).edited(1, {"prompt": text})
         return Markup().join(
             [
-                data_view.report(dataset, 0, 0.1),
-                row_table.rows_table(dataset, rows, 1, None, changes),
+                report.report(dataset, 0, 0.1),
+                table.rows_table(dataset, rows, 1, None, changes),
                 row_card(dataset, 1, rows[0][1], changes),
                 example_preview(dataset),
                 dataset_list([dataset], ""),
@@ -143,22 +146,22 @@ def test_a_script_reads_quotes_as_they_are():
 
 
 def test_a_component_of_the_page_takes_markup_as_it_is(hostile):
-    shown = gr.HTML(cards.line(hostile)).get_config()["value"]
-    assert shown == cards.line(hostile)
-    assert_is_text(pack_strip(Packed([(1, 4), (2, 4)], 8), 1) + cards.line(hostile))
+    shown = gr.HTML(markup.line(hostile)).get_config()["value"]
+    assert shown == markup.line(hostile)
+    assert_is_text(pack_strip(Packed([(1, 4), (2, 4)], 8), 1) + markup.line(hostile))
 
 
 def pieces(text):
     problem = Problem("error", text, text, text, rows=(1, 2), count=2)
     return [
-        cards.card(text, cards.line(text)),
-        cards.empty(text, text),
-        cards.facts([(text, text)]),
-        cards.chips([text]),
-        cards.problem_card(problem),
-        cards.error_card(UserError(text, text, text)),
-        cards.table(text, [text], [(text, text, [text])], text),
-        cards.plain_table(text, [text], [(1, [text])]),
+        markup.card(text, markup.line(text)),
+        markup.empty(text, text),
+        markup.facts([(text, text)]),
+        markup.chips([text]),
+        markup.problem_card(problem),
+        markup.error_card(UserError(text, text, text)),
+        markup.table(text, [text], [(text, text, [text])], text),
+        markup.plain_table(text, [text], [(1, [text])]),
         problem_list([problem]),
         pane("base", [{"role": "user", "content": text}, {"role": "assistant", "content": text}]),
         header(text),
@@ -179,8 +182,8 @@ def test_a_dataset_is_shown_as_text(home, hostile):
     dataset = create_from_rows(home, [{"prompt": hostile, "response": hostile}], name=hostile)
     rows, _ = dataset.page(0)
     changes = Changes(dataset.id).edited(1, {"prompt": hostile + " edited"})
-    assert_is_text(data_view.report(dataset, 0, 0.1, dataset.lineage() * 2))
-    assert_is_text(row_table.rows_table(dataset, rows, None, None, changes))
+    assert_is_text(report.report(dataset, 0, 0.1, dataset.lineage() * 2))
+    assert_is_text(table.rows_table(dataset, rows, None, None, changes))
     assert_is_text(row_card(dataset, 1, rows[0][1], changes))
     assert_is_text(example_preview(dataset))
     assert_is_text(dataset_list([dataset], ""))
@@ -189,9 +192,9 @@ def test_a_dataset_is_shown_as_text(home, hostile):
 def test_columns_named_like_markup_are_text(home, hostile):
     dataset = create_from_rows(home, [{hostile: "a", "other": "b"}], name="odd")
     rows, _ = dataset.page(0)
-    assert_is_text(row_table.rows_table(dataset, rows, None))
+    assert_is_text(table.rows_table(dataset, rows, None))
     assert_is_text(row_card(dataset, 1, rows[0][1], Changes(dataset.id)))
-    assert_is_text(data_view.report(dataset, 0, 0.1))
+    assert_is_text(report.report(dataset, 0, 0.1))
 
 
 def test_a_run_is_shown_as_text(run, hostile):
@@ -226,5 +229,5 @@ def test_a_token_has_one_kind(token, kind):
 
 
 def test_a_cell_is_cut_to_a_readable_length():
-    assert len(cards.cell("x" * 5000)) < 400
-    assert "empty" in cards.cell(None)
+    assert len(markup.cell("x" * 5000)) < 400
+    assert "empty" in markup.cell(None)

@@ -10,7 +10,7 @@ from sft_ui.recipe_form import form_values
 from sft_ui.web_api import public, read_json_object
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
-from trainer_backend.recipe import Recipe
+from trainer_backend.recipe.recipe import Recipe
 
 IDS = (
     "data-upload data-sample data-preview data-report token-view model-choice preset-choice "

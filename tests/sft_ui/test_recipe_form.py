@@ -5,11 +5,11 @@ from collections import Counter
 import gradio as gr
 import pytest
 
-from sft_ui.model_tab import build_model_tab
+from sft_ui.model.tab import build_model_tab
 from sft_ui.recipe_form import CONDITIONAL, form_values, read_form, relevance
 from sft_ui.theme import static_text
-from trainer_backend.presets import recipe_from, recipe_presets
-from trainer_backend.recipe import SETTINGS, Recipe, label
+from trainer_backend.recipe.presets import recipe_from, recipe_presets
+from trainer_backend.recipe.recipe import SETTINGS, Recipe, label
 
 
 def test_the_page_has_each_field_of_the_recipe_once(studio):

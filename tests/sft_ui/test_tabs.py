@@ -4,13 +4,16 @@ import json
 
 import pytest
 
-from sft_ui import chat_tab, model_tab, runs_tab, train_tab
+from sft_ui.chat import tab
+from sft_ui.model import tab as model_tab
 from sft_ui.recipe_form import form_values
-from trainer_backend.checkpoints import commit
+from sft_ui.runs import tab as runs_tab
+from sft_ui.train import tab as train_tab
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
-from trainer_backend.recipe import Recipe
-from trainer_backend.runs import create_run
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.checkpoints import commit
+from trainer_backend.runs.create import create_run
 
 VALUES = form_values(Recipe(max_steps=5))
 
@@ -70,12 +73,12 @@ def test_estimate_shows_batch_steps_and_differences(studio, dataset):
 
 
 def test_chat_offers_runs_with_a_model(studio, run):
-    choices = chat_tab.chat_choices(studio, "a/base-model", None)
+    choices = tab.chat_choices(studio, "a/base-model", None)
     assert [value for _, value in choices["choices"]] == ["model:a/base-model"]
     keep_checkpoint(run)
-    choices = chat_tab.chat_choices(studio, "a/base-model", None)
+    choices = tab.chat_choices(studio, "a/base-model", None)
     assert choices["value"] == run.id
-    checkpoints, system = chat_tab.run_choices(studio, run.id)
+    checkpoints, system = tab.run_choices(studio, run.id)
     assert checkpoints["choices"] == [("Newest", -1), ("Step 4 · eval loss 0.500", 4)]
     assert system == ""
 

@@ -12,10 +12,10 @@ from played_runs import MANNERS
 from run_files import ROWS
 
 from trainer_backend.__main__ import main
-from trainer_backend.data.uploads import create_from_rows
+from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.home import open_home, read_json
-from trainer_backend.recipe import Recipe
-from trainer_backend.runs import create_run, list_runs
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.create import create_run, list_runs
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def workers(monkeypatch):
         script = str(Path(fake_worker.__file__))
         return [sys.executable, script, str(run.dir), MANNERS.get(run.id, "steady")]
 
-    monkeypatch.setattr("trainer_backend.worker.worker_command", command)
-    monkeypatch.setattr("trainer_backend.scheduler.TICK_S", 0.05)
+    monkeypatch.setattr("trainer_backend.scheduling.worker_process.worker_command", command)
+    monkeypatch.setattr("trainer_backend.scheduling.scheduler.TICK_S", 0.05)
     yield started
     for run in started:
         facts = read_json(run.dir / "worker.json", {})

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from trainer_backend.data.text_checks import text_findings
+from trainer_backend.data.checks.texts import text_findings
 from trainer_backend.redact import HIDDEN, PATTERNS, redact, redact_facts, secret_places
 
 # the parts are joined here, so that no scanner of this repository takes them for real ones

@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainer_backend.data.downloads import download_dataset
-from trainer_backend.data.held_out import with_held_out
 from trainer_backend.data.image_store import ImageStore, check_picture
 from trainer_backend.data.images import ImageBytes
-from trainer_backend.data.mixes import mix_datasets
-from trainer_backend.data.removal import delete_dataset
-from trainer_backend.data.uploads import create_dataset
-from trainer_backend.data.versions import apply_fixes, edit_rows
+from trainer_backend.data.store.downloads import download_dataset
+from trainer_backend.data.store.held_out import with_held_out
+from trainer_backend.data.store.mixes import mix_datasets
+from trainer_backend.data.store.uploads import create_dataset
+from trainer_backend.data.store.versions import apply_fixes, edit_rows
 from trainer_backend.errors import RowError
+from trainer_backend.runs.dataset_use import delete_dataset
 
 
 def picture(colour: str = "red", format: str = "PNG", size=(4, 3)) -> bytes:

@@ -1,0 +1,118 @@
+"""What was understood of a dataset, as HTML: its versions, totals, notes, downloads and problems.
+
+Reading files and finding problems is in trainer_backend/data; the rows are row_table.py.
+"""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from sft_ui import markup
+from sft_ui.data.problem_list import problem_list, summary
+from sft_ui.dataset_files import FORMATS, download_address
+from trainer_backend.data.store.dataset import STEPS, StoredDataset
+from trainer_backend.data.store.downloads import CSV_NOTE
+
+
+def report(
+    dataset: StoredDataset | None,
+    held_out: int,
+    eval_fraction: float,
+    versions: Sequence[dict] = (),
+) -> Markup:
+    """The report card: what it is, how much there is, and every problem, worst first."""
+    if dataset is None:
+        return markup.empty(
+            "No data yet", "Choose a file, try a sample, or type a few examples of your own."
+        )
+    head = markup.card(
+        dataset.name,
+        version_line(versions),
+        markup.line(dataset.sentence, "understood"),
+        totals(_counts(dataset, held_out, eval_fraction)),
+        *(markup.line(note, "quiet") for note in dataset.notes),
+        _downloads(dataset) if dataset.num_examples else "",
+        kind="problem good" if _is_ready(dataset) else "problem error",
+    )
+    return markup.stack([head, _found(dataset)])
+
+
+def _found(dataset: StoredDataset) -> Markup | str:
+    """The findings; while the columns are not clear, the sentence above says what to do."""
+    if dataset.mapping is None:
+        return ""
+    said = markup.line(summary(dataset.problems), "quiet") if dataset.problems else ""
+    return markup.card("What was found", said, problem_list(dataset.problems), kind="found")
+
+
+def _is_ready(dataset: StoredDataset) -> bool:
+    return dataset.mapping is not None and dataset.num_examples > 0
+
+
+def _counts(dataset: StoredDataset, held_out: int, eval_fraction: float) -> list[tuple[str, str]]:
+    counts = [(f"{dataset.num_rows:,}", "rows")]
+    if dataset.mapping is not None:
+        counts.append((f"{dataset.num_examples:,}", "usable examples"))
+    if _is_ready(dataset):
+        counts.append((f"{dataset.num_examples - held_out:,}", "to learn from"))
+        own = dataset.held_out["name"] if dataset.held_out else ""
+        share = f", {eval_fraction:.0%} asked for" if eval_fraction else ""
+        how = f"held out to measure (from {own})" if own else f"held out to measure{share}"
+        counts.append((f"{held_out:,}", how))
+    return counts
+
+
+def totals(counts: Sequence[tuple[str, str]]) -> Markup:
+    """Large numbers with what they count."""
+    inside = markup.each(Markup("<div><b>{}</b> <span>{}</span></div>"), counts)
+    return Markup('<div class="totals">{}</div>').format(inside)
+
+
+def family(dataset: StoredDataset, stored: Sequence[StoredDataset]) -> list[dict]:
+    """All stored versions of the same upload, oldest first, as StoredDataset.lineage() has them."""
+    before = {one.id: one.parent for one in [*stored, dataset]}
+
+    def root(key: str) -> str:
+        while before.get(key) in before:
+            key = before[key]
+        return key
+
+    mine = [one for one in stored if root(one.id) == root(dataset.id)]
+    return [
+        {
+            "id": one.id,
+            "what": STEPS.get(one.step, one.step),
+            "rows": one.num_rows,
+            "done": one.done or one.sentence,
+            "here": one.id == dataset.id,
+        }
+        for one in sorted(mine, key=lambda one: (one.version, one.created_at))
+    ]
+
+
+def version_line(versions: Sequence[dict]) -> Markup | str:
+    """The versions of the data as a way from the upload on; each can be shown again."""
+    if len(versions) < 2:
+        return ""
+    steps = Markup().join(_version(number, one) for number, one in enumerate(versions, start=1))
+    return Markup('<nav class="versions" aria-label="Versions of this data">{}</nav>').format(steps)
+
+
+def _version(number: int, one: dict) -> Markup:
+    here = Markup(' aria-current="true"') if one["here"] else ""
+    words = f"{number} · {one['what']} · {one['rows']:,} rows"
+    template = Markup('<button type="button" data-open="{}"{} title="{}">{}</button>')
+    return template.format(one["id"], here, one.get("done") or "", words)
+
+
+def _downloads(dataset: StoredDataset) -> Markup:
+    notes = {"csv": Markup(' title="{}"').format(CSV_NOTE)}
+    links = markup.each(
+        Markup('<a href="{}"{} download>{}</a>'),
+        (
+            (download_address(dataset.id, format), notes.get(format, ""), words)
+            for format, words in FORMATS.items()
+        ),
+    )
+    template = Markup('<div class="downloads"><span>Download this version:</span>{}</div>')
+    return template.format(links)

@@ -1,0 +1,140 @@
+"""One row to read and to change: its cells as text boxes, its pictures, and what is not saved yet.
+
+Saving the changes makes a new version of the dataset.
+"""
+
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from sft_ui import markup
+from sft_ui.dataset_files import image_address
+from trainer_backend.data.store.dataset import StoredDataset
+
+MAX_EDITED_CHARS = 200_000
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Edited and dropped rows of one dataset that are not saved yet."""
+
+    dataset_id: str = ""
+    edits: dict[int, dict[str, str]] = field(default_factory=dict)
+    drops: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.edits or self.drops)
+
+    def edited(self, row: int, cells: dict[str, str]) -> "Changes":
+        """With these cells of a row changed."""
+        return Changes(
+            self.dataset_id, {**self.edits, row: {**self.edits.get(row, {}), **cells}}, self.drops
+        )
+
+    def dropped(self, row: int) -> "Changes":
+        """Without this row."""
+        edits = {number: cells for number, cells in self.edits.items() if number != row}
+        return Changes(self.dataset_id, edits, tuple(sorted({*self.drops, row})))
+
+    def restored(self, row: int) -> "Changes":
+        """With this row as it was."""
+        edits = {number: cells for number, cells in self.edits.items() if number != row}
+        return Changes(self.dataset_id, edits, tuple(one for one in self.drops if one != row))
+
+    def to_dict(self) -> dict:
+        """Plain data for the visitor's browser."""
+        edits = [[row, cells] for row, cells in self.edits.items()]
+        return {"dataset_id": self.dataset_id, "edits": edits, "drops": list(self.drops)}
+
+
+def read_changes(kept: object, dataset_id: str) -> Changes:
+    """The changes kept in the browser, if they are whole and belong to this dataset."""
+    if not isinstance(kept, dict) or kept.get("dataset_id") != dataset_id:
+        return Changes(dataset_id)
+    edits, drops = kept.get("edits"), kept.get("drops")
+    if not isinstance(edits, list) or not isinstance(drops, list):
+        return Changes(dataset_id)
+    known = {
+        one[0]: {str(name): str(text) for name, text in one[1].items()}
+        for one in edits
+        if isinstance(one, list) and len(one) == 2 and isinstance(one[1], dict) and _is_row(one[0])
+    }
+    return Changes(dataset_id, known, tuple(row for row in drops if _is_row(row)))
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: Changes) -> Markup:
+    """The form of one row: every column as a text box, keep, drop or put back."""
+    changed = changes.edits.get(row, {})
+    boxes = Markup().join(
+        _box(name, cells.get(name), changed.get(name)) for name in dataset.columns
+    )
+    pictures = _pictures(dataset, row)
+    if row in changes.drops:
+        said = markup.line("This row is dropped once you save.", "quiet")
+        buttons = said + _button("restore", "Put it back")
+    else:
+        restore = _button("restore", "Undo the change") if changed else ""
+        keep = _button("keep", "Keep the change", disabled=True)
+        buttons = keep + restore + _button("drop", "Drop this row", kind="careful")
+    template = Markup(
+        '<div class="card row-card" data-edit="{0}"><h3>Row {0:,}</h3>{1}{2}'
+        '<div class="row-buttons">{3}</div></div>'
+    )
+    return template.format(row, pictures, boxes, buttons)
+
+
+def _box(name: str, text: str | None, changed: str | None) -> Markup:
+    shown = changed if changed is not None else text or ""
+    if len(shown) > MAX_EDITED_CHARS:
+        said = markup.line(f"{name}: too long to change here ({len(shown):,} characters).", "quiet")
+        return Markup('<div class="field">{}</div>').format(said)
+    mark = " changed" if changed is not None else ""
+    lines = min(10, max(2, shown.count("\n") + 1 + len(shown) // 60))
+    template = Markup(
+        '<label class="field{mark}"><span>{name}</span>'
+        '<textarea data-column="{name}" rows="{lines}" spellcheck="false">\n'
+        "{shown}</textarea></label>"
+    )
+    return template.format(mark=mark, name=name, lines=lines, shown=shown)
+
+
+def _button(action: str, words: str, *, disabled: bool = False, kind: str = "") -> Markup:
+    template = Markup('<button type="button" class="action small {}" data-{}="1"{}>{}</button>')
+    return template.format(kind, action, " disabled" if disabled else "", words)
+
+
+def _pictures(dataset: StoredDataset, row: int) -> Markup | str:
+    images = pictures(dataset, row)
+    return Markup('<div class="pictures">{}</div>').format(images) if images else ""
+
+
+def pictures(dataset: StoredDataset, row: int) -> Markup:
+    """The pictures of a row as images of the page, loaded once they come into view."""
+    example = dataset.example(row)
+    names = list(example.images or ()) if example else []
+    return markup.each(
+        Markup('<img loading="lazy" alt="Image {} of row {:,}" src="{}">'),
+        (
+            (number, row, image_address(dataset.id, name))
+            for number, name in enumerate(names, start=1)
+        ),
+    )
+
+
+def changes_bar(changes: Changes) -> Markup | str:
+    """What is not saved yet, with the buttons that save or forget it."""
+    if not changes:
+        return ""
+    counts = [(len(changes.edits), "edited"), (len(changes.drops), "dropped")]
+    said = " and ".join(f"{n:,} {'row' if n == 1 else 'rows'} {what}" for n, what in counts if n)
+    template = Markup(
+        '<div class="changes" role="status"><b>{}, not saved yet.</b>'
+        '<button type="button" class="action" data-save="1" id="save-changes">'
+        'Save as a new version</button><button type="button" class="action small" data-undo="1">'
+        "Forget the changes</button></div>"
+    )
+    return template.format(said)

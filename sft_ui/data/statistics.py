@@ -1,0 +1,146 @@
+"""What is in a dataset, as small pictures: roles, turns, lengths of the answers, languages.
+
+The numbers come with the dataset; nothing is counted here.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup
+
+from sft_ui import markup
+from trainer_backend.data.checks.statistics import Lengths, Statistics
+
+MAX_BARS, FEWEST_BARS = 8, 3
+HEIGHT, BAR, GAP = 96, 20, 3
+UNKNOWN = "unknown"
+
+
+def statistics_cards(found: Statistics | None) -> Markup | str:
+    """All cards; nothing for a dataset without statistics."""
+    if found is None or not found.rows:
+        return ""
+    pieces = [
+        _roles(found),
+        _measures("Answers in a conversation", _turns(found.turns)) if len(found.turns) > 1 else "",
+        _lengths("Length of the answers", found.answers, found.edges),
+        _languages(found),
+    ]
+    return Markup('<div class="stats">{}</div>').format(Markup().join(pieces))
+
+
+def _turns(turns: dict[str, int]) -> list[tuple[str, int]]:
+    """Answers in a conversation; long conversations are joined."""
+    counts = sorted((int(key), count) for key, count in turns.items())
+    if len(counts) <= MAX_BARS:
+        return [(_answers(key), count) for key, count in counts]
+    most = counts[MAX_BARS - 2][0]
+    rest = sum(count for key, count in counts if key > most)
+    shown = [(_answers(key), count) for key, count in counts if key <= most]
+    return [*shown, (f"{most + 1:,} or more", rest)]
+
+
+def _answers(count: int) -> str:
+    return "1 answer" if count == 1 else f"{count:,} answers"
+
+
+def _languages(found: Statistics) -> Markup | str:
+    """Languages of the answers, and of the prompts where those differ."""
+    answers = found.answer_languages
+    known = {name: count for name, count in answers.items() if name != UNKNOWN}
+    if not known:
+        return ""
+    body = _bars(_spoken(answers), found.rows)
+    asked = {name: count for name, count in found.prompt_languages.items() if name != UNKNOWN}
+    first = next(iter(asked), None)
+    note = ""
+    if first and first != next(iter(known)):
+        note = markup.line(f"Most prompts are {first}.", "quiet")
+    return markup.card("Languages of the answers", body, note)
+
+
+def _spoken(languages: dict[str, int]) -> list[tuple[str, int]]:
+    shown = [(name if name != UNKNOWN else "not clear", n) for name, n in languages.items()]
+    if len(shown) <= MAX_BARS:
+        return shown
+    rest = sum(count for _, count in shown[MAX_BARS - 1 :])
+    return [*shown[: MAX_BARS - 1], ("others", rest)]
+
+
+def _roles(found: Statistics) -> Markup | str:
+    """Messages by role; says so where every conversation has the same number of answers."""
+    same = next(iter(found.turns), "") if len(found.turns) == 1 else ""
+    note = markup.line(f"Every row has {_answers(int(same))}.", "quiet") if same else ""
+    return _measures(f"{found.messages:,} messages", found.roles.items(), note)
+
+
+def _measures(title: str, pairs: Iterable[tuple[str, int]], note: str = "") -> Markup | str:
+    known = [(name, count) for name, count in pairs if count]
+    return markup.card(title, _bars(known, sum(n for _, n in known)), note) if known else ""
+
+
+def _bars(pairs: Sequence[tuple[str, int]], total: int) -> Markup:
+    """Names with a bar each, as long as their share."""
+    most = max(count for _, count in pairs)
+    rows = markup.each(
+        Markup('<span>{}</span><i style="width:{:.1f}%"></i><b>{:,} · {}</b>'),
+        ((name, 100 * count / most, count, share(count, total)) for name, count in pairs),
+    )
+    return Markup('<div class="measure">{}</div>').format(rows)
+
+
+def share(count: int, total: int) -> str:
+    """A part in percent, never a rounded 0 or 100."""
+    percent = 100 * count / total if total else 0
+    if 0 < percent < 1:
+        return "under 1 %"
+    if 99 < percent < 100:
+        return "over 99 %"
+    return f"{percent:.0f} %"
+
+
+def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> Markup | str:
+    """A histogram with one bar for each range of lengths."""
+    filled = [at for at, count in enumerate(lengths.counts) if count]
+    if not filled:
+        return ""
+    first = filled[0]
+    bars = list(enumerate(lengths.counts))[first : filled[-1] + 1]
+    if len(bars) < FEWEST_BARS:
+        return markup.card(title, markup.line(_usual(lengths)))
+    picture = _histogram([(_range(edges, at), count) for at, count in bars])
+    ends = Markup(
+        '<div class="stats-ends"><span>{:,}</span><span>{:,} characters</span></div>'
+    ).format(edges[first], lengths.longest)
+    return markup.card(title, picture, ends, markup.line(_usual(lengths), "quiet"))
+
+
+def _usual(lengths: Lengths) -> str:
+    said = f"Half are up to {lengths.median:,} characters, 95 % up to {lengths.p95:,}"
+    return f"{said}; the longest has {lengths.longest:,}."
+
+
+def _range(edges: Sequence[int], at: int) -> str:
+    if at + 1 == len(edges):
+        return f"{edges[at]:,} characters or more"
+    if edges[at + 1] - edges[at] == 1:
+        return f"{edges[at]:,} characters"
+    return f"{edges[at]:,} to {edges[at + 1] - 1:,} characters"
+
+
+def _histogram(bars: Sequence[tuple[str, int]]) -> Markup:
+    most = max(count for _, count in bars)
+    width = max(4, len(bars)) * (BAR + GAP)
+    rects = Markup().join(_rect(at, words, count, most) for at, (words, count) in enumerate(bars))
+    said = "; ".join(f"{words}: {count:,}" for words, count in bars if count)
+    template = Markup(
+        '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    )
+    return template.format(width, HEIGHT, said, rects)
+
+
+def _rect(at: int, words: str, count: int, most: int) -> Markup:
+    height = max(1.5, (HEIGHT - 4) * count / most) if count else 0
+    template = Markup(
+        '<rect x="{}" y="{:.1f}" width="{}" height="{:.1f}"><title>{}: {:,} rows</title></rect>'
+    )
+    return template.format(at * (BAR + GAP), HEIGHT - height, BAR, height, words, count)

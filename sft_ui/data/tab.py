@@ -1,0 +1,176 @@
+"""The Data tab: bring data, see what was understood, what must be fixed, and what will be learned.
+
+Where data comes from is data_sources.py, reading it readings.py; every part of the page that shows
+something has its own file. What needs the recipe's settings is wired in data_wiring.py.
+"""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from sft_ui import markup
+from sft_ui.context import Studio
+from sft_ui.data.held_out import HeldOutChoice, build_held_out
+from sft_ui.data.lengths.chart import build_length_chart
+from sft_ui.data.lengths.feed import LengthFeed
+from sft_ui.data.reading.card import OFFER_SCRIPT, build_reading_card
+from sft_ui.data.reading.columns import MAPPING_HINT
+from sft_ui.data.reading.read_again import ReadAgain, build_read_again
+from sft_ui.data.reading.readings import Readings
+from sft_ui.data.reading.sources import Sources, build_sources
+from sft_ui.data.report import report
+from sft_ui.data.rows import table
+from sft_ui.data.rows import tokens as token_view
+from sft_ui.theme import static_text
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The browser of rows."""
+
+    search: gr.Textbox
+    filter: gr.Dropdown
+    sort: gr.Dropdown
+    go_to: gr.Textbox
+    preview: gr.HTML
+    back: gr.Button
+    on: gr.Button
+    line: gr.HTML
+    card: gr.HTML
+    changes_bar: gr.HTML
+    start: gr.State
+    row: gr.State
+    changes: gr.BrowserState
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """What the columns mean: the pickers stand in the table, the rest is here."""
+
+    box: gr.Accordion
+    roles: gr.State
+    system_prompt: gr.Textbox
+    preview: gr.HTML
+    apply: gr.Button
+
+
+@dataclass(frozen=True)
+class DataTab:
+    """What the other tabs and the wiring need."""
+
+    readings: Readings
+    feed: LengthFeed
+    dataset_id: gr.State
+    shown: gr.State  # the dataset the page shows at this moment
+    share: gr.State  # [held-out share, seed] of the recipe
+    sources: Sources
+    again: ReadAgain
+    notice: gr.HTML
+    reading: gr.HTML
+    report: gr.HTML
+    stored_box: gr.Accordion
+    stored: gr.HTML
+    browser: gr.Column
+    mapper: Mapper
+    lengths: gr.HTML
+    statistics: gr.HTML
+    rows: Rows
+    tokens: gr.HTML
+    held_out: HeldOutChoice
+
+
+def build_data_tab(studio: Studio) -> DataTab:
+    """Build the tab; its events are wired in data_wiring.py and data_events.py."""
+    readings, feed = Readings(studio.home), LengthFeed(studio)
+    states = gr.State(""), gr.State(""), gr.State([0.0, 0])
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            sources = build_sources()
+            again = build_read_again()
+            with gr.Accordion("Stored datasets: open, delete, mix", open=False) as stored_box:
+                stored = gr.HTML(
+                    elem_id="stored-datasets", js_on_load=static_text("dataset_list.js")
+                )
+        with gr.Column(scale=8, min_width=340):
+            notice = gr.HTML(elem_id="data-notice", js_on_load=OFFER_SCRIPT)
+            reading = build_reading_card(readings)
+            shown_report = gr.HTML(
+                report(None, 0, 0), elem_id="data-report", js_on_load=static_text("problem_list.js")
+            )
+    with gr.Column(visible=False, elem_id="data-room") as browser:
+        mapper = _build_mapper()
+        lengths = build_length_chart(feed)
+        statistics = gr.HTML(elem_id="data-statistics")
+        rows, tokens = _build_rows()
+        held_out = build_held_out(readings)
+    parts = (sources, again, notice, reading, shown_report, stored_box, stored, browser, mapper)
+    return DataTab(readings, feed, *states, *parts, lengths, statistics, rows, tokens, held_out)
+
+
+def _build_mapper() -> Mapper:
+    with gr.Accordion(
+        "What the columns mean", open=False, visible=False, elem_id="column-roles"
+    ) as box:
+        gr.HTML(markup.line(MAPPING_HINT, "quiet"))
+        preview = gr.HTML(elem_id="mapping-preview")
+        with gr.Row(equal_height=False):
+            system_prompt = gr.Textbox(
+                label="System prompt for all rows",
+                info="Put in front of rows that have none of their own. Optional.",
+                lines=2,
+                scale=4,
+                min_width=260,
+                elem_id="data-system-prompt",
+            )
+            apply = gr.Button(
+                "Use these columns",
+                variant="primary",
+                scale=1,
+                min_width=150,
+                elem_id="apply-columns",
+            )
+    return Mapper(box, gr.State(None), system_prompt, preview, apply)
+
+
+def _build_rows() -> tuple[Rows, gr.HTML]:
+    start, row = gr.State(0), gr.State(None)
+    changes = gr.BrowserState(None, storage_key="sft-studio-changes", secret="sft-studio")
+    finders = _build_finders()
+    bar = gr.HTML(elem_id="data-changes", js_on_load=static_text("row_card.js"))
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=7, min_width=340):
+            preview = gr.HTML(elem_id="data-preview", js_on_load=table.SCRIPT)
+            with gr.Row(equal_height=True, elem_id="rows-turn"):
+                back = gr.Button("← Back", size="sm", min_width=80, elem_id="rows-back")
+                line = gr.HTML(elem_id="rows-line")
+                on = gr.Button("Next →", size="sm", min_width=80, elem_id="rows-next")
+        with gr.Column(scale=5, min_width=340):
+            tokens = gr.HTML(token_view.hint(), elem_id="token-view")
+            card = gr.HTML(elem_id="row-card", js_on_load=static_text("row_card.js"))
+    return Rows(*finders, preview, back, on, line, card, bar, start, row, changes), tokens
+
+
+def _build_finders() -> tuple:
+    with gr.Row(equal_height=True):
+        search = gr.Textbox(
+            label="Search the rows",
+            placeholder="Any text",
+            scale=4,
+            min_width=180,
+            elem_id="row-search",
+        )
+        shown = gr.Dropdown(
+            [("All rows", table.ALL)],
+            value=table.ALL,
+            label="Show",
+            scale=4,
+            min_width=180,
+            elem_id="row-filter",
+        )
+        sort = gr.Dropdown(
+            table.SORTS, value="row", label="Order", scale=3, min_width=150, elem_id="row-sort"
+        )
+        go_to = gr.Textbox(
+            label="Go to row", placeholder="Number", scale=2, min_width=100, elem_id="row-go-to"
+        )
+    return search, shown, sort, go_to

@@ -1,0 +1,193 @@
+"""The Model tab: the model, the preset, every setting, and what all that means on this machine."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from sft_ui import markup
+from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.context import QUICK, Studio
+from sft_ui.recipe_form import CONDITIONAL, build_fields, form_values, read_form, relevance
+from sft_ui.sizes import machine_now, sizes_for
+from trainer_backend.errors import Problem
+from trainer_backend.hardware import Hardware
+from trainer_backend.recipe.presets import (
+    ModelPreset,
+    differences,
+    model_presets,
+    recipe_from,
+    recipe_presets,
+)
+from trainer_backend.recipe.recipe import SETTINGS, Recipe, label
+from trainer_backend.recipe.resolve import check_recipe, effective_batch_size, resolve, total_steps
+
+FIRST_PRESET = "quick_try"
+
+
+@dataclass(frozen=True)
+class ModelTab:
+    """What the other tabs and the wiring need: `fields` holds every recipe field by name."""
+
+    preset: gr.Radio
+    fields: dict[str, gr.components.Component]
+    estimate: gr.HTML
+    filled: list  # events after which the form shows other values
+
+
+def build_model_tab(studio: Studio) -> ModelTab:
+    """Build the tab and its own events."""
+    recipe = recipe_from(FIRST_PRESET)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=8, min_width=340):
+            model = gr.Dropdown(
+                [(preset.title, preset.base_model) for preset in model_presets()],
+                value=recipe.base_model,
+                allow_custom_value=True,
+                label=label("base_model"),
+                info=SETTINGS["base_model"].help,
+                elem_id="model-choice",
+            )
+            about = gr.HTML(about_model(recipe.base_model), elem_id="model-about")
+            preset = gr.Radio(
+                [(one.title, one.id) for one in recipe_presets()],
+                value=FIRST_PRESET,
+                label="Preset",
+                info="A good start for all settings. You can change any of them below.",
+                elem_id="preset-choice",
+            )
+            when = gr.HTML(about_preset(FIRST_PRESET), elem_id="preset-about")
+            with gr.Column(elem_id="recipe-form"):
+                fields = {"base_model": model, **build_fields(recipe)}
+        with gr.Column(scale=4, min_width=300):
+            estimate = gr.HTML(elem_id="estimate")
+    return ModelTab(preset, fields, estimate, _wire(preset, fields, about, when))
+
+
+def _wire(preset: gr.Radio, fields: dict, about: gr.HTML, when: gr.HTML) -> list:
+    names = list(fields)
+
+    @show_user_errors
+    def fill(preset_id: str, base_model: str):
+        recipe = preset_recipe(preset_id, base_model)
+        shown = relevance(recipe)
+        values = form_values(recipe)
+        updates = [
+            gr.update(value=values[name], visible=shown.get(name, True))
+            for name in names
+            if name != "base_model"
+        ]
+        return [about_preset(preset_id), about_model(base_model), *updates]
+
+    model = fields["base_model"]
+    outputs = [when, about, *(fields[name] for name in names if name != "base_model")]
+    filled = preset.input(fill, [preset, model], outputs, **QUICK)
+    model.input(about_model, model, about, **QUICK)
+
+    def show_relevant(**values):
+        recipe, _ = read_form(values)
+        shown = relevance(recipe) if recipe else {}
+        return [gr.update(visible=shown[name]) if shown else gr.skip() for name in CONDITIONAL]
+
+    deciding = ("adapter", "max_steps", "eval_fraction", "lr_scheduler_type")
+    gr.on(
+        [fields[name].input for name in deciding],
+        show_relevant,
+        inputs_kwargs=fields,
+        outputs=[fields[name] for name in CONDITIONAL],
+        trigger_mode="always_last",
+        **QUICK,
+    )
+    return [filled]
+
+
+def preset_recipe(preset_id: str, base_model: str) -> Recipe:
+    """A preset's recipe for a model, with what the model itself asks for."""
+    wishes = next((one.recipe for one in model_presets() if one.base_model == base_model), {})
+    return recipe_from(preset_id, base_model=base_model or Recipe().base_model, **wishes)
+
+
+def about_model(base_model: str | None) -> str:
+    """What is known about the chosen model."""
+    preset = next((one for one in model_presets() if one.base_model == base_model), None)
+    if preset is None:
+        text = "Your own model: weights in safetensors files, without code of its own."
+        return markup.line(text, "quiet")
+    return markup.line(preset.notes, "quiet") + markup.chips(_model_facts(preset))
+
+
+def _model_facts(preset: ModelPreset) -> list[str]:
+    facts = [f"{preset.parameters} parameters", preset.licence]
+    facts += ["needs a Hub account"] if preset.gated else []
+    return facts + ([] if preset.chat else ["base model: it has not learned to chat yet"])
+
+
+def about_preset(preset_id: str) -> str:
+    """When to use a preset."""
+    preset = next((one for one in recipe_presets() if one.id == preset_id), None)
+    return markup.line(preset.when, "quiet") if preset else ""
+
+
+def estimate(studio: Studio, dataset_id: str, preset_id: str, values: dict) -> str:
+    """What the settings mean here: batch, steps, differences from the preset, free memory."""
+    recipe, problems = read_form(values)
+    machine = machine_now()
+    if recipe is None:
+        return markup.stack([*map(markup.problem_card, problems), _machine_card(machine)])
+    problems = check_recipe(recipe, machine)
+    means = markup.card(
+        "What this means", markup.facts(_facts(studio, dataset_id, recipe, machine))
+    )
+    changed = _differences_card(preset_id, recipe)
+    return markup.stack([means, changed, *map(_note, problems), _machine_card(machine)])
+
+
+def _note(problem: Problem) -> str:
+    if problem.severity == "error":
+        return markup.problem_card(problem)
+    return markup.card("", markup.line(problem.what), kind=f"problem {problem.severity}")
+
+
+def _facts(studio: Studio, dataset_id: str, recipe: Recipe, machine: Hardware) -> list:
+    resolved, _ = attempt(resolve, recipe, machine)
+    final = resolved[0] if resolved else recipe
+    train, held_out = sizes_for(studio, dataset_id, recipe)
+    batch = effective_batch_size(recipe, machine.num_devices)
+    parts = [recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps]
+    parts += [machine.num_devices] if machine.num_devices > 1 else []
+    steps = "known when data is chosen"
+    if train or recipe.max_steps > 0:
+        steps = f"{total_steps(recipe, train, machine.num_devices):,}"
+    return [
+        ("Effective batch size", f"{' × '.join(map(str, parts))} = {batch}"),
+        ("Steps", steps),
+        ("Rows to learn from", f"{train:,}" if train else None),
+        ("Rows held out", f"{held_out:,}" if train else None),
+        (label("adapter"), SETTINGS["adapter"].words(recipe.adapter)),
+        (label("learning_rate"), str(final.learning_rate)),
+        (f"{label('precision')} here", final.precision),
+        (f"{label('optim')} here", SETTINGS["optim"].words(final.optim)),
+    ]
+
+
+def _differences_card(preset_id: str, recipe: Recipe) -> str:
+    preset, _ = attempt(preset_recipe, preset_id or "", recipe.base_model)
+    changed = differences(recipe, preset) if preset else {}
+    changed.pop("base_model", None)
+    if not changed:
+        return markup.card("", markup.line("All settings are as in the preset.", "quiet"))
+    count = len(changed)
+    title = f"{count} setting{'s differ' if count > 1 else ' differs'} from the preset"
+    pairs = [
+        (one.label, f"{one.words(now)} (preset: {one.words(then)})")
+        for one, (then, now) in ((SETTINGS[name], both) for name, both in changed.items())
+    ]
+    return markup.card(title, markup.facts(pairs))
+
+
+def _machine_card(machine: Hardware) -> str:
+    kind = "GPU memory" if machine.kind == "cuda" else "Memory"
+    pairs = [
+        ("Device", machine.label()),
+        (f"{kind} free now", f"{machine.memory_free:.1f} of {machine.memory_total:.1f} GB"),
+    ]
+    return markup.card("This machine", markup.facts(pairs))

@@ -1,0 +1,59 @@
+"""The live view of a run as a component: template, script and the one question it asks the server.
+
+What is new in a run is found in run_feed.py; drawing is in static/.
+"""
+
+import asyncio
+import json
+
+import gradio as gr
+from starlette.responses import JSONResponse
+
+from sft_ui.context import Studio
+from sft_ui.theme import STATIC
+from sft_ui.train.run_feed import RunFeeds
+from trainer_backend.errors import UserError
+from trainer_backend.runs.state import LIVE
+
+
+def build_live_chart(studio: Studio) -> gr.HTML:
+    """The component; its value is the id of the run to show ("" for none).
+
+    Its `statuschange` event fires when the run it shows changes state.
+    """
+    feeds = RunFeeds(studio.home)
+
+    async def watch_run(asked: dict) -> JSONResponse:
+        """Answer one poll. Async on purpose: it must not wait for busy worker threads.
+
+        A long run that nobody looked at yet is read in a thread, while others get their answers.
+        The answer is made to text here: left to the framework, a whole curve takes it 50 ms.
+        """
+        if isinstance(asked, dict) and feeds.is_slow(asked.get("run", "")):
+            return JSONResponse(await asyncio.to_thread(answer_poll, feeds, studio, asked))
+        return JSONResponse(answer_poll(feeds, studio, asked))
+
+    return gr.HTML(
+        "",
+        html_template=(STATIC / "live_chart.html").read_text(encoding="utf-8"),
+        js_on_load=_script(),
+        server_functions=[watch_run],
+        elem_id="live-chart",
+        apply_default_css=False,
+    )
+
+
+def _script() -> str:
+    """The component's script, after the one thing it must know from Python: the live states."""
+    names = ("line_chart.js", "end_notice.js", "live_chart.js")
+    parts = [(STATIC / name).read_text(encoding="utf-8") for name in names]
+    return "\n".join([f"const LIVE = {json.dumps(LIVE)};", *parts])
+
+
+def answer_poll(feeds: RunFeeds, studio: Studio, asked: object) -> dict:
+    """What is new for this viewer, or `gone` when the run is not there any more."""
+    asked = asked if isinstance(asked, dict) else {}
+    try:
+        return feeds.of(asked.get("run", "")).since(asked, studio.scheduler.queue_position)
+    except (UserError, FileNotFoundError):
+        return {"gone": True}

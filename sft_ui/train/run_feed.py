@@ -1,0 +1,174 @@
+"""What is new in a run since a viewer last asked: points, state, log; read once for all viewers.
+
+How points are kept is curve.py, what a run folder holds trainer_backend/runs/run.py, how it is
+drawn static/live_chart.js.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sft_ui.train.curve import Curve
+from trainer_backend.errors import UserError
+from trainer_backend.runs.create import open_run
+from trainer_backend.runs.events import read_event
+from trainer_backend.runs.files import EVENTS, LOG, NAME, STALLED, STATE
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.state import LIVE
+
+MAX_FEEDS = 64
+MAX_POINTS_AT_ONCE = 2000
+ADDED_POINTS = 200
+LOG_CHUNK = 64_000
+EVENTS_CHUNK = 2**20
+PLACE_EVERY_S = 1.0
+SLOW_TO_READ = 2 * 2**20  # bytes of events that take longer than a look should
+SHOWN = (
+    *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
+    *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
+    *("warnings", "answers", "skipped_steps"),
+)
+
+
+class RunFeed:
+    """One run's curve and state in memory; every question costs a few stat calls."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        recipe = run.recipe()
+        # a run that goes by steps has no number of epochs to reach
+        self._num_epochs = recipe.num_train_epochs if recipe.max_steps < 0 else None
+        self._offset, self._resumes = 0, 0
+        self._curve, self._whole = Curve(), (0, [])
+        self._state: dict = {}
+        self._file_stamp, self._placed = "", float("-inf")
+        self._lock = threading.Lock()
+
+    def is_slow(self) -> bool:
+        """Whether the next answer takes long: much of the run is, or has to be, read."""
+        path = self.run.dir / EVENTS
+        return (
+            self._lock.locked()
+            or path.exists()
+            and path.stat().st_size - self._offset > SLOW_TO_READ
+        )
+
+    def since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict:
+        """Answer a viewer: points after its `seq`, the state and the log where they changed."""
+        with self._lock:
+            return self._since(asked, queue_position)
+
+    def _since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict:
+        self._read_events()
+        rev = f"{self.run.id}.{self._resumes}"
+        seq = asked.get("seq") if asked.get("rev") == rev else 0
+        seq = seq if isinstance(seq, int) and 0 <= seq <= len(self._curve) else 0
+        points = self._curve.points(seq, MAX_POINTS_AT_ONCE) if seq else self._whole_curve()
+        answer = {"rev": rev, "seq": len(self._curve), "points": points}
+        stamp = self._read_state(queue_position)
+        if asked.get("stamp") != stamp or asked.get("rev") != rev:
+            answer |= {"stamp": stamp, "state": self._state}
+        return answer | self._log_after(asked.get("log_at"))
+
+    def _whole_curve(self) -> list[list]:
+        """All points, thinned out; many viewers may open a run at once, so most of it is kept."""
+        at, kept = self._whole
+        if not 0 <= len(self._curve) - at <= ADDED_POINTS:
+            at, kept = len(self._curve), self._curve.points(0, MAX_POINTS_AT_ONCE - ADDED_POINTS)
+            self._whole = at, kept
+        return kept + self._curve.points(at, ADDED_POINTS)
+
+    def _read_events(self) -> None:
+        for event in self._new_events():
+            if event["type"] == "resumed":
+                self._curve.rewind(event["step"])
+                self._resumes += 1
+                self._whole = (0, [])
+            elif event["type"] in ("metrics", "eval"):
+                self._curve.add(event)
+
+    def _new_events(self) -> Iterator[dict]:
+        """Events that were written since the last look, read in parts; a torn last line waits."""
+        path = self.run.dir / EVENTS
+        if not path.is_file() or path.stat().st_size == self._offset:
+            return
+        with open(path, "rb") as file:
+            file.seek(self._offset)
+            while chunk := file.readlines(EVENTS_CHUNK):
+                for line in chunk:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._offset += len(line)
+                    if (event := _event(line)) is not None:
+                        yield event
+
+    def _read_state(self, queue_position: Callable[[str], int | None]) -> str:
+        files = [self.run.dir / name for name in (STATE, NAME, STALLED)]
+        stamp = "-".join(str(file.stat().st_mtime_ns) for file in files if file.exists())
+        if stamp != self._file_stamp:
+            state = self.run.state()
+            self._state = {key: state[key] for key in SHOWN if state.get(key) is not None}
+            self._state |= {"name": self.run.name(), "num_train_epochs": self._num_epochs}
+            if state["state"] in LIVE and (stalled := self.run.stalled()):
+                self._state["no_progress"] = stalled
+            self._file_stamp, self._placed = stamp, float("-inf")
+        if self._state["state"] != "queued":
+            return stamp
+        now = time.monotonic()
+        if now - self._placed > PLACE_EVERY_S:  # it takes a look at every run
+            self._placed, position = now, queue_position(self.run.id)
+            self._state = {**self._state, "queue_position": position}
+        position = self._state.get("queue_position")
+        return f"{stamp}-{position}"
+
+    def _log_after(self, at: object) -> dict:
+        """The log from a byte position on; a viewer far behind gets the last part only."""
+        path = self.run.dir / LOG
+        if not isinstance(at, int) or at < 0 or not path.is_file():
+            return {}
+        size = path.stat().st_size
+        if size == at:
+            return {}
+        start = at if 0 < size - at <= LOG_CHUNK else max(0, size - LOG_CHUNK)
+        with open(path, "rb") as file:
+            file.seek(start)
+            data = file.read(LOG_CHUNK)
+        if self._state.get("state") in LIVE:
+            data = data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
+        text = data.decode("utf-8", "replace")
+        return {"log": text, "log_at": start + len(data), "log_fresh": start != at}
+
+
+class RunFeeds:
+    """The feeds of the runs that somebody watches."""
+
+    def __init__(self, home: Path):
+        self._home = home
+        self._feeds: OrderedDict[str, RunFeed] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def is_slow(self, run_id: str) -> bool:
+        """Whether an answer about this run takes longer than others should wait for it."""
+        try:
+            return self.of(run_id).is_slow()
+        except (UserError, OSError):
+            return False
+
+    def of(self, run_id: str) -> RunFeed:
+        """The feed of a run. Raises UserError when there is no such run."""
+        run = open_run(self._home, run_id)
+        with self._lock:
+            feed = self._feeds.get(run.id) or RunFeed(run)
+            self._feeds[run.id] = feed
+            self._feeds.move_to_end(run.id)
+            while len(self._feeds) > MAX_FEEDS:
+                self._feeds.popitem(last=False)
+        return feed
+
+
+def _event(line: bytes) -> dict | None:
+    """An event that a curve may need; None for any other line and for one that is damaged."""
+    event = read_event(line)
+    return event if event and event["type"] in ("metrics", "eval", "resumed") else None

@@ -1,0 +1,108 @@
+"""What a run that is over offers: start again, train longer, build on its weights."""
+
+import pytest
+
+from sft_ui.recipe_form import form_values
+from sft_ui.runs import tab
+from sft_ui.train import after_run
+from sft_ui.train import tab as train_tab
+from trainer_backend.errors import UserError
+from trainer_backend.home import write_json
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.checkpoints import commit
+from trainer_backend.runs.create import create_run, list_runs, open_run
+
+NO_MEMORY = {
+    "what": "The memory of the device ran out.",
+    "where": "step 3 of 9",
+    "fix": "Try batch size 4.",
+    "code": "out_of_memory",
+    "offer": {"retry": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}},
+}
+
+
+def enter(run, state, **facts):
+    write_json(run.dir / "state.json", {**run.state(), "state": state, **facts})
+
+
+def keep_checkpoint(run, step=4):
+    folder = run.dir / "checkpoints" / f"checkpoint-{step}"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    commit(folder, step, 0.5)
+
+
+def test_nothing_is_offered_while_a_run_trains(run):
+    enter(run, "running")
+    keep_checkpoint(run)
+    retry, box, _ = after_run.shown_after(run)
+    assert retry["visible"] is False and box["visible"] is False
+
+
+def test_an_offer_becomes_a_button_and_one_new_run(studio, run):
+    enter(run, "failed", error=NO_MEMORY, attempt=1)
+    retry, box, _ = after_run.shown_after(run)
+    assert retry["visible"] and box["visible"] is False
+    assert retry["value"] == "Start again with Batch size 4, Gradient accumulation 2"
+    again = after_run.start_again(studio, run.id)
+    assert after_run.start_again(studio, run.id).id == again.id  # a double click
+    assert again.recipe().per_device_train_batch_size == 4
+    assert again.spec()["dataset"] == run.spec()["dataset"]
+    assert len(list_runs(studio.home)) == 2
+
+
+def test_an_error_without_an_offer_starts_nothing(studio, run):
+    enter(run, "failed", error={**NO_MEMORY, "offer": None})
+    assert after_run.shown_after(run)[0]["visible"] is False
+    with pytest.raises(UserError, match="offers nothing"):
+        after_run.start_again(studio, run.id)
+
+
+def test_damaged_checkpoints_offer_the_base_model():
+    assert after_run.offer_words({}) == "Start again from the base model"
+
+
+def test_a_finished_run_can_be_made_longer(run):
+    enter(run, "finished")
+    keep_checkpoint(run)
+    _, box, length = after_run.shown_after(run)
+    assert box["visible"] and (length["label"], length["value"]) == ("Steps in all", 8)
+    assert after_run.longer_by(run.recipe(), 6) == {"max_steps": 6}
+    assert after_run.longer_by(Recipe(num_train_epochs=2), 2.5) == {"num_train_epochs": 2.5}
+
+
+@pytest.mark.parametrize("length", [None, 4, 1])
+def test_longer_must_be_longer(run, length):
+    with pytest.raises(UserError, match="already goes to 4 steps"):
+        after_run.longer_by(run.recipe(), length)
+
+
+def test_a_new_run_begins_with_the_weights_shown(studio, run, dataset):
+    enter(run, "finished")
+    keep_checkpoint(run)
+    values = form_values(Recipe(max_steps=9))
+    new = after_run.start_from(studio, run.id, "", "quick_try", "key", values)
+    assert new.spec()["start"]["run"] == run.id and new.spec()["start"]["step"] == 4
+    assert new.recipe().max_steps == 9 and new.spec()["dataset"]["id"] == dataset.id
+    assert studio.scheduler.calls == ["wake"]
+    assert "Began with" in train_tab.run_card(new)
+
+
+def test_building_on_nothing_is_refused(studio, run):
+    with pytest.raises(UserError, match="no checkpoint"):
+        after_run.start_from(studio, run.id, "", "", "", form_values(Recipe(max_steps=9)))
+
+
+def test_the_card_names_what_cannot_change(run):
+    card = train_tab.run_card(run)
+    assert "What cannot change within this run" in card and "Seed" in card
+
+
+def test_the_table_says_why_a_run_failed(studio, dataset, run):
+    enter(run, "failed", error=NO_MEMORY)
+    stuck = create_run(studio.home, Recipe(max_steps=4), dataset, name="Stuck")
+    enter(stuck, "running")
+    write_json(stuck.dir / "stalled.json", {"phase": "step", "seconds": 700, "frozen": False})
+    table = tab.runs_table([open_run(studio.home, one.id).summary() for one in (run, stuck)], "")
+    assert "failed: The memory of the GPU ran out." in table and "no progress" in table

@@ -1,0 +1,108 @@
+"""What is tried before the first step: it fails early with numbers, and leaves no trace."""
+
+import re
+
+import pytest
+import torch
+from conftest import build_tokenizer
+from datasets import Dataset
+from small_runs import losses_of, small_run, train_small, weights_hash
+from vision_models import TEMPLATE, llava_processor
+
+from trainer_backend.disk import GIB
+from trainer_backend.errors import UserError
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.worker import preflight
+from trainer_backend.worker.main import run_worker
+
+
+@pytest.mark.parametrize("settings", [{"lora_dropout": 0.2}, {"adapter": "full", "packing": True}])
+def test_a_run_is_the_same_with_and_without_the_checks(
+    home, dataset, tiny_model_dir, monkeypatch, settings
+):
+    checked = train_small(home, dataset, tiny_model_dir, **settings)
+    monkeypatch.setattr(preflight.Preflight, "on_train_begin", lambda *args, **kwargs: None)
+    plain = train_small(home, dataset, tiny_model_dir, **settings)
+    assert weights_hash(checked) == weights_hash(plain)
+    assert losses_of(checked) == losses_of(plain)
+
+
+def test_case_24_a_disk_too_small_is_refused_with_numbers(
+    home, dataset, tiny_model_dir, monkeypatch
+):
+    monkeypatch.setattr(preflight, "free_bytes", lambda folder: GIB // 2)
+    run = small_run(home, dataset, tiny_model_dir)
+    assert run_worker(run.dir) == 2
+    error = run.state()["error"]
+    assert error["code"] == "disk_small" and run.checkpoints() == []
+    assert "512 MB free" in error["where"] and "1.0 GB needed" in error["where"]
+
+
+def test_case_24_what_a_run_writes_counts_every_checkpoint_at_once_on_the_disk():
+    assert preflight.planned_saves(100, 10) == 10
+    assert preflight.planned_saves(5, 2**31) == 1
+    model = torch.nn.Linear(1000, 1000)
+    full = preflight.checkpoint_bytes(model, Recipe(adapter="full"))
+    assert full == 1_001_000 * (4 + 8) + preflight.EXTRA_BYTES
+    model.weight.requires_grad = False
+    adapter = preflight.checkpoint_bytes(model, Recipe(optim="adamw_bnb_8bit"))
+    assert adapter == 1000 * (4 + 2) + preflight.EXTRA_BYTES
+
+
+def test_case_30_labels_that_are_all_context_are_refused():
+    batch = {"labels": torch.full((2, 5), -100)}
+    with pytest.raises(UserError, match="training row 8") as caught:
+        preflight.check_labels(batch, [7, 3])
+    assert caught.value.code == "labels_empty"
+    batch["labels"][1, 2] = 5
+    preflight.check_labels(batch, [7, 3])
+
+
+def test_case_30_rows_longer_than_the_limit_are_refused_before_training(
+    home, dataset, tiny_model_dir
+):
+    run = small_run(home, dataset, tiny_model_dir, max_length=8)
+    assert run_worker(run.dir) == 2
+    error = run.state()["error"]
+    assert re.search(r"\d+ rows", error["where"]) and run.metrics() == []
+
+
+def test_case_31_tokens_the_model_does_not_know_are_refused_with_both_sizes():
+    rows = Dataset.from_dict({"input_ids": [[1, 2], [3, 400]]})
+    with pytest.raises(UserError, match="token 400, the model only 400") as caught:
+        preflight.check_tokens(rows, 400)
+    assert caught.value.code == "token_ids"
+    preflight.check_tokens(rows, 401)
+
+
+def test_the_longest_rows_are_tried_first():
+    rows = Dataset.from_dict({"input_ids": [[1], [1, 2, 3], [1, 2], [1, 2, 3, 4]]})
+    assert preflight.longest_rows(rows, 2) == [3, 1]
+
+
+def test_a_model_that_reads_images_is_not_shared_out():
+    processor = llava_processor(build_tokenizer(TEMPLATE))
+    with pytest.raises(UserError, match="reads images") as refused:
+        preflight.check_shares(True, processor, "a-model")
+    assert refused.value.fix and "a-model" in refused.value.where
+    preflight.check_shares(True, processor.tokenizer, "a-model")
+    preflight.check_shares(False, processor, "a-model")
+
+
+def test_case_27_no_memory_for_the_longest_batch_is_told_before_the_first_step(
+    home, dataset, tiny_model_dir, monkeypatch
+):
+    """No GPU here: the exception torch raises is put where it would come from."""
+    from trainer_backend.training.sft_trainer import SFTTrainer
+
+    def no_memory(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(SFTTrainer, "training_step", no_memory)
+    run = small_run(home, dataset, tiny_model_dir)
+    assert run_worker(run.dir) == 1
+    error = run.state()["error"]
+    assert error["code"] == "out_of_memory" and "batch size 4 × 128 tokens" in error["where"]
+    wanted = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    assert error["offer"] == {"retry": wanted}
+    assert "before the first step" in error["where"] and error["safe"]

@@ -1,0 +1,168 @@
+"""A run on rows with pictures, through the app's own path: train, answers, chat, export, tokens."""
+
+import base64
+import io
+import json
+
+import pytest
+from conftest import build_tokenizer
+from vision_models import TEMPLATE, llava, llava_processor, picture
+
+from trainer_backend.data.store.uploads import create_dataset
+from trainer_backend.errors import UserError
+from trainer_backend.export.exporter import export_run
+from trainer_backend.home import open_home
+from trainer_backend.models.loaded.generate import Sampling
+from trainer_backend.models.loaded.load import load_processing
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.create import create_run
+from trainer_backend.runs.target import find_target
+from trainer_backend.serving.process.chat import ChatModel
+from trainer_backend.serving.process.token_view import view_row
+from trainer_backend.tokens.training_rows import picture_paths, training_dataset, training_row
+from trainer_backend.training.adapters import lora_config
+from trainer_backend.worker.main import run_worker
+
+COLOURS = ("red", "blue", "green", "white")
+LABEL = {"red": "Paris.", "blue": "Hamlet.", "green": "Newton.", "white": "Sleep."}
+
+
+@pytest.fixture(scope="module")
+def vision_dir(tmp_path_factory):
+    """A tiny Llava with its processor, as a folder of a model."""
+    folder = tmp_path_factory.mktemp("vision-model")
+    processor = llava_processor(build_tokenizer(TEMPLATE))
+    llava(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return open_home(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def dataset(home, tmp_path_factory):
+    """Twelve questions, each with a picture whose colour is the answer."""
+    lines = []
+    for at in range(12):
+        colour, data = COLOURS[at % 4], io.BytesIO()
+        picture(colour).save(data, "PNG")
+        url = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+        lines.append({"prompt": f"Who is {at}?", "response": LABEL[colour], "image": url})
+    path = tmp_path_factory.mktemp("upload") / "seen.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return create_dataset(home, path)
+
+
+def recipe(folder, **changes) -> Recipe:
+    settings = {
+        "base_model": str(folder), "max_steps": 6, "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2, "lora_r": 4, "max_length": 128, "precision": "fp32",
+        "eval_fraction": 0.25, "answer_check_rows": 2, "packing": True,
+    }  # fmt: skip
+    return Recipe.from_dict({**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(home, dataset, vision_dir):
+    run = create_run(home, recipe(vision_dir), dataset, foreground=True)
+    assert run_worker(run.dir) == 0, run.state()
+    return run
+
+
+def test_pictures_are_files_of_the_dataset(dataset):
+    rows = training_dataset(dataset)
+    assert set(rows.column_names) == {"messages", "images"}
+    example = dataset.example(1)
+    row = training_row(example, "", dataset)
+    assert row["images"] == rows[0]["images"] == picture_paths(dataset, example.images)
+    assert row["images"][0].startswith(str(dataset.dir / "images"))
+    assert "images" not in training_row(example)
+    with pytest.raises(UserError, match="does not belong"):
+        picture_paths(dataset, ["images/../../secret.png"])
+
+
+def test_a_run_learns_from_pictures_and_asks_with_them(finished):
+    state = finished.state()
+    assert state["state"] == "finished" and state["num_train_rows"] == 9
+    losses = [row["loss"] for row in finished.metrics() if row.get("loss")]
+    assert losses[-1] < losses[0]
+    answers = state["answers"]
+    assert answers["rows"] == 2 and all(one["expected"] for one in answers["examples"])
+
+
+def test_the_adapter_leaves_the_vision_tower_alone(finished):
+    from safetensors.torch import load_file
+
+    names = load_file(finished.checkpoints()[-1].path / "adapter_model.safetensors")
+    assert names and all("language_model" in name for name in names)
+
+
+def test_the_tuned_model_chats_and_is_merged_with_its_processor(finished, home, tmp_path):
+    model = ChatModel(home, find_target(home, finished.id))
+    said = [{"role": "user", "content": "Who?"}]
+    for which in ("base", "tuned"):
+        assert isinstance(list(model.stream(said, which, Sampling(max_new_tokens=3)))[-1], str)
+    folder = export_run(finished, "merged", tmp_path / "merged")
+    assert type(load_processing(folder)).__name__ == "LlavaProcessor"
+    assert (folder / "model.safetensors").exists()
+
+
+def test_a_picture_is_one_entry_of_the_token_view(home, dataset, vision_dir):
+    view = view_row(home, dataset.id, 1, recipe(vision_dir))
+    texts = [token["text"] for token in view["tokens"]]
+    assert texts.count("[picture: 4 tokens]") == 1
+    assert view["num_tokens"] == len(texts) + 3
+    learned = "".join(token["text"] for token in view["tokens"] if token["learned"])
+    assert learned == "Paris.<|im_end|>"
+    cut = view_row(home, dataset.id, 1, recipe(vision_dir, max_length=8))
+    assert any("picture is cut" in note for note in cut["notes"])
+
+
+def test_a_text_model_is_refused_with_what_to_choose(home, dataset, tiny_model_dir):
+    for refused in (
+        lambda: view_row(home, dataset.id, 1, recipe(tiny_model_dir)),
+        lambda: _fail(home, dataset, tiny_model_dir),
+    ):
+        with pytest.raises(UserError, match="Choose a model that reads images"):
+            refused()
+
+
+def _fail(home, dataset, folder) -> None:
+    run = create_run(home, recipe(folder), dataset, foreground=True)
+    assert run_worker(run.dir) == 2
+    error = run.state()["error"]
+    raise UserError(error["what"], error["where"], error["fix"])
+
+
+def test_rows_whose_pictures_are_gone_are_named(home, dataset, vision_dir, tmp_path):
+    lines = dataset.page(0, 1)[0]
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps({"prompt": "Who?", "response": "Paris.", "image": _url("black")}))
+    stored = create_dataset(home, path)
+    next((stored.dir / "images").iterdir()).unlink()
+    run = create_run(home, recipe(vision_dir, eval_fraction=0), stored, foreground=True)
+    assert lines and run_worker(run.dir) == 2
+    error = run.state()["error"]
+    assert "image file is missing" in error["what"] and "row 1 of the train" in error["where"]
+
+
+def _url(colour: str) -> str:
+    data = io.BytesIO()
+    picture(colour).save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+@pytest.mark.parametrize(("targets", "spared"), [("all-linear", True), ("q_proj, v_proj", True)])
+def test_targets_of_a_recipe_never_hit_the_vision_tower(vision_dir, targets, spared):
+    from transformers import AutoModelForImageTextToText
+
+    from trainer_backend.training.adapters import add_adapter
+
+    model = AutoModelForImageTextToText.from_pretrained(vision_dir)
+    config = lora_config(recipe(vision_dir, lora_target_modules=targets))
+    adapted = add_adapter(model, config, [])
+    names = [name for name, _ in adapted.named_parameters() if "lora" in name]
+    assert names and all("language_model" in name for name in names) is spared

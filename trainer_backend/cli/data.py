@@ -1,0 +1,184 @@
+"""What the commands about data do: check, datasets. Cleaning and writing it is prepare_command.py.
+
+The options are in __main__.py, the work in data/.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from trainer_backend.data.checks.statistics import read_statistics
+from trainer_backend.data.readers.options import ReadOptions
+from trainer_backend.data.store.dataset import StoredDataset, list_datasets
+from trainer_backend.data.store.length_report import LengthReport
+from trainer_backend.data.store.lookup import resolve_data
+from trainer_backend.errors import Problem
+from trainer_backend.recipe.recipe import Recipe
+
+
+def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
+    """DATA as the options say; a bar on the terminal while it is read."""
+    options = ReadOptions(
+        encoding=arguments.encoding,
+        delimiter={"tab": "\t"}.get(arguments.delimiter, arguments.delimiter),
+        skip_damaged=arguments.skip_damaged,
+        sheet=arguments.sheet,
+    )
+    stored = resolve_data(
+        home,
+        arguments.data,
+        options=options,
+        config=arguments.config,
+        split=arguments.split,
+        max_rows=arguments.max_rows,
+        on_progress=bar("Reading", arguments.json),
+    )
+    clear_bar(arguments.json)
+    return stored
+
+
+def bar(what: str, quiet: bool):
+    """A callback (done, total) that shows a share on the terminal; None where nobody looks."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    return lambda done, total: print(
+        f"\r\033[K{what}: {done / max(1, total):.0%}", end="", file=sys.stderr, flush=True
+    )
+
+
+def clear_bar(quiet: bool) -> None:
+    """Take the bar away again."""
+    if not quiet and sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def do_check(home: Path, arguments: argparse.Namespace) -> int:
+    """Read data and say what was found; exit code 2 when it cannot be trained on."""
+    stored = read_data(home, arguments)
+    problems = list(stored.problems)
+    report = {
+        "dataset_id": stored.id,
+        "name": stored.name,
+        "format": stored.format,
+        "sentence": stored.sentence,
+        "rows": stored.num_rows,
+        "examples": stored.num_examples,
+        "columns": stored.columns,
+        "problems": [],
+        "notes": stored.notes,
+        "hash": stored.hash,
+        "source": stored.source,
+    }
+    if statistics := read_statistics(stored.dir):
+        report["statistics"] = asdict(statistics)
+    if arguments.model:
+        recipe = counting_recipe(arguments.model, arguments.max_length)
+        counted = count_tokens(home, stored, recipe, arguments.json)
+        problems = by_weight(counted.problems(recipe.max_length, stored.name), problems)
+        report["tokens"] = token_facts(counted, recipe.max_length)
+    report["problems"] = [problem.to_dict() for problem in problems]
+    if arguments.json:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
+        _print_report(report)
+    return 2 if stored.num_examples == 0 else 0
+
+
+def counting_recipe(model: str, max_length: int | None) -> Recipe:
+    """The recipe that counting needs; UserError for a length that cannot be."""
+    length = Recipe().max_length if max_length is None else max_length
+    return Recipe.from_dict({"base_model": model, "max_length": length}, "--max-length")
+
+
+def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool) -> LengthReport:
+    """The lengths of all examples with the model's tokenizer and template."""
+    from trainer_backend.serving.process.token_view import count_job
+    from trainer_backend.tokens.counts import iter_token_lengths
+
+    counting, show = iter_token_lengths(stored, count_job(home, stored, recipe)), None
+    while True:
+        try:
+            done, total = next(counting)
+        except StopIteration as end:
+            clear_bar(quiet)
+            return end.value
+        show = show or bar("Counting tokens", quiet)
+        if show:
+            show(done, total)
+
+
+def token_facts(counted: LengthReport, max_length: int) -> dict:
+    """What cutting at a length does, as plain data."""
+    cut = counted.at(max_length)
+    return {
+        "tokens": cut.tokens,
+        "learned": cut.trained,
+        "context": cut.context,
+        "cut": cut.cut,
+        "lost": cut.lost,
+        "failed": cut.failed,
+        "longest": int(counted.total.max(initial=0)),
+        "max_length": max_length,
+    }
+
+
+def by_weight(more: list[tuple[Problem, np.ndarray]], problems: list[Problem]) -> list[Problem]:
+    """All problems: errors first, then by how many rows they touch."""
+    order = {"error": 0, "warning": 1, "info": 2}
+    found = [problem for problem, _ in more] + problems
+    return sorted(found, key=lambda problem: (order[problem.severity], -problem.count))
+
+
+def _print_report(report: dict) -> None:
+    print(f"{report['name']}: {report['rows']:,} rows. {report['sentence']}")
+    for note in report["notes"]:
+        print(f"  {note}")
+    for problem in report["problems"]:
+        _print_problem(problem)
+    if "tokens" in report:
+        facts = report["tokens"]
+        print(f"  {facts['tokens']:,} tokens, {facts['learned']:,} of them learned.")
+        print(
+            f"  {facts['cut']:,} rows are cut at {facts['max_length']} tokens, "
+            f"{facts['lost']:,} of them lose everything there is to learn."
+        )
+
+
+def _print_problem(problem: dict) -> None:
+    rows = ", ".join(str(row) for row in problem["rows"][:8])
+    more = problem["count"] - min(8, len(problem["rows"]))
+    word = "Row" if len(problem["rows"]) == 1 else "Rows"
+    where = f" {word} {rows}{f' and {more:,} more' if more > 0 else ''}." if rows else ""
+    print(f"  [{problem['severity']}] {problem['what']}{where}")
+    print(f"      {problem['fix']}")
+    if problem["switches"]:
+        ways = " or ".join(f"--fix {problem['code']}={way}" for way in problem["switches"])
+        print(f"      To do so: prepare {ways}")
+
+
+def do_datasets(home: Path, arguments: argparse.Namespace) -> int:
+    """List the stored datasets, newest first."""
+    found = [
+        {
+            "id": one.id,
+            "name": one.label,
+            "rows": one.num_rows,
+            "examples": one.num_examples,
+            "format": one.format,
+            "step": one.step,
+            "parent": one.parent,
+            "hash": one.hash,
+            "created_at": one.created_at,
+        }
+        for one in list_datasets(home)
+    ]
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        for one in found:
+            print(f"{one['id']}  {one['examples']:>11,} rows  {one['step']:<8}  {one['name']}")
+    return 0

@@ -1,0 +1,129 @@
+"""A run trained from the terminal: shown while it works, stopped with Ctrl-C, watched for hangs.
+
+What a worker is and how it ends is worker.py; the app's runs are driven by scheduler.py.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.state import ACTIVE
+from trainer_backend.scheduling.watchdog import HangWatch
+from trainer_backend.scheduling.worker_process import force_stop, settle, start_worker
+
+POLL_S = 0.3
+
+
+def follow(run: Run, as_json: bool) -> int:
+    """Start the worker, show its progress until it ends, print the run; the exit code says how.
+
+    Ctrl-C or SIGTERM saves and pauses, a second one ends the run at once.
+    """
+    with _ended_like_ctrl_c():
+        process = start_worker(run)
+        _see_to_its_end(run, process, as_json)
+        settle(run, process.returncode)
+    if run.state()["state"] == "queued":  # the memory ran out: once more with half the batch
+        return follow(run, as_json)
+    _show_progress(run, as_json, end="\n")
+    return _report_end(run, as_json)
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """A container that stops sends SIGTERM: the run is then saved like after Ctrl-C."""
+    signs = (signal.SIGINT, signal.SIGTERM)
+    before = {sign: signal.signal(sign, signal.default_int_handler) for sign in signs}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+def _see_to_its_end(run: Run, process: subprocess.Popen, as_json: bool) -> None:
+    watch, asked = HangWatch(), False
+    while process.poll() is None:
+        try:
+            if watch.look(run):
+                force_stop(run)
+            _show_progress(run, as_json)
+            process.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            continue
+        except KeyboardInterrupt:
+            if asked:
+                force_stop(run)
+            else:
+                print("\nFinishing the step and saving…", file=sys.stderr)
+                run.request_stop()
+            asked = True
+    watch.forget(run)
+
+
+def _show_progress(run: Run, as_json: bool, end: str = "") -> None:
+    if as_json or not sys.stderr.isatty():
+        return
+    print("\r\033[K" + progress_line(run), end=end, file=sys.stderr, flush=True)
+
+
+def progress_line(run: Run) -> str:
+    """State, bar, loss, and that nothing moves any more, in one line of the terminal."""
+    state = run.state()
+    step, total = state.get("step") or 0, state.get("total_steps") or 0
+    parts = [state["state"]]
+    if total:
+        filled = int(30 * step / total)
+        parts.append(f"[{'█' * filled}{'·' * (30 - filled)}] {step}/{total}")
+    if state["state"] in ACTIVE:
+        parts += _what_goes_on(run, state)
+    if state.get("loss") is not None:
+        parts.append(f"loss {state['loss']:.4f}")
+    return "  ".join(parts)
+
+
+def _what_goes_on(run: Run, state: dict) -> list[str]:
+    found = []
+    if facts := state.get("progress"):
+        found.append(f"{facts['what']} {facts['done']:g}/{facts['total']:g} {facts['unit']}")
+    elif state["state"] == "preparing":
+        found.append("Starting the training process")
+    elif state.get("eta_seconds"):
+        found.append(f"{timedelta(seconds=round(state['eta_seconds']))} left")
+    if stuck := run.stalled():
+        found.append(f"no progress for {stuck['seconds']} s (Ctrl-C stops it)")
+    return found
+
+
+def _report_end(run: Run, as_json: bool) -> int:
+    summary = run.summary()
+    error = summary["error"]
+    if error:
+        _print_error(run, error)
+    for warning in summary["warnings"]:
+        print(f"Note: {warning}", file=sys.stderr)
+    if answers := summary["answers"]:
+        print(
+            f"Right answers on {answers['rows']} held-out rows: "
+            f"base {answers['base']:.0%}, tuned {answers['tuned']:.0%}.",
+            file=sys.stderr,
+        )
+    if not as_json:
+        print(f"Run folder: {run.dir}")
+    print(json.dumps(summary, ensure_ascii=False))
+    if summary["state"] == "failed":
+        return 2 if error and error.get("user") else 1
+    return 0
+
+
+def _print_error(run: Run, error: dict) -> None:
+    lines = [error["what"], f"  where: {error['where']}", f"  fix:   {error['fix']}"]
+    lines += [f"  safe:  {error['safe']}"] if error.get("safe") else []
+    if (error.get("offer") or {}).get("retry") is not None:
+        lines += [f"  or:    python -m trainer_backend retry {run.id}"]
+    print("\n".join(lines), file=sys.stderr)

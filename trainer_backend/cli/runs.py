@@ -1,0 +1,212 @@
+"""What each command of the command line does.
+
+The options are in __main__.py, the work in its own rooms; data has data_commands.py.
+"""
+
+import argparse
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from trainer_backend.cli.follow import POLL_S, follow
+from trainer_backend.data.store.lookup import resolve_data
+from trainer_backend.errors import UserError
+from trainer_backend.recipe.presets import resolve_recipe, samples
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.create import (
+    create_run,
+    list_runs,
+    new_run_from,
+    open_run,
+    retry_run,
+    unfinished_runs,
+    unreadable_runs,
+)
+from trainer_backend.runs.files import SPEC
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.state import LIVE
+from trainer_backend.scheduling.launch import (
+    Fleet,
+    check_fleet,
+    leave_to_others,
+    machine_commands,
+    processes_here,
+    slurm_script,
+)
+from trainer_backend.scheduling.run_queue import queue_again, settle_alone
+
+
+def do_train(home: Path, arguments: argparse.Namespace) -> int:
+    """Create a run and train it in the foreground."""
+    return follow(_new_run(home, arguments, arguments.recipe), arguments.json)
+
+
+def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None) -> Run:
+    """A run that no scheduler takes, as the options of train say."""
+    before = _find(home, arguments.start) if arguments.start else None
+    if recipe_name is None and before is None:
+        raise UserError("No recipe was given.", "RECIPE", "Name a preset or a YAML file.")
+    recipe, preset = resolve_recipe(recipe_name) if recipe_name else (before.recipe(), None)
+    changes = _settings(arguments)
+    recipe = Recipe.from_dict({**recipe.to_dict(), **changes}, "--set")
+    facts = {"name": arguments.name, "preset": preset and preset.id, "foreground": True}
+    data = arguments.data or (preset.sample if preset and not before else None)
+    if before:
+        return new_run_from(before, recipe, resolve_data(home, data) if data else None, **facts)
+    if data is None:
+        names = ", ".join(sample.id for sample in samples())
+        raise UserError("No data was given.", "--data", f"Name a file or a sample ({names}).")
+    return create_run(home, recipe, resolve_data(home, data), **facts)
+
+
+def do_launch(home: Path, arguments: argparse.Namespace) -> int:
+    """Print how to train a run on several machines."""
+    folders = (home / "runs" / arguments.run, Path(arguments.run))
+    known = any((one / SPEC).exists() for one in folders)
+    run = _find(home, arguments.run) if known else _new_run(home, arguments, arguments.run)
+    if not known:
+        leave_to_others(run)
+    each = arguments.processes_per_node
+    fleet = Fleet(
+        nodes=arguments.nodes,
+        processes_per_node=processes_here(run) if each is None else each,
+        host=arguments.host or socket.gethostname(),
+        port=arguments.port,
+    )
+    check_fleet(run, fleet)
+    if arguments.slurm:
+        print(slurm_script(run, fleet), end="")
+        hint = "Save this and submit it with sbatch; submitted again, it goes on."
+    else:
+        print("\n".join(machine_commands(run, fleet)))
+        hint = "Start one line on each machine, at about the same time."
+    print(f"{hint} All machines must see {run.dir} under this name.", file=sys.stderr)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, str]:
+    return dict(_setting(text) for text in arguments.settings)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"“{text[:60]}” is not a setting.", "--set", "Write --set max_steps=20.")
+    return name.strip(), value
+
+
+def do_resume(home: Path, arguments: argparse.Namespace) -> int:
+    """Go on with a run in the foreground, longer if asked to."""
+    run = _find(home, arguments.run)
+    queue_again(run, foreground=True, changes=_settings(arguments))
+    return follow(run, arguments.json)
+
+
+def do_retry(home: Path, arguments: argparse.Namespace) -> int:
+    """Start a failed run anew in the foreground with what its error offers."""
+    run = _find(home, arguments.run)
+    return follow(retry_run(run, _settings(arguments) or None, foreground=True), arguments.json)
+
+
+def do_stop(home: Path, arguments: argparse.Namespace) -> int:
+    """Ask a run to end and wait until it has; a waiting one leaves the queue."""
+    run = _find(home, arguments.run)
+    if run.state()["state"] not in LIVE:
+        raise UserError("This run is not running.", run.name(), "Nothing to stop.")
+    while run.state()["state"] in LIVE:
+        if not run.stop_requested():
+            run.request_stop()
+        time.sleep(POLL_S)
+        settle_alone(run)
+    return _print_run(run, arguments.json)
+
+
+def do_show(home: Path, arguments: argparse.Namespace) -> int:
+    """Print a run."""
+    return _print_run(_find(home, arguments.run), arguments.json)
+
+
+def _print_run(run: Run, as_json: bool) -> int:
+    summary = run.summary()
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
+        for name in (*shown, "eval_loss", "dir"):
+            print(f"{name:>12}  {summary[name]}")
+    return 0
+
+
+def do_runs(home: Path, arguments: argparse.Namespace) -> int:
+    """List the runs, newest first."""
+    for run in unfinished_runs(home):
+        settle_alone(run)
+    summaries = [run.summary() for run in list_runs(home)]
+    if arguments.json:
+        print(json.dumps(summaries, ensure_ascii=False))
+    else:
+        for one in summaries:
+            loss = f"{one['loss']:.4f}" if one["loss"] is not None else "-"
+            steps = f"{one['step']}/{one['total_steps']}"
+            print(f"{one['id']}  {one['state']:<9}  {steps:>11}  loss {loss:>8}  {one['name']}")
+    for run, error in unreadable_runs(home):
+        print(f"{run.id} cannot be read: {error.what} {error.fix}", file=sys.stderr)
+    return 0
+
+
+def do_chat(home: Path, arguments: argparse.Namespace) -> int:
+    """Answer one question, or hold a conversation on the terminal."""
+    from trainer_backend.models.loaded.generate import Sampling
+    from trainer_backend.runs.target import find_target
+    from trainer_backend.serving.process.chat import ChatModel
+
+    target = find_target(home, arguments.run)
+    model = ChatModel(home, target)
+    which = "base" if arguments.base or target.checkpoint is None else "tuned"
+    sampling = Sampling(arguments.temperature, 1.0, arguments.max_new_tokens)
+    messages = [{"role": "system", "content": arguments.system}] if arguments.system else []
+    while True:
+        text = arguments.prompt if arguments.prompt is not None else _read_line()
+        if text is None:
+            return 0
+        messages.append({"role": "user", "content": text})
+        answer = _print_stream(model.stream(messages, which, sampling))
+        messages.append({"role": "assistant", "content": answer})
+        if arguments.prompt is not None:
+            return 0
+
+
+def _print_stream(answers: Iterable[str]) -> str:
+    shown = ""
+    for text in answers:
+        print(text[len(shown) :], end="", flush=True)
+        shown = text
+    print()
+    return shown
+
+
+def _read_line() -> str | None:
+    try:
+        return input("> ")
+    except EOFError:
+        return None
+
+
+def do_export(home: Path, arguments: argparse.Namespace) -> int:
+    """Write a run's model into a folder and print where."""
+    from trainer_backend.export.exporter import export_run
+
+    print(export_run(_find(home, arguments.run), arguments.format, arguments.out))
+    return 0
+
+
+def _find(home: Path, run: str) -> Run:
+    """RUN of the command line: an id, or the run's folder. One whose worker is gone is settled."""
+    folder = Path(run).expanduser()
+    is_folder = (folder / SPEC).exists()
+    found = Run(folder.resolve()) if is_folder else open_run(home, run)
+    settle_alone(found)
+    return found

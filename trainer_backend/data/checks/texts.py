@@ -1,0 +1,158 @@
+"""What a text should make one think twice about: secrets, personal data, control tokens, damage.
+
+Patterns over many texts at once, joined into one. What only a whole row or a whole file shows is
+checks.py and whole_checks.py.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from trainer_backend.data.checks.findings import Kind
+from trainer_backend.redact import secret_places
+
+Found = Iterator[tuple[Kind, np.ndarray]]  # a kind, and the indices of the texts that have it
+
+CONTROL_TOKENS = Kind(
+    "control_tokens",
+    "warning",
+    "A text holds what looks like control tokens of a chat template.",
+    "They are trained as plain text. If an earlier template left them, they teach the wrong thing.",
+    ("drop",),
+)
+LOST_LETTERS = Kind(
+    "lost_letters",
+    "warning",
+    "A text holds the replacement character \ufffd: letters were lost.",
+    "Export the data again as UTF-8 from where it came from.",
+    ("drop",),
+)
+MOJIBAKE = Kind(
+    "mojibake",
+    "warning",
+    "A text looks wrongly decoded (like Ã© instead of é).",
+    "Export the data again as UTF-8 from where it came from.",
+    ("drop",),
+)
+CONTROL_CHARACTERS = Kind(
+    "control_characters",
+    "info",
+    "A text holds invisible control characters.",
+    "They are kept as they are, unless you have them taken out.",
+    ("clean", "drop"),
+)
+SECRET = Kind(
+    "secret",
+    "warning",
+    "A text seems to hold a password or access key.",
+    "Leave it out, and have the key replaced: a model can repeat what it learned.",
+    ("drop",),
+)
+EMAIL = Kind(
+    "email",
+    "info",
+    "Texts hold e-mail addresses.",
+    "Make sure that you may train on them; a model can repeat what it learned.",
+    ("drop",),
+)
+PHONE = Kind(
+    "phone",
+    "info",
+    "Texts seem to hold phone numbers.",
+    "Make sure that you may train on them; a model can repeat what it learned.",
+    ("drop",),
+)
+CARD_NUMBER = Kind(
+    "card_number",
+    "warning",
+    "A text seems to hold a card number.",
+    "Leave it out or blacken it: a model can repeat what it learned.",
+    ("drop",),
+)
+
+_EMAIL = re.compile(
+    r"(?<=[\w.+-])@(?!example\.)[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[A-Za-z]{2,24}\b"
+)
+_LONG_NUMBER = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
+_PHONE = re.compile(
+    r"(?<![\w.+-])(?:\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}"
+    r"|(?:\+?1[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4})"
+    r"(?![\w-]|\.\d)"
+)
+_FEW_DIGITS = 9  # a phone number has at least as many
+_CONTROL_TOKEN = re.compile(
+    r"<\|[A-Za-z0-9_ ./-]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>"
+    r"|<(?:bos|eos|pad|unk)>|<(?:start_of_turn|end_of_turn)>|<｜[^｜<>]{1,40}｜>"
+)
+_MOJIBAKE = re.compile(
+    "[ÃÂ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ¦“”\u009d]|ðŸ[\u0080-\u00bf˜™š]|ï»¿|Ã[¤¶¼ŸŽ©¨]"
+)
+CONTROL_LETTER = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+
+
+def text_findings(texts: Sequence[str]) -> Found:
+    """Everything of this file in any of the texts, a kind at a time."""
+    joined = "\0".join(texts)
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
+    starts = np.cumsum(lengths) - lengths
+
+    def texts_at(places: Iterable[int]) -> np.ndarray:
+        return np.unique(np.searchsorted(starts, [*places], side="right") - 1)
+
+    def where(pattern: re.Pattern) -> np.ndarray:
+        return texts_at(match.start() for match in pattern.finditer(joined))
+
+    if "<" in joined or "[" in joined:
+        yield CONTROL_TOKENS, where(_CONTROL_TOKEN)
+    yield SECRET, texts_at(secret_places(joined))
+    if "@" in joined:
+        yield EMAIL, where(_EMAIL)
+    if not joined.isprintable():
+        yield CONTROL_CHARACTERS, where(CONTROL_LETTER)
+    if not joined.isascii():
+        yield LOST_LETTERS, where(re.compile("\ufffd"))
+        yield MOJIBAKE, where(_MOJIBAKE)
+    numbers = _with_digits(joined, starts)
+    yield CARD_NUMBER, _texts_where(texts, numbers, _has_card)
+    yield PHONE, _texts_where(texts, numbers, _has_phone)
+
+
+def _with_digits(joined: str, starts: np.ndarray) -> np.ndarray:
+    """Indices of the texts with enough digits for a card or phone number."""
+    wide = "ascii" if joined.isascii() else "utf-32-le"
+    letters = np.frombuffer(joined.encode(wide, "replace"), np.uint8 if wide == "ascii" else "<u4")
+    if not len(letters):
+        return np.empty(0, np.int64)
+    digits = np.cumsum((letters - letters.dtype.type(48)) < 10)  # below "0" wraps around
+    ends = np.append(starts[1:] - 1, len(letters)) - 1
+    before = np.where(starts > 0, digits[starts - 1], 0)
+    return np.flatnonzero(digits[np.maximum(ends, 0)] - before >= _FEW_DIGITS)
+
+
+def _texts_where(
+    texts: Sequence[str], indices: np.ndarray, holds: Callable[[str], bool]
+) -> np.ndarray:
+    return np.array([at for at in indices if holds(texts[at])], np.int64)
+
+
+def _has_card(text: str) -> bool:
+    return any(is_card_number(found[0]) for found in _LONG_NUMBER.finditer(text))
+
+
+def _has_phone(text: str) -> bool:
+    return any(is_phone_number(found[0]) for found in _PHONE.finditer(text))
+
+
+def is_card_number(text: str) -> bool:
+    """Whether the digits have a card's first digit and its check digit (Luhn)."""
+    digits = [int(letter) for letter in text if letter.isdigit()]
+    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
+    plausible = digits[0] in (3, 4, 5, 6) and len(set(digits)) > 2
+    return plausible and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def is_phone_number(text: str) -> bool:
+    """Whether there are as many digits as in a phone number (ITU-T E.164), and not 555-01xx."""
+    digits = "".join(letter for letter in text if letter.isdigit())
+    return 9 <= len(digits) <= 15 and len(set(digits)) > 2 and "55501" not in digits

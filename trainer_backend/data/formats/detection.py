@@ -1,0 +1,215 @@
+"""From the first rows to a mapping: names and values must agree, else the user is asked.
+
+No row is read here beyond what tells its format.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from trainer_backend.data.formats.column_names import (
+    SYNONYMS,
+    columns_of,
+    is_label,
+    listed,
+    named,
+    plain_name,
+    quoted,
+)
+from trainer_backend.data.formats.conversations import as_list
+from trainer_backend.data.formats.mapping import Mapping, describe_mapping
+from trainer_backend.data.json_values import cell_text
+from trainer_backend.data.pictures import holds_picture
+from trainer_backend.errors import RowError
+
+DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
+MAX_KINDS = 4  # ways of writing rows that one file may mix
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the columns seem to mean, in words; `sure` is False when the user should decide."""
+
+    mapping: Mapping | None
+    sentence: str
+    sure: bool
+    columns: list[str] = field(default_factory=list)
+
+
+def first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:
+    """The rows that a format is told from, with their numbers; no more is taken from `rows`."""
+    first, size = [], 0
+    for number, row in rows:
+        first.append((number, row))
+        size += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(first) >= DETECT_ROWS or size > DETECT_CHARS:
+            break
+    return first
+
+
+def detect_format(rows: Sequence[dict]) -> Detection:
+    """Tell the format from the first rows; a file that mixes formats gets a mapping for each."""
+    columns = columns_of(rows)
+    found = _detect_one(rows, columns)
+    groups = _groups(rows, found)
+    if not groups:
+        return found
+    each = [_detect_one(group, columns_of(group)) for group in groups]
+    if not all(one.sure for one in each):
+        return found
+    kinds: dict[tuple, Mapping] = {}
+    for one in each:
+        kinds.setdefault(tuple(one.mapping.needed()), one.mapping)
+    main, *others = kinds.values()
+    return _sure(columns, replace(main, also=tuple(others))) if others else found
+
+
+def _groups(rows: Sequence[dict], found: Detection) -> list[list[dict]]:
+    """The rows by how they are written, the commonest first; none if all are written alike."""
+    if found.sure:
+        needed = found.mapping.needed()
+        if all(row.get(column) for row in rows for column in needed):
+            return []
+    shapes = [
+        tuple(name for name, cell in row.items() if cell not in (None, "", [])) for row in rows
+    ]
+    common = [shape for shape, _ in Counter(shapes).most_common() if shape]
+    if not 1 < len(common) <= MAX_KINDS * 4:
+        return []
+    return [
+        [row for row, own in zip(rows, shapes, strict=True) if own == shape] for shape in common
+    ]
+
+
+def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
+    chats = [name for name in columns if _is_chat_column(rows, name)]
+    found = {role: named(columns, role) for role in SYNONYMS}
+    extra = _extra(rows, columns, found)
+    if "rejected" in map(plain_name, columns):
+        mapping = _suggest_pair(columns, found)
+        if chats and "prompt" not in map(plain_name, columns):
+            mapping = Mapping("messages", {"messages": chats[0]})
+        return _unsure(columns, "This looks like preference data (chosen and rejected)", mapping)
+    prompts = [name for name in found["prompt"] if name not in found["completion"]]
+    one_pair = len(prompts) == 1 and len(found["completion"]) == 1
+    if chats:
+        talks = [name for name in chats if plain_name(name) in SYNONYMS["messages"]]
+        if talks or not (one_pair and set(chats) <= {*prompts, *found["completion"]}):
+            return _detect_chat(rows, columns, talks or chats, extra)
+    elif _is_alpaca(found):
+        return _detect_alpaca(columns, found, extra)
+    if one_pair:
+        roles = {"prompt": prompts[0], "completion": found["completion"][0]}
+        return _sure(columns, Mapping("prompt_completion", roles | extra))
+    if not prompts and not found["completion"] and found["text"] and "images" not in extra:
+        others = [name for name in columns if name not in found["text"]]
+        if len(found["text"]) == 1 and not any(is_label(name) for name in others):
+            return _sure(columns, Mapping("text", {"text": found["text"][0]}))
+    return _unsure(columns, _why_unsure(prompts, found), _suggest_pair(columns, found))
+
+
+def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
+    if prompts and not found["completion"]:
+        return "There is a prompt but no answer among the columns"
+    if found["completion"] and not prompts:
+        return "There is an answer but no prompt among the columns"
+    return "The columns could mean more than one thing"
+
+
+def _is_alpaca(found: dict[str, list[str]]) -> bool:
+    instruction = [name for name in found["prompt"] if plain_name(name) == "instruction"]
+    extras = {"instruction", *SYNONYMS["input"]}
+    alone = all(plain_name(name) in extras for name in found["prompt"])
+    one_answer = len(found["completion"]) == 1
+    return len(instruction) == 1 and alone and one_answer and len(found["input"]) < 2
+
+
+def _detect_alpaca(
+    columns: list[str], found: dict[str, list[str]], extra: dict[str, str]
+) -> Detection:
+    prompt = next(name for name in found["prompt"] if plain_name(name) == "instruction")
+    roles = {"prompt": prompt, "completion": found["completion"][0]}
+    if found["input"]:
+        roles["input"] = found["input"][0]
+    return _sure(columns, Mapping("alpaca", roles | extra))
+
+
+def _detect_chat(
+    rows: Sequence[dict], columns: list[str], likely: list[str], extra: dict[str, str]
+) -> Detection:
+    first = next(turn for row in rows for turn in turns_of(row.get(likely[0])))
+    roles = {"messages": likely[0]} | extra
+    mapping = Mapping("sharegpt" if "from" in first else "messages", roles)
+    if len(likely) == 1:
+        return _sure(columns, mapping)
+    return _unsure(columns, "Several columns hold conversations", mapping)
+
+
+def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]) -> dict[str, str]:
+    """The columns of the system message, the tools and the pictures, where there is one."""
+    extra = {"system": found["system"][0]} if len(found["system"]) == 1 else {}
+    tools = [name for name in found["tools"] if _holds_lists(rows, name)]
+    extra |= {"tools": tools[0]} if tools else {}
+    pictures = [name for name in columns if _holds_pictures(rows, name)]
+    by_name = [name for name in pictures if plain_name(name) in SYNONYMS["images"]] or pictures
+    return extra | ({"images": by_name[0]} if by_name else {})
+
+
+def _holds_pictures(rows: Sequence[dict], name: str) -> bool:
+    filled = [row[name] for row in rows if row.get(name) not in (None, "", [])]
+    return bool(filled) and sum(map(holds_picture, filled)) > len(filled) / 2
+
+
+def _holds_lists(rows: Sequence[dict], name: str) -> bool:
+    filled = [row[name] for row in rows if row.get(name) not in (None, "", [])]
+    lists = [isinstance(one, list) or cell_text(one).lstrip().startswith("[") for one in filled]
+    return sum(lists) > len(filled) / 2
+
+
+def turns_of(value: Any) -> list[dict]:
+    """The turns of a conversation cell; nothing if it is none."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return []
+    try:
+        turns = as_list(value)
+    except RowError:
+        return []
+    for turn in turns:
+        if not isinstance(turn, dict) or not ("role" in turn or "from" in turn):
+            return []
+    return turns
+
+
+def _is_chat_column(rows: Sequence[dict], name: str) -> bool:
+    filled = [row[name] for row in rows if row.get(name)]
+    return bool(filled) and sum(bool(turns_of(value)) for value in filled) > len(filled) / 2
+
+
+def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> Mapping | None:
+    """The likeliest pair of columns, for the pickers to begin with; the user decides."""
+    if len(columns) == 1:
+        return Mapping("text", {"text": columns[0]})
+    if not columns:
+        return None
+    prompt = (found["prompt"] or columns)[0]
+    rest = [name for name in columns if name != prompt]
+    likely = [name for name in found["completion"] if name != prompt]
+    return Mapping("prompt_completion", {"prompt": prompt, "completion": (likely or rest)[0]})
+
+
+def _sure(columns: list[str], mapping: Mapping) -> Detection:
+    sentence = describe_mapping(mapping, columns)
+    used = {*mapping.roles.values(), *(name for one in mapping.also for name in one.roles.values())}
+    named_only = [name for name in named(columns, "images") if name not in used]
+    if named_only:
+        sentence += f" The pictures that {quoted(named_only[0])} names are not in the upload."
+    return Detection(mapping, sentence, True, columns)
+
+
+def _unsure(columns: list[str], why: str, mapping: Mapping | None) -> Detection:
+    names = listed(columns, 12) or "no columns"
+    sentence = f"{why} ({names}): choose which column is the prompt and which is the answer."
+    if any(len(name) > 40 for name in columns):
+        sentence += " If the first line is not a header, add one, for example: prompt,response."
+    return Detection(mapping, sentence, False, columns)

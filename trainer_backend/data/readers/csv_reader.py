@@ -1,0 +1,223 @@
+"""Rows from delimited text: the delimiter is found, and a row that does not fit is an error.
+
+The standard csv reader would shift ragged rows and swallow text after an open quote; this does not.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+
+from trainer_backend.data.json_values import MAX_COLUMNS
+from trainer_backend.data.readers.options import DELIMITERS, MAX_LINE
+from trainer_backend.data.readers.text_reader import TextFile
+from trainer_backend.errors import UserError
+
+SAMPLE_LINES = 50
+_SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # how Excel says its delimiter
+
+
+def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> str:
+    """The delimiter under which the first rows all have the header's number of columns.
+
+    A space behind it (“, ”) says that a space after each delimiter is no part of the text, a quote
+    that quotes are: tab-separated text often has them without doubling any.
+    """
+    sample = _sample(file)
+    if sample and (said := _SEP_LINE.fullmatch(sample[0].strip())):
+        return said[1]
+    order = (preferred, *(mark for mark in DELIMITERS if mark != preferred))
+    order = (chosen,) if chosen else order
+    fits = {mark: _sample_fit(sample, mark) for mark in order if sample and mark in sample[0]}
+    wide = [mark for mark in fits if fits[mark][0] > 1]
+    steady = [mark for mark in wide if fits[mark][1]]
+    if not steady:
+        for mark in wide:
+            spaced = any(f'{mark} "' in line for line in sample)
+            if spaced and _sample_fit(sample, f"{mark} ")[1]:
+                return f"{mark} "
+    if "\t" in wide and steady in ([], ["\t"]) and not _parses(sample[:-1], "\t"):
+        if _sample_fit(sample, '\t"')[1]:
+            return '\t"'
+    return (steady or wide or [chosen or preferred])[0]
+
+
+def _sample(file: TextFile) -> list[str]:
+    sample, size = [], 0
+    for line in file.lines():
+        sample.append(line)
+        size += len(line)
+        if len(sample) >= SAMPLE_LINES or size > 1 << 20:
+            break
+    return sample
+
+
+def _reader(lines: Iterable[str], layout: str):
+    quoting = csv.QUOTE_NONE if layout[1:] == '"' else csv.QUOTE_MINIMAL
+    spaced = layout[1:] == " "
+    return csv.reader(
+        lines, delimiter=layout[0], quoting=quoting, skipinitialspace=spaced, strict=True
+    )
+
+
+def _parses(sample: list[str], layout: str) -> bool:
+    try:
+        return len({len(record) for record in _reader(sample, layout) if record}) == 1
+    except csv.Error:
+        return False
+
+
+def _sample_fit(sample: list[str], layout: str) -> tuple[int, bool]:
+    """How wide the header is, and whether every complete sampled row is as wide."""
+    widths = []
+    try:
+        for record in _reader(sample, layout):
+            if record and (len(record) > 1 or record[0].strip()):
+                widths.append(len(record))
+    except csv.Error:
+        pass  # the sample may end inside a quoted text; the full read judges that
+    if not widths:
+        return 0, False
+    return widths[0], len(set(widths)) == 1
+
+
+class _Feed:
+    """Lines for csv.reader; keeps the current record's lines with quotes, to find an open one."""
+
+    def __init__(self, file: TextFile):
+        self.file, self.lines, self.size = file, file.lines(), 0
+        self.quoted: list[tuple[int, str]] = []
+        self.nul = ""  # where the current record holds a NUL character
+        self.has_header = False
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines)
+        if '"' in line:
+            self.quoted.append((self.file.line, line))
+        self.size += len(line)
+        if self.size > MAX_LINE:
+            raise csv.Error("unexpected end of data")
+        if "\0" in line and not self.nul:
+            column = line.index("\0") + 1
+            self.nul = f"{self.file.name}, line {self.file.line}, column {column}"
+        return line
+
+    def leave_out(self, start: int, fault: UserError) -> None:
+        """Report the record as damaged; a header cannot be left out."""
+        if not self.has_header:
+            raise fault
+        if self.file.line > start:  # hide none of the lines that go with it
+            fault.what += f" (The row is lines {start:,} to {self.file.line:,}.)"
+        self.file.damage.report(start, fault)
+
+
+def read_records(file: TextFile, layout: str) -> Iterator[tuple[int, list[str]]]:
+    """(line where it begins, cells) for every record, header included; blank lines are skipped."""
+    csv.field_size_limit(MAX_LINE + 1)
+    file.line, feed = 0, _Feed(file)
+    reader = _reader(feed, layout)
+    while True:
+        feed.quoted.clear()
+        feed.size, feed.nul, start = 0, "", file.line + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fault = _csv_error(feed, start, layout[0], str(error))
+            if "end of data" in str(error):  # everything after the quote was swallowed
+                raise fault from None
+            feed.leave_out(start, fault)
+            continue
+        if feed.nul:
+            fix = "Remove the character, or save the file as UTF-8 text again."
+            feed.leave_out(start, UserError("The text holds a NUL character.", feed.nul, fix))
+        elif record and (len(record) > 1 or record[0].strip()):
+            feed.has_header = True
+            yield start, record
+
+
+def _csv_error(feed: _Feed, start: int, delimiter: str, message: str) -> UserError:
+    file = feed.file
+    if "end of data" in message:
+        return file.error(
+            "A quote is opened and never closed.",
+            'Close it, or write " inside a text as "" (two quotes).',
+            _open_quote(feed.quoted, delimiter),
+        )
+    if "expected after" in message:
+        return file.error(
+            "Text follows a closing quote.",
+            'Put the quotes around the whole text, and write " inside it as "" (two quotes).',
+        )
+    return file.error(f"The row cannot be read: {message}.", "Correct the row.", start)
+
+
+def _open_quote(quoted: list[tuple[int, str]], delimiter: str) -> int:
+    """The line in which the quote opens that nothing closes."""
+    inside, opened = False, 0
+    for number, line in quoted:
+        at_start = not inside
+        for letter in line:
+            if inside:
+                inside = letter != '"'  # a doubled quote closes and opens again at once
+            elif letter == '"' and at_start:
+                inside, opened = True, number
+            at_start = letter in (delimiter, '"')
+    return opened
+
+
+def read_csv(file: TextFile, layout: str) -> Iterator[tuple[int, dict]]:
+    """(line, row) for every data row; ragged rows are errors, never shifted."""
+    records = read_records(file, layout)
+    first = next(records, None)
+    if first and _SEP_LINE.fullmatch(layout[0].join(first[1])):
+        first = next(records, None)
+    if first is None:
+        return
+    if file.undecoded("".join(first[1])):
+        raise file.not_decoded(first[0])
+    columns = check_header(first[1], f"{file.name}, line {first[0]}")
+    width = len(columns)
+    for line, record in records:
+        if len(record) != width:
+            file.damage.report(line, _ragged(file, line, len(record), width, layout[0]))
+        elif file.keeps_bytes and file.undecoded("".join(record)):
+            file.damage.report(line, file.not_decoded(line))
+        else:
+            yield line, dict(zip(columns, record, strict=True))
+
+
+def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -> UserError:
+    mark = DELIMITERS[delimiter]
+    fix = f"Fill in the row: a missing value still needs its {mark}."
+    if found > width:
+        fix = f"Put text that holds a {mark} in double quotes."
+    return file.error(uneven(found, width), fix, line)
+
+
+def uneven(found: int, width: int) -> str:
+    """How a row does not fit its header, as a sentence."""
+    return f"The row has {found:,} column{'s' * (found != 1)}, the header has {width:,}."
+
+
+def check_header(header: list[str], where: str) -> list[str]:
+    """The columns' names; UserError if there are too many or two are the same."""
+    if len(header) > MAX_COLUMNS:
+        raise UserError(
+            f"The header has {len(header):,} columns, more than {MAX_COLUMNS:,}.",
+            where,
+            "Keep only the columns that matter.",
+        )
+    columns = [name.strip("\ufeff \t") or f"column {at}" for at, name in enumerate(header, start=1)]
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        places = [str(at) for at, name in enumerate(columns, start=1) if name == twice]
+        raise UserError(
+            f"Two columns have the same name “{twice[:60]}”.",
+            f"{where}, columns {' and '.join(places[:4])}",
+            "Rename one of them in the header.",
+        )
+    return columns

@@ -1,0 +1,80 @@
+"""Text and Markdown documents as pieces for continued training, cut where a paragraph ends.
+
+Inside a piece the text is exact; only blank lines at a cut are left out.
+"""
+
+import re
+from collections.abc import Iterator
+
+from trainer_backend.data.readers.text_reader import TextFile
+
+PIECE = 4_000  # characters: about 1,000 tokens, so that a piece fits what is usually trained
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+_BREAKS = ("\n", ". ", " ")  # where a paragraph that is too long may be cut, the best first
+
+
+def read_document(file: TextFile) -> Iterator[tuple[int, dict]]:
+    """(line where it begins, {"text", "file"}) for every piece of up to PIECE characters."""
+    for line, text in _pieces(file):
+        if "\0" in text:
+            fault = file.error("The text holds a NUL character.", "Remove the character.", line)
+            file.damage.report(line, fault)
+        elif file.undecoded(text):
+            file.damage.report(line, file.not_decoded(line))
+        else:
+            yield line, {"text": text, "file": file.source.file_name}
+
+
+def _pieces(file: TextFile) -> Iterator[tuple[int, str]]:
+    held, begins = "", 1
+    for line, paragraph in _paragraphs(file):
+        heading = paragraph.startswith("#") and len(held) > PIECE // 2
+        if held and (heading or len(held) + len(paragraph) > PIECE):
+            yield begins, _trimmed(held)
+            held = ""
+        begins = begins if held else line
+        held += paragraph
+        while len(held) > PIECE:
+            at = _cut(held)
+            yield begins, _trimmed(held[:at])
+            begins += held.count("\n", 0, at)
+            held = held[at:]
+    if held.strip():
+        yield begins, _trimmed(held)
+
+
+def _trimmed(text: str) -> str:
+    return text.strip("\r\n\ufeff")
+
+
+def _paragraphs(file: TextFile) -> Iterator[tuple[int, str]]:
+    """(line, paragraph with the blank lines after it); code between fences stays together."""
+    parts, begins, blank, fence = [], 1, False, ""
+    size = 0
+    for line in file.lines():
+        if blank and line.strip() and not fence:
+            yield begins, "".join(parts)
+            parts, size = [], 0
+        blank = not line.strip()
+        if not parts:
+            begins = file.line
+            if blank:
+                continue
+        parts.append(line)
+        size += len(line)
+        if mark := _FENCE.match(line):
+            fence = mark[1] if not fence else fence.replace(mark[1], "")
+        if size > PIECE:  # a very long paragraph is cut by the caller; keep little of it here
+            yield begins, "".join(parts)
+            parts, size, fence, blank = [], 0, "", False
+    if parts:
+        yield begins, "".join(parts)
+
+
+def _cut(text: str) -> int:
+    """Where to cut a text that is longer than a piece."""
+    for mark in _BREAKS:
+        at = text.rfind(mark, PIECE // 2, PIECE)
+        if at >= 0:
+            return at + len(mark)
+    return PIECE

@@ -1,0 +1,142 @@
+"""Rows from an Excel workbook (.xlsx): the text a person sees in the cells of one sheet.
+
+Text cells are exact. Numbers are shown by their format where that is simple, else in full; dates
+become ISO text, formulas the value that was saved with them.
+"""
+
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import openpyxl
+
+from trainer_backend.data.readers.csv_reader import check_header, uneven
+from trainer_backend.data.readers.options import MAX_LINE, DamageLog
+from trainer_backend.data.readers.source import Source
+from trainer_backend.errors import UserError
+
+MAX_ROWS = 1_048_576  # as many as Excel has
+MAX_UNPACKED = 512 * 1024 * 1024  # bytes of XML in one workbook; its shared texts are held at once
+_BROKEN_BOOK = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError,
+    ParseError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip  # what openpyxl raises for a workbook that is none
+_SIMPLE_FORMAT = re.compile(r"(#,##)?(0+)(?:\.(0+))?(%)?")
+_ESCAPED = re.compile(r"_x00(09|0A|0D)_", re.IGNORECASE)  # how a workbook writes a tab or return
+
+
+def sheet_names(source: Source) -> list[str]:
+    """The sheets of a workbook in their order."""
+    with _opened(source) as book:
+        return [sheet.title for sheet in book.worksheets]
+
+
+def read_sheet(source: Source, sheet: str, damage: DamageLog) -> Iterator[tuple[int, dict]]:
+    """(row of the sheet, row) under the first row that is not empty, which is the header."""
+    columns: list[str] = []
+    with _opened(source) as book:
+        try:
+            page = book[sheet]
+            total = min(page.max_row or MAX_ROWS, MAX_ROWS)
+            page.reset_dimensions()  # some programs write them wrong, which would cut rows off
+            for number, cells in enumerate(page.iter_rows(max_row=MAX_ROWS), start=1):
+                texts = [_cell_text(cell) for cell in cells]
+                while texts and not texts[-1]:
+                    texts.pop()
+                source.share = min(0.99, number / total)
+                if not texts:
+                    continue
+                where = f"{source.name}, sheet “{sheet[:60]}”, row {number}"
+                if not columns:
+                    columns = check_header(texts, where)
+                elif fault := _fault(texts, len(columns), where):
+                    damage.report(number, fault)
+                else:
+                    texts += [""] * (len(columns) - len(texts))
+                    yield number, dict(zip(columns, texts, strict=True))
+        except _BROKEN_BOOK as error:
+            raise _unreadable(source, error) from None
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[openpyxl.Workbook]:
+    with source.seekable() as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # openpyxl warns of styles and extensions it does not know
+        book = None
+        try:
+            _check_unpacked(source, file)
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        except _BROKEN_BOOK as error:
+            raise _unreadable(source, error) from None
+        try:
+            yield book
+        finally:
+            book.close()
+
+
+def _check_unpacked(source: Source, file: Any) -> None:
+    with zipfile.ZipFile(file) as parts:
+        size = sum(part.file_size for part in parts.infolist())
+    if size > min(source.budget(), MAX_UNPACKED):
+        raise UserError(
+            f"The workbook unpacks to more than {MAX_UNPACKED // 2**20} MB.",
+            source.name,
+            "Save the sheet as CSV UTF-8 and upload that.",
+        )
+
+
+def _unreadable(source: Source, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [""])[0][:120].strip(" .'\"") or type(error).__name__
+    fix = "It is damaged, cut off or protected by a password. Save it again, or as CSV UTF-8."
+    return UserError(f"The workbook cannot be read: {reason}.", source.name, fix)
+
+
+def _fault(texts: list[str], width: int, where: str) -> UserError | None:
+    if len(texts) > width:
+        what = uneven(len(texts), width)
+        return UserError(what, where, "Name the column in the header, or empty the cell.")
+    if any("\0" in text for text in texts):
+        return UserError("The text holds a NUL character.", where, "Remove the character.")
+    if any(len(text) > MAX_LINE for text in texts):
+        return UserError("The text is longer than 16 MB.", where, "Split the row.")
+    return None
+
+
+def _cell_text(cell: Any) -> str:
+    """What a person sees in a cell, as far as that does not depend on the person's machine."""
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value) if "_x" in value else value
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, int | float):
+        return _number_text(value, cell.number_format)
+    if isinstance(value, datetime):
+        midnight = value.time() == time()
+        return value.date().isoformat() if midnight else value.isoformat(" ", "seconds")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value)  # a duration: 1:30:00
+
+
+def _number_text(value: int | float, shown_as: str) -> str:
+    simple = _SIMPLE_FORMAT.fullmatch(shown_as or "")
+    if not simple or value < 0 or abs(value) >= 1e15:
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+        return str(int(value)) if whole else repr(value)
+    thousands, zeros, decimals, percent = simple.groups()
+    places = len(decimals or "")
+    exact = Decimal(repr(value)) * (100 if percent else 1)
+    rounded = exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
+    text = f"{rounded:,.{places}f}" if thousands else f"{rounded:.{places}f}"
+    missing = len(zeros) - len(text.split(".")[0].replace(",", ""))
+    return "0" * max(0, missing) + text + (percent or "")

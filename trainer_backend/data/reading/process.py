@@ -1,0 +1,220 @@
+"""The process that reads one upload: little memory, low priority, gone when the app is gone.
+
+The app's side is reading.py. What reading means is store.py.
+"""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.json_values import cell_text
+from trainer_backend.data.readers.files import PROGRESS_ROWS
+from trainer_backend.data.readers.options import OFFERED, ReadOptions
+from trainer_backend.data.reading.preview import Preview, preview_file
+from trainer_backend.data.store.held_out import with_held_out
+from trainer_backend.data.store.mixes import mix_datasets
+from trainer_backend.data.store.uploads import create_dataset, create_from_hub, remap_dataset
+from trainer_backend.data.store.versions import apply_fixes, edit_rows
+from trainer_backend.errors import Problem, UserError
+from trainer_backend.home import read_json, write_json
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
+
+PREVIEW_ROWS, OFFERED_ROWS = 25, 5
+PREVIEW_CELL, PREVIEW_NAME, PREVIEW_COLUMNS = 2_000, 200, 20  # so that the app reads little
+MAX_SHEETS = 200  # that are offered; no workbook has names of more than 31 letters
+EVERY_S = 0.2
+THREADS = 2
+OF_FEW_ROWS = ("one_row", "few_rows")  # not known before the last row
+
+
+class Report:
+    """Writes what is known so far to small files, at most a few times a second."""
+
+    def __init__(self, folder: Path):
+        self.folder, self._rows, self._last = folder, 0, 0.0
+        self.opened: dict = {}
+        self.say(what="Opening")
+
+    def say(self, **facts) -> None:
+        """Replace progress.json."""
+        self._last = time.monotonic()
+        write_json(self.folder / "progress.json", {"rows": self._rows, **facts})
+
+    def on_progress(self, done: int, total: int) -> None:
+        """Told by the reader every PROGRESS_ROWS rows, and at the end."""
+        self._rows += PROGRESS_ROWS if done < total else 0
+        if time.monotonic() - self._last > EVERY_S or done >= total:
+            what = "Reading and checking" if done < total else "Comparing rows with each other"
+            self.say(bytes=done, total=total, what=what)
+
+    def on_findings(self, problems: list[Problem], rows: list[tuple[int, dict]]) -> None:
+        """Told by the writer as soon as the first rows are understood, and now and then after."""
+        said = [one.to_dict() for one in problems if one.code not in OF_FEW_ROWS]
+        write_json(self.folder / "findings.json", {"problems": said, "rows": _shown(rows)})
+
+    def on_opened(self, found: Preview) -> None:
+        """Told what the files were found to be; it becomes a part of result.json."""
+        sheets = [name for name in found.sheets if len(name) <= PREVIEW_NAME][:MAX_SHEETS]
+        self.opened = {"kind": found.kind, "sheets": sheets}
+        self.on_findings([], found.rows)
+
+
+def _shown(rows: list[tuple[int, dict]]) -> list[tuple[int, dict[str, str]]]:
+    """The first rows, cut to what a page has room for."""
+    return [
+        (number, {name[:PREVIEW_NAME]: cell_text(row[name])[:PREVIEW_CELL] for name in names})
+        for number, row in rows[:PREVIEW_ROWS]
+        for names in [list(row)[:PREVIEW_COLUMNS]]
+    ]
+
+
+def _create(home: Path, report: Report, arguments: dict) -> str:
+    files, options = list(map(Path, arguments["files"])), ReadOptions(**arguments["options"])
+    report.on_opened(preview_file(files, PREVIEW_ROWS, options=options))
+    mapping = arguments["mapping"]
+    return create_dataset(
+        home,
+        files,
+        name=arguments["name"],
+        mapping=Mapping(**mapping) if mapping else None,
+        options=options,
+        system_prompt=arguments["system_prompt"],
+        on_progress=report.on_progress,
+        on_findings=report.on_findings,
+    ).id
+
+
+def _hub_dataset(home: Path, report: Report, arguments: dict) -> str:
+    """Fetch a split of a Hub dataset, then read it; `arguments` are create_from_hub's."""
+    report.say(what="Fetching from the Hub")
+    told = {"on_progress": report.on_progress, "on_findings": report.on_findings}
+    return create_from_hub(home, **arguments, **told).id
+
+
+def _remap(home: Path, report: Report, arguments: dict) -> str:
+    mapping = Mapping(**arguments.pop("mapping"))
+    return remap_dataset(home, mapping=mapping, **arguments).id
+
+
+WORK: dict[str, Callable[[Path, Report, dict], str]] = {
+    "create_dataset": _create,
+    "hub_dataset": _hub_dataset,
+    "remap_dataset": _remap,
+    "apply_fixes": lambda home, report, arguments: (
+        apply_fixes(home, on_findings=report.on_findings, **arguments).id
+    ),
+    "edit_rows": lambda home, report, arguments: edit_rows(home, **arguments).id,
+    "mix_datasets": lambda home, report, arguments: mix_datasets(home, **arguments).id,
+    "with_held_out": lambda home, report, arguments: with_held_out(home, **arguments).id,
+}  # what the process can do: JSON arguments are those of the function of that name in store.py
+
+
+def run(folder: Path) -> dict:
+    """Do what request.json asks, unless it crashes; returns what result.json holds.
+
+    {"dataset_id"} or {"error"}; {"opened": {"kind", "sheets"}} of files that could be opened;
+    {"instead": {"rows"} or {"error"}} when the error offers another way of reading them.
+    """
+    request = read_json(folder / "request.json")
+    limit_memory(request["memory_limit"])
+    report, work = Report(folder), WORK[request["work"]]
+    home, arguments = Path(request["home"]), request["arguments"]
+    outcome = _attempt(request, lambda: {"dataset_id": work(home, report, arguments)})
+    offer = (outcome.get("error") or {}).get("offer") or {}
+    offer = {name: value for name, value in offer.items() if name in OFFERED}
+    if offer and request["work"] == "create_dataset":
+        outcome["instead"] = _attempt(request, lambda: {"rows": _rows_instead(arguments, offer)})
+    return outcome | {"opened": report.opened}
+
+
+def _rows_instead(arguments: dict, offer: dict) -> list[tuple[int, dict[str, str]]]:
+    """The first rows as they would be read under an offer."""
+    options = ReadOptions(**(arguments["options"] | offer))
+    files = list(map(Path, arguments["files"]))
+    return _shown(preview_file(files, OFFERED_ROWS, options=options).rows)
+
+
+def _attempt(request: dict, action: Callable[[], dict]) -> dict:
+    """What the action returns, or {"error"}."""
+    try:
+        return action()
+    except UserError as error:
+        return {"error": error.to_dict()}
+    except MemoryError:
+        return {"error": _too_large(request).to_dict()}
+    except Exception as error:  # noqa: BLE001 - the edge of this process: its log keeps the trace
+        traceback.print_exc()
+        return {"error": _unexpected(request, error).to_dict()}
+
+
+def limit_memory(size: int) -> None:
+    """Let this process map `size` bytes more: what needs more fails here, and only here.
+
+    Threads reserve memory too, so there are few of them however many cores there are.
+    """
+    pa.set_cpu_count(THREADS)
+    pa.set_io_thread_count(THREADS)
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        size += _mapped_now()
+        if most != resource.RLIM_INFINITY:
+            size = min(size, most)
+        resource.setrlimit(resource.RLIMIT_AS, (size, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _mapped_now() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:  # only Linux tells it so
+        return 0
+    return pages * resource.getpagesize()
+
+
+def _too_large(request: dict) -> UserError:
+    return UserError(
+        f"Reading needs more than {request['memory_limit'] / 1024**3:.0f} GB of memory.",
+        request["name"],
+        "Save the rows as JSON Lines (.jsonl) or CSV: they are read row by row.",
+        code="system_memory",
+    )
+
+
+def _unexpected(request: dict, error: Exception) -> UserError:
+    said = (str(error).strip().splitlines() or [""])[0][:200]
+    return UserError(
+        "The data could not be read.",
+        f"{request['name']}: {type(error).__name__}: {said}" if said else request["name"],
+        "Save it as JSON Lines (.jsonl) or CSV, and load it again.",
+        code="failed",
+    )
+
+
+def _end_with_the_app() -> None:
+    """Standard input ends when the app does, however it ends."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Read the request in the folder given, and leave result.json there."""
+    folder = Path(sys.argv[1])
+    if hasattr(os, "nice"):
+        os.nice(10)  # the page, a training and a chat on the same cores have right of way
+    threading.Thread(target=_end_with_the_app, daemon=True).start()
+    write_json(folder / "result.json", run(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The door to all that is stored, and what DATA means on the command line.
+
+Making datasets is uploads.py; what a stored one can tell is stored_dataset.py; versions made from
+one are versions.py, held_out.py and mixes.py; taking one out or away is downloads.py, removal.py.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from trainer_backend.data.readers.files import Progress
+from trainer_backend.data.readers.hub import is_hub_id
+from trainer_backend.data.readers.options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
+from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store.held_out import with_held_out
+from trainer_backend.data.store.uploads import create_dataset, create_from_hub, create_from_sample
+from trainer_backend.errors import UserError
+from trainer_backend.recipe.presets import samples
+
+HELD_OUT = ("held_out", "heldout", "validation", "valid", "val", "eval", "test", "dev")
+DATASET_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def resolve_data(  # noqa: PLR0913 - what the command line can say of its data
+    home: Path,
+    data: str | Sequence[str],
+    *,
+    options: ReadOptions = DEFAULT,
+    config: str | None = None,
+    split: str = "train",
+    max_rows: int | None = None,
+    on_progress: Progress | None = None,
+) -> StoredDataset:
+    """DATA of the command line: files, a folder, a sample, a dataset id or a Hub id.
+
+    A folder holds one data file, or one to train on and one that is held out (as prepare writes
+    them). `config` and `split` are for Hub ids. Raises UserError when it is none of these.
+    """
+    names = [data] if isinstance(data, str) else list(data)
+    paths = [Path(name).expanduser() for name in names]
+    read = partial(
+        create_dataset, home, options=options, max_rows=max_rows, on_progress=on_progress
+    )
+    if len(paths) == 1 and paths[0].is_dir():
+        train, *held_out = _files_in(paths[0])
+        dataset = read(train)
+        return with_held_out(home, dataset.id, read(held_out[0]).id) if held_out else dataset
+    if len(paths) > 1 or paths[0].is_file():
+        return read([_a_file(path) for path in paths])
+    name = names[0]
+    if any(sample.id == name for sample in samples()):
+        return create_from_sample(home, name)
+    if DATASET_ID.fullmatch(name) and (home / "datasets" / name / "meta.json").is_file():
+        return open_dataset(home, name)
+    if is_hub_id(name) and paths[0].suffix.lower() not in UPLOAD_SUFFIXES:
+        chosen = {"config": config, "split": split, "max_rows": max_rows}
+        return create_from_hub(home, name, **chosen, on_progress=on_progress)
+    raise _nothing_like(name)
+
+
+def _nothing_like(name: str) -> UserError:
+    known = ", ".join(sample.id for sample in samples())
+    return UserError(
+        "There is no such file, folder, sample or dataset.",
+        name or "DATA",
+        f"Give the path of a data file, or one of the samples: {known or 'none'}.",
+    )
+
+
+def _a_file(path: Path) -> Path:
+    if not path.is_file():
+        fix = "When several are named, each must be a file. Check the spelling."
+        raise UserError("There is no such file.", str(path), fix)
+    return path
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The one data file of a folder, or the one to train on and the one that is held out."""
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
+    )
+    train = [path for path in found if path.name.lower().startswith("train.")]
+    held_out = [path for path in found if path.name.lower().partition(".")[0] in HELD_OUT]
+    if len(found) == 1 or (len(found), len(train), len(held_out)) == (2, 1, 1):
+        return train + held_out if train else found
+    names = ", ".join(path.name for path in found[:5])
+    raise UserError(
+        f"The folder holds {len(found)} data files ({names})."
+        if found
+        else "The folder holds no data file.",
+        str(folder),
+        f"Name the file you want, or all of those to be read as one ({', '.join(SUFFIXES)}).",
+    )

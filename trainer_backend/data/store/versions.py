@@ -1,0 +1,179 @@
+"""New versions of a dataset: safe fixes, cells edited by hand, rows dropped. The upload stays.
+
+Rows keep the numbers of the upload. What a fix does to a cell is row_changes.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer_backend.data.json_values import BadJSON, check_strings, parse
+from trainer_backend.data.readers.files import Progress
+from trainer_backend.data.store import pages
+from trainer_backend.data.store.build import counted, make, next_version
+from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store.row_changes import CHANGES
+from trainer_backend.data.store.writer import Findings
+from trainer_backend.errors import UserError
+
+SWITCHES = {
+    "drop": "leave the rows out",
+    "keep_one": "keep the first of each",
+    "trim": "remove white space at the ends",
+    "clean": "remove control characters",
+}  # every safe fix, and what it is called
+_DONE = {"drop": "left out", "keep_one": "left out", "trim": "trimmed", "clean": "cleaned"}
+
+
+def apply_fixes(
+    home: Path,
+    dataset_id: str,
+    fixes: dict[str, str],
+    *,
+    rows: dict[str, Sequence[int]] | None = None,
+    on_progress: Progress | None = None,
+    on_findings: Findings | None = None,
+) -> StoredDataset:
+    """A new version with the rows of some problems fixed: {problem code: one of its switches}.
+
+    `rows` names the rows of a code itself, for findings that are not stored (token lengths).
+    Raises UserError for a code or a switch that is not on offer, and when nothing would be left.
+    """
+    dataset = open_dataset(home, dataset_id)
+    given = {code: sorted(map(int, numbers)) for code, numbers in (rows or {}).items()}
+    for code, switch in fixes.items():
+        _check_fix(dataset, code, switch, given)
+    if not fixes:
+        raise UserError("No fix is chosen.", dataset.name, "Switch on at least one fix.")
+    chosen = {code: given.get(code) or dataset.rows_of_code(code) for code in fixes}
+    if all(fixes[code] in ("drop", "keep_one") for code in fixes) and not any(chosen.values()):
+        raise UserError("There is no row to fix.", dataset.name, "Choose a problem that has rows.")
+    change = {"fixes": fixes, "rows": {code: given[code] for code in fixes if code in given}}
+    making = next_version(dataset, "fixes", change, said={"fixes": dict(fixes)})
+    fixed = _fixed_rows(dataset, fixes, chosen, making.said)
+    return make(home, counted(fixed, dataset.num_rows, on_progress), making, on_findings)
+
+
+def _check_fix(dataset: StoredDataset, code: str, switch: str, given: dict) -> None:
+    offered = [one for one in dataset.problems if one.code == code and one.switches]
+    known = {one.code: one.switches for one in dataset.problems if one.code and one.switches}
+    if not offered and code not in given:
+        listed = ", ".join(f"{name}={ways[0]}" for name, ways in known.items())
+        raise UserError(
+            f"There is no fix for “{code[:60]}” in this data.",
+            dataset.name,
+            f"Choose one of: {listed}." if listed else "Nothing needs a fix.",
+        )
+    ways = offered[0].switches if offered else tuple(SWITCHES)
+    if switch not in ways:
+        what = f"“{code}” cannot be fixed by “{str(switch)[:60]}”."
+        raise UserError(what, dataset.name, f"Use {' or '.join(ways)}.")
+
+
+def _fixed_rows(
+    dataset: StoredDataset, fixes: dict[str, str], chosen: dict[str, Sequence[int]], said: dict
+) -> Iterator[tuple[int, dict]]:
+    """The rows after the fixes; tells in `said` what was done once the last is through."""
+    rows_for: dict[str, set[int]] = {}
+    for code, switch in fixes.items():
+        rows_for.setdefault(_DONE[switch], set()).update(chosen[code])
+    dropped = rows_for.get("left out", set())
+    changes = [(name, CHANGES[name], rows_for.get(_DONE[name], set())) for name in CHANGES]
+    counts = dict.fromkeys(_DONE.values(), 0)
+    for number, row in pages.iter_rows(dataset.dir / "rows.parquet"):
+        if number in dropped:
+            counts["left out"] += 1
+            continue
+        for name, change, wanted in changes:
+            if number in wanted:
+                fixed = change(row, dataset.mapping)
+                counts[_DONE[name]] += fixed != row
+                row = fixed
+        yield number, row
+    said["done"] = done_sentence(counts)
+
+
+def done_sentence(counts: dict[str, int]) -> str:
+    """What was done, in words: “24 rows left out, 3 trimmed.”"""
+    parts = [(count, what) for what, count in counts.items() if count]
+    if not parts:
+        return "Nothing had to be changed."
+    (first, what), rest = parts[0], parts[1:]
+    said = [f"{first:,} {'row' if first == 1 else 'rows'} {what}"]
+    return ", ".join(said + [f"{count:,} {what}" for count, what in rest]) + "."
+
+
+def edit_rows(
+    home: Path,
+    dataset_id: str,
+    *,
+    edits: dict[int, dict[str, str]] | None = None,
+    drops: Sequence[int] = (),
+    on_progress: Progress | None = None,
+) -> StoredDataset:
+    """A new version with cells changed ({row: {column: text}}) and rows dropped.
+
+    A cell that held JSON (messages, numbers) is read as JSON again. Raises UserError for a row or
+    a column that is not there, for broken JSON, and when nothing would be left.
+    """
+    dataset = open_dataset(home, dataset_id)
+    edits = {_number(row, dataset): dict(cells) for row, cells in (edits or {}).items() if cells}
+    dropped = {_number(row, dataset) for row in drops}
+    if not edits and not dropped:
+        raise UserError("Nothing was changed.", dataset.name, "Change a cell or drop a row first.")
+    _check_places(dataset, edits, dropped)
+    done = done_sentence({"left out": len(dropped), "edited": len(edits.keys() - dropped)})
+    change = {"edits": {str(row): cells for row, cells in edits.items()}, "drops": sorted(dropped)}
+    making = next_version(dataset, "edits", change, said={"done": done})
+    edited = _edited_rows(dataset, edits, dropped)
+    return make(home, counted(edited, dataset.num_rows, on_progress), making)
+
+
+def _number(row: int | str, dataset: StoredDataset) -> int:
+    """A row number, also when it was a key of JSON."""
+    if not str(row).isdecimal():
+        what = f"“{str(row)[:40]}” is not a row."
+        raise UserError(what, dataset.name, "Choose a row of the table.")
+    return int(row)
+
+
+def _check_places(dataset: StoredDataset, edits: dict, dropped: set[int]) -> None:
+    for row in sorted(edits.keys() | dropped):
+        if dataset.place_of(row) is None:
+            raise UserError(f"There is no row {row:,}.", dataset.name, "Choose a row of the table.")
+    for row, cells in edits.items():
+        for column in cells:
+            if column not in dataset.columns:
+                what = f"There is no column “{column[:60]}”."
+                fix = f"Choose one of {', '.join(dataset.columns[:12])}."
+                raise UserError(what, f"{dataset.name}, row {row}", fix)
+
+
+def _edited_rows(
+    dataset: StoredDataset, edits: dict[int, dict[str, str]], dropped: set[int]
+) -> Iterator[tuple[int, dict]]:
+    for number, row in pages.iter_rows(dataset.dir / "rows.parquet"):
+        if number in dropped:
+            continue
+        for column, text in edits.get(number, {}).items():
+            where = f"{dataset.name}, row {number}, column “{column[:60]}”"
+            row = row | {column: _as_before(row.get(column), text, where)}
+        yield number, row
+
+
+def _as_before(old: Any, text: str, where: str) -> Any:
+    """The new text of a cell as what the old one was: text, or a JSON value."""
+    try:
+        check_strings(text)
+        return text if old is None or isinstance(old, str) else parse(text)
+    except BadJSON as error:
+        if old is None or isinstance(old, str):
+            raise UserError(error.what, where, error.fix) from None
+        fix = f"{error.fix} The cell must stay JSON, as it was."
+        raise UserError(error.what, where, fix) from None
+
+
+def upload_of(home: Path, dataset_id: str) -> StoredDataset:
+    """The first version of a dataset that is still stored: its upload, unless it was deleted."""
+    first = open_dataset(home, dataset_id).lineage()[0]
+    return open_dataset(home, first["id"])

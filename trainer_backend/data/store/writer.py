@@ -1,0 +1,258 @@
+"""One pass from rows to a dataset folder: rows, examples, problems; all of it or nothing.
+
+Reading a finished folder is stored_dataset.py; what an id covers is fingerprint.py.
+"""
+
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainer_backend.data.checks.checker import Checker
+from trainer_backend.data.formats.detection import Detection, detect_format, first_rows
+from trainer_backend.data.formats.example import Example, to_example
+from trainer_backend.data.formats.mapping import Mapping, check_mapping, describe_mapping
+from trainer_backend.data.image_store import STORED_IMAGE, ImageStore, pictures_in
+from trainer_backend.data.json_values import MAX_COLUMNS, to_json
+from trainer_backend.data.quick_json import quick_json
+from trainer_backend.data.store.fingerprint import VERSION, ExampleHash
+from trainer_backend.data.store.lengths import answer_length, save_lengths
+from trainer_backend.data.store.overlap import held_out_facts, overlap_problem
+from trainer_backend.data.store.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter
+from trainer_backend.errors import Problem, RowError, UserError
+from trainer_backend.home import write_json
+from trainer_backend.leftovers import remove, remove_old
+
+TELL_ROWS = 20_000
+MAX_NAME = 1_000  # characters of a column's name: the page reads them all
+Findings = Callable[[list[Problem], list[tuple[int, dict]]], None]  # (problems, first rows)
+
+
+def write_dataset(
+    home: Path,
+    rows: Iterable[tuple[int, dict]],
+    facts: dict,
+    said: dict,
+    mapping: Mapping | None,
+    on_findings: Findings | None = None,
+    picture_folders: Sequence[Path] = (),
+) -> None:
+    """Build home/datasets/<id>/ in a temporary folder and rename it.
+
+    `facts` and `said` go into meta.json; `said` is read after the last row. Pictures that rows only
+    name are linked from `picture_folders`, the datasets the rows come from.
+    """
+    target = home / "datasets" / facts["id"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_old(target.parent, ".building-*")
+    for deleted in target.parent.glob(".trash-*"):
+        remove(deleted)
+    building = Path(tempfile.mkdtemp(prefix=f".building-{os.getpid()}-", dir=target.parent))
+    try:
+        held_out = said.get("held_out")
+        work = _Pass(building, facts, mapping, held_out, ImageStore(building, picture_folders))
+        meta = work.run(iter(rows), on_findings)
+        known = facts | said | meta | {"format_version": VERSION}
+        write_json(building / "meta.json", known)
+        building.chmod(0o755)
+        _publish(building, target)
+    except OSError as error:
+        raise UserError(
+            f"The dataset could not be stored: {error.strerror or error}.",
+            "the datasets folder of the home",
+            "Free some space or check the folder's permissions, then try again.",
+            code="disk_full" if error.errno == errno.ENOSPC else "",
+        ) from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _publish(building: Path, target: Path) -> None:
+    try:
+        os.rename(building, target)
+    except OSError:
+        if not (target / "meta.json").is_file():  # else somebody stored the same content first
+            raise
+
+
+class _Pass:
+    """The state of one pass over the rows."""
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict,
+        mapping: Mapping | None,
+        held_out: dict | None,
+        pictures: ImageStore,
+    ):
+        self.folder, self.name, self.mapping = folder, facts["name"], mapping
+        self.system_prompt = facts["system_prompt"]
+        self.held_out, self.pictures = held_out, pictures
+        self.checker, self.columns = Checker(self.name, folder), {}
+        self.hash = ExampleHash()
+        self.lengths = array("q")  # row number, characters, characters of the answer, again and …
+
+    def run(self, rows: Iterator[tuple[int, dict]], on_findings: Findings | None) -> dict:
+        """Write all tables; returns the facts they hold."""
+        first = first_rows(rows)
+        found = detect_format([row for _, row in first])
+        chosen = self.mapping or (found.mapping if found.sure else None)
+        if on_findings and not chosen:
+            on_findings([_undecided(found, self.name)], first)
+        tell = _teller(on_findings, self.checker, first) if chosen else None
+        counts = self._write_tables(itertools.chain(first, rows), chosen, tell)
+        problems = self.checker.finish() if chosen else [_undecided(found, self.name)]
+        if chosen and not counts["num_examples"]:
+            raise _nothing_left(problems, self.name)
+        problem_rows = list(self.checker.problem_rows)
+        if self.held_out and chosen:
+            counts["held_out"] = self._own_held_out(problems, problem_rows)
+        _write_problem_rows(self.folder / "problems.parquet", problem_rows)
+        lengths = np.frombuffer(self.lengths, np.int64).reshape(-1, 3).T
+        save_lengths(self.folder, np.ascontiguousarray(lengths))
+        return _meta(chosen, found, list(self.columns), problems) | counts
+
+    def _own_held_out(self, problems: list[Problem], problem_rows: list[np.ndarray]) -> dict:
+        """Count what is held out; rows that are also trained on become the first warning."""
+        table = pq.read_table(self.folder / "examples.parquet", columns=["row", "digest"])
+        rows, digests = (table[name].to_numpy() for name in ("row", "digest"))
+        facts, both = held_out_facts(self.held_out, rows, digests, self.checker.near)
+        if len(both):
+            at = sum(problem.severity == "error" for problem in problems)
+            problems.insert(at, overlap_problem(facts, both, self.name))
+            problem_rows.insert(at, both)
+        return facts
+
+    def _write_tables(
+        self,
+        rows: Iterable[tuple[int, dict]],
+        chosen: Mapping | None,
+        tell: Callable[[int], None] | None,
+    ) -> dict:
+        with (
+            GroupWriter(self.folder / "rows.parquet", ROWS_SCHEMA) as cells,
+            GroupWriter(self.folder / "examples.parquet", EXAMPLES_SCHEMA) as examples,
+        ):
+            for number, row in rows:
+                if row.keys() - self.columns.keys():
+                    _add_columns(self.columns, row, number, self.name)
+                text = quick_json(row)
+                cells.add((number, text), len(text))
+                if STORED_IMAGE in text:
+                    self._keep_pictures(row)
+                example = self._example(number, row, chosen) if chosen else None
+                if example:
+                    self._add(example, examples)
+                self.lengths.extend((number, len(text), answer_length(example) if example else 0))
+                if tell:
+                    tell(cells.count)
+            if self.mapping:
+                check_mapping(self.mapping, list(self.columns), self.name)
+        return {
+            "num_rows": cells.count,
+            "num_examples": examples.count,
+            "hash": self.hash.hexdigest(),
+        }
+
+    def _keep_pictures(self, row: dict) -> None:
+        for picture in pictures_in(row):
+            try:
+                self.pictures.keep(picture)
+            except RowError:
+                continue  # said when the picture is to be trained on
+
+    def _example(self, number: int, row: dict, mapping: Mapping) -> Example | None:
+        try:
+            example = to_example(number, row, mapping, self.system_prompt)
+            if example.images:
+                names = [self.pictures.keep(picture) for picture in example.images]
+                example = replace(example, images=names)
+            return example
+        except RowError as error:
+            self.checker.drop(number, error)
+            return None
+
+    def _add(self, example: Example, examples: GroupWriter) -> None:
+        messages = None if example.messages is None else quick_json(example.messages)
+        tools = None if example.tools is None else to_json(example.tools)
+        images = to_json(example.images) if example.images else None
+        whole = example.text if messages is None else messages + (tools or "") + (images or "")
+        digest = self.checker.see(example, whole)
+        self.hash.add(messages, example.text, tools, images)
+        examples.add((example.row, messages, example.text, tools, images, digest), len(whole))
+
+
+def _write_problem_rows(path: Path, problem_rows: list[np.ndarray]) -> None:
+    numbers = [np.full(len(rows), at, np.int32) for at, rows in enumerate(problem_rows)]
+    columns = {
+        "problem": np.concatenate([np.empty(0, np.int32), *numbers]),
+        "row": np.concatenate([np.empty(0, np.int64), *problem_rows]),
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def _teller(
+    on_findings: Findings | None, checker: Checker, first: list[tuple[int, dict]]
+) -> Callable[[int], None] | None:
+    """Tells what is known: after the first rows, then every TELL_ROWS."""
+
+    def tell(count: int) -> None:
+        if count == len(first) or count % TELL_ROWS == 0:
+            on_findings(checker.so_far(), first)
+
+    return tell if on_findings else None
+
+
+def _add_columns(columns: dict, row: dict, number: int, name: str) -> None:
+    if any(len(column) > MAX_NAME for column in row.keys() - columns.keys()):
+        what = f"The name of a column is longer than {MAX_NAME:,} characters."
+        raise UserError(what, f"{name}, row {number}", "Give the columns short names.")
+    columns.update(dict.fromkeys(row))
+    if len(columns) > MAX_COLUMNS:
+        raise UserError(
+            f"The rows have more than {MAX_COLUMNS:,} different columns.",
+            f"{name}, row {number}",
+            "Give every row the same few columns.",
+        )
+
+
+def _nothing_left(problems: list[Problem], name: str) -> UserError:
+    reason = max(problems, key=lambda problem: problem.count)
+    return UserError(
+        f"No row can be used for training: {reason.what[0].lower()}{reason.what[1:]}",
+        reason.where if reason.count else name,
+        f"{reason.fix.removeprefix('Such rows are left out. ')} Or choose other columns.",
+    )
+
+
+def _undecided(found: Detection, name: str) -> Problem:
+    return Problem(
+        "error",
+        found.sentence,
+        name,
+        "Choose the columns above the table, then load it again.",
+    )
+
+
+def _meta(
+    chosen: Mapping | None, found: Detection, columns: list[str], problems: list[Problem]
+) -> dict:
+    return {
+        "format": chosen.format if chosen else "",
+        "sentence": describe_mapping(chosen, columns) if chosen else found.sentence,
+        "sure": chosen is not None,
+        "columns": columns,
+        "mapping": asdict(chosen) if chosen else None,
+        "suggestion": asdict(found.mapping) if found.mapping else None,
+        "problems": [problem.to_dict() for problem in problems],
+    }

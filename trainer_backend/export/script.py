@@ -1,0 +1,220 @@
+"""A run as a folder that repeats it: a script, its rows, its recipe."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from trainer_backend.hardware import hardware
+from trainer_backend.models.loaded.load import Progress, fetch_model
+from trainer_backend.models.source import locate_model
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe.recipe_file import save_recipe
+from trainer_backend.recipe.resolve import is_relevant, resolve
+from trainer_backend.runs.run import Run
+from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE
+from trainer_backend.training.sft_config import SFTConfig
+from trainer_backend.worker.arguments import training_arguments, training_rows
+from trainer_backend.worker.facts import RunFacts
+
+TORCH_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+SETTINGS = (
+    *("num_train_epochs", "max_steps", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps"),
+    *("optim", "weight_decay", "max_grad_norm", "gradient_checkpointing", "max_length", "packing"),
+    *("assistant_only_loss", "seed", "logging_steps", "logging_first_step"),
+)
+HEAD = """\
+# Repeats a run of SFT Studio: same model, rows, settings and seed.
+# SFTTrainer comes with SFT Studio (the folder trainer_backend of its source): put the folder that
+# holds trainer_backend on PYTHONPATH, then "pip install -r requirements.txt", "python train.py".
+import json
+from pathlib import Path
+
+import torch
+{imports}
+from trainer_backend import SFTConfig, SFTTrainer
+
+HERE = Path(__file__).resolve().parent
+MODEL = {model}
+
+
+def rows(name):
+    # conversations stay JSON text, which the trainer reads: a table would even out their keys
+    with open(HERE / name, encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            yield {{k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()}}
+
+
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+"""
+QUANTIZED = """\
+compute = torch.float32
+if torch.cuda.is_available():
+    compute = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+model = AutoModelForCausalLM.from_pretrained(
+    MODEL,
+    dtype=compute,
+    quantization_config=BitsAndBytesConfig({settings}),
+    device_map={{"": 0 if torch.cuda.is_available() else "cpu"}},
+)
+"""
+LOAD = "model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.{dtype})\n"
+INT4 = (
+    'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, '
+    "bnb_4bit_compute_dtype=compute"
+)
+TAIL = """\
+trainer = SFTTrainer(
+    model=model,
+    args=settings,
+    train_dataset=list(rows("train.jsonl")),
+    eval_dataset={held_out},
+    processing_class=tokenizer,
+    peft_config={adapter},
+)
+trainer.train()
+{last}trainer.save_model(str(HERE / "output" / "final"))
+trainer.save_state()  # the losses: output/trainer_state.json
+"""
+
+
+def write_script(run: Run, folder: Path, progress: Progress) -> None:
+    """Write the script and all it needs. Raises UserError when data or model are gone."""
+    facts = _as_trained(RunFacts.load(run))
+    train_rows, eval_rows = training_rows(facts)
+    _write_rows(train_rows, folder / "train.jsonl")
+    if eval_rows:
+        _write_rows(eval_rows, folder / "eval.jsonl")
+    save_recipe(run.recipe(), folder / "recipe.yaml")
+    (folder / "requirements.txt").write_text(_requirements(facts), encoding="utf-8")
+    model = fetch_model(run.home, facts.recipe.base_model, progress, facts.revision)
+    code = _script(facts, model, has_eval=bool(eval_rows))
+    (folder / "train.py").write_text(code, encoding="utf-8")
+
+
+def _as_trained(facts: RunFacts) -> RunFacts:
+    """The run with its recipe without “auto”, in the precision that it was trained in."""
+    recipe, _ = resolve(facts.recipe, hardware())
+    precision = facts.run.state().get("precision") or recipe.precision
+    return replace(facts, recipe=replace(recipe, precision=precision))
+
+
+def _write_rows(rows: Dataset, file: Path) -> None:
+    with open(file, "w", encoding="utf-8") as out:
+        for row in rows:
+            plain = {
+                name: value if name == "text" or value is None else json.loads(value)
+                for name, value in row.items()
+            }
+            out.write(json.dumps(plain, ensure_ascii=False) + "\n")
+
+
+def _requirements(facts: RunFacts) -> str:
+    """The packages the run was trained with, without a build's own suffix (“+cpu”)."""
+    recipe, versions = facts.recipe, facts.spec["packages"]
+    needed = {"torch", "transformers", "peft", "datasets", "accelerate"}
+    if recipe.precision in ("int8", "int4") or recipe.optim.endswith("8bit"):
+        needed.add("bitsandbytes")
+    lines = [f"{name}=={versions[name].split('+')[0]}" for name in versions if name in needed]
+    if recipe.report_to != "none":
+        lines.append(recipe.report_to)
+    return "\n".join(lines) + "\n"
+
+
+def _script(facts: RunFacts, model: Path, has_eval: bool) -> str:
+    """The text of train.py."""
+    recipe = facts.recipe
+    place = locate_model(facts.run.home, recipe.base_model)
+    quantized = recipe.precision in ("int8", "int4")
+    names = ["AutoModelForCausalLM", "AutoTokenizer"] + ["BitsAndBytesConfig"] * quantized
+    imports = f"from transformers import {', '.join(names)}\n"
+    if recipe.adapter != "full":
+        imports = "from peft import LoraConfig\n" + imports
+    held_out = 'list(rows("eval.jsonl"))' if has_eval else "None"
+    at_end = has_eval and not recipe.eval_steps
+    parts = [
+        HEAD.format(imports=imports, model=_literal(str(place.folder or recipe.base_model))),
+        _tokenizer_lines(model),
+        _model_lines(recipe, quantized),
+        _settings_lines(facts, has_eval),
+        TAIL.format(
+            held_out=held_out,
+            adapter=_adapter(recipe),
+            last="trainer.evaluate()\n" if at_end else "",
+        ),
+    ]
+    return "".join(parts)
+
+
+def _literal(value: object) -> str:
+    """A value as Python; what JSON does to quotes and backslashes, Python reads the same."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)
+
+
+def _tokenizer_lines(model: Path) -> str:
+    """What the studio adds to a tokenizer that lacks it."""
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
+    if getattr(tokenizer, "chat_template", None):
+        return ""
+    return f"tokenizer.chat_template = {_literal(PLAIN_CHAT_TEMPLATE)}\n"
+
+
+def _model_lines(recipe: Recipe, quantized: bool) -> str:
+    if quantized:
+        settings = INT4 if recipe.precision == "int4" else "load_in_8bit=True"
+        return QUANTIZED.format(settings=settings)
+    if recipe.adapter != "full":
+        return LOAD.format(dtype=TORCH_TYPES[recipe.precision])
+    why = "# weights that learn stay in float32: small steps would be lost in 16 bits\n"
+    return (why if recipe.precision != "fp32" else "") + LOAD.format(dtype="float32")
+
+
+def _settings_lines(facts: RunFacts, has_eval: bool) -> str:
+    """SFTConfig(...) with the values that a worker gives it."""
+    recipe = facts.recipe
+    # the format is written as it was trained: this machine may not have it
+    plain = replace(facts, recipe=replace(recipe, precision="fp32"))
+    given = training_arguments(plain, has_eval)
+    values = {name: getattr(given, name) for name in SETTINGS if is_relevant(name, recipe)}
+    values["bf16"], values["fp16"] = recipe.precision == "bf16", recipe.precision == "fp16"
+    values |= {"logging_nan_inf_filter": False, "report_to": recipe.report_to}
+    values |= _cadences(given, recipe, has_eval)
+    if recipe.max_steps < 0:
+        del values["max_steps"]
+    lines = "".join(
+        f"    {name}={_literal(getattr(value, 'value', value))},\n"  # enums as their word
+        for name, value in values.items()
+    )
+    return f'settings = SFTConfig(\n    output_dir=str(HERE / "output"),\n{lines})\n'
+
+
+def _cadences(given: SFTConfig, recipe: Recipe, has_eval: bool) -> dict:
+    """When to evaluate and to save; in the studio 0 means at the end, which the script does."""
+    values = {"save_strategy": "steps" if recipe.save_steps else "no"}
+    if recipe.save_steps:
+        values |= {"save_steps": given.save_steps, "save_total_limit": 2}
+    if has_eval:
+        values["per_device_eval_batch_size"] = given.per_device_eval_batch_size
+    if has_eval and recipe.eval_steps:
+        values |= {"eval_strategy": "steps", "eval_steps": given.eval_steps}
+    return values
+
+
+def _adapter(recipe: Recipe) -> str:
+    if recipe.adapter == "full":
+        return "None"
+    targets = recipe.lora_target_modules
+    modules = targets if targets == "all-linear" else [t.strip() for t in targets.split(",")]
+    values = {
+        "r": recipe.lora_r,
+        "lora_alpha": recipe.lora_alpha,
+        "lora_dropout": recipe.lora_dropout,
+        "target_modules": modules,
+        "task_type": "CAUSAL_LM",
+    }
+    lines = "".join(f"        {name}={_literal(value)},\n" for name, value in values.items())
+    return f"LoraConfig(\n{lines}    )"

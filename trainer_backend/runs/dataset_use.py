@@ -1,0 +1,64 @@
+"""Deleting a stored dataset: refused while a run needs it, and never by half.
+
+Runs are read here as folders only; what a run is, is known in runs.py.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.store.downloads import download_folder
+from trainer_backend.errors import UserError
+from trainer_backend.home import new_id, read_json
+from trainer_backend.runs.files import NAME, SPEC
+
+NAMED = 3  # runs that a refusal names
+
+
+def delete_dataset(home: Path, dataset_id: str) -> None:
+    """Delete a dataset. Raises UserError while a run that is not deleted was made with it.
+
+    The folder is renamed first: from then on it is gone, whatever happens to the rest. What could
+    not be removed is removed when the next dataset is stored. Versions made from it stay.
+    """
+    dataset = open_dataset(home, dataset_id)
+    with FileLock(home / "runs" / ".create.lock"):  # no run begins with it in this moment
+        if runs := runs_that_need(home, dataset.id):
+            raise _in_use(dataset.name, runs)
+        trash = dataset.dir.with_name(f".trash-{new_id('dataset')}")
+        try:
+            os.rename(dataset.dir, trash)
+        except OSError as error:
+            raise UserError(
+                f"The dataset could not be deleted: {error.strerror or error}.",
+                f"dataset {dataset.name}",
+                "Check the permissions of the home folder, then try again.",
+            ) from None
+    shutil.rmtree(trash, ignore_errors=True)
+    shutil.rmtree(download_folder(home, dataset.id), ignore_errors=True)
+
+
+def runs_that_need(home: Path, dataset_id: str) -> list[str]:
+    """The names of the runs that were made with a dataset."""
+    names = []
+    for path in sorted((home / "runs").glob(f"run-*/{SPEC}")):
+        spec = read_json(path) or {}  # a run that is deleted in this moment
+        if (spec.get("dataset") or {}).get("id") == dataset_id:
+            name = path.with_name(NAME)
+            names.append(name.read_text(encoding="utf-8") if name.is_file() else path.parent.name)
+    return names
+
+
+def _in_use(name: str, runs: list[str]) -> UserError:
+    listed = ", ".join(f"“{run}”" for run in runs[:NAMED])
+    more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
+    one = len(runs) == 1
+    return UserError(
+        f"{'A run needs' if one else f'{len(runs)} runs need'} this dataset: {listed}{more}.",
+        f"dataset {name}",
+        f"Delete {'the run' if one else 'these runs'} first, or keep the dataset.",
+        code="dataset_in_use",
+    )

@@ -1,0 +1,251 @@
+"""The app's one background thread: starts queued runs in order and settles lost ones.
+
+Training itself is in the worker process; the run folder is the only channel to it. Whether a
+worker hangs is hang_watch.py. Times are of the monotonic clock: setting the clock changes nothing.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from trainer_backend.errors import UserError
+from trainer_backend.hardware import hardware
+from trainer_backend.home import read_json, write_json
+from trainer_backend.runs.create import open_run, unfinished_runs
+from trainer_backend.runs.files import GO_ON, WORKER
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.state import ACTIVE, cancel, enter, is_run
+from trainer_backend.scheduling.launch import processes_here
+from trainer_backend.scheduling.run_queue import GRACE_S, go_on, interrupt, lingers, queue_again
+from trainer_backend.scheduling.watchdog import HangWatch
+from trainer_backend.scheduling.worker_process import force_stop, settle, start_worker
+
+TICK_S = 0.5
+FORCE_AFTER_S = 5.0
+DAMAGED = (OSError, ValueError, TypeError, KeyError)  # no room, or a file that holds anything
+logger = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Drives the runs of one home. Only one scheduler may hold a home."""
+
+    def __init__(self, home: Path, make_room: Callable[[], None] = lambda: None):
+        """`make_room` is called before a worker starts, to free its device."""
+        self.home, self._make_room = home, make_room
+        self._workers: dict[str, subprocess.Popen] = {}
+        self._watch = HangWatch()
+        self._devices = hardware().num_devices
+        self._lonely: dict[str, float] = {}  # when an active run was first seen without a worker
+        self._asked: dict[str, float] = {}  # when a stop was asked for
+        self._ending: dict[str, float] = {}  # when an over run's worker was first seen still there
+        self._lock = threading.Lock()
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._holder = FileLock(home / "scheduler.lock")
+        self._thread = threading.Thread(target=self._loop, name="sft-scheduler", daemon=True)
+
+    def start(self) -> None:
+        """Take the home and start the thread. Raises UserError when another app holds the home."""
+        try:
+            self._holder.acquire(timeout=1)  # a command may hold it for a moment
+        except Timeout as error:
+            holder = read_json(self.home / "scheduler.json", {})
+            raise UserError(
+                "Another SFT Studio already uses this home folder.",
+                f"{self.home} (process {holder.get('pid')} on {holder.get('host')})",
+                "Open that one in the browser, or choose another folder with --home.",
+                code="home_in_use",
+            ) from error
+        write_json(self.home / "scheduler.json", {"pid": os.getpid(), "host": socket.gethostname()})
+        for path in (self.home / "runs").glob(".trash-*"):  # a deletion that was interrupted
+            shutil.rmtree(path, ignore_errors=True)
+        for mark in (self.home / "runs").glob(f"run-*/{GO_ON}"):
+            go_on(Run(mark.parent))
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread and free the home. Workers go on."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        self._holder.release()
+
+    def pause_all(self, seconds: float) -> None:
+        """Save and end the runs of this machine, which stops now; the next start goes on with them.
+
+        Starts nothing any more, and waits for them so long at most.
+        """
+        end = time.monotonic() + seconds
+        with self._lock:
+            self._closing.set()
+            live = [run for run in unfinished_runs(self.home) if run.state()["state"] in ACTIVE]
+            mine = [run for run in live if _host_of(run) == socket.gethostname()]
+            for run in mine:
+                interrupt(run)
+        while any(run.state()["state"] in ACTIVE for run in mine) and time.monotonic() < end:
+            time.sleep(TICK_S / 5)
+
+    def wake(self) -> None:
+        """Let the thread look now: there is a new run."""
+        self._wake.set()
+
+    def stop(self, run_id: str) -> None:
+        """Cancel a queued run, or ask a live one to save and end; asked again, end it at once."""
+        run = open_run(self.home, run_id)
+        with self._lock:
+            state = run.state()["state"]
+            if state == "queued":
+                cancel(run.dir)
+            elif state in ACTIVE:
+                self._ask_to_stop(run)
+        self._wake.set()
+
+    def _ask_to_stop(self, run: Run) -> None:
+        now = time.monotonic()
+        if not run.stop_requested():
+            run.request_stop()
+            self._asked[run.id] = now
+        elif now - self._asked.setdefault(run.id, now) >= FORCE_AFTER_S:  # no mere double click
+            force_stop(run)
+
+    def resume(self, run_id: str, changes: dict | None = None) -> None:
+        """Queue a run that is over again; `changes` are settings such as more epochs.
+
+        Raises UserError for a run that is not over, a finished one that is to learn nothing more,
+        or a change that is locked.
+        """
+        run = open_run(self.home, run_id)
+        with self._lock:
+            queue_again(run, changes=changes)
+        self._wake.set()
+
+    def queue_position(self, run_id: str) -> int | None:
+        """1 for the next run to start; None when the run does not wait."""
+        waiting = [run.id for run in self._queued()]
+        return waiting.index(run_id) + 1 if run_id in waiting else None
+
+    def _queued(self) -> list[Run]:
+        waiting = [(run.state(), run) for run in unfinished_runs(self.home)]
+        waiting = [pair for pair in waiting if pair[0]["state"] == "queued"]
+        waiting = [pair for pair in waiting if not pair[0].get("foreground")]
+        order = sorted(waiting, key=lambda pair: (pair[0].get("queued_at", 0.0), pair[1].id))
+        return [run for _, run in order]
+
+    def _loop(self) -> None:
+        while not self._closing.is_set():
+            with self._lock:
+                try:
+                    self.tick()
+                except DAMAGED as error:  # a full disk or a share that is away: try again
+                    logger.warning("the scheduler could not look at the runs: %s", error)
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+
+    def tick(self) -> None:
+        """One look: settle runs whose worker is gone, start the next ones there is a device for."""
+        free = set(range(self._devices)) - self._held_by_the_gone()
+        for run in unfinished_runs(self.home):
+            if run.state()["state"] not in ACTIVE:
+                continue
+            try:
+                free -= set(self._look_at(run))
+            except DAMAGED as error:
+                logger.warning("run %s cannot be looked at: %s", run.id, error)
+                if run.id in self._workers and self._workers[run.id].poll() is None:
+                    free.clear()  # it holds some, and which is not known
+        for run in self._queued():
+            if run.stop_requested():  # from the command line
+                cancel(run.dir)
+                continue
+            if lingers(run):
+                self._hurry(run)
+                break
+            count = min(self._devices, processes_here(run) if self._devices > 1 else 1)
+            if count > len(free):
+                break  # nobody overtakes: a large run would wait for ever
+            chosen = sorted(free)[:count]
+            free -= set(chosen)
+            self._begin(run, chosen)
+
+    def _look_at(self, run: Run) -> list[int]:
+        """Settle an active run if its worker is gone; else the devices it holds."""
+        if not self._still_working(run):
+            self._watch.forget(run)
+            return []
+        if self._watch.look(run):
+            force_stop(run)
+        return self._taken_by(run)
+
+    def _begin(self, run: Run, devices: list[int]) -> None:
+        self._make_room()
+        for table in (self._asked, self._ending, self._lonely):
+            table.pop(run.id, None)
+        try:
+            self._workers[run.id] = start_worker(run, devices if self._devices > 1 else None)
+        except UserError as error:  # a recipe that this machine cannot run any more
+            enter(run.dir, "failed", error={**error.to_dict(), "user": True})
+
+    def _held_by_the_gone(self) -> set[int]:
+        """Devices of workers that said their last word but are not gone: their memory is taken."""
+        held = set()
+        for run in [Run(self.home / "runs" / run_id) for run_id in self._workers]:
+            if is_run(run.dir) and run.state()["state"] in ACTIVE:
+                continue
+            if self._workers[run.id].poll() is not None:
+                del self._workers[run.id]
+                continue
+            held |= set(self._taken_by(run))
+            self._hurry(run)
+        return held
+
+    def _hurry(self, run: Run) -> None:
+        """End a worker that is not gone long after its last word."""
+        if self._seconds(self._ending, run) <= GRACE_S or force_stop(run):
+            return
+        if process := self._workers.get(run.id):  # its folder was deleted
+            process.kill()
+
+    def _seconds(self, since: dict[str, float], run: Run) -> float:
+        """How long a run has been in a table of times; it is entered when it is new."""
+        now = time.monotonic()
+        return now - since.setdefault(run.id, now)
+
+    def _taken_by(self, run: Run) -> list[int]:
+        devices = read_json(run.dir / WORKER, {}).get("devices")
+        return devices if isinstance(devices, list) else list(range(self._devices))
+
+    def _still_working(self, run: Run) -> bool:
+        process = self._workers.get(run.id)
+        if process is not None:
+            if process.poll() is None:
+                return True
+            settle(run, process.returncode)  # raises on a full disk: how it ended is kept
+            del self._workers[run.id]
+            return False
+        if run.is_alive() or self._may_begin(run):
+            return True
+        settle(run)
+        go_on(run)
+        return False
+
+    def _may_begin(self, run: Run) -> bool:
+        """Whether a worker somebody else started lives, though its lock does not show it."""
+        if _host_of(run) == socket.gethostname():
+            return lingers(run)
+        if self._watch.beats(run):  # on another machine that shares the folder
+            return True
+        if run.state()["state"] != "preparing":
+            return False
+        return self._seconds(self._lonely, run) < GRACE_S
+
+
+def _host_of(run: Run) -> str | None:
+    return read_json(run.dir / WORKER, {}).get("host")

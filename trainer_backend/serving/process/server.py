@@ -1,0 +1,184 @@
+"""The model process: token view, chat and export, one copy of a model in memory.
+
+Training is not here.
+
+Started by model_process.py; reads its address and key from standard input and ends with it.
+"""
+
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+
+import torch
+
+from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.errors import UserError
+from trainer_backend.export.exporter import export_run
+from trainer_backend.export.files import zip_folder
+from trainer_backend.hardware import hardware
+from trainer_backend.models.loaded.generate import Sampling
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.create import open_run
+from trainer_backend.runs.target import Target, find_target
+from trainer_backend.serving.process.chat import ChatModel
+from trainer_backend.serving.process.token_view import count_job, view_row
+from trainer_backend.tokens.counts import iter_token_lengths
+
+Cancelled = Callable[[], bool]
+
+
+class ModelServer:
+    """Answers requests, each in its own thread; one model at a time does the heavy work."""
+
+    def __init__(self, home: Path, connection: Connection, idle_limit: float):
+        self.home, self.connection, self.idle_limit = home, connection, idle_limit
+        self._sending, self._heavy = threading.Lock(), threading.Lock()
+        self._cancelled: dict[int, threading.Event] = {}
+        self._loaded: ChatModel | None = None
+        self._last_used = time.monotonic()
+
+    def serve(self) -> None:
+        """Read requests until the app goes away; end when idle for long, to free the memory."""
+        while True:
+            if not self.connection.poll(5.0):
+                if not self._cancelled and time.monotonic() - self._last_used > self.idle_limit:
+                    return
+                continue
+            try:
+                request = json.loads(self.connection.recv_bytes())
+            except (EOFError, OSError):
+                return
+            if request["op"] == "cancel":
+                if event := self._cancelled.get(request["number"]):
+                    event.set()
+                continue
+            self._cancelled[request["number"]] = threading.Event()
+            threading.Thread(target=self._answer, args=(request,), daemon=True).start()
+
+    def _answer(self, request: dict) -> None:
+        number, operation = request["number"], getattr(self, "do_" + request["op"])
+        stopped = self._cancelled[number].is_set
+        try:
+            for value in operation(stopped, **request["arguments"]):
+                self._send(number, "value", value)
+            self._send(number, "done", None)
+        except UserError as error:
+            self._send(number, "error", error.to_dict())
+        except torch.OutOfMemoryError:
+            self._loaded = None
+            self._send(number, "error", _out_of_memory())
+        except Exception as error:  # noqa: BLE001 - the edge of this process: the log keeps the trace
+            traceback.print_exc()
+            self._send(number, "error", _unexpected(error))
+        finally:
+            self._cancelled.pop(number, None)
+            self._last_used = time.monotonic()
+
+    def _send(self, number: int, kind: str, value) -> None:
+        reply = json.dumps({"number": number, "kind": kind, "value": value}).encode()
+        with self._sending:
+            self.connection.send_bytes(reply)
+
+    def do_state(self, stopped: Cancelled) -> Iterator[dict]:
+        yield {"loaded": self._loaded.target.base_model if self._loaded else None}
+
+    def do_load(self, stopped: Cancelled, run: str) -> Iterator[dict]:
+        with self._heavy:
+            yield {"loaded": self._load(find_target(self.home, run)).target.base_model}
+
+    def do_token_view(self, stopped: Cancelled, dataset_id: str, row: int, recipe: dict):
+        yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe))
+
+    def do_token_lengths(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
+        dataset = open_dataset(self.home, dataset_id)
+        counting = iter_token_lengths(
+            dataset, count_job(self.home, dataset, Recipe.from_dict(recipe))
+        )
+        try:
+            while not stopped():
+                done, total = next(counting)
+                yield {"done": done, "total": total}
+        except StopIteration as end:
+            yield {"done": len(end.value.rows), "total": len(end.value.rows), "key": end.value.key}
+        finally:
+            counting.close()
+
+    def do_export(self, stopped: Cancelled, run: str, format: str) -> Iterator[dict]:
+        with self._heavy:
+            self._loaded = None
+            folder = export_run(open_run(self.home, run), format)
+            archive = zip_folder(folder)
+            shutil.rmtree(folder)
+            yield {"path": str(archive)}
+
+    def do_chat(
+        self,
+        stopped: Cancelled,
+        run: str,
+        messages: list[dict] | dict[str, list[dict]],
+        which: str = "tuned",
+        checkpoint: int | None = None,
+        **options,
+    ) -> Iterator[dict]:
+        sampling = Sampling(**options)
+        with self._heavy:
+            if stopped():
+                return
+            model = self._load(find_target(self.home, run, checkpoint))
+            if which == "both":
+                own = (
+                    messages
+                    if isinstance(messages, dict)
+                    else {"base": messages, "tuned": messages}
+                )
+                pairs = model.stream_both(own, sampling)
+            else:
+                pairs = ((which, text) for text in model.stream(messages, which, sampling))
+            for side, text in pairs:
+                if stopped():
+                    return
+                yield {"which": side, "text": text}
+
+    def _load(self, target: Target) -> ChatModel:
+        if self._loaded is None or self._loaded.target != target:
+            self._loaded = None  # free the old one first: there may not be room for two
+            self._loaded = ChatModel(self.home, target)
+        return self._loaded
+
+
+def _out_of_memory() -> dict[str, str]:
+    free = hardware()
+    return UserError(
+        "The model does not fit into memory now.",
+        f"{free.name}: {free.memory_free:.1f} of {free.memory_total:.1f} GB free",
+        "Wait until training is over, or choose a smaller model.",
+    ).to_dict()
+
+
+def _unexpected(error: Exception) -> dict[str, str]:
+    text = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+    return UserError(
+        "Something went wrong with the model.",
+        f"{type(error).__name__}: {text}",
+        "Try again; model_process.log in the home folder has the details.",
+    ).to_dict()
+
+
+def main() -> None:
+    home, idle_limit = Path(sys.argv[1]), float(sys.argv[2])
+    address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
+    connection = Client(address, authkey=key)
+    if hasattr(os, "nice"):
+        os.nice(5)  # a training on the same cores has right of way
+    ModelServer(home, connection, idle_limit).serve()
+
+
+if __name__ == "__main__":
+    main()

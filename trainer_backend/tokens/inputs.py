@@ -1,0 +1,116 @@
+"""What may be given as a dataset, as one: lists of rows, columns, tables, streams.
+
+Nothing here asks what a row means, and no file is opened.
+"""
+
+import json
+from collections.abc import Mapping
+from numbers import Number
+
+import pyarrow as pa
+from datasets import Dataset, IterableDataset
+
+from trainer_backend.data.formats.column_names import SYNONYMS, plain_name
+from trainer_backend.data.json_values import has_half_character, strings_of
+from trainer_backend.errors import TrainingDataError
+
+_NESTED = {
+    *(name for role in ("messages", "prompt", "completion", "tools") for name in SYNONYMS[role]),
+    "chat_template_kwargs",
+}
+_NO_TABLE = (pa.ArrowException, UnicodeEncodeError, OverflowError)
+
+
+def as_dataset(data, name: str = "train"):
+    """Accept a Dataset, an IterableDataset, a list of dicts or a dict of columns.
+
+    Messages of several shapes (text here, parts there) become JSON text. Raises TrainingDataError
+    naming the row that does not fit to the others, TypeError for any other container.
+    """
+    if isinstance(data, Dataset | IterableDataset):
+        return data
+    try:
+        if isinstance(data, Mapping):
+            return Dataset.from_dict(dict(data))
+        if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
+            return Dataset.from_list([dict(row) for row in data])
+    except _NO_TABLE:
+        return _one_table(_rows_of(data, name), name)
+    raise TypeError(
+        f"The {name} dataset must be a Dataset, an IterableDataset, a list of dicts or a dict "
+        f"of columns, not {type(data).__name__}."
+    )
+
+
+def _rows_of(data, name: str) -> list[dict]:
+    if not isinstance(data, Mapping):
+        return list(data)
+    lengths = {column: len(cells) for column, cells in data.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{column} {count}" for column, count in lengths.items())
+        raise TrainingDataError(
+            f"The columns have different lengths: {said}.",
+            f"{name} dataset",
+            "Give every column the same number of values.",
+        )
+    return [dict(zip(data, cells, strict=True)) for cells in zip(*data.values(), strict=True)]
+
+
+def _one_table(rows: list[dict], name: str) -> Dataset:
+    try:
+        return Dataset.from_list([_flattened(row) for row in rows])
+    except _NO_TABLE as error:
+        raise _misfit(rows, name) or TrainingDataError(
+            f"The rows do not fit into one table: {error}.",
+            f"{name} dataset",
+            "Give the cells of a column one type.",
+        ) from error
+
+
+def _flattened(row: Mapping) -> dict:
+    return {key: json.dumps(cell) if _may_differ(key, cell) else cell for key, cell in row.items()}
+
+
+def _may_differ(column: str, cell) -> bool:
+    return isinstance(cell, list | dict) and plain_name(column) in _NESTED
+
+
+def _misfit(rows: list[dict], name: str) -> TrainingDataError | None:
+    """The first row whose text is broken, or with a cell of another kind than those before it."""
+    kinds: dict[str, str] = {}
+    for at, row in enumerate(rows, start=1):
+        where = f"{name} dataset, row {at}"
+        if any(map(has_half_character, strings_of(dict(row)))):
+            what = "A text holds half a character (a lone surrogate)."
+            return TrainingDataError(what, where, "Write the whole character, or leave it out.")
+        for column, cell in row.items():
+            kind = kinds.setdefault(column, _kind(cell)) if cell is not None else None
+            if kind and kind != _kind(cell):
+                what = f"“{column}” holds {cell!r:.60} here, and {kind} before."
+                return TrainingDataError(what, where, "Give the cells of a column one type.")
+    return None
+
+
+def _kind(cell) -> str:
+    if isinstance(cell, str):
+        return "text"
+    if isinstance(cell, list | tuple | dict):
+        return "a list" if not isinstance(cell, dict) else "an object"
+    return "a number" if isinstance(cell, Number) else type(cell).__name__
+
+
+def holds_datasets(data) -> bool:
+    """Tell a dict of datasets from a dict of columns."""
+    if not isinstance(data, Mapping):
+        return False
+    parts = list(data.values())
+    rows = [isinstance(part, list) and part and isinstance(part[0], Mapping) for part in parts]
+    return any(row or not isinstance(part, list) for row, part in zip(rows, parts, strict=True))
+
+
+def columns_of(dataset) -> list[str]:
+    """Names of a dataset's columns; a stream is asked for its first row."""
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    first = next(iter(dataset), None)
+    return list(first or ())

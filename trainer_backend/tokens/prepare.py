@@ -1,0 +1,289 @@
+"""A whole dataset on its way to training: rows of any shape to token columns.
+
+Here rows are counted, dropped and packed; no single row is read or tokenised by itself.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from datasets import (
+    Dataset,
+    Features,
+    IterableDataset,
+    Json,
+    Sequence,
+    Value,
+    concatenate_datasets,
+)
+from datasets.fingerprint import Hasher
+
+from trainer_backend.data.formats.detection import first_rows
+from trainer_backend.data.formats.examples import TOKEN_COLUMNS, Reading, find_reading
+from trainer_backend.errors import TrainingDataError
+from trainer_backend.tokens.encode import EncodeOptions, Encoding, encode_arrays
+from trainer_backend.tokens.formatting import apply_formatting
+from trainer_backend.tokens.inputs import as_dataset, columns_of
+from trainer_backend.tokens.packing import pack_rows
+from trainer_backend.tokens.tokenise import IGNORED
+
+logger = logging.getLogger(__name__)
+BATCH = 1000
+_TOKENS = Features(
+    {
+        "input_ids": Sequence(Value("int32")),
+        "labels": Sequence(Value("int32")),
+        "length": Value("int32"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a dataset is prepared; `options` are encode()'s."""
+
+    tokenizer: object
+    options: EncodeOptions
+    text_field: str = "text"
+    formatting_func: Callable | None = None
+    packing: str | None = None  # a strategy, or None
+    pack_length: int | None = None
+    shuffle_seed: int | None = None
+    num_proc: int | None = None
+    vocabulary: int | None = None  # rows of the model's embedding
+    on_rows: Callable[[int], None] | None = None  # told how many rows are done, a batch at a time
+    reading: Reading | None = None  # of the dataset's columns; None: each row for itself
+
+    def key(self) -> str:
+        """Name everything that the tokens depend on, so that a cached result is the right one."""
+        tokenizer = self.tokenizer
+        backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
+        settings = (asdict(self.options), self.text_field, repr(self.reading))
+        return Hasher.hash(
+            [backend, tokenizer.chat_template, tokenizer.special_tokens_map, settings]
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What preparation did to the rows."""
+
+    rows: int = 0
+    cut: int = 0
+    dropped: int = 0
+
+
+def prepare_dataset(data, plan: Preparation, name: str = "train"):
+    """Return (dataset with input_ids and labels, Counts)."""
+    dataset = as_dataset(data, name)
+    if isinstance(dataset, Dataset) and dataset.format["type"] == "custom":
+        raise ValueError(
+            f"The {name} dataset uses Dataset.with_transform(): preparation would freeze it. "
+            "Use map(), or pass dataset_kwargs={'skip_prepare_dataset': True} and let it give "
+            "trainer-ready rows (input_ids and labels)."
+        )
+    columns = columns_of(dataset)
+    if plan.formatting_func is not None:
+        dataset = apply_formatting(dataset, plan.formatting_func, columns, plan.text_field)
+    plan = replace(plan, reading=reading_of(dataset, plan))
+    if isinstance(dataset, IterableDataset):
+        return _prepare_stream(dataset, plan), Counts()
+    return _prepare_table(dataset, plan, name)
+
+
+def reading_of(dataset: Dataset | IterableDataset, plan: Preparation) -> Reading:
+    """How the rows of a dataset are read, told from its first rows; no image is opened."""
+    looked, columns = dataset, dataset.column_names or ()
+    if isinstance(dataset, Dataset):
+        unseen = {name for name, kind in dataset.features.items() if _holds_files(kind)}
+        wanted = [name for name in columns if name not in {*unseen, *TOKEN_COLUMNS}]
+        looked = dataset.with_format(None, columns=wanted) if wanted else ()
+    first = [row for _, row in first_rows(enumerate(looked))]
+    return find_reading(first, columns, plan.text_field)
+
+
+def _holds_files(kind) -> bool:
+    """Whether cells of this kind are opened when they are read: images, sounds, films."""
+    kind = getattr(kind, "feature", kind)
+    return hasattr(kind, "decode_example") and not isinstance(kind, Json)
+
+
+def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[Encoding]:
+    chat = bool(getattr(plan.tokenizer, "chat_template", None))
+    columns = list(batch)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    examples = []
+    try:
+        for row in rows:
+            examples.append(plan.reading.example(row, chat))
+        encodings = encode_arrays(examples, plan.tokenizer, **asdict(plan.options))
+    except TrainingDataError as error:
+        at = indices[getattr(error, "index", len(examples))] + 1
+        raise TrainingDataError(error.what, f"row {at}, {error.where}", error.fix) from error
+    if plan.on_rows is not None:
+        plan.on_rows(indices[-1] + 1)
+    return encodings
+
+
+def _encode_table(batch: Mapping, indices: list[int], plan: Preparation) -> pa.Table:
+    rows = _encode_rows(batch, indices, plan)
+    starts = np.cumsum([0, *(len(row.input_ids) for row in rows)], dtype=np.int32)
+    joined = [
+        np.concatenate([np.zeros(0, np.int32), *parts])
+        for parts in zip(*((row.input_ids, row.labels) for row in rows), strict=True)
+    ]
+    lists = [pa.ListArray.from_arrays(pa.array(starts), pa.array(values)) for values in joined]
+    lengths = pa.array([row.length for row in rows], pa.int32())
+    return pa.Table.from_arrays([*lists, lengths], names=list(_TOKENS))
+
+
+def _encode_lists(batch: Mapping, indices: list[int], plan: Preparation) -> dict[str, list]:
+    rows = _encode_rows(batch, indices, plan)
+    return {
+        "input_ids": [row.input_ids.tolist() for row in rows],
+        "labels": [row.labels.tolist() for row in rows],
+    }
+
+
+def _teaches(labels: list[int]) -> bool:
+    return any(label != IGNORED for label in labels[1:])
+
+
+def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
+    workers = plan.num_proc if plan.num_proc and len(dataset) > BATCH else None
+    if workers:
+        plan = replace(plan, on_rows=None)  # a callback cannot be called from another process
+    encoded = dataset.map(
+        _encode_table,
+        batched=True,
+        batch_size=BATCH,
+        with_indices=True,
+        fn_kwargs={"plan": plan},
+        remove_columns=dataset.column_names,
+        features=_TOKENS,
+        num_proc=workers,
+        new_fingerprint=Hasher.hash([dataset._fingerprint, plan.key()]),
+        desc=f"Tokenising {name} dataset",
+    )
+    limit = plan.options.max_length or plan.pack_length
+    lengths = encoded.with_format("numpy")["length"][:]
+    cut = int((lengths > limit).sum()) if limit and plan.packing in (None, "bfd") else 0
+    encoded = encoded.remove_columns("length")
+    _check_vocabulary(encoded, plan.vocabulary, name)
+    _warn_if_endless(encoded, lengths, plan)
+    kept = np.flatnonzero(_teaching(encoded))
+    counts = Counts(len(encoded), cut, len(encoded) - len(kept))
+    rest = [c for c in dataset.column_names if c not in encoded.column_names]
+    if plan.packing is None and rest:
+        encoded = concatenate_datasets([dataset.select_columns(rest), encoded], axis=1)
+    if counts.dropped:
+        encoded = encoded.select(kept)
+    if not len(encoded):
+        raise TrainingDataError(
+            f"No row of the {name} dataset has a token to learn.",
+            f"{counts.rows:,} rows, max_length={limit}",
+            "Raise the longest length, or check which part of a row is the answer.",
+        )
+    _say(counts, name, limit)
+    if plan.shuffle_seed is not None:
+        encoded = encoded.shuffle(seed=plan.shuffle_seed)
+    if plan.packing is not None:
+        encoded = _pack(encoded, plan)
+    return encoded, counts
+
+
+def _tokens(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """All tokens of a column in one array, and where each row begins in it."""
+    lists = dataset.with_format("arrow")[:][column].combine_chunks()
+    starts = np.append(0, np.cumsum(lists.value_lengths()))
+    return lists.flatten().to_numpy(zero_copy_only=False), starts
+
+
+def _teaching(dataset: Dataset) -> np.ndarray:
+    """For each row, whether a token after its first is learned."""
+    labels, starts = _tokens(dataset, "labels")
+    learned = np.append(0, np.cumsum(labels != IGNORED))
+    first = np.minimum(starts[:-1] + 1, starts[1:])
+    return learned[starts[1:]] > learned[first]
+
+
+def _check_vocabulary(dataset: Dataset, vocabulary: int | None, name: str) -> None:
+    if vocabulary is None:
+        return
+    tokens, starts = _tokens(dataset, "input_ids")
+    wrong = np.flatnonzero((tokens < 0) | (tokens >= vocabulary))
+    if len(wrong):
+        row = int(np.searchsorted(starts, wrong[0], side="right"))
+        raise TrainingDataError(
+            f"Token {tokens[wrong[0]]} does not exist in a model of {vocabulary} tokens.",
+            f"{name} dataset, row {row}",
+            "Use the tokenizer that belongs to the model, or resize its embedding first.",
+        )
+
+
+def _warn_if_endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> None:
+    """Say loudly when answers are learned without the token that ends them."""
+    limit = plan.options.max_length
+    row = next((i for i, n in enumerate(lengths[:BATCH]) if limit is None or n <= limit), None)
+    if row is None:
+        return
+    learned = [label for label in dataset[row]["labels"] if label != IGNORED]
+    tokenizer = plan.tokenizer
+    stops = {tokenizer.eos_token_id, *tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    if learned and not stops & set(learned[-3:]):
+        ending = tokenizer.decode(learned[-3:])
+        logger.warning(
+            "The model will not learn to stop: what it learns ends with %r, which holds no special "
+            "token. Check the chat template, or end completions with %r.",
+            ending,
+            tokenizer.eos_token,
+        )
+
+
+def _pack(dataset, plan: Preparation):
+    arguments = {
+        "batched": True,
+        "batch_size": BATCH,
+        "fn_kwargs": {"max_length": plan.pack_length, "strategy": plan.packing},
+    }
+    return dataset.map(_pack_columns, remove_columns=["input_ids", "labels"], **arguments)
+
+
+def _pack_columns(batch: Mapping, max_length: int, strategy: str) -> dict[str, list]:
+    return pack_rows(batch["input_ids"], batch["labels"], max_length, strategy)
+
+
+def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableDataset:
+    encoded = dataset.map(
+        _encode_lists,
+        batched=True,
+        batch_size=BATCH,
+        with_indices=True,
+        fn_kwargs={"plan": plan},
+        remove_columns=columns_of(dataset),
+    )
+    encoded = encoded.filter(lambda row: _teaches(row["labels"]))
+    if plan.shuffle_seed is not None:
+        encoded = encoded.shuffle(seed=plan.shuffle_seed)
+    return _pack(encoded, plan) if plan.packing is not None else encoded
+
+
+def _say(counts: Counts, name: str, limit: int | None) -> None:
+    if counts.cut:
+        logger.warning(
+            "%s of %s %s rows were cut to %s tokens.", counts.cut, counts.rows, name, limit
+        )
+    if counts.dropped:
+        logger.warning("%s %s rows were dropped: nothing to learn is left.", counts.dropped, name)
+
+
+def refuse_masks_without_labels(data, name: str) -> None:
+    """Stop when preparation is skipped and masks would silently be ignored."""
+    columns = data.column_names or ()
+    if "labels" not in columns and {"completion_mask", "assistant_masks"} & set(columns):
+        raise ValueError(
+            f"The {name} dataset has masks but no labels, and skip_prepare_dataset=True leaves it "
+            "so: it would train on everything. Add a 'labels' column, -100 where none is learned."
+        )

@@ -1,0 +1,174 @@
+"""Planned texts to ids and labels, in batches: tokens are masked by the characters they come from.
+
+What is masked is decided in chat_template.py; where a token lies is token_bytes.py's work.
+"""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from trainer_backend.tokens.quick_tokens import quick_ids, tokenizer_state
+from trainer_backend.tokens.token_bytes import (
+    TokenBytes,
+    byte_length,
+    learned_places,
+    read_token_bytes,
+)
+
+IGNORED = -100
+Span = tuple[int, int]
+_bytes_of: WeakKeyDictionary = WeakKeyDictionary()  # tokenizer -> (its state, TokenBytes or None)
+
+
+@dataclass
+class Plan:
+    """One example on its way: text, what to mask, and how to tokenise."""
+
+    text: str = ""
+    prompt: str | None = None  # context of a completion; its leading ids are not learned
+    spans: list[Span] | None = None  # characters that are learned, None: no such mask
+    special_tokens: bool = False
+    ids: np.ndarray | None = None  # int32, like the labels
+    labels: np.ndarray | None = None
+
+
+def tokenise(plans: list[Plan], tokenizer) -> None:
+    """Fill in ids and labels of every plan, in two batches: with and without special tokens."""
+    for special_tokens in (True, False):
+        group = [p for p in plans if p.ids is None and p.special_tokens == special_tokens]
+        if group:
+            _fill(group, tokenizer, special_tokens)
+
+
+def _fill(group: list[Plan], tokenizer, special_tokens: bool) -> None:
+    spans = any(plan.spans is not None for plan in group)
+    places = _token_bytes(tokenizer) if spans else None
+    texts = [plan.text for plan in group]
+    ids, starts, encodings = _encode(tokenizer, texts, special_tokens, spans and places is None)
+    labels = ids.copy()
+    if spans:
+        rest = list(range(len(group)))
+        if places is not None:
+            rest = _mask_by_bytes(group, places, ids, starts, labels)
+        _mask_by_offsets(group, rest, encodings, tokenizer, ids, starts, labels)
+    asked = [plan for plan in group if plan.prompt is not None]
+    prompts = [plan.prompt for plan in asked]
+    heads, cuts, _ = _encode(tokenizer, prompts, special_tokens, False)
+    contexts = iter(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
+    borders = starts.tolist()
+    for plan, start, end in zip(group, borders, borders[1:], strict=False):
+        plan.ids, plan.labels = ids[start:end], labels[start:end]
+        if plan.prompt is not None:
+            plan.labels[: _common_prefix(heads[slice(*next(contexts))], plan.ids)] = IGNORED
+        if special_tokens:
+            _drop_second_bos(plan, tokenizer)
+
+
+def _encode(tokenizer, texts: list[str], special_tokens: bool, offsets: bool):
+    """Ids of all texts in one array, where each begins, and the encodings if offsets are wanted."""
+    if not texts:
+        return np.zeros(0, np.int32), np.zeros(1, np.int64), None
+    encodings = None
+    if not tokenizer.is_fast:
+        rows = tokenizer(texts, add_special_tokens=special_tokens)["input_ids"]
+    else:
+        backend = tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        quick = None if offsets else quick_ids(tokenizer, texts, special_tokens)
+        if quick is not None:
+            return *quick, None
+        run = backend.encode_batch if offsets else backend.encode_batch_fast
+        encodings = run(texts, add_special_tokens=special_tokens)
+        rows = [encoding.ids for encoding in encodings]
+    starts = np.cumsum([0, *map(len, rows)])
+    ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
+    return ids, starts, encodings if offsets else None
+
+
+def _token_bytes(tokenizer) -> TokenBytes | None:
+    if not tokenizer.is_fast:
+        return None
+    state = tokenizer_state(tokenizer)
+    if _bytes_of.get(tokenizer, ("", None))[0] != state:
+        _bytes_of[tokenizer] = (state, read_token_bytes(tokenizer.backend_tokenizer))
+    return _bytes_of[tokenizer][1]
+
+
+def _drop_second_bos(plan: Plan, tokenizer) -> None:
+    """A text that already begins with the BOS token must not get a second one."""
+    bos = tokenizer.bos_token_id
+    if bos is not None and len(plan.ids) > 1 and plan.ids[0] == plan.ids[1] == bos:
+        plan.ids, plan.labels = plan.ids[1:], plan.labels[1:]
+
+
+def _common_prefix(first: np.ndarray, second: np.ndarray) -> int:
+    count = min(len(first), len(second))
+    differ = first[:count] != second[:count]
+    return int(differ.argmax()) if differ.any() else count
+
+
+def _mask_by_bytes(group, places: TokenBytes, ids, starts, labels) -> list[int]:
+    """Keep the labels of tokens that hold a byte of a span; returns the plans it cannot judge."""
+    ends, right = places.ends([plan.text for plan in group], ids, starts)
+    before = np.append(0, ends)[starts[:-1]].tolist()
+    spans, whole, rest = [], np.zeros(len(group), dtype=bool), []
+    for row, plan in enumerate(group):
+        if plan.spans is None:
+            whole[row] = True
+        elif not right[row]:
+            rest.append(row)
+        else:
+            spans += _byte_spans(plan, before[row])
+    kept = learned_places(ends, spans, len(ids)) | np.repeat(whole, np.diff(starts))
+    labels[~kept] = IGNORED
+    return rest
+
+
+def _byte_spans(plan: Plan, base: int) -> list[Span]:
+    if plan.text.isascii():
+        return [(base + start, base + end) for start, end in plan.spans]
+    text = plan.text
+    return [
+        (base + byte_length(text[:start]), base + byte_length(text[:end]))
+        for start, end in plan.spans
+    ]
+
+
+def _mask_by_offsets(group, rows: list[int], encodings, tokenizer, ids, starts, labels) -> None:
+    """The same by the tokenizer's own offsets, for the given plans."""
+    rows = [row for row in rows if group[row].spans is not None]
+    if encodings is None and tokenizer.is_fast and rows:
+        texts, special = [group[row].text for row in rows], group[0].special_tokens
+        found = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=special)
+        encodings = dict(zip(rows, found, strict=True))
+    for row in rows:
+        part = slice(starts[row], starts[row + 1])
+        own, kept = ids[part], np.zeros(starts[row + 1] - starts[row], dtype=bool)
+        for start, end in group[row].spans:
+            if not tokenizer.is_fast:
+                first, last = _range_by_prefix(group[row].text, own, tokenizer, start, end)
+            else:
+                first, last = _range_by_offsets(encodings[row], start, end)
+            kept[first:last] = True
+        labels[part] = np.where(kept, own, IGNORED)
+
+
+def _range_by_prefix(text: str, ids: np.ndarray, tokenizer, start: int, end: int) -> Span:
+    """A slow tokenizer does not say where its tokens come from."""
+    heads = tokenizer([text[:start], text[:end]], add_special_tokens=False)["input_ids"]
+    first, last = (_common_prefix(np.asarray(head, dtype=np.int32), ids) for head in heads)
+    return first, last
+
+
+def _range_by_offsets(encoding, start: int, end: int) -> Span:
+    at = encoding.char_to_token
+    first = next((t for c in range(start, end) if (t := at(c)) is not None), None)
+    if first is None:  # only characters that the tokenizer drops
+        return 0, 0
+    place = next(c for c in range(end - 1, start - 1, -1) if at(c) is not None)
+    last, lies = at(place) + 1, encoding.token_to_chars
+    while last < len(encoding) and (chars := lies(last)) and chars[0] <= place < chars[1]:
+        last += 1  # a character may need several tokens
+    return first, last

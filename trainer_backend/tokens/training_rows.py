@@ -1,0 +1,70 @@
+"""A stored dataset as the rows the trainer takes.
+
+No token is made here, and no image opened.
+"""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from trainer_backend.data.formats.conversations import with_system
+from trainer_backend.data.formats.example import Example
+from trainer_backend.data.images import is_stored_name
+from trainer_backend.data.json_values import to_json
+from trainer_backend.data.store.dataset import StoredDataset
+from trainer_backend.errors import UserError
+
+
+def training_row(
+    example: Example, system_prompt: str = "", stored: StoredDataset | None = None
+) -> dict:
+    """One example as encode() and the trainer take it: {"messages", "tools"?} or {"text"}.
+
+    With its dataset given also {"images"?}, as files.
+    """
+    row = example.as_row(system_prompt)
+    images = picture_paths(stored, example.images) if stored else None
+    return {**row, "images": images} if images else row
+
+
+def picture_paths(stored: StoredDataset, names: list[str] | None) -> list[str]:
+    """Files of pictures that a dataset keeps. Raises UserError for a name that leaves it."""
+    for name in names or ():
+        if not is_stored_name(name):
+            raise UserError(
+                "A picture's name does not belong to this dataset.",
+                f"{stored.name}: {str(name)[:80]}",
+                "Load the data again.",
+            )
+    return [str(stored.dir / name) for name in names or ()]
+
+
+def training_dataset(stored: StoredDataset, system_prompt: str = "") -> Dataset:
+    """All examples in order: a column `text`, or `messages` (JSON text), `tools` and `images`.
+
+    Columns that no example uses are left out; `images` holds lists of files.
+    """
+    if stored.format == "text":
+        return Dataset(pq.read_table(stored.examples_path, columns=["text"]))
+    known = pq.read_schema(stored.examples_path).names  # earlier datasets have no images
+    columns = [name for name in ("messages", "tools", "images") if name in known]
+    table = pq.read_table(stored.examples_path, columns=columns)
+    unused = [name for name in columns[1:] if table[name].null_count == len(table)]
+    table = table.drop_columns(unused)
+    if "images" in table.column_names:
+        files = [
+            picture_paths(stored, json.loads(names) if names else None)
+            for names in table["images"].to_pylist()
+        ]
+        at = table.schema.get_field_index("images")
+        table = table.set_column(at, "images", pa.array(files, pa.list_(pa.string())))
+    if system_prompt:
+        texts = [
+            to_json(with_system(json.loads(text), system_prompt))
+            for text in table["messages"].to_pylist()
+        ]
+        at = table.schema.get_field_index("messages")
+        table = table.set_column(at, "messages", pa.array(texts, pa.string()))
+    return Dataset(table)

@@ -1,0 +1,160 @@
+"""Attention per document: examples share a row and none sees another; no padding, no flash-attn.
+
+It plugs into transformers' AttentionInterface under the name PER_DOCUMENT. Whether a model can
+use it is decided in model_probe.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import dropout as drop
+from torch.nn.functional import scaled_dot_product_attention, softmax
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from trainer_backend.training.kernels.cpu_attention import PackedAttention
+
+PER_DOCUMENT = "per_document"
+_NO_WINDOW = 0
+_current: list[tuple[int, ...]] = []  # lengths of the documents in the row now going forward
+
+
+@contextmanager
+def document_layout(lengths: Sequence[int] | None) -> Iterator[None]:
+    """Say how long the documents of the row are while the model runs forward."""
+    if not lengths:
+        yield
+        return
+    _current.append(tuple(lengths))
+    try:
+        yield
+    finally:
+        _current.pop()
+
+
+def per_document_mask(
+    batch_size: int, q_length: int, attention_mask=None, local_size: int | None = None, **kwargs
+):
+    """Return the layout as a small tensor [window, length, length, ...], or the usual mask.
+
+    The model hands it to every layer like any mask, so recomputed layers get it too.
+    """
+    custom = kwargs.get("use_vmap")  # a model's own overlay: only a full mask can say it
+    if _current and batch_size == 1 and q_length == sum(_current[-1]) and not custom:
+        return torch.tensor([local_size or _NO_WINDOW, *_current[-1]], dtype=torch.int32)
+    if local_size is not None:
+        kwargs["local_size"] = local_size
+    return sdpa_mask(batch_size, q_length, attention_mask=attention_mask, **kwargs)
+
+
+def per_document_attention(  # noqa: PLR0913 - the interface's signature
+    module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs
+):
+    """Attend within each document if the mask is a layout, else as `sdpa` does."""
+    softcap = kwargs.get("softcap")
+    if kwargs.get("s_aux") is not None:
+        raise ValueError("per-document attention has no attention sinks")
+    if attention_mask is None or attention_mask.dim() != 1:
+        if softcap is None:
+            return sdpa_attention_forward(
+                module,
+                query,
+                key,
+                value,
+                attention_mask,
+                dropout=dropout,
+                scaling=scaling,
+                **kwargs,
+            )
+        return _capped(query, key, value, attention_mask, scaling, softcap, dropout).transpose(
+            1, 2
+        ), None
+    window, *lengths = attention_mask.tolist()
+    if torch.is_autocast_enabled(query.device.type):  # as autocast does for sdpa itself
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if query.is_cuda and softcap is None and _varlen_fits(query, value, dropout):
+        return _varlen(query, key, value, tuple(lengths), window, scaling), None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.device.type == "cpu" and softcap is None and not dropout and _same_width(query, value):
+        return PackedAttention.apply(query, key, value, tuple(lengths), window, scale), None
+    parts, start = [], 0
+    for length in lengths:
+        rows = slice(start, start + length)
+        q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
+        parts.append(_one_document(q, k, v, window, scaling, softcap, dropout).transpose(1, 2))
+        start += length
+    return torch.cat(parts, dim=1), None
+
+
+def _one_document(query, key, value, window, scaling, softcap, dropout):
+    length = query.shape[2]
+    mask = _band(length, window, query.device) if window and length > window else None
+    if softcap is not None:
+        return _capped(query, key, value, mask, scaling, softcap, dropout)
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout,
+        scale=scaling,
+        is_causal=mask is None,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+
+
+def _capped(query, key, value, mask, scaling, softcap, dropout):
+    """Soft-capped attention (Gemma 2), written out: no fused kernel has it on every device."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.tanh(query @ key.transpose(2, 3) * (scale / softcap)) * softcap
+    if mask is None and query.shape[2] > 1:
+        mask = _band(query.shape[2], query.shape[2], query.device)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return drop(weights, dropout) @ value
+
+
+@lru_cache(maxsize=64)
+def _band(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """Causal mask in which a token sees itself and the window - 1 tokens before it."""
+    ones = torch.ones(length, length, dtype=torch.bool, device=device)
+    return ones.tril() & ~ones.tril(-window)
+
+
+def _same_width(query, value) -> bool:
+    return query.shape[-1] == value.shape[-1]
+
+
+def _varlen_fits(query, value, dropout: float) -> bool:
+    width = query.shape[-1]
+    fits = query.dtype in (torch.float16, torch.bfloat16) and _same_width(query, value)
+    return fits and not dropout and width <= 256 and width % 8 == 0
+
+
+def _varlen(query, key, value, lengths: tuple[int, ...], window: int, scaling):
+    starts = _starts(lengths, query.device)
+    longest = max(lengths)
+    q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+    seen = (window - 1, 0) if window else (-1, 0)
+    gqa = q.shape[1] != k.shape[1]
+    out = varlen_attn(
+        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=seen, enable_gqa=gqa
+    )
+    return out[None]
+
+
+@lru_cache(maxsize=8)
+def _starts(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
+
+
+AttentionInterface.register(PER_DOCUMENT, per_document_attention)
+AttentionMaskInterface.register(PER_DOCUMENT, per_document_mask)

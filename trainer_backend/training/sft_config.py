@@ -1,0 +1,264 @@
+"""SFTConfig: transformers' TrainingArguments plus what supervised fine-tuning adds. Settings only.
+
+Names follow the well-known SFTConfig; how they act is sft_trainer.py and data/.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import TrainingArguments
+
+from trainer_backend.processes import started_alone
+from trainer_backend.tokens.packing import STRATEGIES
+from trainer_backend.training.distributed import let_cpus_shard
+from trainer_backend.training.precision import accelerator, resolve_precision
+
+_DEPRECATED = {
+    "packing_strategy": {"bfd-requeue": "bfd_split", "ffd": "bfd"},
+    "loss_type": {"chunked_nll": "nll"},
+}
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+# what older trainers took besides: they read the data in another way
+_GONE = {"num_of_sequences", "chars_per_token", "infinite", "dataset_batch_size"}
+
+
+@dataclass
+class SFTConfig(TrainingArguments):
+    """Settings of a fine-tuning run; every TrainingArguments field is accepted too.
+
+    The same script runs on several devices or machines, on each of them started with:
+    accelerate launch --multi_gpu --num_processes 16 --num_machines 2 --machine_rank 0
+    --main_process_ip HOST --main_process_port 29500 script.py   (torchrun does as well)
+    """
+
+    _VALID_DICT_FIELDS = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "model_init_kwargs",
+        "dataset_kwargs",
+    ]
+
+    learning_rate: float = field(default=2e-5, metadata=_help("Highest learning rate."))
+    logging_steps: float = field(default=10, metadata=_help("Log every so many steps."))
+    bf16: bool | None = field(
+        default=None,
+        metadata=_help("Train in bfloat16; None: where this hardware is faster with it."),
+    )
+
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata=_help("Arguments for from_pretrained when the model is given by id.")
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata=_help("Run code that comes with the model. Dangerous.")
+    )
+    router_aux_loss_coef: float | None = field(
+        default=None,
+        metadata=_help("Weight of a mixture-of-experts' balancing loss; None: as configured."),
+    )
+    chat_template_path: str | None = field(
+        default=None, metadata=_help("A .jinja file, or a tokenizer whose chat template to copy.")
+    )
+    dataset_text_field: str = field(default="text", metadata=_help("Column that holds plain text."))
+    dataset_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata=_help("Only key: skip_prepare_dataset.")
+    )
+    dataset_num_proc: int | None = field(
+        default=None, metadata=_help("Processes that prepare the data.")
+    )
+    eos_token: str | None = field(
+        default=None, metadata=_help("Token that ends an answer, if not the tokenizer's.")
+    )
+    pad_token: str | None = field(
+        default=None, metadata=_help("Token that fills up rows, if not the tokenizer's.")
+    )
+    max_length: int | None = field(
+        default=1024, metadata=_help("Tokens per row; longer rows are cut. None: never cut.")
+    )
+    max_seq_length: int | None = field(
+        default=None, metadata=_help("The older name of max_length.")
+    )
+    truncation_mode: str = field(
+        default="keep_start",
+        metadata=_help("Which part of a long row stays: keep_start or keep_end."),
+    )
+    shuffle_dataset: bool = field(
+        default=False, metadata=_help("Shuffle before packing and training.")
+    )
+    packing: bool = field(default=False, metadata=_help("Put several examples into one row."))
+    packing_strategy: str = field(
+        default="bfd",
+        metadata=_help("bfd (cut long rows), bfd_split (split them), wrapped (cut a stream)."),
+    )
+    padding_free: bool | None = field(
+        default=None,
+        metadata=_help(
+            "Join the rows of a batch without padding; None: where the model allows it."
+        ),
+    )
+    pad_to_multiple_of: int | str | None = field(
+        default="auto", metadata=_help("Padded batches get a width that is a multiple of this.")
+    )
+    eval_packing: bool | None = field(
+        default=None, metadata=_help("Pack held-out rows too; None: as for training.")
+    )
+    completion_only_loss: bool | None = field(
+        default=None, metadata=_help("Learn completions only; None: if there are prompts.")
+    )
+    assistant_only_loss: bool = field(
+        default=False, metadata=_help("Learn only what the assistant says.")
+    )
+    last_turn_only: bool = field(
+        default=False, metadata=_help("Learn only the assistant's last message of a conversation.")
+    )
+    loss_type: str = field(
+        default="nll", metadata=_help("nll, or dft (weighted by the token's own probability).")
+    )
+    activation_offloading: bool = field(
+        default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
+    )
+
+    def __post_init__(self):
+        device = "cpu" if self.use_cpu else accelerator()
+        self.bf16, self.fp16 = resolve_precision(self.bf16, self.fp16, device)
+        if started_alone():
+            warnings.warn(
+                "accelerate started one process of those asked for, as it does with --cpu and no "
+                "MPI. Use `accelerate launch --multi_gpu --num_processes N` without --cpu.",
+                stacklevel=3,
+            )
+        if device == "cpu" and (self.bf16 or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+            # says that bf16 on a CPU is meant; without it the processes of a launch on a machine
+            # without a GPU would not join, and each train alone
+            self.use_cpu = True
+        if device == "cpu":
+            self.dataloader_pin_memory = False
+        super().__post_init__()
+        self._normalise()
+        self._check()
+
+    def _normalise(self) -> None:
+        """Read spellings of the command line and of older versions."""
+        if self.max_seq_length is not None:
+            self.max_length, self.max_seq_length = self.max_seq_length, None
+        for name, renamed in _DEPRECATED.items():
+            old = getattr(self, name)
+            if old in renamed:
+                new = renamed[old]
+                warnings.warn(
+                    f"`{name}={old!r}` is deprecated: it is called {new!r} now.",
+                    FutureWarning,
+                    stacklevel=4,
+                )
+                setattr(self, name, new)
+        multiple = self.pad_to_multiple_of
+        if isinstance(multiple, str):
+            is_word = multiple.lower() in ("auto", "none", "null")
+            self.pad_to_multiple_of = None if is_word else int(multiple)
+
+    def _check(self) -> None:
+        """Refuse what cannot be meant."""
+        choices = {
+            "loss_type": ("nll", "dft"),
+            "packing_strategy": STRATEGIES,
+            "truncation_mode": ("keep_start", "keep_end"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is unknown; choose {' or '.join(allowed)}."
+                )
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length must be at least 1, not {self.max_length}.")
+
+
+def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides) -> SFTConfig:
+    """Return an SFTConfig made from what a script passed; older spellings go on top."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    for name in _GONE & given.keys():
+        warnings.warn(f"`{name}` has no meaning any more and is ignored.", stacklevel=3)
+        del given[name]
+    if isinstance(args, SFTConfig):
+        values = _values(args) if given else None
+        return args if values is None else SFTConfig(**{**values, **given})
+    if args is None:
+        return SFTConfig(output_dir=f"{model_name}-SFT", **given)
+    device = "cpu" if args.use_cpu else accelerator()
+    if args.fp16 and device == "cpu":
+        warnings.warn("fp16 needs a GPU; training goes on in float32 on this CPU.", stacklevel=3)
+    fp16 = args.fp16 and device != "cpu"
+    return SFTConfig(**{**_values(args), "fp16": fp16, **given})
+
+
+def _values(args: TrainingArguments) -> dict[str, Any]:
+    """The constructor arguments that give these settings again."""
+    return {f.name: getattr(args, f.name) for f in fields(args) if f.init}
+
+
+def check_arguments(
+    args: SFTConfig, train_dataset, data_collator, formatting_func, compute_loss_func
+) -> None:
+    """Refuse combinations of which one part would silently be ignored."""
+    if train_dataset is None:
+        raise ValueError("`train_dataset` is required.")
+    if isinstance(train_dataset, Mapping) and any(
+        isinstance(part, Dataset | IterableDataset) for part in train_dataset.values()
+    ):
+        raise TypeError(
+            "`train_dataset` must be a `Dataset` or `IterableDataset` (or a list of rows), not "
+            f"several datasets in a {type(train_dataset).__name__}. Pass one: dataset['train']."
+        )
+    if args.packing and args.max_length is None:
+        raise ValueError("packing=True needs max_length: it is the length of a packed row.")
+    if args.padding_free and args.max_length is not None and not args.packing:
+        raise ValueError(
+            "padding_free=True without packing: `max_length` is not enforced. Set max_length=None "
+            "or packing=True (rows are joined by default in any case)."
+        )
+    if data_collator is not None and args.padding_free:
+        raise ValueError("padding_free=True joins rows itself: it cannot use a data_collator.")
+    if formatting_func is not None and args.completion_only_loss:
+        raise ValueError(
+            "formatting_func makes plain text, in which completion_only_loss=True finds no "
+            "completion. Drop one of them, or format the dataset into prompt and completion."
+        )
+    if compute_loss_func is not None and args.loss_type == "dft":
+        raise ValueError("loss_type='dft' and compute_loss_func both define the loss. Keep one.")
+
+
+def settle_devices(args: SFTConfig, reads_images: bool) -> None:
+    """One process trains on one device; with several, a vision tower may stay without gradient."""
+    if args.n_gpu > 1:
+        warnings.warn(
+            f"{args.n_gpu} GPUs are visible to this process; it trains on the first. Start the "
+            "script with torchrun or accelerate launch to use all of them.",
+            stacklevel=3,
+        )
+        args._n_gpu = 1
+    if args.fsdp:
+        _settle_fsdp(args)
+    reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+    if reads_images and args.ddp_find_unused_parameters is None and not reentrant:
+        args.ddp_find_unused_parameters = True  # rows without pictures do not reach the tower
+
+
+def _settle_fsdp(args: SFTConfig) -> None:
+    """Shard on CPUs too; in half precision add gradients up, and give losses back, in float32.
+
+    accelerate's own choice rounds a loss to three digits and a sum of tokens above 256.
+    """
+    if args.device.type == "cpu":
+        let_cpus_shard()
+    computing = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    if computing and args.fsdp_plugin_args["fsdp_version"] == 2:
+        policy = MixedPrecisionPolicy(param_dtype=computing, reduce_dtype=torch.float32)
+        args.fsdp_plugin_args.setdefault("mixed_precision_policy", policy)

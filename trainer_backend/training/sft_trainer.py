@@ -1,0 +1,298 @@
+"""SFTTrainer: supervised fine-tuning on transformers' Trainer; it knows no run folder."""
+
+import logging
+from collections.abc import Callable
+from inspect import signature
+
+import torch
+from transformers import PreTrainedModel, Trainer, set_seed
+
+from trainer_backend.models.loaded.pretrained import (
+    kept_formats,
+    load_weights,
+    open_model,
+    open_processing_class,
+    short_name,
+    tokenizer_of,
+)
+from trainer_backend.tokens.prepare import Counts
+from trainer_backend.tokens.vision_rows import ROW_COLUMNS
+from trainer_backend.training.adapters import add_adapter, prepare_trainable
+from trainer_backend.training.batches import (
+    WithRowLengths,
+    group_by_length,
+    ignore_repeats,
+    with_length,
+)
+from trainer_backend.training.capabilities import (
+    asked_loss,
+    causal_lm,
+    every_weight_learns,
+    examine,
+    router_weight,
+)
+from trainer_backend.training.card import TAGS, write_card
+from trainer_backend.training.fused_head import balance_router, install_fused_head
+from trainer_backend.training.kernels.attention import document_layout
+from trainer_backend.training.loss import TokenSums, logits_loss, shift_and_select
+from trainer_backend.training.malloc import kept_memory
+from trainer_backend.training.metrics import TokenMeter, averages, num_tokens
+from trainer_backend.training.precision import settle_bf16
+from trainer_backend.training.sft_config import as_sft_config, check_arguments, settle_devices
+from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.trainer_data import TrainerData
+
+logger = logging.getLogger(__name__)
+
+
+class SFTTrainer(Trainer):
+    """Fine-tune a causal language model on prompts and answers, conversations or text."""
+
+    loss_is_scaled_for_ga = True  # the loss is divided by the tokens of all accumulated batches
+
+    def __init__(  # noqa: PLR0913 - the well-known signature
+        self,
+        model,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        compute_loss_func: Callable | None = None,
+        compute_metrics: Callable | None = None,
+        callbacks: list | None = None,
+        optimizers=(None, None),
+        optimizer_cls_and_kwargs=None,
+        preprocess_logits_for_metrics: Callable | None = None,
+        peft_config=None,
+        formatting_func: Callable | None = None,
+        quantization_config=None,
+        *,
+        tokenizer=None,
+        max_seq_length: int | None = None,
+        preparation_progress: Callable[[str, int, int], None] | None = None,
+        **settings,
+    ):
+        args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
+        check_arguments(args, train_dataset, data_collator, formatting_func, compute_loss_func)
+        set_seed(args.seed)
+        model = open_model(model, args, quantization_config)
+        settle_bf16(args, model)
+        processing_class = processing_class or tokenizer or open_processing_class(model, args)
+        self._tokenizer = tokenizer_of(processing_class)
+        processor = processing_class if processing_class is not self._tokenizer else None
+        settle_devices(args, reads_images=processor is not None)
+        added = prepare_tokens(model, self._tokenizer, args, processor)
+        model = add_adapter(model, peft_config, added, args)
+        prepare_trainable(model, args)
+        self.aux_loss_enabled = balance_router(causal_lm(model), args)
+        self.router_aux_loss_coef = router_weight(causal_lm(model), args)
+        self._traits = examine(model, args)
+        several = args.world_size > 1 and args.ddp_find_unused_parameters is None
+        if several and not args.fsdp and every_weight_learns(model):
+            args.ddp_find_unused_parameters = False  # else DDP looks for such weights every step
+        self._rows_wanted = compute_metrics is not None  # logits are compared row by row
+        self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
+        self.args = args
+        self._data = TrainerData(
+            args=args,
+            tokenizer=self._tokenizer,
+            processor=processor,
+            vocabulary=model.get_input_embeddings().weight.shape[0],
+            formatting_func=formatting_func,
+            progress=preparation_progress,
+            rows_wanted=self._rows_wanted,
+        )
+        train_dataset = self._data.prepare(train_dataset, "train", args.packing)
+        eval_dataset = self._data.prepare_held_out(eval_dataset)
+        self._usual, self._padded = self._data.collators(self._traits.packs)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator or self._usual,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_loss_func=compute_loss_func,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        self.model_accepts_loss_kwargs = True  # tokens of the batch are counted, shifted as we do
+        self._loss_shifts_labels = True
+        if self._traits.spec is not None:
+            install_fused_head(causal_lm(self.model), self._traits.spec)
+        self.model.add_model_tags(TAGS)
+
+    @property
+    def data_counts(self) -> dict[str, Counts]:
+        """What preparation did to the rows of each dataset."""
+        return self._data.counts
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            own = signature(type(causal_lm(self.model)).forward).parameters
+            self._signature_columns = ["input_ids", "labels", "seq_lengths", *own, *ROW_COLUMNS]
+
+    def _get_dataloader(self, dataset, description: str, *args, **kwargs):
+        usual, evaluates = self.data_collator, description != "Training"
+        by_row = evaluates and (self._rows_wanted or description == "test")
+        if by_row and usual is self._usual:
+            self.data_collator = self._padded
+        if self.args.world_size > 1:
+            self.data_collator = WithRowLengths(self.data_collator)
+            dataset = with_length(dataset) if evaluates else dataset
+        try:
+            return super()._get_dataloader(dataset, description, *args, **kwargs)
+        finally:
+            self.data_collator = usual
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        chosen = self.args.train_sampling_strategy != "random"
+        if self._traits.packs or chosen or self.data_collator is not self._usual:
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        grouped = group_by_length(rows, self.args.train_batch_size, seed)
+        return super()._get_train_sampler(train_dataset) if grouped is None else grouped
+
+    def get_test_dataloader(self, test_dataset):
+        """As the Trainer's, for rows that may be raw; predictions come row by row."""
+        return super().get_test_dataloader(self._data.prepare(test_dataset, "test"))
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """As the Trainer's; what only fills up an epoch's last batches does not count."""
+        batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
+        return super().get_batch_samples(batches, num_batches, device)
+
+    # Loss
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Token losses of a batch over the tokens of the whole accumulated batch."""
+        inputs = dict(inputs)
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True  # vision models take it from nowhere else
+        lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
+        with document_layout(lengths):
+            if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
+                own_loss = {} if self.compute_loss_func is None else {"labels": labels}
+                outputs = model(**inputs, **own_loss, use_cache=False)
+                own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
+                sums = logits_loss(*shift_and_select(own, labels), asked_loss(self.args))
+            else:
+                outputs = model(**inputs, labels=labels, fused_loss=True)
+                sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.count)
+        if self.compute_loss_func is not None:
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        else:
+            items = sums.count if num_items_in_batch is None else num_items_in_batch
+            loss = sums.loss / torch.as_tensor(items, device=sums.loss.device).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        aux = outputs.get("aux_loss") if self.aux_loss_enabled else None
+        if aux is not None:
+            steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            loss = loss + self.router_aux_loss_coef * aux.to(loss.device) / steps
+        meter = self._meters["train" if self.model.training else "eval"]
+        meter.add(sums, num_tokens(inputs), aux)
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Loss of a held-out batch, and its logits if they are wanted."""
+        inputs = ignore_repeats(inputs, self.accelerator)
+        if "labels" not in inputs:
+            inputs.pop("seq_lengths", None)
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if prediction_loss_only:
+                return self.compute_loss(model, inputs).detach(), None, None
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        return loss.detach(), outputs.logits, inputs["labels"]
+
+    def train(self, *args, **kwargs):
+        """As the Trainer's; on a CPU the memory of one step waits for the next."""
+        with kept_memory(self.args.device.type):
+            return super().train(*args, **kwargs)
+
+    def training_step(self, *args, **kwargs):
+        """As the Trainer's; activations may wait for the backward pass in main memory."""
+        if not self.args.activation_offloading or self.args.device.type == "cpu":
+            return super().training_step(*args, **kwargs)
+        with torch.autograd.graph.save_on_cpu(pin_memory=True):
+            return super().training_step(*args, **kwargs)
+
+    # Saving
+
+    def create_model_card(self, *, tags=None, model_name: str | None = None, **facts) -> None:
+        """Write the README.md of the output folder: base model, settings, tags, code to use it.
+
+        `facts` go into the metadata block that the Hub reads: language, license, datasets …
+        """
+        if self.is_world_process_zero():
+            own = [tags] if isinstance(tags, str) else [*(tags or ())]
+            write_card(self, self.args.output_dir, model_name, own, facts)
+
+    def _save(self, output_dir=None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        write_card(self, output_dir or self.args.output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        if self._holds_whole_model():
+            load_weights(self.model, resume_from_checkpoint)
+        else:
+            with kept_formats(self.model):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._holds_whole_model():
+            load_weights(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    def _holds_whole_model(self) -> bool:
+        shared_out = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return isinstance(self.model, PreTrainedModel) and not shared_out
+
+    # Evaluation and logs
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Evaluate; a dataset given here may be raw and is prepared like the others."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._data.prepare_held_out(eval_dataset)
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
+        """Run the Trainer's loop; the loss is the mean over all tokens, however batched."""
+        self._meters["eval"].read(self.accelerator)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        sums = self._meters["eval"].read(self.accelerator)
+        if sums and sums["count"]:
+            shown = averages(sums, self.aux_loss_enabled)
+            shown["num_tokens"] = self._meters["train"].num_tokens
+            if self.compute_loss_func is None:
+                balance = self.router_aux_loss_coef * shown.get("aux_loss", 0.0)
+                shown["loss"] = sums["loss"] / sums["count"] + balance
+            output.metrics.update(
+                {f"{metric_key_prefix}_{key}": value for key, value in shown.items()}
+            )
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with token accuracy, entropy and the tokens seen so far."""
+        meter = self._meters["train"]
+        if "loss" in logs or "train_loss" in logs:
+            sums = meter.read(self.accelerator)
+            if sums:
+                self._resume_token_count()
+                meter.num_tokens += int(sums["tokens"])
+                logs.update(averages(sums, self.aux_loss_enabled))
+            logs["num_tokens"] = meter.num_tokens
+        super().log(logs, start_time)
+
+    def _resume_token_count(self) -> None:
+        if self._meters["train"].num_tokens == 0:
+            seen = [row["num_tokens"] for row in self.state.log_history if "num_tokens" in row]
+            self._meters["train"].num_tokens = int(seen[-1]) if seen else 0

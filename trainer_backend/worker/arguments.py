@@ -1,0 +1,67 @@
+"""A run's settings and rows in the form the trainer takes them."""
+
+import torch.distributed as dist
+from datasets import Dataset
+
+from trainer_backend.errors import UserError
+from trainer_backend.recipe.recipe import Recipe, label
+from trainer_backend.runs.files import CHECKPOINTS
+from trainer_backend.tokens.training_rows import training_dataset
+from trainer_backend.training.sft_config import SFTConfig
+from trainer_backend.worker.facts import RunFacts
+
+NEVER = 2**31 - 1  # steps: only the end of the run evaluates and saves
+
+
+def shards_model(recipe: Recipe) -> bool:
+    """Whether each process of this run holds only a shard of the model (FSDP)."""
+    return recipe.distributed == "fsdp" and dist.is_initialized()
+
+
+def training_rows(facts: RunFacts) -> tuple[Dataset, Dataset]:
+    """The examples trained on and held out, as columns the trainer knows.
+
+    Raises UserError if none is left to train on.
+    """
+    if not len(facts.train_at):
+        raise UserError(
+            "No row is left to train on.",
+            facts.dataset.name,
+            f"Lower “{label('eval_fraction')}” or add rows.",
+        )
+    rows = training_dataset(facts.dataset, facts.recipe.system_prompt)
+    return rows.select(facts.train_at.tolist()), rows.select(facts.held_out_at.tolist())
+
+
+def training_arguments(facts: RunFacts, has_eval: bool, has_images: bool = False) -> SFTConfig:
+    """The recipe as the library's arguments: same names, plus what the app decides."""
+    recipe = facts.recipe
+    shared = ("num_train_epochs", "max_steps", "per_device_train_batch_size")
+    shared += ("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay")
+    shared += ("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps")
+    shared += ("report_to", "seed", "learning_rate")
+    return SFTConfig(
+        **{name: getattr(recipe, name) for name in shared},
+        assistant_only_loss=recipe.assistant_only_loss and facts.dataset.format != "text",
+        packing=recipe.packing and not has_images,  # rows with images stay rows
+        output_dir=str(facts.run.dir / CHECKPOINTS),
+        run_name=facts.run.name(),
+        warmup_steps=_cadence(recipe.warmup_steps),
+        eval_strategy="steps" if has_eval else "no",
+        eval_steps=_cadence(recipe.eval_steps) or NEVER,
+        per_device_eval_batch_size=recipe.per_device_train_batch_size,
+        save_strategy="steps",
+        save_steps=_cadence(recipe.save_steps) or NEVER,
+        save_total_limit=None,
+        bf16=recipe.precision == "bf16",
+        fp16=recipe.precision == "fp16",
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        fsdp=shards_model(recipe),
+        disable_tqdm=True,
+    )
+
+
+def _cadence(value: float) -> float | int:
+    """Below 1 a share of the run; else a whole number of steps, as transformers wants it."""
+    return int(value) if value >= 1 else value

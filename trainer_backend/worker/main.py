@@ -1,0 +1,129 @@
+"""The worker process: holds the run's lock, trains, and writes the end state.
+
+The story is train.py; words for failures are failures.py.
+"""
+
+import faulthandler
+import gc
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+from filelock import Timeout
+
+from trainer_backend.errors import UserError
+from trainer_backend.processes import rank_and_size
+from trainer_backend.runs.failures import describe, what_is_safe
+from trainer_backend.runs.heartbeat import Heartbeat
+from trainer_backend.runs.memory_care import go_on_smaller
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.state import after_stop
+from trainer_backend.runs.worker_log import redact_output
+from trainer_backend.runs.writer import RunWriter
+from trainer_backend.scheduling.rank_watch import EXIT_CODE, RankWatch
+
+FINE, FAILED, USER = 0, 1, 2
+
+
+def worker_process(folder: Path) -> int:
+    """What `python -m trainer_backend worker FOLDER` does; the exit code is run_worker's."""
+    _set_up_log(first=rank_and_size()[0] == 0)
+    return run_worker(folder)
+
+
+def run_worker(folder: Path) -> int:
+    """Train the run in `folder` to its end.
+
+    Returns 0 fine (also after a stop), 1 failed, 2 the user must fix something.
+    """
+    run, first = Run(folder), rank_and_size()[0] == 0  # of several processes one writes the run
+    lock = run.lock()
+    try:
+        if first:
+            lock.acquire(timeout=5)
+    except Timeout:
+        sys.stderr.write("Another worker holds this run.\n")
+        return FAILED
+    writer = RunWriter(run, enabled=first)
+    if first:
+        writer.heart = Heartbeat(folder).start()
+
+    def lost(error: dict) -> None:
+        """A partner is gone and this process is stuck in a call that waits for it."""
+        if first and not writer.has_ended():
+            _fail(writer, {**error, "user": False, "safe": what_is_safe(run)})
+        os._exit(EXIT_CODE)
+
+    try:
+        began = run.state().get("started_at") or time.time()
+        writer.enter("preparing", started_at=began, warnings=[])
+        with RankWatch(folder, lost) as ranks:
+            return _train(run, writer, ranks)
+    finally:
+        if writer.heart:
+            writer.heart.close()
+        lock.release()
+
+
+def _train(run: Run, writer: RunWriter, ranks: RankWatch) -> int:
+    try:
+        from trainer_backend.worker.train import Stopped, train
+    except ImportError as error:
+        traceback.print_exc()
+        return _fail_all(writer, ranks, describe(error, run))
+    try:
+        train(run, writer)
+    except Stopped:
+        writer.enter(after_stop(run.dir))
+    except Exception as error:  # noqa: BLE001 - the worker's edge: the log keeps the trace
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        facts = describe(error, run)
+        del error
+        gc.collect()
+        return _fail_all(writer, ranks, facts)
+    ranks.say()
+    return FINE
+
+
+def _fail_all(writer: RunWriter, ranks: RankWatch, error: dict) -> int:
+    """Of several processes the one that failed by itself says why; the others follow it."""
+    if ranks.first_is_done():
+        return FINE
+    cause = None if error["user"] else ranks.cause()
+    if cause:
+        ranks.follow(cause)
+        return _fail(writer, {**error, **cause})
+    ranks.say(error)
+    return _fail(writer, error)
+
+
+def _set_up_log(first: bool) -> None:
+    """A log that a person reads: one line an event, no secrets, no hints to programmers."""
+    faulthandler.enable()
+    redact_output()
+    level = logging.INFO if first else logging.ERROR
+    logging.basicConfig(
+        stream=sys.stdout, level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
+    )
+    for name in ("httpx", "httpcore", "huggingface_hub", "datasets", "filelock", "accelerate"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def _fail(writer: RunWriter, error: dict) -> int:
+    """Write why the run ended, or put it back into the queue with half the batch."""
+    if not writer.enabled:
+        return FAILED
+    writer.event("error", **error)
+    if note := go_on_smaller(writer.run, error):
+        writer.warn(note)
+        writer.enter("queued")
+        return FINE
+    writer.enter("failed", error=error)
+    return USER if error["user"] else FAILED

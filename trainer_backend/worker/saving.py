@@ -1,0 +1,92 @@
+"""Saves checkpoints of a training so that each one kept is whole, finite and on the disk."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+
+from trainer_backend.disk import free_bytes, in_words, is_disk_full, size_of
+from trainer_backend.runs.checkpoints import commit, rotate
+from trainer_backend.runs.failures import disk_full
+from trainer_backend.runs.files import CHECKPOINTS
+from trainer_backend.runs.writer import RunWriter
+from trainer_backend.training.distributed import any_process
+from trainer_backend.worker.nan_guard import weights_are_finite
+
+logger = logging.getLogger(__name__)
+
+
+class Saving:
+    """Refuses to save weights that are not finite, and survives a full disk."""
+
+    def __init__(self, writer: RunWriter):
+        self.writer = writer
+        self.bad_weights = False
+        self._no_room = self._told = False
+
+    def save(self, write: Callable[[], None], model: torch.nn.Module, step: int) -> None:
+        """Let `write` fill the folder of a step's checkpoint, or leave none and remember why."""
+        self.writer.enter("saving")
+        self._no_room = False
+        self.bad_weights = not weights_are_finite(model)
+        if self.bad_weights:
+            self.writer.warn(f"The weights of step {step} are not numbers and were not saved.")
+            return
+        try:
+            write()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            self._give_way(error, step)
+
+    def _give_way(self, error: Exception, step: int) -> None:
+        """Take a half-written folder away when the disk is full; training goes on without it."""
+        if not is_disk_full(error):
+            raise error
+        path = self._folder(step)
+        written, kept = size_of(path), self.writer.run.checkpoints()
+        shutil.rmtree(path, ignore_errors=True)
+        needed = max(size_of(kept[-1].path), written) if kept else written
+        free = free_bytes(path.parent)
+        self._no_room = True
+        self.writer.event("save_failed", step=step, needed=needed, free=free)
+        if self._told:
+            return  # warn once, not at every save
+        self._told = True
+        self.writer.warn(
+            f"The disk is full: the checkpoint of step {step} needs {in_words(needed)}, "
+            f"{in_words(free)} are free. Training goes on; delete old runs or exports."
+        )
+
+    def _folder(self, step: int) -> Path:
+        return self.writer.run.dir / CHECKPOINTS / f"checkpoint-{step}"
+
+    def commit(self, step: int, eval_loss: float | None, *, last: bool) -> bool:
+        """Make the checkpoint of a step count and rotate the others; False when nothing was saved.
+
+        Raises UserError when there is no room for the last checkpoint of this training.
+        """
+        if dist.is_initialized():
+            dist.barrier()  # every process has written its part
+        if self.bad_weights:
+            return False
+        if self.writer.enabled and not self._no_room:
+            self._commit(step, eval_loss)
+        if any_process(self._no_room):
+            if last:
+                raise disk_full(self.writer.run)
+            return False
+        return True
+
+    def _commit(self, step: int, eval_loss: float | None) -> None:
+        path = self._folder(step)
+        try:
+            commit(path, step, eval_loss, run=self.writer.run.id)
+        except OSError as error:
+            self._give_way(error, step)
+            return
+        rotate(path.parent)
+        self.writer.event("checkpoint", step=step)
+        logger.info("checkpoint of step %d is safe", step)

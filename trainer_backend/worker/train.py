@@ -1,0 +1,217 @@
+"""train(run): the whole story of one run, top to bottom."""
+
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from datasets import disable_progress_bars
+from transformers.utils.logging import disable_progress_bar
+
+from trainer_backend.disk import GIB, size_of
+from trainer_backend.hardware import hardware
+from trainer_backend.models.loaded.load import (
+    Progress,
+    fetch_model,
+    load_adapter,
+    load_base,
+    load_processing,
+    load_tuned,
+)
+from trainer_backend.models.source import hub_revision
+from trainer_backend.processes import rank_and_size
+from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe.resolve import resolve
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.spec import pin
+from trainer_backend.runs.writer import RunWriter
+from trainer_backend.tokens.training_rows import training_row
+from trainer_backend.training.adapters import lora_config
+from trainer_backend.training.distributed import first_decides, first_goes_ahead, join
+from trainer_backend.training.precision import accelerator, bf16_pays_on_cpu
+from trainer_backend.worker.answers import check_answers
+from trainer_backend.worker.arguments import shards_model, training_arguments, training_rows
+from trainer_backend.worker.evaluation import use_best, warn_without_rows
+from trainer_backend.worker.facts import RunFacts
+from trainer_backend.worker.memory import check_model_fits
+from trainer_backend.worker.preflight import check_images, check_shares
+from trainer_backend.worker.resume import resume_from, same_examples_a_step
+from trainer_backend.worker.run_trainer import RunTrainer
+
+
+class Stopped(Exception):
+    """The user asked to stop before there was anything to keep."""
+
+
+def train(run: Run, writer: RunWriter) -> None:
+    """Train a run from where it stands to its end or to a stop. Raises UserError and Stopped."""
+    stop_requested = _stop_signal(run)
+    _begin()
+    facts = _settled(RunFacts.load(run), writer)
+    progress = _stoppable_progress(writer, stop_requested)
+    base = _pinned_base(facts, writer, progress)
+    check_model_fits(base, facts.recipe)
+    progress("Loading the model", 0, 1, "step")
+    processing = load_processing(base)
+    train_rows, eval_rows = training_rows(facts)
+    has_images = "images" in train_rows.column_names
+    check_shares(shards_model(facts.recipe), processing, facts.recipe.base_model)
+    check_images(has_images, processing, facts.recipe.base_model)
+    trainer = RunTrainer(
+        facts,
+        writer,
+        stop_requested,
+        model=_start_model(facts, base),
+        args=training_arguments(facts, bool(eval_rows), has_images),
+        train_dataset=train_rows,
+        eval_dataset=eval_rows or None,
+        processing_class=processing,
+        peft_config=None if facts.start else lora_config(facts.recipe),
+        preparation_progress=lambda _, *done: progress("Turning text into tokens", *done, "rows"),
+    )
+    writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
+    _warn_about_rows(trainer, facts.recipe, writer)
+    progress("Starting", 1, 1, "step")
+    trainer.train(resume_from_checkpoint=resume_from(facts, writer))
+    trainer.check_finite()
+    _finish(facts, base, trainer, progress)
+
+
+def _stop_signal(run: Run) -> Callable[[], bool]:
+    """Whether to stop: asked by a file in the run folder, by SIGTERM or by Ctrl-C."""
+    received = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: received.append(1))
+    return lambda: bool(received) or run.stop_requested()
+
+
+def _begin() -> None:
+    join()
+    disable_progress_bars()  # progress goes into the run's state
+    disable_progress_bar()
+
+
+def _settled(facts: RunFacts, writer: RunWriter) -> RunFacts:
+    """The facts with the settings as these processes train them."""
+    recipe, notes = first_decides(lambda: _resolved(facts))
+    for note in notes:
+        writer.warn(note)
+    recipe = same_examples_a_step(facts.run, recipe, rank_and_size()[1], writer)
+    if recipe.distributed == "fsdp" and not shards_model(recipe):
+        writer.warn("One training process holds the whole model: FSDP needs two or more.")
+    writer.update(precision=recipe.precision, learning_rate=None)
+    return replace(facts, recipe=recipe)
+
+
+def _resolved(facts: RunFacts) -> tuple[Recipe, list[str]]:
+    """The recipe without “auto”, and notes. A resumed run keeps the precision it began with."""
+    asked = facts.recipe
+    recipe, notes = resolve(asked, hardware())
+    began_with = facts.run.state().get("precision")
+    if began_with:
+        return replace(recipe, precision=began_with), notes
+    if (asked.precision, recipe.precision) == ("auto", "bf16") and accelerator() == "cpu":
+        recipe = replace(recipe, precision="bf16" if bf16_pays_on_cpu() else "fp32")
+    return recipe, notes
+
+
+def _stoppable_progress(writer: RunWriter, stop_requested: Callable[[], bool]) -> Progress:
+    """Shows the progress of a preparation step; raises Stopped when a stop is asked for."""
+
+    def progress(what: str, done: float, total: float, unit: str) -> None:
+        writer.progress(what, done, total, unit)
+        if writer.enabled and stop_requested():  # the first process decides for all
+            raise Stopped
+
+    return progress
+
+
+def _pinned_base(facts: RunFacts, writer: RunWriter, progress: Progress) -> Path:
+    """The base model's folder: the same files as when the run began. Raises UserError."""
+    run, base_model = facts.run, facts.recipe.base_model
+    fetch = partial(fetch_model, run.home, base_model, progress, facts.revision)
+    folder = first_goes_ahead(fetch)
+
+    def hashing(done: int, total: int) -> None:
+        progress("Checking the model's files", done, total, "files")
+
+    if writer.enabled:
+        pin(run.dir, folder, hub_revision(folder), facts.dataset, hashing)
+    return folder
+
+
+def _start_model(facts: RunFacts, base: Path):
+    """The model as this run begins: the base model, or the weights of an earlier run."""
+    recipe, start = facts.recipe, facts.start
+    # all weights train: they stay in fp32 and only the computing is in half precision, because a
+    # small learning rate is rounded away in 16-bit weights
+    precision = "fp32" if recipe.adapter == "full" else recipe.precision
+    device = "cpu" if shards_model(recipe) else None
+    if start and recipe.adapter == "full":
+        return load_base(start, precision, device)
+    model = load_base(base, precision, device)
+    return load_adapter(model, start, trainable=True) if start else model
+
+
+def _warn_about_rows(trainer: RunTrainer, recipe: Recipe, writer: RunWriter) -> None:
+    """Say what preparation did to the rows: nothing is cut or left out in silence."""
+    if trainer.eval_dataset is None:
+        warn_without_rows(recipe, writer)
+    counts = trainer.data_counts["train"]
+    if counts.cut:
+        writer.warn(
+            f"{counts.cut:,} of {counts.rows:,} rows are cut at {recipe.max_length} tokens."
+        )
+    if counts.dropped:
+        writer.warn(f"{counts.dropped:,} rows have no answer left to learn and are left out.")
+
+
+def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> None:
+    writer, state, early = trainer.writer, trainer.state, trainer.early.stopped
+    if state.global_step < state.max_steps and not early:
+        writer.enter("paused")
+        return
+    use_best(trainer, facts.run, facts.recipe, writer)
+    if trainer.is_world_process_zero():
+        writer.update(now=True, answers=_answers(facts, base, trainer, progress))
+    stopped_at = state.global_step if early else None
+    writer.enter("finished", early_stopped=stopped_at)
+
+
+def _answers(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> dict | None:
+    """Ask base and tuned model some held-out rows; a stop leaves this out, the training is done."""
+    recipe, stored = facts.recipe, facts.dataset
+    held_out = facts.held_out_at[: recipe.answer_check_rows].tolist()
+    if not held_out or stored.format == "text":
+        return None
+    rows = [training_row(one, recipe.system_prompt, stored) for one in stored.examples(held_out)]
+    tuned = _tuned(facts, base, trainer)
+    if tuned is None:
+        return None
+
+    @contextmanager
+    def base_model():
+        if recipe.adapter == "full":
+            yield load_base(base, recipe.precision)
+        else:
+            with tuned.disable_adapter():
+                yield tuned
+
+    try:
+        return check_answers(rows, trainer.processing_class, tuned, base_model, progress)
+    except Stopped:
+        return None
+
+
+def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer):
+    """The trained model, whole; None (and a warning) where a sharded one does not fit."""
+    recipe = facts.recipe
+    if not shards_model(recipe):
+        return trainer.accelerator.unwrap_model(trainer.model)
+    if 2 * size_of(base) > hardware().memory_free * GIB:
+        trainer.writer.warn("The answers were not compared: there is no room for the whole model.")
+        return None
+    whole = None if recipe.adapter == "full" else load_base(base, recipe.precision)
+    return load_tuned(facts.run.result().path, whole, recipe.precision)
