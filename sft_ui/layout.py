@@ -11,8 +11,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from sft_ui import access
-from sft_ui.alerts import show_user_errors
-from sft_ui.arrival import restored, run_to_show
+from sft_ui.alerts import attempt, show_user_errors, tell
 from sft_ui.chat.tab import ChatTab, build_chat_tab, chat_choices, warm_up
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
 from sft_ui.data.events import wire_events
@@ -20,13 +19,40 @@ from sft_ui.data.tab import DataTab, build_data_tab
 from sft_ui.data.wiring import wire_data
 from sft_ui.dataset_files import build_routes
 from sft_ui.model.tab import ModelTab, build_model_tab, estimate
-from sft_ui.recipe_form import edits, read_form, relevance
+from sft_ui.recipe_form import edits, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme
 from sft_ui.train.after_run import start_from
 from sft_ui.train.tab import TrainTab, build_train_tab, new_key, start_run, start_state
 from sft_ui.web_api import build_web_api
+from trainer_backend.data.store.dataset import open_dataset
 from trainer_backend.hardware import hardware
+from trainer_backend.runs.create import list_runs, open_run
+from trainer_backend.runs.state import LIVE
+
+
+def run_to_show(studio: Studio, asked: str) -> str:
+    """The run in the address if there is one, else the newest that is live, else none."""
+    if asked:
+        run, error = attempt(open_run, studio.home, asked)
+        if run:
+            return run.id
+        tell(error)
+    live = (run.id for run in list_runs(studio.home) if run.state()["state"] in LIVE)
+    return next(live, "")
+
+
+def restored(studio: Studio, draft: dict | None) -> tuple[str, str, dict]:
+    """Dataset, preset and form values a reload brings back, as far as they still hold."""
+    if not isinstance(draft, dict):
+        return "", "", {}
+    dataset_id = str(draft.get("dataset_id") or "")
+    dataset, _ = attempt(open_dataset, studio.home, dataset_id) if dataset_id else (None, None)
+    values = draft.get("values") if isinstance(draft.get("values"), dict) else {}
+    recipe, problems = read_form(values)
+    whole = form_values(recipe) if recipe and not problems and values else {}
+    return (dataset.id if dataset else ""), str(draft.get("preset") or ""), whole
+
 
 TITLE = "SFT Studio"
 MAX_UPLOAD = "16gb"

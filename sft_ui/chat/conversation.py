@@ -3,6 +3,7 @@
 The components are in chat_tab.py; generating is done in the model process.
 """
 
+import random
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.context import Studio
+from trainer_backend.data.formats.example import Example
 from trainer_backend.errors import UserError
+from trainer_backend.runs.run import Run
 
 MODEL_PREFIX = "model:"
 LABELS = {"base": "Base model", "tuned": "Tuned model"}
@@ -94,3 +97,32 @@ def answered(turns: list[dict]) -> list[dict]:
     if turns and not turns[-1]["content"]:
         return turns[:-2]
     return list(turns)
+
+
+NUM_TRIED = 20
+
+
+def held_out_turn(run: Run) -> tuple[str, str, str]:
+    """(question, system prompt, expected answer) of a random row the run did not learn from."""
+    _, held_out = run.split()
+    tried = sorted(random.sample(held_out, min(NUM_TRIED, len(held_out))))
+    turns = [turn for one in run.dataset().examples(tried) if (turn := first_turn(one))]
+    if not turns:
+        raise UserError(
+            "This run has no held-out row to ask.",
+            run.name(),
+            "Hold out some rows in the Model tab, or write a message of your own.",
+        )
+    return random.choice(turns)
+
+
+def first_turn(example: Example) -> tuple[str, str, str] | None:
+    """An example's first question with its system message and its answer, if it has them."""
+    messages = example.messages or []
+    system = messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
+    rest = messages[1:] if system else messages
+    roles = [message["role"] for message in rest[:2]]
+    texts = [message.get("content") for message in rest[:2]]
+    if roles != ["user", "assistant"] or not all(isinstance(text, str) for text in texts):
+        return None
+    return texts[0], system or "", texts[1]

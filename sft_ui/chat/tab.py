@@ -10,8 +10,14 @@ import gradio as gr
 
 from sft_ui import markup
 from sft_ui.alerts import show_user_errors
-from sft_ui.chat.conversation import MODEL_PREFIX, new_conversation, pane, panes, stream_talk
-from sft_ui.chat.held_out import held_out_turn
+from sft_ui.chat.conversation import (
+    MODEL_PREFIX,
+    held_out_turn,
+    new_conversation,
+    pane,
+    panes,
+    stream_talk,
+)
 from sft_ui.context import PRIVATE, QUICK, Studio
 from trainer_backend.errors import UserError
 from trainer_backend.runs.create import list_runs, open_run

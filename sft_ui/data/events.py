@@ -11,9 +11,8 @@ from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors, tell
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
 from sft_ui.data.dataset_list import dataset_list, read_weights
-from sft_ui.data.reading.card import failure
 from sft_ui.data.reading.columns import mapping_preview, read_mapping
-from sft_ui.data.reading.read_again import shown_again, wire_read_again
+from sft_ui.data.reading.readings import failure, shown_again, wire_read_again
 from sft_ui.data.reading.sources import pasted_cells, pasted_kind, typed_rows, write_pasted
 from sft_ui.data.rows.card import Changes, read_changes
 from sft_ui.data.rows.table import count_filter, rows_of_count

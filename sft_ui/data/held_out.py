@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from sft_ui import markup
-from sft_ui.data.reading.card import build_reading_card
-from sft_ui.data.reading.readings import Readings
+from sft_ui.data.reading.readings import Readings, build_reading_card
 from trainer_backend.data.readers.options import UPLOAD_SUFFIXES
 from trainer_backend.data.store.dataset import StoredDataset
 from trainer_backend.recipe.recipe import label

@@ -12,7 +12,7 @@ from sft_ui.data.lengths.feed import LengthFeed
 from sft_ui.data.rows import table as row_table
 from sft_ui.data.rows import tokens as token_view
 from sft_ui.data.rows.card import Changes, changes_bar, read_changes, row_card
-from sft_ui.data.rows.pack_strip import pack_strip, packed_with
+from sft_ui.data.rows.tokens import pack_strip, packed_with
 from sft_ui.data.tab import DataTab
 from trainer_backend.data.store.dataset import open_dataset
 from trainer_backend.errors import UserError

@@ -13,10 +13,14 @@ from sft_ui.context import Studio
 from sft_ui.data.held_out import HeldOutChoice, build_held_out
 from sft_ui.data.lengths.chart import build_length_chart
 from sft_ui.data.lengths.feed import LengthFeed
-from sft_ui.data.reading.card import OFFER_SCRIPT, build_reading_card
 from sft_ui.data.reading.columns import MAPPING_HINT
-from sft_ui.data.reading.read_again import ReadAgain, build_read_again
-from sft_ui.data.reading.readings import Readings
+from sft_ui.data.reading.readings import (
+    OFFER_SCRIPT,
+    ReadAgain,
+    Readings,
+    build_read_again,
+    build_reading_card,
+)
 from sft_ui.data.reading.sources import Sources, build_sources
 from sft_ui.data.report import report
 from sft_ui.data.rows import table

@@ -10,13 +10,13 @@ from sft_ui import alerts, markup
 from sft_ui.chat.conversation import pane
 from sft_ui.data import report
 from sft_ui.data.dataset_list import dataset_list
-from sft_ui.data.problem_list import problem_list
-from sft_ui.data.reading.card import offer_button, preview_table
 from sft_ui.data.reading.columns import example_preview, picker
+from sft_ui.data.reading.readings import offer_button, preview_table
+from sft_ui.data.report import problem_list
 from sft_ui.data.rows import table
 from sft_ui.data.rows import tokens as token_view
 from sft_ui.data.rows.card import Changes, row_card
-from sft_ui.data.rows.pack_strip import Packed, pack_strip
+from sft_ui.data.rows.tokens import Packed, pack_strip
 from sft_ui.layout import header
 from sft_ui.runs.tab import runs_table
 from sft_ui.train.tab import run_card

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from trainer_backend.leftovers import OLD_S, remove_old
+from trainer_backend.home import OLD_S, remove_old
 
 
 def put(folder, name: str, age: float = 0.0):

@@ -11,8 +11,7 @@ from transformers import AutoConfig
 from trainer_backend.errors import UserError
 from trainer_backend.export.card import MADE_BY, model_card
 from trainer_backend.export.files import check_weights, sweep
-from trainer_backend.export.gguf import check_model, write_gguf
-from trainer_backend.export.gguf_tokenizer import read_vocabulary
+from trainer_backend.export.gguf import check_model, read_vocabulary, write_gguf
 from trainer_backend.export.script import write_script
 from trainer_backend.home import new_id, write_json
 from trainer_backend.models.loaded.load import (

@@ -9,8 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from trainer_backend.errors import UserError
-from trainer_backend.home import new_id
-from trainer_backend.leftovers import remove_old
+from trainer_backend.home import new_id, remove_old
 
 UNFINISHED = (".export-*", ".zip-*")
 

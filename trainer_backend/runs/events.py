@@ -1,6 +1,6 @@
 """events.jsonl of a run as it is read: lines that are events, and the rows of the curves.
 
-Writing is run_writer.py; what the page keeps of a curve is sft_ui/train/curve.py.
+Writing is run_writer.py; what the page keeps of a curve is sft_ui/train/run_feed.py.
 """
 
 import json

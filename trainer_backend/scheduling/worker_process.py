@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 from trainer_backend.home import read_json, write_json
 from trainer_backend.processes import child_environment, identity, is_worker_process
-from trainer_backend.runs.failures import from_exit, memory_kills, what_is_safe
+from trainer_backend.runs.failures import from_exit, go_on_smaller, memory_kills, what_is_safe
 from trainer_backend.runs.files import HEARTBEAT, LOG, STALLED, WORKER
-from trainer_backend.runs.memory_care import go_on_smaller
 from trainer_backend.runs.run import Run
 from trainer_backend.runs.state import ACTIVE, after_stop, enter
 from trainer_backend.runs.webhook import send_notice

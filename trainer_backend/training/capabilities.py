@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from peft import PeftModel
 
-from trainer_backend.training.fused_head import head_loss
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
-from trainer_backend.training.loss import LossSpec, logits_loss, shift_and_select
+from trainer_backend.training.loss import LossSpec, head_loss, logits_loss, shift_and_select
 
 logger = logging.getLogger(__name__)
 _LENGTHS = (9, 12, 7)

@@ -16,7 +16,7 @@ from trainer_backend.models.loaded.pretrained import (
     tokenizer_of,
 )
 from trainer_backend.tokens.prepare import Counts
-from trainer_backend.tokens.vision_rows import ROW_COLUMNS
+from trainer_backend.tokens.vision import ROW_COLUMNS
 from trainer_backend.training.adapters import add_adapter, prepare_trainable
 from trainer_backend.training.batches import (
     WithRowLengths,
@@ -32,9 +32,14 @@ from trainer_backend.training.capabilities import (
     router_weight,
 )
 from trainer_backend.training.card import TAGS, write_card
-from trainer_backend.training.fused_head import balance_router, install_fused_head
 from trainer_backend.training.kernels.attention import document_layout
-from trainer_backend.training.loss import TokenSums, logits_loss, shift_and_select
+from trainer_backend.training.loss import (
+    TokenSums,
+    balance_router,
+    install_fused_head,
+    logits_loss,
+    shift_and_select,
+)
 from trainer_backend.training.malloc import kept_memory
 from trainer_backend.training.metrics import TokenMeter, averages, num_tokens
 from trainer_backend.training.precision import settle_bf16

@@ -10,8 +10,7 @@ from transformers import ProcessorMixin
 
 from trainer_backend.models.loaded.generate import answer_batch, answer_seen
 from trainer_backend.tokens.encode import prompt_ids
-from trainer_backend.tokens.vision import open_image
-from trainer_backend.tokens.vision_rows import prompt_text
+from trainer_backend.tokens.vision import open_image, prompt_text
 
 BATCH = 20
 SHOWN = 40

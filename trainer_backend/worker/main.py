@@ -17,9 +17,8 @@ from filelock import Timeout
 
 from trainer_backend.errors import UserError
 from trainer_backend.processes import rank_and_size
-from trainer_backend.runs.failures import describe, what_is_safe
+from trainer_backend.runs.failures import describe, go_on_smaller, what_is_safe
 from trainer_backend.runs.heartbeat import Heartbeat
-from trainer_backend.runs.memory_care import go_on_smaller
 from trainer_backend.runs.run import Run
 from trainer_backend.runs.state import after_stop
 from trainer_backend.runs.worker_log import redact_output

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from trainer_backend.data.formats.example import Example, to_example
-from trainer_backend.data.formats.mapping import Mapping, check_mapping
+from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.dataset import StoredDataset
 from trainer_backend.errors import RowError, UserError
@@ -50,7 +50,7 @@ def roles_of(dataset: StoredDataset) -> dict[str, str]:
     return dict(mapping.roles) if mapping else {}
 
 
-def read_mapping(roles: object, dataset: StoredDataset) -> Mapping:
+def read_mapping(roles: object, dataset: StoredDataset) -> ColumnMapping:
     """The mapping that the pickers describe. Raises UserError when they contradict each other."""
     known = roles if isinstance(roles, dict) else {}
     chosen = {role: str(known[role]) for role in ROLE_WORDS if known.get(role)}
@@ -64,7 +64,7 @@ def read_mapping(roles: object, dataset: StoredDataset) -> Mapping:
         raise UserError(f"{names} do not go together.", dataset.name, fix)
     if dataset.mapping is not None and dataset.mapping.roles == chosen:
         return dataset.mapping
-    mapping = Mapping(_format(kinds[0], chosen, dataset), chosen)
+    mapping = ColumnMapping(_format(kinds[0], chosen, dataset), chosen)
     check_mapping(mapping, dataset.columns, dataset.name)
     return mapping
 
@@ -78,7 +78,9 @@ def _format(kind: tuple[str, ...], chosen: dict[str, str], dataset: StoredDatase
     return "sharegpt" if found and found.format == "sharegpt" else "messages"
 
 
-def mapping_preview(dataset: StoredDataset, mapping: Mapping, system_prompt: str = "") -> Markup:
+def mapping_preview(
+    dataset: StoredDataset, mapping: ColumnMapping, system_prompt: str = ""
+) -> Markup:
     """The first rows as the mapping reads them: conversations, or why a row cannot be used."""
     rows = pages.iter_rows(dataset.dir / "rows.parquet")
     return _stack(_shown(number, row, mapping, system_prompt) for number, row in _first(rows))
@@ -94,7 +96,7 @@ def _first(rows: Iterable) -> Iterable:
     return islice(rows, PREVIEW_ROWS)
 
 
-def _shown(number: int, row: dict, mapping: Mapping, system_prompt: str) -> Markup:
+def _shown(number: int, row: dict, mapping: ColumnMapping, system_prompt: str) -> Markup:
     try:
         return example_turns(to_example(number, row, mapping, system_prompt), f"Row {number:,}")
     except RowError as error:

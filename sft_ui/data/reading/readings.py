@@ -4,6 +4,8 @@ No upload is ever parsed in this process: what a file is and what its rows look 
 the process that reads it, whose memory is limited.
 """
 
+import asyncio
+import json
 import secrets
 import threading
 from collections import OrderedDict
@@ -11,8 +13,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from trainer_backend.data.formats.mapping import Mapping
-from trainer_backend.data.readers.options import OFFERED, ReadOptions
+import gradio as gr
+from markupsafe import Markup
+
+from sft_ui import markup
+from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.context import PRIVATE
+from sft_ui.theme import static_text
+from trainer_backend.data.formats.mapping import ColumnMapping
+from trainer_backend.data.readers.options import DELIMITERS, ENCODINGS, OFFERED, ReadOptions
 from trainer_backend.data.reading.reading import Opened, Reading, start_reading, start_work
 from trainer_backend.data.store.dataset import StoredDataset
 from trainer_backend.errors import UserError
@@ -28,7 +37,7 @@ class Asked:
     files: tuple[Path, ...]
     name: str
     options: ReadOptions = field(default_factory=ReadOptions)
-    mapping: Mapping | None = None
+    mapping: ColumnMapping | None = None
     system_prompt: str = ""
 
 
@@ -135,3 +144,150 @@ def spoken_name(paths: Sequence[Path]) -> str:
     """A name for one file or several."""
     more = len(paths) - 1
     return paths[0].name + (f" and {more} more" if more else "")
+
+
+AS_FOUND = ("As found", "")
+BINARY = ("parquet", "arrow", "xlsx")  # kinds that say themselves how their text is encoded
+
+
+@dataclass(frozen=True)
+class ReadAgain:
+    """The choices, and the reading they are about."""
+
+    box: gr.Accordion
+    reading: gr.State
+    encoding: gr.Dropdown
+    delimiter: gr.Dropdown
+    sheet: gr.Dropdown
+    skip_damaged: gr.Checkbox
+    use: gr.Button
+
+    def outputs(self) -> list:
+        """The components `shown_again` fills, in its order."""
+        return [self.box, self.reading, self.encoding, self.delimiter, self.sheet]
+
+
+def build_read_again() -> ReadAgain:
+    """Build the choices; they appear once a file was read."""
+    with gr.Accordion(
+        "Read the file differently", open=False, visible=False, elem_id="read-again"
+    ) as box:
+        encodings = [AS_FOUND, *((words, name) for name, words in ENCODINGS.items())]
+        encoding = gr.Dropdown(encodings, value="", label="Encoding", elem_id="read-encoding")
+        delimiters = [AS_FOUND, *((words, sign) for sign, words in DELIMITERS.items())]
+        delimiter = gr.Dropdown(
+            delimiters, value="", label="Columns are separated by", elem_id="read-delimiter"
+        )
+        sheet = gr.Dropdown([AS_FOUND], value="", label="Sheet", elem_id="read-sheet")
+        skip = gr.Checkbox(label="Leave out rows that cannot be read", elem_id="read-skip")
+        use = gr.Button("Read it again", elem_id="use-read-again")
+    return ReadAgain(box, gr.State(""), encoding, delimiter, sheet, skip, use)
+
+
+def shown_again(readings: Readings, reading_id: str) -> list:
+    """What `ReadAgain.outputs` show for a reading that is over: only what its kind of file has."""
+    found = readings.opened(reading_id)
+    if found is None:
+        return [gr.update(visible=False), "", gr.skip(), gr.skip(), gr.skip()]
+    sheets = [AS_FOUND, *((name, name) for name in found.sheets)]
+    return [
+        gr.update(visible=True),
+        reading_id,
+        gr.update(visible=found.kind not in BINARY, value=""),
+        gr.update(visible=found.kind in ("csv", ""), value=""),
+        gr.update(visible=len(found.sheets) > 1, choices=sheets, value=""),
+    ]
+
+
+def wire_read_again(readings: Readings, again: ReadAgain, begun: list) -> None:
+    """`begun` are the components of a reading that begins: the card and the notice."""
+
+    @show_user_errors
+    def read(reading_id: str, encoding: str, delimiter: str, sheet: str, skip: bool):
+        return readings.again(reading_id, chosen(encoding, delimiter, sheet, skip)), ""
+
+    choices = [again.encoding, again.delimiter, again.sheet, again.skip_damaged]
+    again.use.click(read, [again.reading, *choices], begun, **PRIVATE)
+
+
+def chosen(encoding: str, delimiter: str, sheet: str, skip: bool) -> dict:
+    """The read options that were chosen. Raises UserError when there is none."""
+    options = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "skip_damaged": skip}
+    options = {name: value for name, value in options.items() if value}
+    if not options:
+        fix = "Choose an encoding, a separator, a sheet or the box below them."
+        raise UserError("Nothing is to be read differently.", "Read the file differently", fix)
+    return options
+
+
+# One button an error may offer; choosing it fires the event `offer`.
+OFFER_SCRIPT = """
+element.addEventListener('click', event => {
+  const chosen = event.target.closest('[data-offer]');
+  if (chosen) { chosen.disabled = true; trigger('offer', JSON.parse(chosen.dataset.offer)); }
+});
+"""
+
+
+def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.HTML:
+    """The component; its value is the id of a reading. Its `finished` event names one that ended.
+
+    The visitor's browser keeps the id, so that a reload finds the reading again.
+    """
+
+    async def watch_reading(asked: dict) -> dict:
+        """Answer one poll; small files only, so that it may be async and never wait in line."""
+        asked = asked if isinstance(asked, dict) else {}
+        return await asyncio.to_thread(readings.watch, asked.get("reading"), asked.get("stamp"))
+
+    def cancel_reading(asked: dict) -> dict:
+        """End one reading."""
+        readings.cancel(asked.get("reading") if isinstance(asked, dict) else None)
+        return {}
+
+    return gr.HTML(
+        "",
+        html_template=static_text("reading_card.html"),
+        js_on_load=static_text("reading_card.js"),
+        server_functions=[watch_reading, cancel_reading],
+        elem_id=elem_id,
+        apply_default_css=False,
+    )
+
+
+def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
+    """Why the data could not be read and, if there is one, the button that reads it otherwise."""
+    offer = error.offer if set(error.offer or ()) & set(OFFERED) else None
+    parts = [markup.line(error.where, "where"), markup.line(error.fix)]
+    if offer:
+        parts.append(offer_button(reading_id, offer))
+        rows, problem = attempt(readings.instead, reading_id)
+        if problem:
+            parts.append(markup.line(problem.what, "quiet"))
+        elif rows:
+            parts.append(preview_table(rows))
+    return markup.card(error.what, *parts, kind="problem error")
+
+
+def offer_button(reading_id: str, offer: dict) -> Markup:
+    """The button of an offer, in the words of what it does."""
+    what = json.dumps({"reading": reading_id, "offer": offer})
+    template = Markup('<button type="button" class="action" data-offer="{}">{}</button>')
+    return template.format(what, offer_words(offer))
+
+
+def offer_words(offer: dict) -> str:
+    """What an offer would do."""
+    if offer.get("skip_damaged"):
+        return "Leave damaged rows out"
+    encoding = str(offer.get("encoding"))
+    return f"Read as {ENCODINGS.get(encoding, encoding)}"
+
+
+def preview_table(first: list[tuple[int, dict[str, str]]]) -> Markup:
+    """The first rows as another way of reading would give them."""
+    columns = list(dict.fromkeys(name for _, cells in first for name in cells))[:8]
+    rows = [(number, [cells.get(name) for name in columns]) for number, cells in first]
+    return markup.line("It would give:", "quiet") + markup.plain_table(
+        "What it would give", columns, rows
+    )

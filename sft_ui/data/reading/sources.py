@@ -15,10 +15,10 @@ import gradio as gr
 from sft_ui import markup
 from sft_ui.alerts import show_user_errors
 from sft_ui.context import PRIVATE
-from trainer_backend.data.formats.column_names import SYNONYMS, named
+from trainer_backend.data.formats.mapping import SYNONYMS, named
 from trainer_backend.data.readers import hub
 from trainer_backend.data.readers.options import MAX_LINE, UPLOAD_SUFFIXES
-from trainer_backend.leftovers import remove_old
+from trainer_backend.home import remove_old
 from trainer_backend.recipe.presets import samples
 
 TYPED_ROWS = 4

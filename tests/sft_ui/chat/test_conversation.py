@@ -2,8 +2,14 @@
 
 import pytest
 
-from sft_ui.chat.conversation import answered, new_conversation, stream_talk, with_system
-from sft_ui.chat.held_out import first_turn, held_out_turn
+from sft_ui.chat.conversation import (
+    answered,
+    first_turn,
+    held_out_turn,
+    new_conversation,
+    stream_talk,
+    with_system,
+)
 from trainer_backend.data.formats.example import Example
 from trainer_backend.errors import UserError
 

@@ -1,6 +1,6 @@
 """The list of findings: worst first, rows to go to, fixes to choose, one button."""
 
-from sft_ui.data.problem_list import SHOWN_ROWS, SWITCH_WORDS, problem_list, summary
+from sft_ui.data.report import SHOWN_ROWS, SWITCH_WORDS, problem_list, summary
 from trainer_backend.data.store.versions import SWITCHES
 from trainer_backend.errors import Problem
 

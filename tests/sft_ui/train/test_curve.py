@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft_ui.train.curve import CURVES, Curve
+from sft_ui.train.run_feed import CURVES, Curve
 
 
 def metrics(step, loss=1.0, **more):

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainer_backend.data.image_store import ImageStore, check_picture
-from trainer_backend.data.images import ImageBytes
+from trainer_backend.data.images import ImageBytes, ImageStore, check_picture
 from trainer_backend.data.store.downloads import download_dataset
 from trainer_backend.data.store.held_out import with_held_out
 from trainer_backend.data.store.mixes import mix_datasets

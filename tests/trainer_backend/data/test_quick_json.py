@@ -3,8 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from trainer_backend.data.json_values import NumberText, parse, to_json
-from trainer_backend.data.quick_json import quick_json
+from trainer_backend.data.json_values import NumberText, parse, quick_json, to_json
 
 TEXTS = some.text(some.characters(codec=None), max_size=20)
 NUMBERS = some.integers() | some.floats(allow_nan=False, allow_infinity=False)

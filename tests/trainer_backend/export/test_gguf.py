@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer_backend.errors import UserError
 from trainer_backend.export.exporter import export_run
-from trainer_backend.export.gguf import check_model, write_gguf
-from trainer_backend.export.gguf_tokenizer import read_vocabulary
+from trainer_backend.export.gguf import check_model, read_vocabulary, write_gguf
 from trainer_backend.models.snippets import GGUF_FILE
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run

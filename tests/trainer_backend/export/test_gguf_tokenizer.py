@@ -9,7 +9,7 @@ from tokenizers import Regex, pre_tokenizers, processors
 from transformers import AddedToken
 
 from trainer_backend.errors import UserError
-from trainer_backend.export.gguf_tokenizer import PATTERNS, pre_tokenizer, read_vocabulary
+from trainer_backend.export.gguf import PATTERNS, pre_tokenizer, read_vocabulary
 
 
 def settings(rows=400):

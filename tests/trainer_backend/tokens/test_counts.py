@@ -10,9 +10,8 @@ from trainer_backend.data.store.uploads import create_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
 from trainer_backend.tokens import counts as counting
-from trainer_backend.tokens.counts import token_lengths
+from trainer_backend.tokens.counts import spelling, token_lengths
 from trainer_backend.tokens.encode import encode
-from trainer_backend.tokens.token_counter import spelling
 
 STRICT = (
     "{% for m in messages %}{% if m['role'] == 'system' and not loop.first %}"

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset, IterableDataset
 
-from trainer_backend.tokens.formatting import apply_formatting
+from trainer_backend.tokens.prepare import apply_formatting
 
 ROWS = [{"a": "Hi", "b": 1}, {"a": "Yo", "b": 2}]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from datasets import Dataset, IterableDataset
 
-from trainer_backend.data.formats.examples import as_example
+from trainer_backend.data.formats.example import as_example
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import EncodeOptions
 from trainer_backend.tokens.prepare import Preparation, prepare_dataset, refuse_masks_without_labels

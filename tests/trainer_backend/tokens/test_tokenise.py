@@ -18,7 +18,7 @@ from tokenizers import (
 from tokenizers import pre_tokenizers as cut
 from transformers import PreTrainedTokenizerFast
 
-from trainer_backend.tokens import quick_tokens
+from trainer_backend.tokens import tokenise
 from trainer_backend.tokens.encode import encode, encode_batch
 from trainer_backend.tokens.token_bytes import read_token_bytes
 
@@ -175,7 +175,7 @@ def rows(count: int, seed: int) -> list[dict]:
 def test_quick_ids_are_the_tokenizers_own(kind, special_tokens):
     name, tokenizer = kind
     given = texts(700, seed=3)
-    found = quick_tokens.quick_ids(tokenizer, given, special_tokens)
+    found = tokenise.quick_ids(tokenizer, given, special_tokens)
     assert (found is not None) == (name in QUICK)
     if found is not None:
         ids, starts = found
@@ -188,7 +188,7 @@ def test_quick_ids_are_the_tokenizers_own(kind, special_tokens):
 def test_many_rows_give_what_one_row_gives(kind, template):
     _, tokenizer = kind
     tokenizer.chat_template = template
-    chats = rows(quick_tokens.ENOUGH, seed=5)
+    chats = rows(tokenise.ENOUGH, seed=5)
     pairs = [{"prompt": c["messages"][:1], "completion": c["messages"][1:]} for c in chats]
     plain = [{"prompt": c["messages"][0]["content"], "completion": "Paris."} for c in chats]
     for examples, options in ((chats, {"assistant_only_loss": True}), (pairs, {}), (plain, {})):
@@ -251,23 +251,23 @@ def test_where_quick_ids_differ_the_tokenizers_own_are_used(tokenizer, monkeypat
     given = [{"text": text} for text in texts(600, seed=9)]
     expected = [encode(one, tokenizer) for one in given]
     assert encode_batch(given, tokenizer) == expected
-    right = quick_tokens._flat
-    monkeypatch.setattr(quick_tokens, "_flat", wrong)
+    right = tokenise._flat
+    monkeypatch.setattr(tokenise, "_flat", wrong)
     assert encode_batch(given, tokenizer) == expected
     assert "differ" in caplog.text
     monkeypatch.undo()
-    assert quick_tokens.quick_ids(tokenizer, [one["text"] for one in given], False) is None
+    assert tokenise.quick_ids(tokenizer, [one["text"] for one in given], False) is None
 
 
 def test_a_tokenizer_that_gets_new_tokens_is_read_again(tokenizer):
     given = [f"{text} Hamlet" for text in texts(600, seed=11)]
-    quick_tokens.quick_ids(tokenizer, given, False)
+    tokenise.quick_ids(tokenizer, given, False)
     tokenizer.add_tokens([" Hamlet"])
-    ids, starts = quick_tokens.quick_ids(tokenizer, given, False)
+    ids, starts = tokenise.quick_ids(tokenizer, given, False)
     assert set(ids[starts[1:] - 1]) == {len(tokenizer) - 1}
 
 
 def test_a_text_that_is_not_unicode_goes_the_usual_way(tokenizer):
     given = ["fine"] * 600
-    assert quick_tokens.quick_ids(tokenizer, [*given, "\ud800"], False) is None
-    assert quick_tokens.quick_ids(tokenizer, given, False) is not None
+    assert tokenise.quick_ids(tokenizer, [*given, "\ud800"], False) is None
+    assert tokenise.quick_ids(tokenizer, given, False) is not None

@@ -6,7 +6,7 @@ from vision_models import ANSWER, USER, llava_processor, picture, qwen_processor
 
 from trainer_backend.tokens.encode import EncodeOptions
 from trainer_backend.tokens.prepare import Preparation
-from trainer_backend.tokens.vision_rows import has_images, prepare_pictures, seen_row
+from trainer_backend.tokens.vision import has_images, prepare_pictures, seen_row
 
 OPEN, CLOSE = "<|im_start|>assistant\n", "<|im_end|>\n"
 QWEN = "<|vision_start|><|image_pad|><|vision_end|>"

@@ -14,9 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.training.capabilities import probe_model
-from trainer_backend.training.fused_head import install_fused_head
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
-from trainer_backend.training.loss import LossSpec
+from trainer_backend.training.loss import LossSpec, install_fused_head
 
 SMALL = {
     "vocab_size": 120,

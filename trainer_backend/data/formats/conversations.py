@@ -7,8 +7,8 @@ Which column holds a conversation is not decided here.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.data.json_values import BadJSON, cell_text, parse
-from trainer_backend.data.pictures import IMAGE_MARK
 from trainer_backend.errors import RowError
 
 ROLES = {

@@ -8,19 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer_backend.data.formats.column_names import (
+from trainer_backend.data.formats.conversations import as_list
+from trainer_backend.data.formats.mapping import (
     SYNONYMS,
+    ColumnMapping,
     columns_of,
+    describe_mapping,
     is_label,
     listed,
     named,
     plain_name,
     quoted,
 )
-from trainer_backend.data.formats.conversations import as_list
-from trainer_backend.data.formats.mapping import Mapping, describe_mapping
+from trainer_backend.data.images import holds_picture
 from trainer_backend.data.json_values import cell_text
-from trainer_backend.data.pictures import holds_picture
 from trainer_backend.errors import RowError
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
@@ -31,7 +32,7 @@ MAX_KINDS = 4  # ways of writing rows that one file may mix
 class Detection:
     """What the columns seem to mean, in words; `sure` is False when the user should decide."""
 
-    mapping: Mapping | None
+    mapping: ColumnMapping | None
     sentence: str
     sure: bool
     columns: list[str] = field(default_factory=list)
@@ -58,7 +59,7 @@ def detect_format(rows: Sequence[dict]) -> Detection:
     each = [_detect_one(group, columns_of(group)) for group in groups]
     if not all(one.sure for one in each):
         return found
-    kinds: dict[tuple, Mapping] = {}
+    kinds: dict[tuple, ColumnMapping] = {}
     for one in each:
         kinds.setdefault(tuple(one.mapping.needed()), one.mapping)
     main, *others = kinds.values()
@@ -89,7 +90,7 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
     if "rejected" in map(plain_name, columns):
         mapping = _suggest_pair(columns, found)
         if chats and "prompt" not in map(plain_name, columns):
-            mapping = Mapping("messages", {"messages": chats[0]})
+            mapping = ColumnMapping("messages", {"messages": chats[0]})
         return _unsure(columns, "This looks like preference data (chosen and rejected)", mapping)
     prompts = [name for name in found["prompt"] if name not in found["completion"]]
     one_pair = len(prompts) == 1 and len(found["completion"]) == 1
@@ -101,11 +102,11 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
         return _detect_alpaca(columns, found, extra)
     if one_pair:
         roles = {"prompt": prompts[0], "completion": found["completion"][0]}
-        return _sure(columns, Mapping("prompt_completion", roles | extra))
+        return _sure(columns, ColumnMapping("prompt_completion", roles | extra))
     if not prompts and not found["completion"] and found["text"] and "images" not in extra:
         others = [name for name in columns if name not in found["text"]]
         if len(found["text"]) == 1 and not any(is_label(name) for name in others):
-            return _sure(columns, Mapping("text", {"text": found["text"][0]}))
+            return _sure(columns, ColumnMapping("text", {"text": found["text"][0]}))
     return _unsure(columns, _why_unsure(prompts, found), _suggest_pair(columns, found))
 
 
@@ -132,7 +133,7 @@ def _detect_alpaca(
     roles = {"prompt": prompt, "completion": found["completion"][0]}
     if found["input"]:
         roles["input"] = found["input"][0]
-    return _sure(columns, Mapping("alpaca", roles | extra))
+    return _sure(columns, ColumnMapping("alpaca", roles | extra))
 
 
 def _detect_chat(
@@ -140,7 +141,7 @@ def _detect_chat(
 ) -> Detection:
     first = next(turn for row in rows for turn in turns_of(row.get(likely[0])))
     roles = {"messages": likely[0]} | extra
-    mapping = Mapping("sharegpt" if "from" in first else "messages", roles)
+    mapping = ColumnMapping("sharegpt" if "from" in first else "messages", roles)
     if len(likely) == 1:
         return _sure(columns, mapping)
     return _unsure(columns, "Several columns hold conversations", mapping)
@@ -186,19 +187,19 @@ def _is_chat_column(rows: Sequence[dict], name: str) -> bool:
     return bool(filled) and sum(bool(turns_of(value)) for value in filled) > len(filled) / 2
 
 
-def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> Mapping | None:
+def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapping | None:
     """The likeliest pair of columns, for the pickers to begin with; the user decides."""
     if len(columns) == 1:
-        return Mapping("text", {"text": columns[0]})
+        return ColumnMapping("text", {"text": columns[0]})
     if not columns:
         return None
     prompt = (found["prompt"] or columns)[0]
     rest = [name for name in columns if name != prompt]
     likely = [name for name in found["completion"] if name != prompt]
-    return Mapping("prompt_completion", {"prompt": prompt, "completion": (likely or rest)[0]})
+    return ColumnMapping("prompt_completion", {"prompt": prompt, "completion": (likely or rest)[0]})
 
 
-def _sure(columns: list[str], mapping: Mapping) -> Detection:
+def _sure(columns: list[str], mapping: ColumnMapping) -> Detection:
     sentence = describe_mapping(mapping, columns)
     used = {*mapping.roles.values(), *(name for one in mapping.also for name in one.roles.values())}
     named_only = [name for name in named(columns, "images") if name not in used]
@@ -207,7 +208,7 @@ def _sure(columns: list[str], mapping: Mapping) -> Detection:
     return Detection(mapping, sentence, True, columns)
 
 
-def _unsure(columns: list[str], why: str, mapping: Mapping | None) -> Detection:
+def _unsure(columns: list[str], why: str, mapping: ColumnMapping | None) -> Detection:
     names = listed(columns, 12) or "no columns"
     sentence = f"{why} ({names}): choose which column is the prompt and which is the answer."
     if any(len(name) > 40 for name in columns):

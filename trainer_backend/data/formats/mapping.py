@@ -3,11 +3,69 @@
 Finding a mapping by looking at rows is detection.py; using it on a row is formats.py.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trainer_backend.data.formats.column_names import listed, quoted
 from trainer_backend.errors import UserError
+
+SYNONYMS = {
+    "prompt": ("prompt", "question", "instruction", "input", "query", "user", "human", "request",
+               "user_message", "user_prompt", "input_text", "problem", "source_text", "q",
+               "frage", "pregunta", "pergunta", "domanda", "vraag", "вопрос", "问题",
+               "問題"),
+    "completion": ("completion", "response", "answer", "output", "reply", "assistant", "target",
+                   "assistant_message", "target_text", "output_text", "model_response",
+                   "expected_output", "solution", "bot", "a",
+                   "antwort", "respuesta", "resposta", "réponse", "reponse", "risposta",
+                   "antwoord", "ответ", "答案", "回答", "回复"),
+    "system": ("system", "system_prompt", "system_message"),
+    "input": ("input", "context"),
+    "messages": ("messages", "conversations", "conversation", "chat", "dialog", "dialogue",
+                 "turns"),
+    "text": ("text", "content", "document", "body"),
+    "tools": ("tools", "functions"),
+    "images": ("images", "image", "img", "picture", "pictures", "photo", "image_path", "file_name"),
+}  # fmt: skip
+
+
+def columns_of(rows: Sequence[dict]) -> list[str]:
+    """All column names in the order they appear."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def plain_name(name: str) -> str:
+    """A name without case, spaces and marks: “User Message” is “user_message”."""
+    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
+
+
+def named(columns: list[str], role: str) -> list[str]:
+    return [name for name in columns if plain_name(name) in SYNONYMS[role]]
+
+
+def is_label(name: str) -> bool:
+    return plain_name(name) in (
+        "label",
+        "labels",
+        "class",
+        "category",
+        "sentiment",
+        "score",
+        "summary",
+    )
+
+
+def quoted(name: str) -> str:
+    """A column's name as a sentence shows it, cut if it is long."""
+    return f"“{name}”" if len(name) <= 60 else f"“{name[:60]}…”"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """Names one after another, and how many more there are."""
+    shown = [quoted(name) for name in names]
+    more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
 
 FORMATS = {
     "prompt_completion": ("prompt", "completion"),
@@ -20,7 +78,7 @@ ROLE_NAMES = ("prompt", "completion", "system", "input", "messages", "text", "to
 
 
 @dataclass(frozen=True)
-class Mapping:
+class ColumnMapping:
     """How columns become messages: `roles` maps prompt, completion, system, … to column names.
 
     `also` are the mappings of rows that are written another way, in a file that mixes them.
@@ -28,17 +86,19 @@ class Mapping:
 
     format: str
     roles: dict[str, str]
-    also: tuple["Mapping", ...] = ()
+    also: tuple["ColumnMapping", ...] = ()
 
     def __post_init__(self):
-        also = (one if isinstance(one, Mapping) else Mapping(**one) for one in self.also)
+        also = (
+            one if isinstance(one, ColumnMapping) else ColumnMapping(**one) for one in self.also
+        )
         object.__setattr__(self, "also", tuple(also))
 
     def needed(self) -> list[str]:
         """The columns without which a row says nothing."""
         return [self.roles[role] for role in FORMATS[self.format]]
 
-    def of_row(self, row: dict) -> "Mapping":
+    def of_row(self, row: dict) -> "ColumnMapping":
         """The mapping that this row is written for."""
         for one in (self, *self.also):
             if all(row.get(column) not in (None, "", []) for column in one.needed()):
@@ -46,7 +106,7 @@ class Mapping:
         return self
 
 
-def describe_mapping(mapping: Mapping, columns: Sequence[str] = ()) -> str:
+def describe_mapping(mapping: ColumnMapping, columns: Sequence[str] = ()) -> str:
     """Say in one or two plain sentences what each column is used for."""
     said = _described(mapping)
     used = set(mapping.roles.values())
@@ -58,7 +118,7 @@ def describe_mapping(mapping: Mapping, columns: Sequence[str] = ()) -> str:
     return said + (f" Not used: {listed(unused, 6)}." if unused else "")
 
 
-def _described(mapping: Mapping) -> str:
+def _described(mapping: ColumnMapping) -> str:
     role = {name: quoted(column) for name, column in mapping.roles.items()}
     if mapping.format == "text":
         said = f"Plain text from {role['text']}: the model learns all of it."
@@ -75,7 +135,7 @@ def _described(mapping: Mapping) -> str:
     return said + (f" Pictures from {role['images']}." if "images" in role else "")
 
 
-def check_mapping(mapping: Mapping, columns: Sequence[str], where: str) -> None:
+def check_mapping(mapping: ColumnMapping, columns: Sequence[str], where: str) -> None:
     """Refuse a mapping that misses a role or names a column that is not there."""
     fix = f"Choose one of {listed(columns, 12)}."
     needed = FORMATS.get(mapping.format)

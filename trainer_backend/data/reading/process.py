@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.data.readers.files import PROGRESS_ROWS
 from trainer_backend.data.readers.options import OFFERED, ReadOptions
@@ -87,7 +87,7 @@ def _create(home: Path, report: Report, arguments: dict) -> str:
         home,
         files,
         name=arguments["name"],
-        mapping=Mapping(**mapping) if mapping else None,
+        mapping=ColumnMapping(**mapping) if mapping else None,
         options=options,
         system_prompt=arguments["system_prompt"],
         on_progress=report.on_progress,
@@ -103,7 +103,7 @@ def _hub_dataset(home: Path, report: Report, arguments: dict) -> str:
 
 
 def _remap(home: Path, report: Report, arguments: dict) -> str:
-    mapping = Mapping(**arguments.pop("mapping"))
+    mapping = ColumnMapping(**arguments.pop("mapping"))
     return remap_dataset(home, mapping=mapping, **arguments).id
 
 

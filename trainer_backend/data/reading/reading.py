@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store.build import label
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.errors import Problem, UserError
-from trainer_backend.home import new_id, read_json, write_json
-from trainer_backend.leftovers import remove_old
+from trainer_backend.home import new_id, read_json, remove_old, write_json
 from trainer_backend.processes import child_environment
 
 MEMORY_LIMIT = 3 * 1024**3  # bytes it may map beyond its start; a million rows take half of it
@@ -139,7 +138,7 @@ def start_reading(
     files: Path | Sequence[Path],
     *,
     name: str | None = None,
-    mapping: Mapping | None = None,
+    mapping: ColumnMapping | None = None,
     options: ReadOptions | None = None,
     system_prompt: str = "",
 ) -> Reading:

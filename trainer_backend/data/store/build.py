@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.json_values import BadJSON, check_strings
 from trainer_backend.data.readers.files import PROGRESS_ROWS, Progress
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
@@ -30,7 +30,7 @@ class Making:
     num_bytes: int
     kinds: tuple[str, ...] = ()  # the endings of the files: they say how bytes are read
     options: dict = field(default_factory=dict)
-    mapping: Mapping | None = None
+    mapping: ColumnMapping | None = None
     system_prompt: str = ""
     parent: StoredDataset | None = None
     change: dict = field(default_factory=dict)  # what this version does to its parent
@@ -100,7 +100,7 @@ def next_version(
     step: str,
     change: dict,
     *,
-    mapping: Mapping | None = None,
+    mapping: ColumnMapping | None = None,
     system_prompt: str | None = None,
     said: dict | None = None,
 ) -> Making:

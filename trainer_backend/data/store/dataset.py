@@ -8,18 +8,51 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer_backend.data.formats.example import Example
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.store import pages
-from trainer_backend.data.store.fingerprint import hash_of_examples
-from trainer_backend.data.store.kin import kin_of
-from trainer_backend.data.store.lengths import save_array
-from trainer_backend.data.store.split import split_indices
-from trainer_backend.data.store.upgrade import upgraded
+from trainer_backend.data.store.fingerprint import VERSION, hash_of_examples
+from trainer_backend.data.store.pages import (
+    LENGTHS,
+    answer_length,
+    iter_examples,
+    save_array,
+    save_lengths,
+)
+from trainer_backend.data.store.split import kin_of, split_indices
 from trainer_backend.errors import Problem, UserError
-from trainer_backend.home import check_id, read_json
+from trainer_backend.home import check_id, read_json, write_json
+
+
+def upgraded(folder: Path, meta: dict) -> dict:
+    """The facts of meta.json as this version knows them; an older folder is brought up to date."""
+    if meta.get("format_version", 2) >= VERSION:
+        return meta
+    if not (folder / LENGTHS).is_file():
+        save_lengths(folder, _lengths(folder))
+    meta = meta | {
+        "format_version": VERSION,
+        "hash": hash_of_examples(folder / "examples.parquet"),
+        "source": {"files": [{"name": meta["name"], "bytes": meta["num_bytes"]}]},
+    }
+    write_json(folder / "meta.json", meta)
+    return meta
+
+
+def _lengths(folder: Path) -> np.ndarray:
+    """int64 (3, rows): row number, characters of the row, characters of its answer."""
+    rows = pq.read_table(folder / "rows.parquet", columns=["row"])["row"].to_numpy()
+    with pq.ParquetFile(folder / "rows.parquet") as file:
+        sizes = [pc.utf8_length(batch["cells"]) for batch in file.iter_batches(columns=["cells"])]
+    characters = np.concatenate([size.to_numpy() for size in sizes])
+    answers = np.zeros(len(rows), np.int64)
+    for example in iter_examples(folder / "examples.parquet"):
+        answers[np.searchsorted(rows, example.row)] = answer_length(example)
+    return np.stack([rows, characters.astype(np.int64), answers])
+
 
 STEPS = {
     "upload": "Upload",
@@ -42,12 +75,12 @@ class StoredDataset:
     sentence: str
     sure: bool
     columns: list[str]
-    mapping: Mapping | None
+    mapping: ColumnMapping | None
     num_rows: int
     num_examples: int
     problems: list[Problem]
     sample: str | None = None
-    suggestion: Mapping | None = None  # what the pickers begin with when it is not sure
+    suggestion: ColumnMapping | None = None  # what the pickers begin with when it is not sure
     notes: list[str] = field(default_factory=list)  # encoding, delimiter and layout, if unusual
     content: str = ""  # sha256 of the uploaded bytes
     num_bytes: int = 0
@@ -196,7 +229,7 @@ def open_dataset(home: Path, dataset_id: str) -> StoredDataset:
     meta = upgraded(folder, meta)
     meta["problems"] = [Problem(**problem) for problem in meta["problems"]]
     for key in ("mapping", "suggestion"):
-        meta[key] = Mapping(**meta[key]) if meta[key] else None
+        meta[key] = ColumnMapping(**meta[key]) if meta[key] else None
     return StoredDataset(dir=folder, **meta)
 
 

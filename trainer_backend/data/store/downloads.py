@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.image_store import named
+from trainer_backend.data.images import named
 from trainer_backend.data.json_values import cell_text, to_json
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.readers.files import Progress
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.build import counted, make, next_version
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
-from trainer_backend.data.store.lengths import row_numbers
+from trainer_backend.data.store.pages import row_numbers
 from trainer_backend.errors import UserError
 
 
@@ -96,6 +96,6 @@ def _both(dataset: StoredDataset, other: StoredDataset, offset: int) -> Iterator
         yield offset + at, {new: row[old] for old, new in names.items() if old in row}
 
 
-def _renamed(mine: Mapping, others: Mapping) -> dict[str, str]:
+def _renamed(mine: ColumnMapping, others: ColumnMapping) -> dict[str, str]:
     """For each column of the held-out file, the training column that plays the same role."""
     return {column: mine.roles[role] for role, column in others.roles.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer_backend.data.formats.example import Example
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.readers.files import Progress
 from trainer_backend.data.store.build import Making, counted, label, make
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
@@ -104,12 +104,12 @@ def _sentence(parts: list[dict]) -> str:
     return "; ".join(said) + "."
 
 
-def _mapping(kind: str, datasets: list[StoredDataset]) -> Mapping:
+def _mapping(kind: str, datasets: list[StoredDataset]) -> ColumnMapping:
     roles = {kind: kind}
     for role in ("tools", "images"):
         if any(role in one.mapping.roles for one in datasets):
             roles[role] = role
-    return Mapping(kind, roles)
+    return ColumnMapping(kind, roles)
 
 
 def _mixed(

@@ -4,6 +4,7 @@ Only reading: the files are written by dataset_writer.py.
 """
 
 import os
+import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,50 @@ import pyarrow.parquet as pq
 
 from trainer_backend.data.formats.example import Example
 from trainer_backend.data.json_values import cell_text, parse, to_json
-from trainer_backend.data.store.lengths import SORTS, order_of, row_numbers
 from trainer_backend.errors import UserError
+
+LENGTHS = "lengths.npy"  # int64 (3, rows): row number, characters of the row, of its answer
+ORDERS = "orders.npy"  # int32 (3, rows): row indices in each of SORTS but the first
+SORTS = ("row", "longest", "shortest", "answer")
+
+
+def answer_length(example: Example) -> int:
+    """Characters of what an example teaches: its last message, or all of a text."""
+    if example.messages is None:
+        return len(example.text or "")
+    content = example.messages[-1].get("content")
+    return len(content) if isinstance(content, str) else 0
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array so that a reader sees all of it or none."""
+    handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, array)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def save_lengths(folder: Path, lengths: np.ndarray) -> None:
+    """Write LENGTHS (int64, shape (3, rows)) and the orders that follow, into a dataset folder."""
+    save_array(folder / LENGTHS, lengths)
+    _, rows, answers = lengths
+    orders = [np.argsort(keys, kind="stable") for keys in (-rows, rows, -answers)]
+    save_array(folder / ORDERS, np.stack(orders).astype(np.int32))
+
+
+@lru_cache(maxsize=8)
+def row_numbers(folder: Path) -> np.ndarray:
+    """The row numbers of a stored dataset, ascending. Files never change: cached."""
+    return np.ascontiguousarray(np.load(folder / LENGTHS, mmap_mode="r")[0])
+
+
+def order_of(folder: Path, sort: str) -> np.ndarray:
+    """Row indices in one of SORTS (not "row"); rows of the same length stay in order."""
+    return np.load(folder / ORDERS, mmap_mode="r")[SORTS.index(sort) - 1]
+
 
 Made = TypeVar("Made")
 SEARCH_THREADS = min(4, os.cpu_count() or 1)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from trainer_backend.data.formats.mapping import Mapping, check_mapping
+from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
 from trainer_backend.data.readers.files import Progress, open_rows
 from trainer_backend.data.readers.hub import download_hub_data, hub_choices
@@ -35,7 +35,7 @@ def create_dataset(  # noqa: PLR0913 - what a person can choose when data is loa
     files: Path | Sequence[Path],
     *,
     name: str | None = None,
-    mapping: Mapping | None = None,
+    mapping: ColumnMapping | None = None,
     options: ReadOptions = DEFAULT,
     system_prompt: str = "",
     max_rows: int | None = None,
@@ -152,7 +152,7 @@ def create_from_sample(home: Path, sample_id: str) -> StoredDataset:
 def remap_dataset(
     home: Path,
     dataset_id: str,
-    mapping: Mapping,
+    mapping: ColumnMapping,
     *,
     system_prompt: str | None = None,
     on_progress: Progress | None = None,

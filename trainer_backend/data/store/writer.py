@@ -20,17 +20,62 @@ import pyarrow.parquet as pq
 from trainer_backend.data.checks.checker import Checker
 from trainer_backend.data.formats.detection import Detection, detect_format, first_rows
 from trainer_backend.data.formats.example import Example, to_example
-from trainer_backend.data.formats.mapping import Mapping, check_mapping, describe_mapping
-from trainer_backend.data.image_store import STORED_IMAGE, ImageStore, pictures_in
-from trainer_backend.data.json_values import MAX_COLUMNS, to_json
-from trainer_backend.data.quick_json import quick_json
+from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping, describe_mapping
+from trainer_backend.data.images import STORED_IMAGE, ImageStore, pictures_in
+from trainer_backend.data.json_values import MAX_COLUMNS, quick_json, to_json
 from trainer_backend.data.store.fingerprint import VERSION, ExampleHash
-from trainer_backend.data.store.lengths import answer_length, save_lengths
-from trainer_backend.data.store.overlap import held_out_facts, overlap_problem
-from trainer_backend.data.store.table_writer import EXAMPLES_SCHEMA, ROWS_SCHEMA, GroupWriter
+from trainer_backend.data.store.pages import answer_length, save_lengths
+from trainer_backend.data.store.split import held_out_facts, overlap_problem
 from trainer_backend.errors import Problem, RowError, UserError
-from trainer_backend.home import write_json
-from trainer_backend.leftovers import remove, remove_old
+from trainer_backend.home import remove, remove_old, write_json
+
+GROUP_ROWS, GROUP_CHARS = 4_096, 2 * 1024 * 1024
+ROWS_SCHEMA = pa.schema([("row", pa.int64()), ("cells", pa.string())])
+EXAMPLES_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("messages", pa.string()),
+        ("text", pa.string()),
+        ("tools", pa.string()),
+        ("images", pa.string()),
+        ("digest", pa.int64()),
+    ]
+)
+
+
+class GroupWriter:
+    """Writes tuples to a Parquet file, a row group at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self.schema, self.rows, self.size, self.count = schema, [], 0, 0
+        # long texts hardly repeat, and a search has to unpack all of them: quick beats small
+        self.writer = pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False)
+
+    def add(self, row: tuple, size: int) -> None:
+        """Add one row of about `size` characters."""
+        self.rows.append(row)
+        self.size += size
+        self.count += 1
+        if len(self.rows) >= GROUP_ROWS or self.size >= GROUP_CHARS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.rows:
+            arrays = [
+                pa.array(cells, type=field.type)
+                for cells, field in zip(zip(*self.rows, strict=True), self.schema, strict=True)
+            ]
+            self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
+        self.rows, self.size = [], 0
+
+    def __enter__(self) -> "GroupWriter":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self._flush()
+        self.writer.close()
+
 
 TELL_ROWS = 20_000
 MAX_NAME = 1_000  # characters of a column's name: the page reads them all
@@ -42,7 +87,7 @@ def write_dataset(
     rows: Iterable[tuple[int, dict]],
     facts: dict,
     said: dict,
-    mapping: Mapping | None,
+    mapping: ColumnMapping | None,
     on_findings: Findings | None = None,
     picture_folders: Sequence[Path] = (),
 ) -> None:
@@ -91,7 +136,7 @@ class _Pass:
         self,
         folder: Path,
         facts: dict,
-        mapping: Mapping | None,
+        mapping: ColumnMapping | None,
         held_out: dict | None,
         pictures: ImageStore,
     ):
@@ -136,7 +181,7 @@ class _Pass:
     def _write_tables(
         self,
         rows: Iterable[tuple[int, dict]],
-        chosen: Mapping | None,
+        chosen: ColumnMapping | None,
         tell: Callable[[int], None] | None,
     ) -> dict:
         with (
@@ -171,7 +216,7 @@ class _Pass:
             except RowError:
                 continue  # said when the picture is to be trained on
 
-    def _example(self, number: int, row: dict, mapping: Mapping) -> Example | None:
+    def _example(self, number: int, row: dict, mapping: ColumnMapping) -> Example | None:
         try:
             example = to_example(number, row, mapping, self.system_prompt)
             if example.images:
@@ -245,7 +290,7 @@ def _undecided(found: Detection, name: str) -> Problem:
 
 
 def _meta(
-    chosen: Mapping | None, found: Detection, columns: list[str], problems: list[Problem]
+    chosen: ColumnMapping | None, found: Detection, columns: list[str], problems: list[Problem]
 ) -> dict:
     return {
         "format": chosen.format if chosen else "",

@@ -9,9 +9,9 @@ from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer, load_processing
 from trainer_backend.models.loaded.pretrained import tokenizer_of
 from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.tokens.counts import CountJob
 from trainer_backend.tokens.encode import EncodeOptions, Encoding, encode
 from trainer_backend.tokens.prepare import Preparation
-from trainer_backend.tokens.token_counter import CountJob
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.tokens.vision import VisionCollator
 from trainer_backend.worker.preflight import check_images

@@ -5,8 +5,7 @@ import time
 import openpyxl
 import pytest
 
-from sft_ui.data.reading.read_again import chosen, shown_again
-from sft_ui.data.reading.readings import Readings
+from sft_ui.data.reading.readings import Readings, chosen, shown_again
 from trainer_backend.errors import UserError
 
 

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from sft_ui.data.reading.card import failure, offer_words
-from sft_ui.data.reading.readings import Readings, spoken_name, taken
+from sft_ui.data.reading.readings import Readings, failure, offer_words, spoken_name, taken
 from trainer_backend.errors import UserError
 
 

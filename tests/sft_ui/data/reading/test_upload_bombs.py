@@ -52,8 +52,8 @@ BOMBS = {
 PLAY = """
 import json, resource, sys, time
 from pathlib import Path
-from sft_ui.data.reading.read_again import shown_again
-from sft_ui.data.reading.card import failure
+from sft_ui.data.reading.readings import shown_again
+from sft_ui.data.reading.readings import failure
 from sft_ui.data.reading.readings import Readings
 from trainer_backend.data.store.lookup import open_dataset
 from trainer_backend.errors import UserError

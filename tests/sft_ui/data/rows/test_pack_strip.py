@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sft_ui.data.rows.pack_strip import pack_strip, packed_with
+from sft_ui.data.rows.tokens import pack_strip, packed_with
 from trainer_backend.data.store.length_report import NOT_LEARNED, LengthReport
 
 

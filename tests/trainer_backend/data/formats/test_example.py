@@ -7,7 +7,7 @@ from reading_cases import BOT, USER
 
 from trainer_backend.data.formats.detection import detect_format
 from trainer_backend.data.formats.example import to_example
-from trainer_backend.data.formats.mapping import Mapping, check_mapping, describe_mapping
+from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping, describe_mapping
 from trainer_backend.data.json_values import NumberText
 from trainer_backend.errors import RowError, UserError
 
@@ -68,7 +68,7 @@ def test_names_are_shown_as_they_are_but_not_at_length():
 def test_alpaca_with_and_without_input():
     row = {"instruction": "Add", "input": "1 2", "output": "3"}
     detection = found(row, {"instruction": "Go", "input": "", "output": "x"})
-    assert detection.mapping == Mapping(
+    assert detection.mapping == ColumnMapping(
         "alpaca", {"prompt": "instruction", "completion": "output", "input": "input"}
     )
     assert messages(row)[0]["content"] == "Add\n\n1 2"
@@ -88,7 +88,7 @@ def test_system_column_and_system_prompt():
 @pytest.mark.parametrize("wrap", [list, json.dumps])
 def test_messages_as_list_or_json_text(wrap):
     row = {"messages": wrap([USER, BOT]), "id": 3}
-    assert found(row).mapping == Mapping("messages", {"messages": "messages"})
+    assert found(row).mapping == ColumnMapping("messages", {"messages": "messages"})
     assert messages(row) == [USER, BOT]
 
 
@@ -187,7 +187,7 @@ def test_unsure_asks_the_user(row):
     ],
 )
 def test_bad_pairs(row, what):
-    mapping = Mapping("prompt_completion", {"prompt": "prompt", "completion": "response"})
+    mapping = ColumnMapping("prompt_completion", {"prompt": "prompt", "completion": "response"})
     with pytest.raises(RowError) as caught:
         to_example(1, row, mapping)
     assert caught.value.what == what and caught.value.fix
@@ -217,13 +217,13 @@ def test_bad_pairs(row, what):
 )
 def test_bad_conversations(value, what):
     with pytest.raises(RowError) as caught:
-        to_example(1, {"messages": value}, Mapping("messages", {"messages": "messages"}))
+        to_example(1, {"messages": value}, ColumnMapping("messages", {"messages": "messages"}))
     assert what in caught.value.what and caught.value.fix
 
 
 @pytest.mark.parametrize("tools", ["no json", "5", [1]])
 def test_bad_tools(tools):
-    mapping = Mapping("messages", {"messages": "m", "tools": "t"})
+    mapping = ColumnMapping("messages", {"messages": "m", "tools": "t"})
     with pytest.raises(RowError):
         to_example(1, {"m": [USER, BOT], "t": tools}, mapping)
     assert to_example(1, {"m": [USER, BOT], "t": ""}, mapping).tools is None
@@ -231,7 +231,7 @@ def test_bad_tools(tools):
 
 def test_empty_text_row():
     with pytest.raises(RowError):
-        to_example(1, {"text": " "}, Mapping("text", {"text": "text"}))
+        to_example(1, {"text": " "}, ColumnMapping("text", {"text": "text"}))
 
 
 @pytest.mark.parametrize(
@@ -247,5 +247,5 @@ def test_empty_text_row():
 )
 def test_wrong_mappings_are_refused(format, roles):
     with pytest.raises(UserError) as caught:
-        check_mapping(Mapping(format, roles), ["a", "b"], "x.csv")
+        check_mapping(ColumnMapping(format, roles), ["a", "b"], "x.csv")
     assert caught.value.where == "x.csv" and caught.value.fix

@@ -5,7 +5,7 @@ import json
 import pytest
 from datasets import Dataset, Features, Image, IterableDataset, Value
 
-from trainer_backend.data.formats.examples import as_example, find_reading
+from trainer_backend.data.formats.example import as_example, find_reading
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import EncodeOptions, encode

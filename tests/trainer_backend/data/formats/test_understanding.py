@@ -10,14 +10,14 @@ from reading_cases import BOT, USER, put
 from trainer_backend.data.checks.checker import check_examples
 from trainer_backend.data.formats.detection import detect_format
 from trainer_backend.data.formats.example import to_example
-from trainer_backend.data.formats.mapping import Mapping, check_mapping, describe_mapping
+from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping, describe_mapping
 from trainer_backend.data.images import ImageBytes
 from trainer_backend.data.json_values import to_json
 from trainer_backend.data.readers.files import read_rows
 from trainer_backend.data.reading.preview import preview_file
 from trainer_backend.errors import RowError, UserError
 
-CHAT = Mapping("messages", {"messages": "messages"})
+CHAT = ColumnMapping("messages", {"messages": "messages"})
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 DATA_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
@@ -147,7 +147,7 @@ def test_a_file_that_mixes_two_ways_of_writing(rows):
     assert len([to_example(1, row, found.mapping) for row in rows]) == 5
     check_mapping(found.mapping, found.columns, "x")
     stored = json.loads(json.dumps(asdict(found.mapping)))
-    assert Mapping(**stored) == found.mapping
+    assert ColumnMapping(**stored) == found.mapping
 
 
 def test_each_way_of_writing_is_said_once():
@@ -166,7 +166,11 @@ def test_empty_cells_do_not_make_a_file_mixed():
     rows = [{"instruction": "a", "input": x, "output": "b"} for x in ("", "c", "")]
     assert not detect_format(rows).mapping.also
     with pytest.raises(UserError):
-        check_mapping(Mapping("text", {"text": "a"}, (Mapping("text", {"text": "b"}),)), ["a"], "x")
+        check_mapping(
+            ColumnMapping("text", {"text": "a"}, (ColumnMapping("text", {"text": "b"}),)),
+            ["a"],
+            "x",
+        )
 
 
 def test_rows_of_neither_kind_are_said_row_by_row():
@@ -191,7 +195,7 @@ def test_pictures_in_messages_become_marks():
 
 
 def test_pictures_of_a_column_fill_the_marks():
-    mapping = Mapping("messages", {"messages": "messages", "images": "images"})
+    mapping = ColumnMapping("messages", {"messages": "messages", "images": "images"})
     parts = [{"type": "image"}, {"type": "text", "text": "?"}, {"type": "image"}]
     row = {"messages": [{"role": "user", "content": parts}, BOT], "images": [DATA_URL, DATA_URL]}
     found = to_example(1, row, mapping)
@@ -218,7 +222,7 @@ def test_pictures_of_a_column_fill_the_marks():
     ],
 )
 def test_pictures_that_cannot_be_had(images, content, what):
-    mapping = Mapping("messages", {"messages": "messages", "images": "images"})
+    mapping = ColumnMapping("messages", {"messages": "messages", "images": "images"})
     row = {"messages": [{"role": "user", "content": content}, BOT], "images": images}
     with pytest.raises(RowError, match=what) as caught:
         to_example(1, row, mapping)
@@ -294,6 +298,6 @@ def test_case_68_odd_column_names_are_shown_as_they_are():
     columns = ["{0}", "$(id)", "../x", "<b>", "a" * 10_000, "__class__"]
     found = detect_format([dict.fromkeys(columns, "x")])
     assert not found.sure and "“$(id)”" in found.sentence and len(found.sentence) < 400
-    mapping = Mapping("prompt_completion", {"prompt": "{0}", "completion": "__class__"})
+    mapping = ColumnMapping("prompt_completion", {"prompt": "{0}", "completion": "__class__"})
     assert "“{0}”" in describe_mapping(mapping, columns)
     assert to_example(1, dict.fromkeys(columns, "x"), mapping).messages[1]["content"] == "x"

@@ -11,7 +11,7 @@ from benchmarks.fuzz import OPTIONS, csv_text, seeds, understand, variant
 from trainer_backend.data.checks.checker import check_examples
 from trainer_backend.data.formats.detection import detect_format
 from trainer_backend.data.formats.example import to_example
-from trainer_backend.data.formats.mapping import FORMATS, ROLE_NAMES, Mapping, check_mapping
+from trainer_backend.data.formats.mapping import FORMATS, ROLE_NAMES, ColumnMapping, check_mapping
 from trainer_backend.data.json_values import BadJSON, cell_text, parse, to_json
 from trainer_backend.data.readers.files import open_rows, read_rows
 from trainer_backend.data.readers.options import ReadOptions
@@ -74,7 +74,7 @@ def test_any_rows_are_understood_or_refused_in_words(rows):
 @QUICK
 @given(turns=st.lists(TURN, max_size=5), images=VALUE)
 def test_any_conversation_is_understood_or_refused(turns, images):
-    mapping = Mapping("messages", {"messages": "m", "images": "images"})
+    mapping = ColumnMapping("messages", {"messages": "m", "images": "images"})
     _use([{"m": turns, "images": images}, {"m": json.dumps(turns)}], mapping)
 
 
@@ -85,7 +85,7 @@ def test_any_conversation_is_understood_or_refused(turns, images):
     roles=st.dictionaries(st.sampled_from(ROLE_NAMES), WORDS, max_size=5),
 )
 def test_any_choice_of_columns_is_used_or_refused(row, format, roles):
-    mapping = Mapping(format, roles)
+    mapping = ColumnMapping(format, roles)
     try:
         check_mapping(mapping, list(row), "x")
     except UserError as error:
@@ -94,7 +94,7 @@ def test_any_choice_of_columns_is_used_or_refused(row, format, roles):
     _use([row], mapping)
 
 
-def _use(rows: list[dict], mapping: Mapping) -> None:
+def _use(rows: list[dict], mapping: ColumnMapping) -> None:
     examples = []
     for number, row in enumerate(rows, start=1):
         try:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.reading import process, reading
 from trainer_backend.data.reading.reading import start_reading, start_work
@@ -52,7 +52,7 @@ def test_a_file_becomes_a_dataset_with_progress_and_first_rows(home, tmp_path):
 def test_choices_arrive(home, tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("frage;antwort\ncafé;thé\n".encode("latin-1"))
-    mapping = Mapping("prompt_completion", {"prompt": "frage", "completion": "antwort"})
+    mapping = ColumnMapping("prompt_completion", {"prompt": "frage", "completion": "antwort"})
     options = ReadOptions(encoding="latin-1")
     work = start_reading(home, [path], mapping=mapping, options=options, system_prompt="Kurz.")
     (example,) = work.result(LIMIT).examples()

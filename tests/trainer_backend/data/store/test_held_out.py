@@ -5,7 +5,7 @@ import pytest
 
 from trainer_backend.data.store.dataset import list_datasets, open_dataset
 from trainer_backend.data.store.held_out import with_held_out
-from trainer_backend.data.store.overlap import held_out_facts, overlap_problem
+from trainer_backend.data.store.split import held_out_facts, overlap_problem
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.data.store.versions import apply_fixes, edit_rows
 from trainer_backend.errors import UserError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer_backend.data.store.kin import joined, kin_of
+from trainer_backend.data.store.split import joined, kin_of
 from trainer_backend.data.store.uploads import create_from_rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.json_values import NumberText
 from trainer_backend.data.store import dataset as stored_dataset
 from trainer_backend.data.store import writer
@@ -147,12 +147,12 @@ def test_unsure_is_stored_and_can_be_mapped(home, put):
     dataset = create_dataset(home, put("a.csv", "foo,bar,n\na,b,1\nc,d,2\n"))
     assert not dataset.sure and dataset.mapping is None and dataset.num_examples == 0
     assert dataset.num_rows == 2 and dataset.problems[0].severity == "error"
-    assert dataset.suggestion == Mapping(
+    assert dataset.suggestion == ColumnMapping(
         "prompt_completion", {"prompt": "foo", "completion": "bar"}
     )
     assert dataset.page(0)[1] == 2 and dataset.example(1) is None
     assert list(dataset.examples()) == [] and dataset.split(0.1, 1) == ([], [])
-    mapping = Mapping("prompt_completion", {"prompt": "bar", "completion": "foo"})
+    mapping = ColumnMapping("prompt_completion", {"prompt": "bar", "completion": "foo"})
     mapped = remap_dataset(home, dataset.id, mapping)
     assert mapped.id != dataset.id and mapped.mapping == mapping and mapped.sure
     assert mapped.example(2).messages[0]["content"] == "d" and mapped.page(0) == dataset.page(0)
@@ -161,9 +161,11 @@ def test_unsure_is_stored_and_can_be_mapped(home, put):
         create_dataset(home, put("a.csv", "foo,bar,n\na,b,1\nc,d,2\n"), mapping=mapping) == mapped
     )
     with pytest.raises(UserError):
-        remap_dataset(home, dataset.id, Mapping("text", {"text": "gone"}))
+        remap_dataset(home, dataset.id, ColumnMapping("text", {"text": "gone"}))
     with pytest.raises(UserError):
-        create_dataset(home, put("b.csv", "a,b\nc,d\n"), mapping=Mapping("text", {"text": "gone"}))
+        create_dataset(
+            home, put("b.csv", "a,b\nc,d\n"), mapping=ColumnMapping("text", {"text": "gone"})
+        )
 
 
 def test_columns_that_come_late_are_known(home, put):

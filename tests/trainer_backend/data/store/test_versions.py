@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trainer_backend.data.formats.mapping import Mapping
+from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.store.dataset import list_datasets, open_dataset
 from trainer_backend.data.store.uploads import create_dataset, create_from_rows, remap_dataset
 from trainer_backend.data.store.versions import apply_fixes, done_sentence, edit_rows, upload_of
@@ -163,7 +163,7 @@ def test_lineage_tells_every_step_and_leads_back_to_the_upload(home, messy):
     mapped = remap_dataset(
         home,
         messy.id,
-        Mapping("prompt_completion", {"prompt": "response", "completion": "prompt"}),
+        ColumnMapping("prompt_completion", {"prompt": "response", "completion": "prompt"}),
         system_prompt="Ask.",
     )
     fixed = apply_fixes(home, mapped.id, {"duplicates": "keep_one"})
@@ -179,8 +179,8 @@ def test_lineage_tells_every_step_and_leads_back_to_the_upload(home, messy):
 
 
 def test_a_second_choice_of_columns_takes_the_place_of_the_first(home, messy):
-    swapped = Mapping("prompt_completion", {"prompt": "response", "completion": "prompt"})
-    text = Mapping("text", {"text": "prompt"})
+    swapped = ColumnMapping("prompt_completion", {"prompt": "response", "completion": "prompt"})
+    text = ColumnMapping("text", {"text": "prompt"})
     first = remap_dataset(home, messy.id, swapped)
     second = remap_dataset(home, first.id, text)
     assert second.parent == messy.id and second == remap_dataset(home, messy.id, text)
