@@ -56,7 +56,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from sft_ui import access
     from sft_ui.layout import build_app, launch_options
     from sft_ui.locked import FIX, WHAT, locked_app
-    from trainer_backend.scheduling.scheduler import Scheduler
+    from trainer_backend.scheduling import Scheduler
     from trainer_backend.serving.client import ModelProcess
 
     login = access.read_login(arguments.auth)

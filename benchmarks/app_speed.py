@@ -39,11 +39,10 @@ def start_app(home: str) -> tuple[subprocess.Popen, str, float]:
 
 def make_live_run(home: Path, steps: int):
     """A run folder as a worker leaves it in the middle of a run."""
-    from trainer_backend.data.store.uploads import create_from_rows
+    from trainer_backend.data.store import create_from_rows
     from trainer_backend.home import open_home
-    from trainer_backend.recipe.recipe import Recipe
-    from trainer_backend.runs.create import create_run
-    from trainer_backend.runs.writer import RunWriter
+    from trainer_backend.recipe import Recipe
+    from trainer_backend.runs import RunWriter, create_run
 
     home = open_home(home)
     rows = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(40)]

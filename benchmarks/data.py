@@ -54,14 +54,14 @@ def make_rows(count: int, folder: Path, kind: str) -> Path:
 
 def read_ours(path: Path) -> int:
     """Only reading: every row as exact values."""
-    from trainer_backend.data.readers.files import read_rows
+    from trainer_backend.data.readers import read_rows
 
     return sum(1 for _ in read_rows(path))
 
 
 def store_ours(path: Path) -> int:
     """Reading, understanding, checking the whole file, storing; then pages, a search, the split."""
-    from trainer_backend.data.store.uploads import create_dataset
+    from trainer_backend.data.store import create_dataset
 
     with tempfile.TemporaryDirectory() as home:
         dataset = create_dataset(Path(home), path)
@@ -82,7 +82,7 @@ def timed(name: str, call, *args, **kwargs) -> None:
 
 def first_rows(path: Path) -> int:
     """From the upload to the first rows for the page, through the reading process; then cancel."""
-    from trainer_backend.data.reading.reading import start_reading
+    from trainer_backend.data.reading import start_reading
 
     with tempfile.TemporaryDirectory() as home:
         begin = time.perf_counter()
@@ -98,7 +98,7 @@ def tokens_ours(path: Path, model: str) -> int:
     """Every row as token counts, in as many processes as there are cores."""
     from transformers import AutoTokenizer
 
-    from trainer_backend.data.store.uploads import create_dataset
+    from trainer_backend.data.store import create_dataset
     from trainer_backend.tokens.counts import token_lengths
 
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -25,11 +25,9 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.formats.detection import detect_format
-from trainer_backend.data.formats.example import to_example
-from trainer_backend.data.formats.mapping import check_mapping
+from trainer_backend.data.formats import check_mapping, detect_format, to_example
 from trainer_backend.data.json_values import cell_text, to_json
-from trainer_backend.data.readers.files import open_rows
+from trainer_backend.data.readers import open_rows
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.errors import RowError, UserError
 

@@ -81,14 +81,14 @@ class Storm:
 
     def resume(self, run) -> None:
         """What a person does after a failure: ask for it to go on."""
-        from trainer_backend.scheduling.run_queue import queue_again
+        from trainer_backend.scheduling import queue_again
 
         if self.may_resume(run):
             queue_again(run)
 
     def may_resume(self, run) -> bool:
         """Whether the run has ended without being finished, and its worker is gone."""
-        from trainer_backend.runs.state import RESUMABLE
+        from trainer_backend.runs import RESUMABLE
 
         return run.state()["state"] in RESUMABLE and not run.is_alive()
 
@@ -131,9 +131,9 @@ class Storm:
 
 def make_run(home: Path, model: Path, steps: int):
     """A run that saves after every step, with dropout, accumulation and evaluation."""
-    from trainer_backend.data.store.uploads import create_from_rows
-    from trainer_backend.recipe.recipe import Recipe
-    from trainer_backend.runs.create import create_run
+    from trainer_backend.data.store import create_from_rows
+    from trainer_backend.recipe import Recipe
+    from trainer_backend.runs import create_run
 
     settings = {"base_model": str(model), "max_steps": steps, "save_steps": 1, "eval_steps": 10}
     settings |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "lora_r": 4}

@@ -21,12 +21,11 @@ ROUNDS = 5
 
 def make_home(home: Path, runs: int, events: int) -> None:
     """Run folders as finished runs leave them."""
-    from trainer_backend.data.store.uploads import create_from_rows
+    from trainer_backend.data.store import create_from_rows
     from trainer_backend.home import open_home
-    from trainer_backend.recipe.recipe import Recipe
-    from trainer_backend.runs.create import create_run
+    from trainer_backend.recipe import Recipe
+    from trainer_backend.runs import create_run, write_state
     from trainer_backend.runs.files import EVENTS
-    from trainer_backend.runs.state import write_state
 
     home = open_home(home)
     rows = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(40)]
@@ -59,7 +58,7 @@ def look(home: Path) -> dict:
 
     from sft_ui.runs.tab import MAX_RUNS, runs_table
     from sft_ui.train.run_feed import RunFeeds
-    from trainer_backend.runs.create import list_runs
+    from trainer_backend.runs import list_runs
 
     found, memory = {}, psutil.Process().memory_info().rss
     found["list_s"], runs = timed(lambda: list_runs(home))

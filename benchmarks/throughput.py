@@ -64,7 +64,7 @@ def read_options() -> argparse.Namespace:
 def sample() -> Path:
     """The bundled conversations."""
     sys.path.insert(0, str(ROOT))
-    from trainer_backend.recipe.presets import samples
+    from trainer_backend.recipe import samples
 
     return next(one.path for one in samples() if one.id == "support_chats")
 

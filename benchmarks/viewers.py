@@ -144,10 +144,10 @@ def without_training(app: App, home: Path, viewers: int, seconds: float) -> dict
 
 def beside_training(app: App, home: Path, viewers: int, seconds: float, rounds: int) -> dict:
     """A real training: its steps without viewers, with them, without them again, and so on."""
-    from trainer_backend.data.store.uploads import create_from_rows
+    from trainer_backend.data.store import create_from_rows
     from trainer_backend.home import open_home
-    from trainer_backend.recipe.recipe import Recipe
-    from trainer_backend.runs.create import create_run
+    from trainer_backend.recipe import Recipe
+    from trainer_backend.runs import create_run
 
     model, home = build(home / "model", **LARGER), open_home(home)
     settings = {"base_model": str(model), "max_steps": 100_000, "save_steps": 0, "eval_steps": 0}

@@ -83,8 +83,8 @@ def guardian(address: str, folder: str) -> None:
 
 def app(home: str, address: str) -> None:
     """The app without its page: the scheduler of a home, until it is killed."""
+    from trainer_backend.scheduling import Scheduler
     from trainer_backend.scheduling import worker_process as worker
-    from trainer_backend.scheduling.scheduler import Scheduler
 
     here = str(Path(__file__).resolve())
 

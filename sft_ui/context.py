@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainer_backend.scheduling.scheduler import Scheduler
+    from trainer_backend.scheduling import Scheduler
     from trainer_backend.serving.client import ModelProcess
 
 

@@ -13,8 +13,7 @@ from starlette.routing import Route
 
 from sft_ui.access import signed_in
 from trainer_backend.data.images import image_suffix
-from trainer_backend.data.store.dataset import open_dataset
-from trainer_backend.data.store.downloads import download_dataset
+from trainer_backend.data.store import download_dataset, open_dataset
 from trainer_backend.errors import UserError
 
 IMAGE_NAME = re.compile(r"[0-9a-f]{64}\.[a-z]{3,4}")

@@ -25,10 +25,9 @@ from sft_ui.theme import STYLE_SHEETS, build_theme
 from sft_ui.train.after_run import start_from
 from sft_ui.train.tab import TrainTab, build_train_tab, new_key, start_run, start_state
 from sft_ui.web_api import build_web_api
-from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.store import open_dataset
 from trainer_backend.hardware import hardware
-from trainer_backend.runs.create import list_runs, open_run
-from trainer_backend.runs.state import LIVE
+from trainer_backend.runs import LIVE, list_runs, open_run
 
 
 def run_to_show(studio: Studio, asked: str) -> str:

@@ -11,8 +11,7 @@ import gradio as gr
 from sft_ui.alerts import attempt
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import hardware
-from trainer_backend.recipe.recipe import SETTINGS, Recipe, label, parse_settings
-from trainer_backend.recipe.resolve import is_relevant
+from trainer_backend.recipe import SETTINGS, Recipe, is_relevant, label, parse_settings
 from trainer_backend.recipe_fields import Setting
 
 WIDE = ("system_prompt", "lora_target_modules")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sft_ui.alerts import attempt
 from sft_ui.context import Studio
-from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.store import open_dataset
 from trainer_backend.hardware import Hardware, hardware
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe import Recipe
 
 SECONDS_MACHINE_IS_KNOWN = 5
 

@@ -10,11 +10,11 @@ import gradio as gr
 
 from sft_ui.alerts import answer_user_errors
 from sft_ui.context import Studio
-from trainer_backend.data.reading.reading import start_reading
-from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.reading import start_reading
+from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.presets import recipe_from_request
-from trainer_backend.runs.create import create_run, list_runs, open_run
+from trainer_backend.recipe import recipe_from_request
+from trainer_backend.runs import create_run, list_runs, open_run
 
 
 def build_web_api(studio: Studio) -> None:

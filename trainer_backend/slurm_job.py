@@ -2,7 +2,7 @@
 
 import sys
 
-from trainer_backend.scheduling.slurm import main
+from trainer_backend.scheduling import main
 
 if __name__ == "__main__":
     sys.exit(main())

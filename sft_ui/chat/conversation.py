@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.context import Studio
-from trainer_backend.data.formats.example import Example
+from trainer_backend.data.formats import Example
 from trainer_backend.errors import UserError
-from trainer_backend.runs.run import Run
+from trainer_backend.runs import Run
 
 MODEL_PREFIX = "model:"
 LABELS = {"base": "Base model", "tuned": "Tuned model"}

@@ -20,7 +20,7 @@ from sft_ui.chat.conversation import (
 )
 from sft_ui.context import PRIVATE, QUICK, Studio
 from trainer_backend.errors import UserError
-from trainer_backend.runs.create import list_runs, open_run
+from trainer_backend.runs import list_runs, open_run
 
 NEWEST = -1
 

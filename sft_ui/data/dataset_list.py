@@ -6,7 +6,7 @@ Storing, deleting and mixing are done in trainer_backend/data.
 from markupsafe import Markup
 
 from sft_ui import markup
-from trainer_backend.data.store.dataset import StoredDataset
+from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 
 MAX_SHOWN = 60

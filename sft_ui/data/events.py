@@ -17,10 +17,14 @@ from sft_ui.data.reading.sources import pasted_cells, pasted_kind, typed_rows, w
 from sft_ui.data.rows.card import Changes, read_changes
 from sft_ui.data.rows.table import count_filter, rows_of_count
 from sft_ui.data.tab import DataTab
-from trainer_backend.data.store.dataset import list_datasets, open_dataset
-from trainer_backend.data.store.uploads import create_from_rows, create_from_sample
+from trainer_backend.data.store import (
+    create_from_rows,
+    create_from_sample,
+    list_datasets,
+    open_dataset,
+)
 from trainer_backend.errors import UserError
-from trainer_backend.runs.dataset_use import delete_dataset
+from trainer_backend.runs import delete_dataset
 
 MIX_SEED = 0
 MAX_HUB_ROWS = 10_000_000

@@ -10,8 +10,8 @@ import gradio as gr
 from sft_ui import markup
 from sft_ui.data.reading.readings import Readings, build_reading_card
 from trainer_backend.data.readers.options import UPLOAD_SUFFIXES
-from trainer_backend.data.store.dataset import StoredDataset
-from trainer_backend.recipe.recipe import label
+from trainer_backend.data.store import StoredDataset
+from trainer_backend.recipe import label
 
 
 @dataclass(frozen=True)

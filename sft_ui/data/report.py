@@ -10,7 +10,8 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.dataset_files import FORMATS, download_address
 from sft_ui.markup import WORDS
-from trainer_backend.data.store.dataset import STEPS, StoredDataset
+from trainer_backend.data.store import StoredDataset
+from trainer_backend.data.store.dataset import STEPS
 from trainer_backend.data.store.downloads import CSV_NOTE
 from trainer_backend.errors import Problem
 

@@ -14,7 +14,7 @@ from sft_ui.data.rows import tokens as token_view
 from sft_ui.data.rows.card import Changes, changes_bar, read_changes, row_card
 from sft_ui.data.rows.tokens import pack_strip, packed_with
 from sft_ui.data.tab import DataTab
-from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 
 # On a phone the tokens stand below the table: bring them into view.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 
 from sft_ui import markup
-from trainer_backend.data.checks.statistics import Lengths, Statistics
+from trainer_backend.data.checks import Lengths, Statistics
 
 MAX_BARS, FEWEST_BARS = 8, 3
 HEIGHT, BAR, GAP = 96, 20, 3

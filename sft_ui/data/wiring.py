@@ -20,10 +20,9 @@ from sft_ui.data.statistics import statistics_cards
 from sft_ui.data.tab import DataTab
 from sft_ui.recipe_form import read_form
 from sft_ui.sizes import machine_now, sizes_for
-from trainer_backend.data.checks.statistics import read_statistics
-from trainer_backend.data.store.dataset import StoredDataset, list_datasets, open_dataset
-from trainer_backend.recipe.recipe import Recipe, label
-from trainer_backend.recipe.resolve import total_steps
+from trainer_backend.data.checks import read_statistics
+from trainer_backend.data.store import StoredDataset, list_datasets, open_dataset
+from trainer_backend.recipe import Recipe, label, total_steps
 
 
 def wire_data(studio: Studio, tab: DataTab, fields: dict, opened: gr.Tab, refresh: dict) -> None:

@@ -11,15 +11,20 @@ from sft_ui.recipe_form import CONDITIONAL, build_fields, form_values, read_form
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import Hardware
-from trainer_backend.recipe.presets import (
+from trainer_backend.recipe import (
+    SETTINGS,
     ModelPreset,
+    Recipe,
+    check_recipe,
     differences,
+    effective_batch_size,
+    label,
     model_presets,
     recipe_from,
     recipe_presets,
+    total_steps,
 )
-from trainer_backend.recipe.recipe import SETTINGS, Recipe, label
-from trainer_backend.recipe.resolve import check_recipe, effective_batch_size, resolve, total_steps
+from trainer_backend.recipe.resolve import resolve
 
 FIRST_PRESET = "quick_try"
 

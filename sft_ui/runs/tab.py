@@ -13,9 +13,8 @@ from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
 from trainer_backend.errors import CODES, UserError
-from trainer_backend.models.snippets import snippet
-from trainer_backend.runs.create import list_runs, open_run, unreadable_runs
-from trainer_backend.runs.run import Run
+from trainer_backend.models import snippet
+from trainer_backend.runs import Run, list_runs, open_run, unreadable_runs
 
 FORMATS = [
     ("Adapter (small, needs the base model)", "adapter"),

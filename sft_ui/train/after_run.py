@@ -12,12 +12,10 @@ from sft_ui import markup
 from sft_ui.alerts import show_user_errors
 from sft_ui.context import SETS_STATE, Studio
 from sft_ui.recipe_form import read_form
-from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import SETTINGS, Recipe
-from trainer_backend.runs.create import new_run_from, open_run, retry_run
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import OVER
+from trainer_backend.recipe import SETTINGS, Recipe
+from trainer_backend.runs import OVER, Run, new_run_from, open_run, retry_run
 
 WAYS = (
     "Train longer goes on with the same data and settings to the number given. "

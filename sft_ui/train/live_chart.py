@@ -13,7 +13,7 @@ from sft_ui.context import Studio
 from sft_ui.theme import STATIC
 from sft_ui.train.run_feed import RunFeeds
 from trainer_backend.errors import UserError
-from trainer_backend.runs.state import LIVE
+from trainer_backend.runs import LIVE
 
 
 def build_live_chart(studio: Studio) -> gr.HTML:

@@ -14,11 +14,8 @@ from math import isnan, nan
 from pathlib import Path
 
 from trainer_backend.errors import UserError
-from trainer_backend.runs.create import open_run
-from trainer_backend.runs.events import read_event
+from trainer_backend.runs import LIVE, Run, open_run, read_event
 from trainer_backend.runs.files import EVENTS, LOG, NAME, STALLED, STATE
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import LIVE
 
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb")
 WIDTH = len(CURVES)

@@ -15,13 +15,18 @@ from sft_ui.recipe_form import read_form
 from sft_ui.sizes import sizes_for
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from sft_ui.train.live_chart import build_live_chart
-from trainer_backend.data.store.dataset import open_dataset
-from trainer_backend.recipe.presets import recipe_presets
-from trainer_backend.recipe.recipe import SETTINGS, Recipe, label
-from trainer_backend.runs.create import create_run, list_runs, open_run
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.spec import locked_fields
-from trainer_backend.runs.state import ACTIVE, LIVE, RESUMABLE
+from trainer_backend.data.store import open_dataset
+from trainer_backend.recipe import SETTINGS, Recipe, label, recipe_presets
+from trainer_backend.runs import (
+    ACTIVE,
+    LIVE,
+    RESUMABLE,
+    Run,
+    create_run,
+    list_runs,
+    locked_fields,
+    open_run,
+)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.checks.statistics import read_statistics
+from trainer_backend.data.checks import read_statistics
 from trainer_backend.data.readers.options import ReadOptions
-from trainer_backend.data.store.dataset import StoredDataset, list_datasets
-from trainer_backend.data.store.length_report import LengthReport
-from trainer_backend.data.store.lookup import resolve_data
+from trainer_backend.data.store import LengthReport, StoredDataset, list_datasets, resolve_data
 from trainer_backend.errors import Problem
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe import Recipe
 
 
 def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:

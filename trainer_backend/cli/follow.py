@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import ACTIVE
-from trainer_backend.scheduling.watchdog import HangWatch
-from trainer_backend.scheduling.worker_process import force_stop, settle, start_worker
+from trainer_backend.runs import ACTIVE, Run
+from trainer_backend.scheduling import HangWatch, force_stop, settle, start_worker
 
 POLL_S = 0.3
 

@@ -21,13 +21,10 @@ from trainer_backend.cli.data import (
     read_data,
     token_facts,
 )
-from trainer_backend.data.formats.example import Example
-from trainer_backend.data.store.dataset import StoredDataset
-from trainer_backend.data.store.downloads import save_rows
-from trainer_backend.data.store.length_report import LengthReport
-from trainer_backend.data.store.versions import apply_fixes
+from trainer_backend.data.formats import Example
+from trainer_backend.data.store import LengthReport, StoredDataset, apply_fixes, save_rows
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe import Recipe
 
 FORMATS = ("jsonl", "parquet")
 

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trainer_backend.cli.follow import POLL_S, follow
-from trainer_backend.data.store.lookup import resolve_data
+from trainer_backend.data.store import resolve_data
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.presets import resolve_recipe, samples
-from trainer_backend.recipe.recipe import Recipe
-from trainer_backend.runs.create import (
+from trainer_backend.recipe import Recipe, resolve_recipe, samples
+from trainer_backend.runs import (
+    LIVE,
+    Run,
     create_run,
     list_runs,
     new_run_from,
@@ -26,17 +27,16 @@ from trainer_backend.runs.create import (
     unreadable_runs,
 )
 from trainer_backend.runs.files import SPEC
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import LIVE
-from trainer_backend.scheduling.launch import (
+from trainer_backend.scheduling import (
     Fleet,
     check_fleet,
     leave_to_others,
     machine_commands,
     processes_here,
+    queue_again,
+    settle_alone,
     slurm_script,
 )
-from trainer_backend.scheduling.run_queue import queue_again, settle_alone
 
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
@@ -160,7 +160,7 @@ def do_runs(home: Path, arguments: argparse.Namespace) -> int:
 def do_chat(home: Path, arguments: argparse.Namespace) -> int:
     """Answer one question, or hold a conversation on the terminal."""
     from trainer_backend.models.loaded.generate import Sampling
-    from trainer_backend.runs.target import find_target
+    from trainer_backend.runs import find_target
     from trainer_backend.serving.process.chat import ChatModel
 
     target = find_target(home, arguments.run)

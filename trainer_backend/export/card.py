@@ -2,9 +2,8 @@
 
 from huggingface_hub import ModelCardData
 
-from trainer_backend.models.snippets import snippet
-from trainer_backend.models.source import hub_id
-from trainer_backend.runs.run import Run
+from trainer_backend.models import hub_id, snippet
+from trainer_backend.runs import Run
 
 MADE_BY = "Made with SFT Studio."
 LIBRARIES = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}

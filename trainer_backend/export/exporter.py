@@ -14,6 +14,7 @@ from trainer_backend.export.files import check_weights, sweep
 from trainer_backend.export.gguf import check_model, read_vocabulary, write_gguf
 from trainer_backend.export.script import write_script
 from trainer_backend.home import new_id, write_json
+from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.load import (
     Progress,
     fetch_model,
@@ -24,9 +25,7 @@ from trainer_backend.models.loaded.load import (
     silent,
 )
 from trainer_backend.models.snippets import GGUF_FILE
-from trainer_backend.models.source import locate_model
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.target import Target, run_target
+from trainer_backend.runs import Run, Target, run_target
 
 FORMATS = ("adapter", "merged", "gguf", "script")
 TRAINING_ONLY = (

@@ -8,12 +8,11 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from trainer_backend.hardware import hardware
+from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.load import Progress, fetch_model
-from trainer_backend.models.source import locate_model
-from trainer_backend.recipe.recipe import Recipe
-from trainer_backend.recipe.recipe_file import save_recipe
-from trainer_backend.recipe.resolve import is_relevant, resolve
-from trainer_backend.runs.run import Run
+from trainer_backend.recipe import Recipe, is_relevant, save_recipe
+from trainer_backend.recipe.resolve import resolve
+from trainer_backend.runs import Run
 from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE
 from trainer_backend.training.sft_config import SFTConfig
 from trainer_backend.worker.arguments import training_arguments, training_rows

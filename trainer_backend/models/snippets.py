@@ -2,7 +2,7 @@
 
 import shlex
 
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe import Recipe
 
 GGUF_FILE = "model-f16.gguf"
 ADAPTER_CODE = """\

@@ -13,7 +13,7 @@ from huggingface_hub import errors as hub_errors
 
 from trainer_backend.errors import UserError
 from trainer_backend.models.hub_errors import hub_failure
-from trainer_backend.recipe.recipe import STARTER_MODEL, label
+from trainer_backend.recipe import STARTER_MODEL, label
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 REVISION = re.compile(r"[0-9a-f]{40}")

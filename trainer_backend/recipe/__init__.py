@@ -1,1 +1,55 @@
-"""Package."""
+"""Every setting of a run, once: the recipe, its presets, and what it comes to on this machine."""
+
+from trainer_backend.recipe.presets import (
+    ModelPreset,
+    differences,
+    model_presets,
+    recipe_from,
+    recipe_from_request,
+    recipe_presets,
+    resolve_recipe,
+    samples,
+)
+from trainer_backend.recipe.recipe import (
+    LORA_FIELDS,
+    SETTINGS,
+    STARTER_MODEL,
+    Recipe,
+    changed_to,
+    label,
+    named,
+    parse_settings,
+)
+from trainer_backend.recipe.recipe_file import save_recipe
+from trainer_backend.recipe.resolve import (
+    check_recipe,
+    effective_batch_size,
+    is_relevant,
+    num_processes,
+    total_steps,
+)
+
+__all__ = [
+    "LORA_FIELDS",
+    "ModelPreset",
+    "Recipe",
+    "SETTINGS",
+    "STARTER_MODEL",
+    "changed_to",
+    "check_recipe",
+    "differences",
+    "effective_batch_size",
+    "is_relevant",
+    "label",
+    "model_presets",
+    "named",
+    "num_processes",
+    "parse_settings",
+    "recipe_from",
+    "recipe_from_request",
+    "recipe_presets",
+    "resolve_recipe",
+    "samples",
+    "save_recipe",
+    "total_steps",
+]

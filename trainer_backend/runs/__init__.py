@@ -1,1 +1,92 @@
-"""Package."""
+"""The run folder: files, states, checkpoints. The only channel between app and training.
+
+Torch-free: everything the page shows of a run is read here.
+"""
+
+from trainer_backend.runs.checkpoints import Damaged, commit, newest_intact, purge, rotate
+from trainer_backend.runs.create import (
+    create_run,
+    list_runs,
+    new_run_from,
+    open_run,
+    retry_run,
+    unfinished_runs,
+    unreadable_runs,
+)
+from trainer_backend.runs.dataset_use import delete_dataset
+from trainer_backend.runs.events import read_event
+from trainer_backend.runs.failures import (
+    describe,
+    disk_full,
+    from_exit,
+    go_on_smaller,
+    is_out_of_memory,
+    memory_kills,
+    what_is_safe,
+)
+from trainer_backend.runs.heartbeat import Heartbeat
+from trainer_backend.runs.run import Run
+from trainer_backend.runs.spec import locked_fields, package_differences, pin
+from trainer_backend.runs.state import (
+    ACTIVE,
+    LIVE,
+    OVER,
+    RESUMABLE,
+    after_stop,
+    amend,
+    begin_again,
+    cancel,
+    enter,
+    is_run,
+    write_state,
+)
+from trainer_backend.runs.target import Target, find_target, run_target
+from trainer_backend.runs.webhook import send_notice
+from trainer_backend.runs.worker_log import redact_output
+from trainer_backend.runs.writer import RunWriter
+
+__all__ = [
+    "ACTIVE",
+    "Damaged",
+    "Heartbeat",
+    "LIVE",
+    "OVER",
+    "RESUMABLE",
+    "Run",
+    "RunWriter",
+    "Target",
+    "after_stop",
+    "amend",
+    "begin_again",
+    "cancel",
+    "commit",
+    "create_run",
+    "delete_dataset",
+    "describe",
+    "disk_full",
+    "enter",
+    "find_target",
+    "from_exit",
+    "go_on_smaller",
+    "is_out_of_memory",
+    "is_run",
+    "list_runs",
+    "locked_fields",
+    "memory_kills",
+    "new_run_from",
+    "newest_intact",
+    "open_run",
+    "package_differences",
+    "pin",
+    "purge",
+    "read_event",
+    "redact_output",
+    "retry_run",
+    "rotate",
+    "run_target",
+    "send_notice",
+    "unfinished_runs",
+    "unreadable_runs",
+    "what_is_safe",
+    "write_state",
+]

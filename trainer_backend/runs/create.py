@@ -12,13 +12,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.home import check_id, new_id, write_atomic, write_json
-from trainer_backend.models.source import locate_model
-from trainer_backend.recipe.recipe import LORA_FIELDS, Recipe, named
-from trainer_backend.recipe.recipe_file import save_recipe
+from trainer_backend.models import locate_model
+from trainer_backend.recipe import LORA_FIELDS, Recipe, named, save_recipe
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs.files import CHECKPOINTS, RECIPE, SPEC, START
 from trainer_backend.runs.run import Run

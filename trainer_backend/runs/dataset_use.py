@@ -9,8 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from trainer_backend.data.store.dataset import open_dataset
-from trainer_backend.data.store.downloads import download_folder
+from trainer_backend.data.store import download_folder, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import new_id, read_json
 from trainer_backend.runs.files import NAME, SPEC

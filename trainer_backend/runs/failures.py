@@ -10,8 +10,8 @@ import psutil
 
 from trainer_backend.disk import free_bytes, in_words, is_disk_full
 from trainer_backend.errors import UserError
-from trainer_backend.models.hub_errors import hub_failure
-from trainer_backend.recipe.recipe import Recipe, changed_to, label
+from trainer_backend.models import hub_failure
+from trainer_backend.recipe import Recipe, changed_to, label
 from trainer_backend.redact import redact
 from trainer_backend.runs.run import Run
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_atomic, write_json
-from trainer_backend.recipe.recipe import Recipe
-from trainer_backend.recipe.recipe_file import save_recipe
+from trainer_backend.recipe import Recipe, save_recipe
 from trainer_backend.runs.checkpoints import Checkpoint, committed
 from trainer_backend.runs.events import curve_rows, read_events
 from trainer_backend.runs.files import CHANGES, CHECKPOINTS, LOCK, NAME, RECIPE, STALLED, STOP

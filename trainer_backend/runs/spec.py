@@ -11,11 +11,11 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from trainer_backend.data.store.dataset import StoredDataset
+from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.home import read_json, write_json
-from trainer_backend.recipe.recipe import Recipe, label, named
+from trainer_backend.recipe import Recipe, label, named
 from trainer_backend.runs.files import SPEC
 
 FORMAT_VERSION = 2

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.processes import PACKAGE_PARENT
-from trainer_backend.recipe.resolve import num_processes
+from trainer_backend.recipe import num_processes
+from trainer_backend.runs import Run, enter
 from trainer_backend.runs.files import LOG, SPEC
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import enter
 
 PORT = 29500  # where the processes of several machines meet
 MEETING_S = 600  # what the first machine to be there waits for the last

@@ -11,9 +11,8 @@ from filelock import FileLock, Timeout
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_atomic
 from trainer_backend.processes import is_worker_process
+from trainer_backend.runs import ACTIVE, LIVE, RESUMABLE, Run, begin_again, cancel
 from trainer_backend.runs.files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import ACTIVE, LIVE, RESUMABLE, begin_again, cancel
 from trainer_backend.scheduling.watchdog import AWAY_S
 from trainer_backend.scheduling.worker_process import force_stop, settle
 

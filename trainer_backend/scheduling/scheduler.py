@@ -19,10 +19,8 @@ from filelock import FileLock, Timeout
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.home import read_json, write_json
-from trainer_backend.runs.create import open_run, unfinished_runs
+from trainer_backend.runs import ACTIVE, Run, cancel, enter, is_run, open_run, unfinished_runs
 from trainer_backend.runs.files import GO_ON, WORKER
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import ACTIVE, cancel, enter, is_run
 from trainer_backend.scheduling.launch import processes_here
 from trainer_backend.scheduling.run_queue import GRACE_S, go_on, interrupt, lingers, queue_again
 from trainer_backend.scheduling.watchdog import HangWatch

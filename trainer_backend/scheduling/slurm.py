@@ -16,11 +16,9 @@ from pathlib import Path
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
 from trainer_backend.processes import identity
-from trainer_backend.runs.failures import memory_kills, what_is_safe
+from trainer_backend.runs import Run, amend, enter, memory_kills, what_is_safe
 from trainer_backend.runs.files import HEARTBEAT, STOP, WORKER
 from trainer_backend.runs.heartbeat import EVERY_S
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import amend, enter
 from trainer_backend.scheduling.launch import Fleet, machine_line
 from trainer_backend.scheduling.rank_watch import clear_ranks
 from trainer_backend.scheduling.worker_process import LEFT_BEHIND, settle

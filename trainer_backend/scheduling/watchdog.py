@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 
 from trainer_backend.home import read_json, write_json
+from trainer_backend.runs import Run
 from trainer_backend.runs.files import HEARTBEAT, STALLED
 from trainer_backend.runs.heartbeat import EVERY_S, LIMITS_S
-from trainer_backend.runs.run import Run
 
 FROZEN_AFTER_S = 5 * EVERY_S
 SAY_EVERY_S = 5.0

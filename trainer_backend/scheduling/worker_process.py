@@ -11,11 +11,18 @@ from collections.abc import Sequence
 
 from trainer_backend.home import read_json, write_json
 from trainer_backend.processes import child_environment, identity, is_worker_process
-from trainer_backend.runs.failures import from_exit, go_on_smaller, memory_kills, what_is_safe
+from trainer_backend.runs import (
+    ACTIVE,
+    Run,
+    after_stop,
+    enter,
+    from_exit,
+    go_on_smaller,
+    memory_kills,
+    send_notice,
+    what_is_safe,
+)
 from trainer_backend.runs.files import HEARTBEAT, LOG, STALLED, WORKER
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import ACTIVE, after_stop, enter
-from trainer_backend.runs.webhook import send_notice
 from trainer_backend.scheduling.launch import worker_command, worker_environment
 from trainer_backend.scheduling.rank_watch import clear_ranks, kill_ranks, reason_of
 

@@ -17,8 +17,7 @@ from queue import Empty, Queue
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.processes import child_environment
-from trainer_backend.runs.create import list_runs
-from trainer_backend.runs.state import ACTIVE
+from trainer_backend.runs import ACTIVE, list_runs
 
 START_LIMIT_S = 120
 SILENCE_LIMIT_S = 900

@@ -18,9 +18,9 @@ from queue import Queue
 import numpy as np
 import pyarrow.parquet as pq
 
-from trainer_backend.data.formats.example import Example
-from trainer_backend.data.store.dataset import StoredDataset
-from trainer_backend.data.store.length_report import NOT_LEARNED, LengthReport, stored_report
+from trainer_backend.data.formats import Example
+from trainer_backend.data.store import LengthReport, StoredDataset, stored_report
+from trainer_backend.data.store.length_report import NOT_LEARNED
 from trainer_backend.errors import TrainingDataError, UserError
 from trainer_backend.processes import child_environment
 from trainer_backend.tokens.encode import Encoding, encode_arrays

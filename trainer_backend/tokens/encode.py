@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jinja2.exceptions import TemplateError
 
-from trainer_backend.data.formats.conversations import is_trained
+from trainer_backend.data.formats import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
 from trainer_backend.tokens.assistant_mask import Conversation, assistant_spans, learn_turn_shape

@@ -10,7 +10,7 @@ from numbers import Number
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from trainer_backend.data.formats.mapping import SYNONYMS, plain_name
+from trainer_backend.data.formats import SYNONYMS, plain_name
 from trainer_backend.data.json_values import has_half_character, strings_of
 from trainer_backend.errors import TrainingDataError
 

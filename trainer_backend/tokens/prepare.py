@@ -21,8 +21,8 @@ from datasets import (
 )
 from datasets.fingerprint import Hasher
 
-from trainer_backend.data.formats.detection import first_rows
-from trainer_backend.data.formats.example import TOKEN_COLUMNS, Reading, find_reading
+from trainer_backend.data.formats import Reading, find_reading, first_rows
+from trainer_backend.data.formats.example import TOKEN_COLUMNS
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import EncodeOptions, Encoding, encode_arrays
 from trainer_backend.tokens.inputs import as_dataset, columns_of

@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from trainer_backend.data.formats.conversations import with_system
-from trainer_backend.data.formats.example import Example
+from trainer_backend.data.formats import Example, with_system
 from trainer_backend.data.images import is_stored_name
 from trainer_backend.data.json_values import to_json
-from trainer_backend.data.store.dataset import StoredDataset
+from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 
 

@@ -19,8 +19,7 @@ from datasets import Dataset, Features, IterableDataset, List, Value, concatenat
 from datasets.fingerprint import Hasher
 from PIL import Image, UnidentifiedImageError
 
-from trainer_backend.data.formats.example import find_reading
-from trainer_backend.data.formats.mapping import SYNONYMS
+from trainer_backend.data.formats import SYNONYMS, find_reading
 from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.data.json_values import drop_nones
 from trainer_backend.errors import TrainingDataError

@@ -7,7 +7,7 @@ import bitsandbytes
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe import Recipe
 from trainer_backend.training.kernels.lora import quicken_lora
 from trainer_backend.training.precision import halve_frozen, is_large
 

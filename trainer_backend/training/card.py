@@ -6,8 +6,8 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 from peft import PeftModel
 
+from trainer_backend.models import hub_id
 from trainer_backend.models.snippets import ADAPTER_CODE, MERGED_CODE, VISION_CODE
-from trainer_backend.models.source import hub_id
 
 TAGS = ("sft", "sft-studio")
 LIBRARY = "SFT Studio"

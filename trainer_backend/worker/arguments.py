@@ -4,7 +4,7 @@ import torch.distributed as dist
 from datasets import Dataset
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import Recipe, label
+from trainer_backend.recipe import Recipe, label
 from trainer_backend.runs.files import CHECKPOINTS
 from trainer_backend.tokens.training_rows import training_dataset
 from trainer_backend.training.sft_config import SFTConfig

@@ -6,10 +6,8 @@ from collections.abc import Callable
 import torch
 from transformers import Trainer, TrainerCallback
 
-from trainer_backend.recipe.recipe import Recipe
-from trainer_backend.runs.failures import is_out_of_memory
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.writer import RunWriter
+from trainer_backend.recipe import Recipe
+from trainer_backend.runs import Run, RunWriter, is_out_of_memory
 
 LEAST_GAIN = 1e-6  # of the eval loss; less is rounding
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.store.dataset import StoredDataset
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.data.store import StoredDataset
+from trainer_backend.recipe import Recipe
+from trainer_backend.runs import Run
 from trainer_backend.runs.files import START
-from trainer_backend.runs.run import Run
 
 
 @dataclass(frozen=True)

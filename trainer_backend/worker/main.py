@@ -17,13 +17,18 @@ from filelock import Timeout
 
 from trainer_backend.errors import UserError
 from trainer_backend.processes import rank_and_size
-from trainer_backend.runs.failures import describe, go_on_smaller, what_is_safe
-from trainer_backend.runs.heartbeat import Heartbeat
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.state import after_stop
-from trainer_backend.runs.worker_log import redact_output
-from trainer_backend.runs.writer import RunWriter
-from trainer_backend.scheduling.rank_watch import EXIT_CODE, RankWatch
+from trainer_backend.runs import (
+    Heartbeat,
+    Run,
+    RunWriter,
+    after_stop,
+    describe,
+    go_on_smaller,
+    redact_output,
+    what_is_safe,
+)
+from trainer_backend.scheduling import RankWatch
+from trainer_backend.scheduling.rank_watch import EXIT_CODE
 
 FINE, FAILED, USER = 0, 1, 2
 

@@ -15,7 +15,7 @@ from transformers import Trainer
 from trainer_backend.disk import GIB, in_words
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware, hardware
-from trainer_backend.recipe.recipe import Recipe, changed_to
+from trainer_backend.recipe import Recipe, changed_to
 from trainer_backend.training.malloc import give_back
 from trainer_backend.worker.fsdp import own_share
 

@@ -6,7 +6,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from trainer_backend.errors import UserError
-from trainer_backend.runs.writer import RunWriter
+from trainer_backend.runs import RunWriter
 from trainer_backend.training.distributed import any_process
 from trainer_backend.worker.fsdp import own_share
 

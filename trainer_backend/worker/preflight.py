@@ -17,8 +17,8 @@ from transformers import ProcessorMixin, Trainer, TrainerCallback
 
 from trainer_backend.disk import GIB, free_bytes, in_words, size_of
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import Recipe, changed_to, label
-from trainer_backend.runs.writer import RunWriter
+from trainer_backend.recipe import Recipe, changed_to, label
+from trainer_backend.runs import RunWriter
 from trainer_backend.worker.memory import check_training_fits, optimizer_bytes
 
 RESERVE_BYTES = GIB

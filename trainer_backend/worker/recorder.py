@@ -9,7 +9,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from trainer_backend.runs.writer import RunWriter
+from trainer_backend.runs import RunWriter
 from trainer_backend.training.distributed import any_process
 from trainer_backend.worker.nan_guard import FiniteGuard
 from trainer_backend.worker.saving import Saving

@@ -8,12 +8,9 @@ from dataclasses import replace
 from transformers import TrainerCallback
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import Recipe
-from trainer_backend.runs.checkpoints import Damaged, newest_intact, purge
+from trainer_backend.recipe import Recipe
+from trainer_backend.runs import Damaged, Run, RunWriter, newest_intact, package_differences, purge
 from trainer_backend.runs.files import CHECKPOINTS
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.spec import package_differences
-from trainer_backend.runs.writer import RunWriter
 from trainer_backend.training.distributed import first_decides
 from trainer_backend.worker.facts import RunFacts
 

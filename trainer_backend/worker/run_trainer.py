@@ -8,7 +8,7 @@ from functools import partial
 
 from transformers import PrinterCallback
 
-from trainer_backend.runs.writer import RunWriter
+from trainer_backend.runs import RunWriter
 from trainer_backend.training.sft_trainer import SFTTrainer
 from trainer_backend.worker.evaluation import StopEarly, evaluate_if_room
 from trainer_backend.worker.facts import RunFacts

@@ -10,10 +10,8 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 
 from trainer_backend.disk import free_bytes, in_words, is_disk_full, size_of
-from trainer_backend.runs.checkpoints import commit, rotate
-from trainer_backend.runs.failures import disk_full
+from trainer_backend.runs import RunWriter, commit, disk_full, rotate
 from trainer_backend.runs.files import CHECKPOINTS
-from trainer_backend.runs.writer import RunWriter
 from trainer_backend.training.distributed import any_process
 from trainer_backend.worker.nan_guard import weights_are_finite
 

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from trainer_backend.disk import GIB, size_of
 from trainer_backend.hardware import hardware
+from trainer_backend.models import hub_revision
 from trainer_backend.models.loaded.load import (
     Progress,
     fetch_model,
@@ -20,13 +21,10 @@ from trainer_backend.models.loaded.load import (
     load_processing,
     load_tuned,
 )
-from trainer_backend.models.source import hub_revision
 from trainer_backend.processes import rank_and_size
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe import Recipe
 from trainer_backend.recipe.resolve import resolve
-from trainer_backend.runs.run import Run
-from trainer_backend.runs.spec import pin
-from trainer_backend.runs.writer import RunWriter
+from trainer_backend.runs import Run, RunWriter, pin
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.training.adapters import lora_config
 from trainer_backend.training.distributed import first_decides, first_goes_ahead, join

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft_ui.context import Studio
-from trainer_backend.data.store.dataset import open_dataset
-from trainer_backend.data.store.length_report import LengthReport, read_report
+from trainer_backend.data.store import LengthReport, open_dataset, read_report
 from trainer_backend.errors import Problem, UserError
 
 MAX_KEPT = 12

@@ -9,10 +9,8 @@ from itertools import islice
 from markupsafe import Markup
 
 from sft_ui import markup
-from trainer_backend.data.formats.example import Example, to_example
-from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping
-from trainer_backend.data.store import pages
-from trainer_backend.data.store.dataset import StoredDataset
+from trainer_backend.data.formats import ColumnMapping, Example, check_mapping, to_example
+from trainer_backend.data.store import StoredDataset, pages
 from trainer_backend.errors import RowError, UserError
 
 ROLE_WORDS = {

@@ -20,10 +20,10 @@ from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import PRIVATE
 from sft_ui.theme import static_text
-from trainer_backend.data.formats.mapping import ColumnMapping
+from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.readers.options import DELIMITERS, ENCODINGS, OFFERED, ReadOptions
-from trainer_backend.data.reading.reading import Opened, Reading, start_reading, start_work
-from trainer_backend.data.store.dataset import StoredDataset
+from trainer_backend.data.reading import Opened, Reading, start_reading, start_work
+from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 
 MAX_AT_ONCE, MAX_KEPT = 6, 100

@@ -15,11 +15,11 @@ import gradio as gr
 from sft_ui import markup
 from sft_ui.alerts import show_user_errors
 from sft_ui.context import PRIVATE
-from trainer_backend.data.formats.mapping import SYNONYMS, named
-from trainer_backend.data.readers import hub
+from trainer_backend.data import readers
+from trainer_backend.data.formats import SYNONYMS, named
 from trainer_backend.data.readers.options import MAX_LINE, UPLOAD_SUFFIXES
 from trainer_backend.home import remove_old
-from trainer_backend.recipe.presets import samples
+from trainer_backend.recipe import samples
 
 TYPED_ROWS = 4
 SPOKEN_SUFFIXES = ", ".join(suffix.lstrip(".") for suffix in UPLOAD_SUFFIXES if suffix != ".gz")
@@ -117,7 +117,7 @@ def _build_hub():
 
     @show_user_errors
     def choices(repo_id: str):
-        choices = hub.hub_choices((repo_id or "").strip())
+        choices = readers.hub_choices((repo_id or "").strip())
         splits = splits_of(choices.configs)
         known = {"revision": choices.revision, "splits": splits}
         return known, gr.update(visible=True), *config_update(known, next(iter(splits)))

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.dataset_files import image_address
-from trainer_backend.data.store.dataset import StoredDataset
+from trainer_backend.data.store import StoredDataset
 
 MAX_EDITED_CHARS = 200_000
 

@@ -12,8 +12,7 @@ from sft_ui import markup
 from sft_ui.data.reading.columns import picker, roles_of
 from sft_ui.data.rows.card import Changes, pictures
 from sft_ui.theme import static_text
-from trainer_backend.data.store.dataset import StoredDataset
-from trainer_backend.data.store.length_report import read_report
+from trainer_backend.data.store import StoredDataset, read_report
 from trainer_backend.errors import Problem
 
 PAGE_ROWS = 25

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sft_ui import markup
-from trainer_backend.data.store.length_report import LengthReport
+from trainer_backend.data.store import LengthReport
 from trainer_backend.tokens.packing import best_fit_bins
 
 MAX_TOKENS = 2000

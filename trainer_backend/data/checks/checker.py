@@ -18,8 +18,7 @@ from trainer_backend.data.checks.statistics import Collector
 from trainer_backend.data.checks.texts import text_findings
 from trainer_backend.data.checks.whole_file import Facts, whole_file
 from trainer_backend.data.checks.words import word_arrays
-from trainer_backend.data.formats.conversations import order_problem
-from trainer_backend.data.formats.example import Example
+from trainer_backend.data.formats import Example, order_problem
 from trainer_backend.data.json_values import to_json
 from trainer_backend.errors import Problem, RowError
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer_backend.data.checks.languages import LANGUAGES, UNKNOWN, languages_of
 from trainer_backend.data.checks.words import word_arrays
-from trainer_backend.data.formats.example import Example
+from trainer_backend.data.formats import Example
 from trainer_backend.home import read_json, write_json
 
 STATISTICS = "statistics.json"

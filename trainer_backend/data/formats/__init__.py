@@ -1,1 +1,35 @@
-"""Package."""
+"""Rows become messages: which format a file has, and how each of its rows reads.
+
+After this package nothing knows Alpaca or ShareGPT; there are only messages (or plain text).
+"""
+
+from trainer_backend.data.formats.conversations import is_trained, order_problem, with_system
+from trainer_backend.data.formats.detection import Detection, detect_format, first_rows
+from trainer_backend.data.formats.example import Example, Reading, find_reading, to_example
+from trainer_backend.data.formats.mapping import (
+    SYNONYMS,
+    ColumnMapping,
+    check_mapping,
+    describe_mapping,
+    named,
+    plain_name,
+)
+
+__all__ = [
+    "ColumnMapping",
+    "Detection",
+    "Example",
+    "Reading",
+    "SYNONYMS",
+    "check_mapping",
+    "describe_mapping",
+    "detect_format",
+    "find_reading",
+    "first_rows",
+    "is_trained",
+    "named",
+    "order_problem",
+    "plain_name",
+    "to_example",
+    "with_system",
+]

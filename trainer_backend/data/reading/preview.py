@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-from trainer_backend.data.formats.detection import Detection, detect_format
+from trainer_backend.data.formats import Detection, detect_format
 from trainer_backend.data.json_values import cell_text
-from trainer_backend.data.readers.files import open_rows
+from trainer_backend.data.readers import open_rows
 from trainer_backend.data.readers.options import DEFAULT, ReadOptions
 
 MOMENT = 100_000  # rows that are read within about a second

@@ -13,15 +13,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from trainer_backend.data.formats.mapping import ColumnMapping
+from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.data.readers.files import PROGRESS_ROWS
 from trainer_backend.data.readers.options import OFFERED, ReadOptions
 from trainer_backend.data.reading.preview import Preview, preview_file
-from trainer_backend.data.store.held_out import with_held_out
-from trainer_backend.data.store.mixes import mix_datasets
-from trainer_backend.data.store.uploads import create_dataset, create_from_hub, remap_dataset
-from trainer_backend.data.store.versions import apply_fixes, edit_rows
+from trainer_backend.data.store import (
+    apply_fixes,
+    create_dataset,
+    create_from_hub,
+    edit_rows,
+    mix_datasets,
+    remap_dataset,
+    with_held_out,
+)
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import read_json, write_json
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from trainer_backend.data.formats.mapping import ColumnMapping
+from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.readers.options import ReadOptions
-from trainer_backend.data.store.build import label
-from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store import StoredDataset, label, open_dataset
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, remove_old, write_json
 from trainer_backend.processes import child_environment

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainer_backend.data.formats.mapping import ColumnMapping
+from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.json_values import BadJSON, check_strings
-from trainer_backend.data.readers.files import PROGRESS_ROWS, Progress
+from trainer_backend.data.readers import Progress
+from trainer_backend.data.readers.files import PROGRESS_ROWS
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.fingerprint import dataset_id
 from trainer_backend.data.store.writer import Findings, write_dataset

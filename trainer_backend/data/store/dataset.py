@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer_backend.data.formats.example import Example
-from trainer_backend.data.formats.mapping import ColumnMapping
+from trainer_backend.data.formats import ColumnMapping, Example
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.fingerprint import VERSION, hash_of_examples
 from trainer_backend.data.store.pages import (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.formats.mapping import ColumnMapping
-from trainer_backend.data.readers.files import Progress
+from trainer_backend.data.formats import ColumnMapping
+from trainer_backend.data.readers import Progress
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.build import counted, make, next_version
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.checks.findings import Kind, problem_of
+from trainer_backend.data.checks import Kind, problem_of
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
 

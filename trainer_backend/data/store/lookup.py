@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from trainer_backend.data.readers.files import Progress
-from trainer_backend.data.readers.hub import is_hub_id
+from trainer_backend.data.readers import Progress, is_hub_id
 from trainer_backend.data.readers.options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.held_out import with_held_out
 from trainer_backend.data.store.uploads import create_dataset, create_from_hub, create_from_sample
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.presets import samples
+from trainer_backend.recipe import samples
 
 HELD_OUT = ("held_out", "heldout", "validation", "valid", "val", "eval", "test", "dev")
 DATASET_ID = re.compile(r"[0-9a-f]{16}")

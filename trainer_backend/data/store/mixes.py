@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.formats.example import Example
-from trainer_backend.data.formats.mapping import ColumnMapping
-from trainer_backend.data.readers.files import Progress
+from trainer_backend.data.formats import ColumnMapping, Example
+from trainer_backend.data.readers import Progress
 from trainer_backend.data.store.build import Making, counted, label, make
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.fingerprint import dataset_id as id_of

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer_backend.data.formats.example import Example
+from trainer_backend.data.formats import Example
 from trainer_backend.data.json_values import cell_text, parse, to_json
 from trainer_backend.errors import UserError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from trainer_backend.data.checks.near_duplicates import NEAR
+from trainer_backend.data.checks import NEAR
 from trainer_backend.errors import Problem, UserError
 
 MIN_HELD_OUT, MAX_HELD_OUT = 16, 1_000

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping
+from trainer_backend.data.formats import ColumnMapping, check_mapping
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
-from trainer_backend.data.readers.files import Progress, open_rows
-from trainer_backend.data.readers.hub import download_hub_data, hub_choices
+from trainer_backend.data.readers import Progress, download_hub_data, hub_choices, open_rows
 from trainer_backend.data.readers.options import DEFAULT, ReadOptions
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.build import (
@@ -27,7 +26,7 @@ from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.fingerprint import content_hash
 from trainer_backend.data.store.writer import Findings
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.presets import samples
+from trainer_backend.recipe import samples
 
 
 def create_dataset(  # noqa: PLR0913 - what a person can choose when data is loaded

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.formats.conversations import ROLES
-from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.json_values import BadJSON, check_strings, parse, to_json
-from trainer_backend.data.readers.files import Progress
+from trainer_backend.data.readers import Progress
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.build import counted, make, next_version
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset

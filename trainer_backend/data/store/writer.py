@@ -17,10 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.checks.checker import Checker
-from trainer_backend.data.formats.detection import Detection, detect_format, first_rows
-from trainer_backend.data.formats.example import Example, to_example
-from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping, describe_mapping
+from trainer_backend.data.checks import Checker
+from trainer_backend.data.formats import (
+    ColumnMapping,
+    Detection,
+    Example,
+    check_mapping,
+    describe_mapping,
+    detect_format,
+    first_rows,
+    to_example,
+)
 from trainer_backend.data.images import STORED_IMAGE, ImageStore, pictures_in
 from trainer_backend.data.json_values import MAX_COLUMNS, quick_json, to_json
 from trainer_backend.data.store.fingerprint import VERSION, ExampleHash

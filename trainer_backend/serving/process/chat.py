@@ -17,7 +17,7 @@ from trainer_backend.models.loaded.load import (
     load_tuned,
     silent,
 )
-from trainer_backend.runs.target import Target
+from trainer_backend.runs import Target
 from trainer_backend.tokens.encode import prompt_ids
 
 TURN_LIMIT = 4096

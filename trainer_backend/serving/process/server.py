@@ -18,15 +18,14 @@ from pathlib import Path
 
 import torch
 
-from trainer_backend.data.store.dataset import open_dataset
+from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
 from trainer_backend.hardware import hardware
 from trainer_backend.models.loaded.generate import Sampling
-from trainer_backend.recipe.recipe import Recipe
-from trainer_backend.runs.create import open_run
-from trainer_backend.runs.target import Target, find_target
+from trainer_backend.recipe import Recipe
+from trainer_backend.runs import Target, find_target, open_run
 from trainer_backend.serving.process.chat import ChatModel
 from trainer_backend.serving.process.token_view import count_job, view_row
 from trainer_backend.tokens.counts import iter_token_lengths

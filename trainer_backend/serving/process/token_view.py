@@ -4,11 +4,11 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer, load_processing
 from trainer_backend.models.loaded.pretrained import tokenizer_of
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe import Recipe
 from trainer_backend.tokens.counts import CountJob
 from trainer_backend.tokens.encode import EncodeOptions, Encoding, encode
 from trainer_backend.tokens.prepare import Preparation
