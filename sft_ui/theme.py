@@ -7,15 +7,21 @@ from pathlib import Path
 
 import gradio as gr
 
-STATIC = Path(__file__).parent / "static"
+PAGE = Path(__file__).parent
 STYLE_SHEETS = [
-    STATIC / name for name in ("style.css", "live_chart.css", "data_room.css", "length_chart.css")
+    PAGE / name
+    for name in (
+        "style.css",
+        "train/live_chart.css",
+        "data/data_room.css",
+        "data/lengths/length_chart.css",
+    )
 ]
 
 
 def static_text(*names: str) -> str:
-    """Files of static/ as one text: the templates and scripts of components."""
-    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+    """Files of this folder as one text: the templates and scripts beside their components."""
+    return "\n".join((PAGE / name).read_text(encoding="utf-8") for name in names)
 
 
 # Some fonts bundled with Gradio lack Latin letters in their semi-bold files; these two are whole.

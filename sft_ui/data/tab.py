@@ -93,13 +93,15 @@ def build_data_tab(studio: Studio) -> DataTab:
             again = build_read_again()
             with gr.Accordion("Stored datasets: open, delete, mix", open=False) as stored_box:
                 stored = gr.HTML(
-                    elem_id="stored-datasets", js_on_load=static_text("dataset_list.js")
+                    elem_id="stored-datasets", js_on_load=static_text("data/dataset_list.js")
                 )
         with gr.Column(scale=8, min_width=340):
             notice = gr.HTML(elem_id="data-notice", js_on_load=OFFER_SCRIPT)
             reading = build_reading_card(readings)
             shown_report = gr.HTML(
-                report(None, 0, 0), elem_id="data-report", js_on_load=static_text("problem_list.js")
+                report(None, 0, 0),
+                elem_id="data-report",
+                js_on_load=static_text("data/problem_list.js"),
             )
     with gr.Column(visible=False, elem_id="data-room") as browser:
         mapper = _build_mapper()
@@ -140,7 +142,7 @@ def _build_rows() -> tuple[Rows, gr.HTML]:
     start, row = gr.State(0), gr.State(None)
     changes = gr.BrowserState(None, storage_key="sft-studio-changes", secret="sft-studio")
     finders = _build_finders()
-    bar = gr.HTML(elem_id="data-changes", js_on_load=static_text("row_card.js"))
+    bar = gr.HTML(elem_id="data-changes", js_on_load=static_text("data/rows/row_card.js"))
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=340):
             preview = gr.HTML(elem_id="data-preview", js_on_load=table.SCRIPT)
@@ -150,7 +152,7 @@ def _build_rows() -> tuple[Rows, gr.HTML]:
                 on = gr.Button("Next →", size="sm", min_width=80, elem_id="rows-next")
         with gr.Column(scale=5, min_width=340):
             tokens = gr.HTML(token_view.hint(), elem_id="token-view")
-            card = gr.HTML(elem_id="row-card", js_on_load=static_text("row_card.js"))
+            card = gr.HTML(elem_id="row-card", js_on_load=static_text("data/rows/row_card.js"))
     return Rows(*finders, preview, back, on, line, card, bar, start, row, changes), tokens
 
 

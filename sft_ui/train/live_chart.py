@@ -10,7 +10,7 @@ import gradio as gr
 from starlette.responses import JSONResponse
 
 from sft_ui.context import Studio
-from sft_ui.theme import STATIC
+from sft_ui.theme import static_text
 from sft_ui.train.run_feed import RunFeeds
 from trainer_backend.errors import UserError
 from trainer_backend.runs import LIVE
@@ -35,7 +35,7 @@ def build_live_chart(studio: Studio) -> gr.HTML:
 
     return gr.HTML(
         "",
-        html_template=(STATIC / "live_chart.html").read_text(encoding="utf-8"),
+        html_template=static_text("train/live_chart.html"),
         js_on_load=_script(),
         server_functions=[watch_run],
         elem_id="live-chart",
@@ -45,9 +45,8 @@ def build_live_chart(studio: Studio) -> gr.HTML:
 
 def _script() -> str:
     """The component's script, after the one thing it must know from Python: the live states."""
-    names = ("line_chart.js", "end_notice.js", "live_chart.js")
-    parts = [(STATIC / name).read_text(encoding="utf-8") for name in names]
-    return "\n".join([f"const LIVE = {json.dumps(LIVE)};", *parts])
+    names = ("train/line_chart.js", "train/end_notice.js", "train/live_chart.js")
+    return f"const LIVE = {json.dumps(LIVE)};\n{static_text(*names)}"
 
 
 def answer_poll(feeds: RunFeeds, studio: Studio, asked: object) -> dict:

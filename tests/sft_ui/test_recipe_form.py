@@ -36,7 +36,7 @@ def test_every_field_is_built_from_its_place_in_the_table(studio):
 
 
 def test_the_length_chart_calls_its_limit_as_the_form_does():
-    for name in ("length_chart.html", "length_chart.js"):
+    for name in ("data/lengths/length_chart.html", "data/lengths/length_chart.js"):
         assert f"{label('max_length')}, in tokens" in static_text(name)
 
 

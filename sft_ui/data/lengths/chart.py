@@ -21,8 +21,8 @@ def build_length_chart(feed: LengthFeed) -> gr.HTML:
 
     return gr.HTML(
         "",
-        html_template=static_text("length_chart.html"),
-        js_on_load=static_text("length_chart.js"),
+        html_template=static_text("data/lengths/length_chart.html"),
+        js_on_load=static_text("data/lengths/length_chart.js"),
         server_functions=[watch_lengths],
         elem_id="data-lengths",
         apply_default_css=False,

@@ -247,8 +247,8 @@ def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.
 
     return gr.HTML(
         "",
-        html_template=static_text("reading_card.html"),
-        js_on_load=static_text("reading_card.js"),
+        html_template=static_text("data/reading/reading_card.html"),
+        js_on_load=static_text("data/reading/reading_card.js"),
         server_functions=[watch_reading, cancel_reading],
         elem_id=elem_id,
         apply_default_css=False,

@@ -24,7 +24,7 @@ SORTS = [
     ("Shortest first", "shortest"),
     ("Longest answer first", "answer"),
 ]
-SCRIPT = markup.PICK_SCRIPT + static_text("column_roles.js")
+SCRIPT = markup.PICK_SCRIPT + static_text("data/reading/column_roles.js")
 
 
 @dataclass(frozen=True)
