@@ -17,11 +17,13 @@ test: $(VENV)/.dev browser
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxfmt --check sft_ui
 	$(BIN)/python -m pytest tests/test_house_rules.py $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/oxfmt sft_ui
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,25 +1,30 @@
 // The report and its findings. Fires `rows` (the rows of a finding), `jump` (to a row), `open` (a version) and `clean` (the fixes).
 // In scope from gr.HTML: element, watch, trigger.
 const count = () => {
-  const chosen = [...element.querySelectorAll('select[data-fix]')].filter(one => one.value);
-  const button = element.querySelector('[data-clean]');
+  const chosen = [...element.querySelectorAll("select[data-fix]")].filter((one) => one.value);
+  const button = element.querySelector("[data-clean]");
   if (!button) return;
   button.disabled = !chosen.length;
-  const fixes = chosen.length === 1 ? '1 fix' : `${chosen.length} fixes`;
-  button.textContent = chosen.length ? `Make a cleaned version with ${fixes}` : 'Make a cleaned version';
+  const fixes = chosen.length === 1 ? "1 fix" : `${chosen.length} fixes`;
+  button.textContent = chosen.length
+    ? `Make a cleaned version with ${fixes}`
+    : "Make a cleaned version";
 };
-element.addEventListener('change', event => { if (event.target.closest('select[data-fix]')) count(); });
-element.addEventListener('click', event => {
-  const at = name => event.target.closest(`[data-${name}]`);
-  if (at('problem')) trigger('rows', { problem: +at('problem').dataset.problem });
-  else if (at('jump')) trigger('jump', { row: +at('jump').dataset.jump });
-  else if (at('open')) trigger('open', { id: at('open').dataset.open });
-  else if (at('clean')) {
+element.addEventListener("change", (event) => {
+  if (event.target.closest("select[data-fix]")) count();
+});
+element.addEventListener("click", (event) => {
+  const at = (name) => event.target.closest(`[data-${name}]`);
+  if (at("problem")) trigger("rows", { problem: +at("problem").dataset.problem });
+  else if (at("jump")) trigger("jump", { row: +at("jump").dataset.jump });
+  else if (at("open")) trigger("open", { id: at("open").dataset.open });
+  else if (at("clean")) {
     const fixes = {};
-    for (const one of element.querySelectorAll('select[data-fix]')) if (one.value) fixes[one.dataset.fix] = one.value;
-    at('clean').disabled = true;
-    trigger('clean', { fixes });
+    for (const one of element.querySelectorAll("select[data-fix]"))
+      if (one.value) fixes[one.dataset.fix] = one.value;
+    at("clean").disabled = true;
+    trigger("clean", { fixes });
   }
 });
-watch('value', count);
+watch("value", count);
 count();

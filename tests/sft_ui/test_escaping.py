@@ -20,7 +20,6 @@ from sft_ui.data.rows.tokens import Packed, pack_strip
 from sft_ui.layout import header
 from sft_ui.runs.tab import runs_table
 from sft_ui.train.tab import run_card
-from trainer_backend.data.reading.preview import Preview
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.errors import Problem, UserError
 
@@ -95,7 +94,7 @@ PLACES = {
         [dict.fromkeys(("id", "what", "done"), text) | {"rows": 1, "here": True}] * 2
     ),
     "offer": lambda text: offer_button(text, {"encoding": text}),
-    "preview of a file": lambda text: preview_table(Preview([(1, {text: text})], None, [])),
+    "preview of a file": lambda text: preview_table([(1, {text: text})]),
     "chat": lambda text: pane("tuned", [{"role": "assistant", "content": text}]),
     "message": lambda text: alerts.toast(UserError(text, text, text)).message,
     "title of a message": lambda text: alerts.toast(UserError(text, "x", "x")).title,

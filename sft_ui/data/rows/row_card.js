@@ -1,22 +1,24 @@
 // One row and the changes not saved yet. Fires `keep` (changed cells of a row), `drop`, `restore`, and `save` or `undo` for all.
 // In scope from gr.HTML: element, trigger.
-element.addEventListener('input', event => {
-  const box = event.target.closest('textarea[data-column]');
+element.addEventListener("input", (event) => {
+  const box = event.target.closest("textarea[data-column]");
   if (!box) return;
-  const form = box.closest('[data-edit]'), boxes = [...form.querySelectorAll('textarea[data-column]')];
-  form.querySelector('[data-keep]').disabled = boxes.every(one => one.value === one.defaultValue);
+  const form = box.closest("[data-edit]"),
+    boxes = [...form.querySelectorAll("textarea[data-column]")];
+  form.querySelector("[data-keep]").disabled = boxes.every((one) => one.value === one.defaultValue);
 });
-element.addEventListener('click', event => {
-  const at = name => event.target.closest(`[data-${name}]`);
-  const row = +(at('edit')?.dataset.edit ?? 0);
-  if (at('keep')) {
+element.addEventListener("click", (event) => {
+  const at = (name) => event.target.closest(`[data-${name}]`);
+  const row = +(at("edit")?.dataset.edit ?? 0);
+  if (at("keep")) {
     const cells = {};
-    for (const box of at('edit').querySelectorAll('textarea[data-column]'))
+    for (const box of at("edit").querySelectorAll("textarea[data-column]"))
       if (box.value !== box.defaultValue) cells[box.dataset.column] = box.value;
-    trigger('keep', { row, cells });
-  }
-  else if (at('drop')) trigger('drop', { row });
-  else if (at('restore')) trigger('restore', { row });
-  else if (at('save')) { at('save').disabled = true; trigger('save', {}); }
-  else if (at('undo')) trigger('undo', {});
+    trigger("keep", { row, cells });
+  } else if (at("drop")) trigger("drop", { row });
+  else if (at("restore")) trigger("restore", { row });
+  else if (at("save")) {
+    at("save").disabled = true;
+    trigger("save", {});
+  } else if (at("undo")) trigger("undo", {});
 });
