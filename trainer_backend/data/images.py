@@ -109,7 +109,7 @@ class ImageStore:
             if isinstance(image, str):
                 self._link(name)
             else:
-                check_picture(image.data)
+                check_image(image.data)
                 self._path(name).write_bytes(image.data)
         except RowError as error:
             return error
@@ -130,7 +130,7 @@ class ImageStore:
             shutil.copyfile(found, self._path(name))
 
 
-def check_picture(data: bytes) -> None:
+def check_image(data: bytes) -> None:
     """Refuse what is no picture or is too large, by the header alone: nothing is decoded."""
     if len(data) > MAX_IMAGE:
         raise RowError(
@@ -162,48 +162,48 @@ def named(value: Any) -> Any:
     return value
 
 
-def pictures_in(value: Any) -> Iterator[ImageBytes | str]:
+def images_in(value: Any) -> Iterator[ImageBytes | str]:
     """All pictures in a row, also those in columns that do not train."""
     if isinstance(value, ImageBytes):
         yield value
     elif isinstance(value, list):
         for item in value:
-            yield from pictures_in(item)
+            yield from images_in(item)
     elif isinstance(value, dict):
         stored = value.get("image")
         if isinstance(stored, str) and is_stored_name(stored):
             yield stored
             return
         for item in value.values():
-            yield from pictures_in(item)
+            yield from images_in(item)
 
 
 IMAGE_MARK = "<image>"  # stands for an image in a text, whatever the model's own mark is
-Picture = ImageBytes | str
+ImageRef = ImageBytes | str
 _KEPT_IN = ("image", "image_url", "url", "path", "data")
 _FIX = "Put the pictures and the table into one zip, or use a Parquet file that holds them."
 
 
-def holds_picture(value: Any) -> bool:
+def holds_image(value: Any) -> bool:
     """Whether a cell is a picture, or a list of them."""
     if isinstance(value, list):
-        return bool(value) and all(map(holds_picture, value))
+        return bool(value) and all(map(holds_image, value))
     if isinstance(value, dict):
         stored = value.get("image")
         return isinstance(stored, str) and is_stored_name(stored)
     return isinstance(value, ImageBytes) or (isinstance(value, str) and is_data_url(value))
 
 
-def to_pictures(value: Any) -> list[Picture]:
+def cell_images(value: Any) -> list[ImageRef]:
     """All pictures of a cell; RowError if one is not in the upload."""
     if value is None or value == "":
         return []
     if isinstance(value, list):
-        return [picture for one in value for picture in to_pictures(one)]
+        return [picture for one in value for picture in cell_images(one)]
     return [_one(value)]
 
 
-def part_picture(part: dict) -> Picture | None:
+def part_image(part: dict) -> ImageRef | None:
     """The picture that a part of a message brings; None if it only marks the place of one."""
     source = part.get("source")  # as {"type": "base64", "media_type": …, "data": …}
     if isinstance(source, dict) and isinstance(source.get("data"), str):
@@ -217,7 +217,7 @@ def part_picture(part: dict) -> Picture | None:
     return None
 
 
-def _one(value: Any) -> Picture:
+def _one(value: Any) -> ImageRef:
     if isinstance(value, dict):
         value = value.get("image", value.get("url", value.get("path")))
     if isinstance(value, ImageBytes):
@@ -237,7 +237,9 @@ def _one(value: Any) -> Picture:
     raise RowError("A picture that the row names is not in the upload.", _FIX)
 
 
-def placed(texts: list[str], inside: list[Picture | None], column: list[Picture]) -> list[Picture]:
+def placed(
+    texts: list[str], inside: list[ImageRef | None], column: list[ImageRef]
+) -> list[ImageRef]:
     """The pictures in the order of their marks, those without a place in a message as they come.
 
     `inside` are the pictures of message parts, None for parts that name none; `column` are those

@@ -24,11 +24,11 @@ def training_row(
     With its dataset given also {"images"?}, as files.
     """
     row = example.as_row(system_prompt)
-    images = picture_paths(stored, example.images) if stored else None
+    images = image_paths(stored, example.images) if stored else None
     return {**row, "images": images} if images else row
 
 
-def picture_paths(stored: StoredDataset, names: list[str] | None) -> list[str]:
+def image_paths(stored: StoredDataset, names: list[str] | None) -> list[str]:
     """Files of pictures that a dataset keeps. Raises UserError for a name that leaves it."""
     for name in names or ():
         if not is_stored_name(name):
@@ -54,7 +54,7 @@ def training_dataset(stored: StoredDataset, system_prompt: str = "") -> Dataset:
     table = table.drop_columns(unused)
     if "images" in table.column_names:
         files = [
-            picture_paths(stored, json.loads(names) if names else None)
+            image_paths(stored, json.loads(names) if names else None)
             for names in table["images"].to_pylist()
         ]
         at = table.schema.get_field_index("images")

@@ -67,7 +67,7 @@ def seen_row(row: Mapping, count: int, processor, plan: Preparation) -> dict:
     cells = {key: cell for key, cell in row.items() if key not in COLUMNS and cell is not None}
     reading = plan.reading or find_reading([cells], (), plan.text_field)
     chat = bool(getattr(plan.tokenizer, "chat_template", None))
-    example = reading.example(cells, chat, on_picture=None)
+    example = reading.example(cells, chat, on_image=None)
     placed = _placed(example, count, processor, plan)
     planned = text_plan(placed, plan.tokenizer, plan.options)
     own_mark = getattr(processor, "image_token", IMAGE_MARK)
@@ -166,12 +166,12 @@ def _put_first(messages: list[dict], count: int) -> None:
             return
 
 
-def prepare_pictures(data, plan: Preparation, processor, name: str):
+def prepare_images(data, plan: Preparation, processor, name: str):
     """Return (dataset with text, learned and its image column, Counts); pixels come later."""
     if isinstance(data, IterableDataset) or data.format["type"] == "custom":
         return data, Counts()  # the collator reads each row as it comes
     column = next(c for c in COLUMNS if c in data.column_names)
-    counts = _picture_counts(data, column, name)
+    counts = _image_counts(data, column, name)
     inputs = [c for c in data.column_names if c not in COLUMNS]
     rows = data.select_columns(inputs)
     plan = replace(plan, reading=reading_of(rows, plan))
@@ -215,7 +215,7 @@ def _see_batch(batch: Mapping, indices: list[int], plan: Preparation, processor,
     return {key: [row[key] for row in seen] for key in _SEEN}
 
 
-def _picture_counts(data: Dataset, column: str, name: str) -> np.ndarray:
+def _image_counts(data: Dataset, column: str, name: str) -> np.ndarray:
     """How many pictures each row has; none is decoded, but a missing file is found here."""
     cells = data.with_format("arrow")[:][column].combine_chunks()
     if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):

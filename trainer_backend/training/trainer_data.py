@@ -21,7 +21,7 @@ from trainer_backend.tokens.prepare import (
 from trainer_backend.tokens.vision import (
     VisionCollator,
     has_images,
-    prepare_pictures,
+    prepare_images,
     refuse_images,
 )
 
@@ -48,7 +48,7 @@ class TrainerData:
             self.args.accelerator_config.dispatch_batches = False
         if has_images(columns_of(data)):
             refuse_images(self.processor, self.args, name)
-            read, packing = self._prepare_pictures, False
+            read, packing = self._prepare_images, False
         elif (self.args.dataset_kwargs or {}).get("skip_prepare_dataset"):
             refuse_masks_without_labels(data, name)
             return self._known_tokens(data, name)
@@ -100,8 +100,8 @@ class TrainerData:
             VisionCollator(self.processor, plan, args.max_length, multiple, text) for text in found
         ]
 
-    def _prepare_pictures(self, data, plan: Preparation, name: str):
-        return prepare_pictures(data, plan, self.processor, name)
+    def _prepare_images(self, data, plan: Preparation, name: str):
+        return prepare_images(data, plan, self.processor, name)
 
     def _plan(self, data, name: str, packing: bool) -> Preparation:
         args = self.args

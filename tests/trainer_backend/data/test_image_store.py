@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from trainer_backend.data.images import ImageBytes, ImageStore, check_picture
+from trainer_backend.data.images import ImageBytes, ImageStore, check_image
 from trainer_backend.data.store.downloads import download_dataset
 from trainer_backend.data.store.held_out import with_held_out
 from trainer_backend.data.store.mixes import mix_datasets
@@ -125,7 +125,7 @@ def test_a_download_brings_its_pictures_and_comes_back_with_them(home, put, form
 )
 def test_what_is_no_picture_or_too_large_is_refused_unread(data):
     with pytest.raises(RowError) as caught:
-        check_picture(data)
+        check_image(data)
     assert caught.value.what and caught.value.fix
 
 

@@ -6,7 +6,7 @@ from vision_models import ANSWER, USER, llava_processor, picture, qwen_processor
 
 from trainer_backend.tokens.encode import EncodeOptions
 from trainer_backend.tokens.prepare import Preparation
-from trainer_backend.tokens.vision import has_images, prepare_pictures, seen_row
+from trainer_backend.tokens.vision import has_images, prepare_images, seen_row
 
 OPEN, CLOSE = "<|im_start|>assistant\n", "<|im_end|>\n"
 QWEN = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -104,7 +104,7 @@ PAIR = {"prompt": [USER], "completion": [ANSWER]}
 def test_rows_that_cannot_be_seen_are_named(processor, row, message):
     rows = Dataset.from_list([{**row, "image": picture()}])
     with pytest.raises(ValueError, match=f"{message}.*row 1,"):
-        prepare_pictures(rows, plan(processor), processor, "train")
+        prepare_images(rows, plan(processor), processor, "train")
 
 
 def test_a_row_without_a_reply_is_named(processor):
@@ -113,7 +113,7 @@ def test_a_row_without_a_reply_is_named(processor):
     )
     with pytest.raises(ValueError, match="no message by the assistant.*row 2"):
         own = plan(processor, assistant_only_loss=True)
-        prepare_pictures(rows, own, processor, "train")
+        prepare_images(rows, own, processor, "train")
 
 
 def test_a_missing_file_is_named_with_its_row(processor, tmp_path):
@@ -126,18 +126,18 @@ def test_a_missing_file_is_named_with_its_row(processor, tmp_path):
     ):
         data = Dataset.from_list([{**PAIR, column: cell} for cell in rows])
         with pytest.raises(ValueError, match="image file is missing.*row 2 of the eval.*gone.png"):
-            prepare_pictures(data, plan(processor), processor, "eval")
+            prepare_images(data, plan(processor), processor, "eval")
 
 
 def test_rows_without_anything_to_learn_are_dropped_and_counted(processor):
     silent = {**ANSWER, "train": False}
     rows = [{"messages": [USER, silent]}, {"messages": [USER, {**ANSWER, "train": True}]}]
     data = Dataset.from_list([{**row, "image": picture()} for row in rows])
-    prepared, counts = prepare_pictures(data, plan(processor), processor, "train")
+    prepared, counts = prepare_images(data, plan(processor), processor, "train")
     assert (counts.rows, counts.dropped, len(prepared)) == (2, 1, 1)
     assert set(prepared.column_names) == {"image", "text", "learned"}
     with pytest.raises(ValueError, match="No row of the train dataset"):
-        prepare_pictures(data.select([0]), plan(processor), processor, "train")
+        prepare_images(data.select([0]), plan(processor), processor, "train")
 
 
 def test_which_columns_are_pictures():

@@ -19,7 +19,7 @@ from trainer_backend.runs.create import create_run
 from trainer_backend.runs.target import find_target
 from trainer_backend.serving.process.chat import ChatModel
 from trainer_backend.serving.process.token_view import view_row
-from trainer_backend.tokens.training_rows import picture_paths, training_dataset, training_row
+from trainer_backend.tokens.training_rows import image_paths, training_dataset, training_row
 from trainer_backend.training.adapters import lora_config
 from trainer_backend.worker.main import run_worker
 
@@ -77,11 +77,11 @@ def test_pictures_are_files_of_the_dataset(dataset):
     assert set(rows.column_names) == {"messages", "images"}
     example = dataset.example(1)
     row = training_row(example, "", dataset)
-    assert row["images"] == rows[0]["images"] == picture_paths(dataset, example.images)
+    assert row["images"] == rows[0]["images"] == image_paths(dataset, example.images)
     assert row["images"][0].startswith(str(dataset.dir / "images"))
     assert "images" not in training_row(example)
     with pytest.raises(UserError, match="does not belong"):
-        picture_paths(dataset, ["images/../../secret.png"])
+        image_paths(dataset, ["images/../../secret.png"])
 
 
 def test_a_run_learns_from_pictures_and_asks_with_them(finished):

@@ -22,23 +22,23 @@ ROLES = {
 }  # fmt: skip
 PLAIN_KEYS = {"role", "from", "content", "value"}
 TRAIN_MARKS = ("train", "training", "weight")
-OnPicture = Callable[[dict], None]
+OnImage = Callable[[dict], None]
 CALL_FIX = 'Write it as {"name": "…", "arguments": {…}}.'
 CHAT_FIX = 'Write it as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
 
 
 def to_messages(
-    value: Any, on_picture: OnPicture | None = None, text: Callable[[Any], str] = cell_text
+    value: Any, on_image: OnImage | None = None, text: Callable[[Any], str] = cell_text
 ) -> list[dict]:
     """A messages or ShareGPT cell (a list, or its JSON text) as messages; roles are mapped.
 
-    Images inside the messages are marked in the text, and `on_picture` is given each of their
+    Images inside the messages are marked in the text, and `on_image` is given each of their
     parts. `text` reads content that is neither text nor a list of parts.
     """
     turns = as_list(value)
     if not turns:
         raise RowError("The conversation is empty.", "Fill it in, or remove the row.")
-    return [_message(turn, on_picture, text) for turn in turns]
+    return [_message(turn, on_image, text) for turn in turns]
 
 
 def refuse_untaught(messages: list[dict]) -> None:
@@ -96,7 +96,7 @@ def _from_columns(value: dict) -> list | None:
     return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
 
 
-def _message(turn: Any, on_picture: OnPicture | None, text: Callable[[Any], str]) -> dict:
+def _message(turn: Any, on_image: OnImage | None, text: Callable[[Any], str]) -> dict:
     if not isinstance(turn, dict):
         raise RowError("A message is not an object with a role and a text.", CHAT_FIX)
     said, content = turn.get("role"), turn.get("content")
@@ -106,7 +106,7 @@ def _message(turn: Any, on_picture: OnPicture | None, text: Callable[[Any], str]
         content = turn.get("value")
     role = ROLES.get(said) if isinstance(said, str) else None
     if not isinstance(content, str):
-        content = _content(content, on_picture, text)
+        content = _content(content, on_image, text)
     message = {"role": role or _role(said), "content": content}
     if len(turn) != 2 or not ("content" in turn or "value" in turn):
         message |= _other_keys(turn)
@@ -158,25 +158,25 @@ def is_trained(turn: Mapping) -> bool:
     return True
 
 
-def _content(value: Any, on_picture: OnPicture | None, text: Callable[[Any], str]) -> str:
+def _content(value: Any, on_image: OnImage | None, text: Callable[[Any], str]) -> str:
     """Parts one after another, an image as its mark; nothing is the empty text."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):
-        parts = [part if isinstance(part, str) else _part_text(part, on_picture) for part in value]
+        parts = [part if isinstance(part, str) else _part_text(part, on_image) for part in value]
         return "".join(parts)
     return text(value)
 
 
-def _part_text(part: Any, on_picture: OnPicture | None) -> str:
+def _part_text(part: Any, on_image: OnImage | None) -> str:
     if not isinstance(part, dict):
         raise RowError("A message holds something other than text.", CHAT_FIX)
     kind = part.get("type", "text")
     if kind in ("text", "input_text", "output_text") and part.get("text") is not None:
         return cell_text(part["text"])
     if kind in ("image", "image_url", "input_image"):
-        if on_picture:
-            on_picture(part)
+        if on_image:
+            on_image(part)
         return IMAGE_MARK
     if kind in ("audio", "input_audio", "video"):
         raise RowError(

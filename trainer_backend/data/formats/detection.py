@@ -20,7 +20,7 @@ from trainer_backend.data.formats.mapping import (
     plain_name,
     quoted,
 )
-from trainer_backend.data.images import holds_picture
+from trainer_backend.data.images import holds_image
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError
 
@@ -159,7 +159,7 @@ def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]
 
 def _holds_pictures(rows: Sequence[dict], name: str) -> bool:
     filled = [row[name] for row in rows if row.get(name) not in (None, "", [])]
-    return bool(filled) and sum(map(holds_picture, filled)) > len(filled) / 2
+    return bool(filled) and sum(map(holds_image, filled)) > len(filled) / 2
 
 
 def _holds_lists(rows: Sequence[dict], name: str) -> bool:

@@ -11,14 +11,14 @@ from functools import cached_property
 from typing import Any
 
 from trainer_backend.data.formats.conversations import (
-    OnPicture,
+    OnImage,
     refuse_untaught,
     to_messages,
     with_system,
 )
 from trainer_backend.data.formats.detection import detect_format, turns_of
 from trainer_backend.data.formats.mapping import ColumnMapping, columns_of, listed
-from trainer_backend.data.images import Picture, part_picture, placed, to_pictures
+from trainer_backend.data.images import ImageRef, cell_images, part_image, placed
 from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
 from trainer_backend.errors import RowError, TrainingDataError
 
@@ -35,7 +35,7 @@ class Example:
     messages: list[dict] | None
     text: str | None
     tools: list | None = None
-    images: list[Picture] | None = None
+    images: list[ImageRef] | None = None
 
     def as_row(self, system_prompt: str = "") -> dict:
         """What encode() takes, without the images: {"messages", "tools"?} or {"text"}."""
@@ -57,7 +57,7 @@ def to_example(
         if not text.strip():
             raise RowError("The text is empty.", "Fill it in, or leave the row out.")
         return Example(row_number, None, text)
-    asked, answer, tools = read_row(row, roles, lambda part: inside.append(part_picture(part)))
+    asked, answer, tools = read_row(row, roles, lambda part: inside.append(part_image(part)))
     messages = asked + answer
     try:
         refuse_untaught(messages)
@@ -66,7 +66,7 @@ def to_example(
             _refuse_empty_pair(asked[-1], answer[-1], roles["completion"] in row)
         raise
     messages = with_system(messages, system_prompt)
-    images = to_pictures(row.get(roles["images"])) if "images" in roles else []
+    images = cell_images(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
     return Example(row_number, messages, None, tools, images or None)
@@ -75,18 +75,18 @@ def to_example(
 def read_row(
     row: dict,
     roles: dict[str, str],
-    on_picture: OnPicture | None = None,
+    on_image: OnImage | None = None,
     text: Callable[[Any], str] = cell_text,
 ) -> tuple[list[dict], list[dict], list | None]:
     """A row of messages or of a pair as (asked, answer, tools); RowError if it cannot be read.
 
     The messages of a conversation are all asked. Whether they teach anything is not judged.
-    `on_picture` is given the image parts of messages, `text` reads cells that should be text.
+    `on_image` is given the image parts of messages, `text` reads cells that should be text.
     """
     if "messages" in roles:
-        asked, answer = to_messages(row.get(roles["messages"]), on_picture, text), []
+        asked, answer = to_messages(row.get(roles["messages"]), on_image, text), []
     else:
-        asked, answer = _pair(row, roles, on_picture, text)
+        asked, answer = _pair(row, roles, on_image, text)
     if "system" in roles:
         own = text(row.get(roles["system"]))
         asked = with_system(asked, own if own.strip() else "")
@@ -94,14 +94,14 @@ def read_row(
 
 
 def _pair(
-    row: dict, roles: dict[str, str], on_picture: OnPicture | None, text: Callable[[Any], str]
+    row: dict, roles: dict[str, str], on_image: OnImage | None, text: Callable[[Any], str]
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
     asked, answer = turns_of(prompt), turns_of(completion)
     if asked or answer:
         asked = asked or [{"role": "user", "content": text(prompt)}]
         answer = answer or [{"role": "assistant", "content": text(completion)}]
-        return to_messages(asked, on_picture, text), to_messages(answer, on_picture, text)
+        return to_messages(asked, on_image, text), to_messages(answer, on_image, text)
     said, extra = text(prompt), text(row.get(roles["input"])) if "input" in roles else ""
     if extra.strip():
         said = f"{said}\n\n{extra}" if said.strip() else extra
@@ -150,7 +150,7 @@ ACCEPTED = (
 )
 
 
-def refuse_picture(part: dict) -> None:
+def refuse_image(part: dict) -> None:
     """Raise RowError: a message holds an image, and its dataset has no column of images."""
     raise RowError(
         "A message holds an image, and the dataset has no column “images”.",
@@ -178,11 +178,11 @@ class Reading:
         self,
         row: Mapping,
         chat: bool = True,
-        on_picture: Callable[[dict], None] | None = refuse_picture,
+        on_image: Callable[[dict], None] | None = refuse_image,
     ) -> dict:
         """A row as what encode() takes; `chat`: the tokenizer has a chat template.
 
-        A pair becomes {"prompt", "completion"}, a conversation {"messages"}. `on_picture` is given
+        A pair becomes {"prompt", "completion"}, a conversation {"messages"}. `on_image` is given
         the image parts of messages. Raises TrainingDataError for a row that cannot be read.
         """
         if row.get("input_ids") is not None:
@@ -192,7 +192,7 @@ class Reading:
         if columns.format == "text":
             return {"text": row[roles["text"]]}
         try:
-            example = _read(row, roles, chat, on_picture)
+            example = _read(row, roles, chat, on_image)
         except (RowError, ValueError) as error:
             what, fix = getattr(error, "what", str(error)), getattr(error, "fix", "Correct it.")
             where = f"columns {listed(roles.values(), 4)}"
@@ -271,14 +271,14 @@ def _is_plain(cell: Any) -> bool:
     return isinstance(cell, str | int | float | list | tuple | dict | None)
 
 
-def _read(row: Mapping, roles: dict[str, str], chat: bool, on_picture) -> dict:
+def _read(row: Mapping, roles: dict[str, str], chat: bool, on_image) -> dict:
     if "messages" in roles:
-        messages, _, tools = read_row(_parsed(row, roles["messages"]), roles, on_picture, only_text)
+        messages, _, tools = read_row(_parsed(row, roles["messages"]), roles, on_image, only_text)
         example = {"messages": plain_messages(messages)}
     else:
         if _continues(row, roles):
             return {"prompt": row["prompt"], "completion": row["completion"]}
-        prompt, completion, tools = read_row(row, roles, on_picture, only_text)
+        prompt, completion, tools = read_row(row, roles, on_image, only_text)
         if not chat and _is_text(row[roles["prompt"]]) and _is_text(row[roles["completion"]]):
             return _as_text(prompt, completion[0]["content"])
         example = {"prompt": plain_messages(prompt), "completion": plain_messages(completion)}

@@ -35,7 +35,7 @@ class Making:
     system_prompt: str = ""
     parent: StoredDataset | None = None
     change: dict = field(default_factory=dict)  # what this version does to its parent
-    picture_folders: tuple[Path, ...] = ()  # of the datasets the rows come from
+    image_folders: tuple[Path, ...] = ()  # of the datasets the rows come from
     said: dict = field(default_factory=dict)  # more facts for meta.json; read after the pass
 
     @property
@@ -78,7 +78,7 @@ def make(
 ) -> StoredDataset:
     """The dataset: stored now, or opened if the same was stored before."""
     if not (home / "datasets" / making.id / "meta.json").is_file():
-        facts, folders = making.facts(), making.picture_folders
+        facts, folders = making.facts(), making.image_folders
         write_dataset(home, rows, facts, making.said, making.mapping, on_findings, folders)
     return open_dataset(home, making.id)
 
@@ -120,7 +120,7 @@ def next_version(
         mapping=mapping or parent.mapping,
         system_prompt=parent.system_prompt if system_prompt is None else system_prompt,
         parent=parent,
-        picture_folders=(parent.dir,),
+        image_folders=(parent.dir,),
         change={"step": step, **change} if change or parent.step != "upload" else {},
         said=kept | {"step": step} | (said or {}),
     )

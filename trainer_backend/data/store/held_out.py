@@ -36,7 +36,7 @@ def with_held_out(
     done = f"{other.num_examples:,} rows of {other.name} are held out."
     change = {"dataset_id": other.id, "hash": other.hash}
     making = next_version(dataset, "held_out", change, said={"held_out": about, "done": done})
-    making = replace(making, picture_folders=(dataset.dir, other.dir))
+    making = replace(making, image_folders=(dataset.dir, other.dir))
     rows = counted(_both(dataset, other, offset), dataset.num_rows + other.num_rows, on_progress)
     return make(home, rows, making)
 

@@ -51,7 +51,7 @@ def mix_datasets(
         num_bytes=sum(one.num_bytes for one in datasets),
         mapping=_mapping(kind, datasets),
         kinds=("mix",),
-        picture_folders=tuple(one.dir for one in datasets),
+        image_folders=tuple(one.dir for one in datasets),
         said={"step": "mix", "parts": said, "done": _sentence(said), "source": {"mix": said}},
     )
     rows = counted(_mixed(datasets, sizes, counts, seed), sum(counts), on_progress)

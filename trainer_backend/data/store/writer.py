@@ -28,7 +28,7 @@ from trainer_backend.data.formats import (
     first_rows,
     to_example,
 )
-from trainer_backend.data.images import STORED_IMAGE, ImageStore, pictures_in
+from trainer_backend.data.images import STORED_IMAGE, ImageStore, images_in
 from trainer_backend.data.json_values import MAX_COLUMNS, quick_json, to_json
 from trainer_backend.data.store.fingerprint import VERSION, ExampleHash
 from trainer_backend.data.store.pages import answer_length, save_lengths
@@ -96,12 +96,12 @@ def write_dataset(
     said: dict,
     mapping: ColumnMapping | None,
     on_findings: Findings | None = None,
-    picture_folders: Sequence[Path] = (),
+    image_folders: Sequence[Path] = (),
 ) -> None:
     """Build home/datasets/<id>/ in a temporary folder and rename it.
 
     `facts` and `said` go into meta.json; `said` is read after the last row. Pictures that rows only
-    name are linked from `picture_folders`, the datasets the rows come from.
+    name are linked from `image_folders`, the datasets the rows come from.
     """
     target = home / "datasets" / facts["id"]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def write_dataset(
     building = Path(tempfile.mkdtemp(prefix=f".building-{os.getpid()}-", dir=target.parent))
     try:
         held_out = said.get("held_out")
-        work = _Pass(building, facts, mapping, held_out, ImageStore(building, picture_folders))
+        work = _Pass(building, facts, mapping, held_out, ImageStore(building, image_folders))
         meta = work.run(iter(rows), on_findings)
         known = facts | said | meta | {"format_version": VERSION}
         write_json(building / "meta.json", known)
@@ -201,7 +201,7 @@ class _Pass:
                 text = quick_json(row)
                 cells.add((number, text), len(text))
                 if STORED_IMAGE in text:
-                    self._keep_pictures(row)
+                    self._keep_images(row)
                 example = self._example(number, row, chosen) if chosen else None
                 if example:
                     self._add(example, examples)
@@ -216,8 +216,8 @@ class _Pass:
             "hash": self.hash.hexdigest(),
         }
 
-    def _keep_pictures(self, row: dict) -> None:
-        for picture in pictures_in(row):
+    def _keep_images(self, row: dict) -> None:
+        for picture in images_in(row):
             try:
                 self.pictures.keep(picture)
             except RowError:
