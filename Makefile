@@ -18,7 +18,8 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/oxfmt --check sft_ui
-	$(BIN)/python -m pytest tests/test_house_rules.py $(ARGS)
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/house $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

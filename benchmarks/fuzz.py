@@ -1,7 +1,7 @@
 """Damaged data files, made without end: reading and understanding must answer UserError or rows.
 
 Run `python -m benchmarks.fuzz --minutes 10`; what breaks is kept in the temporary folder.
-A few hundred such files are read in tests/trainer_backend/data/readers/test_fuzz.py.
+The tests read a few hundred such files.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Writes the two bundled samples, presets/samples/*.jsonl: seeded, the same files each time.
 
 Sentences and chats are made here from word lists of our own (Apache-2.0, as the project).
-Run: python benchmarks/make_samples.py [FOLDER]
+Run: python -m benchmarks.make_samples [FOLDER]
 """
 
 import json

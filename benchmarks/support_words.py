@@ -1,6 +1,6 @@
 """What the support chats are made of: customers' problems and how a small shop answers.
 
-Only words; the chats are put together in make_samples.py.
+Only words: putting the chats together is not done here.
 """
 
 SYSTEM = (

@@ -12,7 +12,7 @@ from sft_ui.alerts import attempt
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import hardware
 from trainer_backend.recipe import SETTINGS, Recipe, is_relevant, label, parse_settings
-from trainer_backend.recipe_fields import Setting
+from trainer_backend.recipe.settings import Setting
 
 WIDE = ("system_prompt", "lora_target_modules")
 CONDITIONAL = tuple(

@@ -7,7 +7,7 @@ built from this table, and errors take a setting's label from it.
 from dataclasses import asdict, dataclass, replace
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe_fields import checked, setting, settings_of
+from trainer_backend.recipe.settings import checked, setting, settings_of
 
 STARTER_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 

@@ -18,12 +18,7 @@ from trainer_backend.tokens.prepare import (
     prepare_dataset,
     refuse_masks_without_labels,
 )
-from trainer_backend.tokens.vision import (
-    VisionCollator,
-    has_images,
-    prepare_images,
-    refuse_images,
-)
+from trainer_backend.tokens.vision import VisionCollator, has_images, prepare_images, refuse_images
 
 Progress = Callable[[str, int, int], None]  # dataset, rows done, rows in all
 
