@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,12 @@ def app():
     return app
 
 
+def run_apart(coroutine) -> None:
+    """Run in a thread of its own: the browser tests leave an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
+
+
 def ask(app, path, *headers, method="POST", size=None, kind="application/json"):
     """(status, text, bytes taken) of a request with a body of `size` bytes; None is endless."""
     sent, taken = [], 0
@@ -54,7 +61,7 @@ def ask(app, path, *headers, method="POST", size=None, kind="application/json"):
     scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode()}
     scope |= {"query_string": b"", "headers": named, "root_path": "", "scheme": "http"}
     scope |= {"http_version": "1.1", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 5)}
-    asyncio.run(app(scope, receive, send))
+    run_apart(app(scope, receive, send))
     body = b"".join(one.get("body", b"") for one in sent)
     return SimpleNamespace(status=sent[0]["status"], text=body.decode(), taken=taken, head=sent[0])
 
@@ -127,5 +134,5 @@ def test_a_socket_needs_the_login_too(app):
 
     scope = {"type": "websocket", "path": "/x", "headers": [(b"host", b"127.0.0.1")]}
     scope |= {"query_string": b"", "root_path": "", "scheme": "ws", "subprotocols": []}
-    asyncio.run(app(scope, None, send))
+    run_apart(app(scope, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]

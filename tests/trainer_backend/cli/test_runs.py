@@ -201,7 +201,7 @@ def test_a_new_run_begins_with_the_weights_of_another(call, finished, data, foll
     assert call("train", "--from", finished.dir, "--data", data)[0] == 0
     assert followed[1].spec()["dataset"]["name"] == "pairs.csv"
     code, _, err = call("train", recipe_file, "--from", finished.id)
-    assert code == 2 and "“lora_r” must be those of the weights" in err
+    assert code == 2 and "“LoRA rank” (lora_r) must be those of the weights" in err
     assert call("train")[0] == 2 and len(followed) == 2
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
+from trainer_backend.processes import PACKAGE_PARENT
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run
 from trainer_backend.scheduling import launch
@@ -81,7 +82,7 @@ def test_each_machine_gets_its_line(run, machine):
     lines = machine_commands(run, Fleet(2, 3, "node a", 29500))
     for rank, line in enumerate(lines):
         words = shlex.split(line)
-        assert f"PYTHONPATH={launch.ROOT}" in words
+        assert f"PYTHONPATH={PACKAGE_PARENT}" in words
         assert option(words, "--machine_rank") == str(rank)
         assert option(words, "--num_processes") == "6"
         assert option(words, "--main_process_ip") == "node a"

@@ -1,6 +1,7 @@
 """The overrides of a run's trainer: which part takes over, and when the Trainer's own is used."""
 
 import pytest
+from run_files import set_state
 from small_runs import small_run
 from transformers import DefaultFlowCallback, PrinterCallback, Trainer
 
@@ -25,6 +26,7 @@ def make(home, dataset, tiny_model_dir, tiny_model, tokenizer, pairs):
 
     def make(**settings):
         run = small_run(home, dataset, tiny_model_dir, **settings)
+        set_state(run, state="running")
         facts = RunFacts.load(run)
         return RunTrainer(
             facts,

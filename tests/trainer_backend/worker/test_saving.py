@@ -70,11 +70,17 @@ def test_case_22_no_room_for_the_manifest_is_a_failed_save(run, monkeypatch):
     def no_room(*args, **kwargs):
         raise NO_SPACE
 
-    saving, model = Saving(RunWriter(run)), torch.nn.Linear(2, 2)
+    saving, model = saving_of(run), torch.nn.Linear(2, 2)
     saving.save(small_checkpoint(run), model, 3)
     monkeypatch.setattr(saving_module, "commit", no_room)
     assert saving.commit(3, None, last=False) is False
     assert run.checkpoints() == [] and not (run.dir / "checkpoints" / "checkpoint-3").exists()
+
+
+def saving_of(run) -> Saving:
+    """The saving of a run that trains."""
+    set_state(run, state="running")
+    return Saving(RunWriter(run))
 
 
 def small_checkpoint(run):
@@ -85,13 +91,12 @@ def small_checkpoint(run):
         (folder / "checkpoint-3").mkdir()
         (folder / "checkpoint-3" / "adapter_model.safetensors").write_bytes(b"weights")
 
-    set_state(run, state="running")
     return write
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_case_28_weights_that_are_no_numbers_are_never_saved(run, value):
-    saving, model = Saving(RunWriter(run)), torch.nn.Linear(2, 2)
+    saving, model = saving_of(run), torch.nn.Linear(2, 2)
     with torch.no_grad():
         model.weight[0, 0] = value
     saving.save(small_checkpoint(run), model, 3)
@@ -106,7 +111,7 @@ def test_case_28_weights_that_are_no_numbers_are_never_saved(run, value):
 def test_another_error_while_saving_is_not_hidden(run):
     shutil.rmtree(run.dir / "checkpoints")
     with pytest.raises(FileNotFoundError):
-        Saving(RunWriter(run)).save(small_checkpoint(run), torch.nn.Linear(2, 2), 3)
+        saving_of(run).save(small_checkpoint(run), torch.nn.Linear(2, 2), 3)
 
 
 def test_what_a_crash_left_half_deleted_goes_and_few_damaged_ones_stay(run):
