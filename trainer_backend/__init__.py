@@ -1,21 +1,21 @@
-"""SFT Studio's training library: data to tokens, training, and runs that survive.
+"""The training library: data to tokens, training, run folders. It has no page.
 
-No page lives here.
-
-The map: errors, home, recipe, presets, hardware (plain facts) < data/ (files to messages to tokens)
-< runs, scheduler (run folders, torch-free) < model, sft_trainer, train, chat, export (torch).
+Importing it is cheap: `SFTTrainer` and `SFTConfig` load torch on first use.
 """
 
 from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
 
 _LAZY = {"SFTTrainer": "training.sft_trainer", "SFTConfig": "training.sft_config"}
 
 
-def __getattr__(name: str):
-    """Import the trainer on first use, so that the web process never pays for torch."""
+def __getattr__(name: str) -> Any:
+    """Import the trainer on first use, so that the web process never loads torch."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
-__all__ = ["SFTConfig", "SFTTrainer"]
+__all__ = ["SFTConfig", "SFTTrainer", "__version__"]

@@ -1,4 +1,4 @@
-"""The command line: the same path as the page's buttons.
+"""The command line: runs the same functions as the page's buttons.
 
 Exit code 0 fine, 1 failed, 2 the user must fix something.
 """
@@ -9,14 +9,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer_backend import __version__
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All commands and their options (DESIGN.md 4)."""
-    parser = argparse.ArgumentParser(prog="python -m trainer_backend", description=__doc__)
+PROG = "python -m trainer_backend"
+
+
+def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("--version", action="version", version=f"SFT Studio {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--home", help="folder of datasets, runs, models (SFT_STUDIO_HOME)")
     runs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -37,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     for name, help in (
-        ("resume", "go on with a run from its newest checkpoint"),
-        ("retry", "start a failed run anew with what its error offers"),
+        ("resume", "continue a run from its newest checkpoint"),
+        ("retry", "start a failed run again with the settings its error suggests"),
         ("stop", "ask a run to finish its step, save and end"),
         ("show", "print a run"),
     ):
@@ -48,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "resume":
             _add_settings(one, "more epochs or steps, also for a finished run: max_steps=200")
         if name == "retry":
-            _add_settings(one, "other settings than those offered")
+            _add_settings(one, "other settings than those suggested")
 
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
@@ -78,7 +83,7 @@ def _add_settings(command: argparse.ArgumentParser, help: str | None = None) -> 
 def _add_new_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a Hub dataset")
     _add_settings(command, "a setting of the recipe: learning_rate=1e-4")
-    command.add_argument("--from", metavar="RUN", dest="start", help="begin with a run's weights")
+    command.add_argument("--from", metavar="RUN", dest="start", help="start from a run's weights")
     command.add_argument("--name")
 
 
@@ -142,14 +147,14 @@ def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     return next(getattr(room, "do_" + name) for room in rooms if hasattr(room, "do_" + name))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def main(argv: list[str] | None = None, prog: str = PROG) -> int:
+    """Run one command and return its exit code. `prog` is how its help names the program."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["worker"]:
         from trainer_backend.worker.main import worker_process
 
         return worker_process(Path(argv[1]))
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser(prog).parse_args(argv)
     try:
         home = open_home(arguments.home)
         return _command(arguments.command)(home, arguments)

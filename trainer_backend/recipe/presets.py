@@ -10,11 +10,12 @@ from pathlib import Path
 import yaml
 
 from trainer_backend.errors import UserError
-from trainer_backend.processes import PACKAGE_PARENT
 from trainer_backend.recipe.recipe import Recipe, parse_settings
 from trainer_backend.recipe.recipe_file import load_recipe
 
-PRESETS = PACKAGE_PARENT / "presets"
+_PACKAGE = Path(__file__).resolve().parent.parent
+_PLACES = (_PACKAGE / "presets", _PACKAGE.parent / "presets")  # installed, or in a source tree
+PRESETS = next((folder for folder in _PLACES if folder.is_dir()), _PLACES[-1])
 
 
 @dataclass(frozen=True)
