@@ -1,11 +1,12 @@
 # Two commands on a fresh machine: `make run` opens the app, `make test` passes the tests.
+# ARGS goes to the program that a target runs: make run ARGS="--port 8000", make test ARGS=tests/sft_ui
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LATEST := .venv-latest
 ARGS ?=
 
-.PHONY: run test check format bench browser latest test-latest lock
+.PHONY: run test coverage check format bench test-latest lock latest browser
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -14,11 +15,17 @@ run: $(VENV)/.run
 test: $(VENV)/.dev browser
 	$(BIN)/python -m pytest $(ARGS)
 
+# The suite, then the share of lines it runs, subprocesses included, and the files least covered.
+coverage: $(VENV)/.dev browser
+	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	@$(BIN)/coverage report | sed -n '1,32p;/^TOTAL/p'
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/oxfmt --check sft_ui
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/house $(ARGS)
 
 format: $(VENV)/.dev
@@ -33,7 +40,7 @@ bench: $(VENV)/.dev
 test-latest: latest browser
 	$(LATEST)/bin/python -m pytest $(ARGS)
 
-# Pin those releases: in requirements.txt, requirements-dev.txt and constraints.txt.
+# Pin those releases in requirements.txt, requirements-dev.txt and constraints.txt.
 lock: latest
 	$(LATEST)/bin/python .ci/lock.py
 

@@ -20,6 +20,7 @@ from trainer_backend.processes import child_environment
 from trainer_backend.runs import ACTIVE, list_runs
 
 START_LIMIT_S = 120
+END_LIMIT_S = 5
 SILENCE_LIMIT_S = 900
 IDLE_LIMIT_S = 900
 
@@ -205,8 +206,12 @@ class ModelProcess:
             self._connection.close()
             self._connection = None
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._process.terminate()
+            try:
+                self._process.wait(END_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process.stdin.close()
             self._process = None
 
