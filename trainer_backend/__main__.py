@@ -14,7 +14,6 @@ from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
 
-
 PROG = "python -m trainer_backend"
 
 
@@ -29,7 +28,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     def command(name: str, help: str) -> argparse.ArgumentParser:
         return runs.add_parser(name, help=help, description=help, parents=[common])
 
-    add_data_commands(command)
+    _add_data_commands(command)
 
     train = command("train", "train in the foreground and print the run folder")
     which = "a preset name or a YAML file; with --from the recipe of that run"
@@ -97,8 +96,8 @@ def _add_launch_options(launch: argparse.ArgumentParser) -> None:
     _add_new_run_options(launch)
 
 
-def add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
-    """The commands about data: check, prepare, datasets."""
+def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add check, prepare and datasets; `command(name, help)` makes their parsers."""
     check = command("check", "read data: the format found, counts, problems with row numbers")
     prepare = command("prepare", "clean data and write it as messages, or packed as tokens")
     for one in (check, prepare):
@@ -132,19 +131,18 @@ def add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) ->
 
 
 def _count(text: str) -> int:
-    """A whole number above 0."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError("give a whole number above 0")
     return int(text)
 
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
-    """The function behind a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import data, runs
-    from trainer_backend.cli import prepare as prepare_command
+    """The function of a command; imported on demand, because some load pyarrow or torch."""
+    from trainer_backend.cli import data, prepare, runs
 
-    rooms = (runs, data, prepare_command)
-    return next(getattr(room, "do_" + name) for room in rooms if hasattr(room, "do_" + name))
+    function = "do_" + name
+    modules = (runs, data, prepare)
+    return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 
 def main(argv: list[str] | None = None, prog: str = PROG) -> int:

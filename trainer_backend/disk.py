@@ -1,4 +1,4 @@
-"""Room on a disk: how much there is, how much a folder takes, when an error means there is none."""
+"""Free disk space, the size of a folder, and recognising that the disk is full."""
 
 import errno
 import shutil
@@ -8,17 +8,17 @@ from trainer_backend.errors import UserError
 
 GIB = 2**30
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# torch's and safetensors' own words when a file cannot grow (no OSError reaches us from there)
+# messages of torch and safetensors when a write fails (neither raises OSError)
 FULL_WORDS = ("no space left", "disk quota exceeded", "unexpected pos", "streamwriter failed")
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes a user may still write where `folder` is."""
+    """Bytes that may still be written on the disk of `folder`."""
     return shutil.disk_usage(folder).free
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder; what vanishes meanwhile does not count."""
+    """Bytes of all files in a folder; files removed meanwhile do not count."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -29,15 +29,15 @@ def size_of(folder: Path) -> int:
 
 
 def in_words(num_bytes: int) -> str:
-    """A size as the page shows it."""
+    """A size as the page shows it: “1.5 GB”, “20 MB”, “3 KB”."""
     if num_bytes >= GIB:
         return f"{num_bytes / GIB:.1f} GB"
     return f"{num_bytes / 2**20:.0f} MB" if num_bytes >= 2**20 else f"{num_bytes // 1024} KB"
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception, or the one it came from, says that the disk took no more."""
-    seen = error
+    """Whether an exception, or one in its chain of causes, means that the disk is full."""
+    seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in FULL:
             return True
@@ -48,14 +48,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def for_people(error: UserError | OSError) -> UserError:
-    """The message of an error at an edge: its own, or that the disk is full. Raises any other."""
+    """The error to show: `error` itself, or that the disk is full. Raises any other OSError."""
     if isinstance(error, UserError):
         return error
     if not is_disk_full(error):
         raise error
     return UserError(
-        "The disk is full: this was not done.",
+        "The disk is full; nothing was changed.",
         "The disk of the home folder",
-        "Delete old runs, exports or other files, then try again. What is trained already is kept.",
+        "Delete old runs, exports or other files, then try again. Finished training is kept.",
         code="disk_full",
     )

@@ -1,77 +1,77 @@
-"""What the user must fix, in words: the exceptions, one finding, and the stable names of both.
+"""Errors that a user can fix, findings of checks, and the stable codes of both.
 
     Exception
     ├── UserError              what happened, where, and how to fix it
     │   └── TrainingDataError  a row or setting that cannot be trained on; a ValueError too
-    └── RowError               one row that cannot be read, before its number is known
+    └── RowError               a row that cannot be used, before its number is known
 
-Nothing is caught or shown here: that is done at the page's edge and the command line's edge.
+Nothing is caught or shown here: the page, the command line and the worker do that at their edge.
 """
 
 from dataclasses import asdict, dataclass
 
-CODES = {  # a page or a script may act on a code; the words around it may change
+CODES = {  # scripts may rely on a code; the sentences may change
     # data
     "encoding": "The file is not in the encoding it was read with.",
     "damaged": "Some rows of the file cannot be read.",
     "duplicates": "Rows that are the same word for word.",
     "near_duplicates": "Rows that are nearly the same.",
-    "held_out_overlap": "Rows that are trained on and measured with.",
+    "held_out_overlap": "Rows used for both training and evaluation.",
     "empty_answer": "Rows without an answer.",
-    "over_length": "Rows that are cut at the longest example's length.",
+    "over_length": "Rows longer than the maximum length, which are cut.",
     "no_answer_left": "Rows whose answer is lost when they are cut.",
-    "nothing_learned": "Rows without a token to learn.",
-    "template_error": "Rows the chat template refuses.",
+    "nothing_learned": "Rows without a token to train on.",
+    "template_error": "Rows that the chat template rejects.",
     "model_tokens": "Rows whose text spells control tokens of the chosen model.",
     "control_tokens": "Rows whose text spells the model's control tokens.",
-    "mojibake": "Text that was read in the wrong encoding once.",
+    "mojibake": "Text that was once decoded with the wrong encoding.",
     "secret": "Text that looks like a password or a key.",
-    "email": "Text that holds e-mail addresses.",
-    "phone": "Text that seems to hold phone numbers.",
-    "card_number": "Text that seems to hold card numbers.",
-    "lost_letters": "Text in which letters were replaced by a mark.",
+    "email": "Text with e-mail addresses.",
+    "phone": "Text that looks like phone numbers.",
+    "card_number": "Text that looks like card numbers.",
+    "lost_letters": "Text in which characters were replaced by a replacement mark.",
     "control_characters": "Text with invisible control characters.",
-    "outer_space": "Answers that begin or end with white space.",
+    "outer_space": "Answers that begin or end with whitespace.",
     "empty_prompt": "Rows without a prompt.",
     "empty_text": "Rows without text.",
-    "unusable_row": "Rows that cannot be made into an example.",
-    "role_order": "Conversations whose speakers come in an odd order.",
-    "same_text": "Rows whose answer is the prompt again.",
-    "label_leak": "Rows whose prompt holds the answer.",
+    "unusable_row": "Rows that cannot be turned into an example.",
+    "role_order": "Conversations whose roles do not alternate as expected.",
+    "same_text": "Rows whose answer repeats the prompt.",
+    "label_leak": "Rows whose prompt contains the answer.",
     "leaked_labels": "Nearly all prompts end with their answer.",
     "boilerplate": "Answers with another assistant's stock phrases.",
-    "prompt_repeats": "Prompts that have several answers.",
+    "prompt_repeats": "Prompts with several different answers.",
     "same_answer": "One answer to many prompts.",
-    "short_answers": "Answers that are very short beside the others.",
+    "short_answers": "Answers that are much shorter than the others.",
     "cut_answers": "Answers that stop in mid-sentence.",
-    "mixed_languages": "Answers in another language than their prompt.",
+    "mixed_languages": "Answers in a different language than their prompt.",
     "one_row": "There is only one row.",
     "few_rows": "There are few rows.",
     "others": "More kinds of problems than are listed.",
     "dataset_in_use": "A run needs this dataset.",
     # before the start
-    "disk_small": "The disk has less room than the run will write.",
-    "memory_small": "The weights alone are more than the memory.",
-    "labels_empty": "A batch has nothing to learn from.",
-    "token_ids": "The tokenizer knows more tokens than the model.",
+    "disk_small": "The run will write more than the disk has room for.",
+    "memory_small": "The weights alone do not fit into memory.",
+    "labels_empty": "A batch has no labels to train on.",
+    "token_ids": "The tokenizer has more tokens than the model's embedding.",
     "missing_package": "A package is not installed.",
-    "import_error": "A package is installed and cannot be loaded.",
+    "import_error": "A package is installed but cannot be imported.",
     "home_in_use": "Another app holds this home folder.",
     # while it trains
-    "out_of_memory": "The memory of the GPU ran out.",
-    "system_memory": "The memory of the machine ran out.",
-    "killed": "The training process was ended from outside.",
+    "out_of_memory": "The GPU ran out of memory.",
+    "system_memory": "The machine ran out of memory.",
+    "killed": "The training process was killed from outside.",
     "crashed": "The training process crashed.",
-    "exit_code": "The training process ended without a word.",
-    "lost_worker": "The training process is gone, and nobody saw it end.",
+    "exit_code": "The training process exited without an error message.",
+    "lost_worker": "The training process disappeared.",
     "rank_failed": "One of several training processes failed.",
-    "hang": "There is no progress for longer than this phase should take.",
-    "nan_loss": "The loss or the gradient is not a number.",
+    "hang": "No progress for longer than this phase should take.",
+    "nan_loss": "The loss or the gradient is NaN or infinite.",
     "disk_full": "The disk is full.",
-    "failed": "Training failed in a way that has no name here.",
+    "failed": "Training failed for a reason without a code of its own.",
     # resuming
-    "dataset_changed": "The data is not the one the run began with.",
-    "base_changed": "The base model is not the one the run began with.",
+    "dataset_changed": "The data differs from what the run started with.",
+    "base_changed": "The base model differs from what the run started with.",
     "settings_locked": "These settings cannot change within a run.",
     "checkpoints_bad": "No checkpoint of the run is intact.",
     # the Hub
@@ -87,9 +87,9 @@ CODES = {  # a page or a script may act on a code; the words around it may chang
 class UserError(Exception):
     """Something the user can fix: what happened, where, and how to fix it (all three filled).
 
-    `code` is a name from CODES ("" for none). `offer` is what one click would do instead:
-    {"encoding": name} or {"skip_damaged": True} to read again so, {"retry": {recipe field: value}}
-    to start again so.
+    `code` is a name from CODES ("" for none). `offer` is a fix that one click applies: read again
+    with {"encoding": name} or {"skip_damaged": True}, or start again with
+    {"retry": {recipe field: value}}.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class TrainingDataError(UserError, ValueError):
 
 
 class RowError(Exception):
-    """Why one row cannot be used, and how to fix it. `what` is the same for all rows alike."""
+    """Why one row cannot be used, and how to fix it. Rows with the same fault share one `what`."""
 
     def __init__(self, what: str, fix: str):
         super().__init__(what)
@@ -124,10 +124,10 @@ class Problem:
     """One finding of a check. `rows` are the first row numbers, `count` is how many there are.
 
     `code` is a name from CODES. `switches` are the safe fixes on offer, the default first:
-    "drop", "keep_one", "trim" (white space at the ends), "clean" (control characters).
+    "drop", "keep_one", "trim" (outer whitespace), "clean" (control characters).
     """
 
-    severity: str  # "error" stops a start, "warning" is shown, "info" is said
+    severity: str  # "error" blocks training; "warning" and "info" are only shown
     what: str
     where: str
     fix: str
@@ -136,7 +136,7 @@ class Problem:
     code: str = ""
     switches: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("rows", "switches"):  # lists, when read back from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
 

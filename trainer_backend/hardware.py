@@ -1,7 +1,4 @@
-"""What this machine has: devices, memory, precision it can do.
-
-Torch-free, so the page may ask at any time.
-"""
+"""The devices, memory and number formats of this machine, found without importing torch."""
 
 import os
 import platform
@@ -12,7 +9,7 @@ from functools import lru_cache
 
 import psutil
 
-GIB = 2**30
+from trainer_backend.disk import GIB
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,9 @@ class Hardware:
 
 
 def hardware() -> Hardware:
-    """Look at the machine now (free memory changes; the rest does not)."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    """Look at the machine now (only the free memory changes between calls)."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     total, free = ram()
     gpus = _nvidia_gpus()
     if gpus:
@@ -53,7 +49,7 @@ def hardware() -> Hardware:
 
 
 def ram() -> tuple[float, float]:
-    """Total and available RAM in GiB, within the container's limit where there is one."""
+    """Total and available RAM in GiB, within the container's limit if it has one."""
     memory = psutil.virtual_memory()
     total, free = memory.total / GIB, memory.available / GIB
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
@@ -64,7 +60,7 @@ def ram() -> tuple[float, float]:
 
 
 def _cgroup_cache(stat: str = "/sys/fs/cgroup/memory.stat") -> float:
-    """GiB of files that the system keeps in a container's memory as long as nobody needs it."""
+    """GiB of the container's page cache, which the kernel frees when memory is needed."""
     try:
         with open(stat) as lines:
             facts = dict(line.split() for line in lines)
@@ -83,7 +79,7 @@ def _cgroup(name: str) -> float | None:
 
 @lru_cache(maxsize=1)
 def cpu_bf16_flags() -> frozenset[str]:
-    """Which bf16 matrix instructions this CPU names (empty: bf16 would be emulated and slow)."""
+    """The bf16 matrix instructions of this CPU (empty: bf16 would be emulated and slow)."""
     try:
         with open("/proc/cpuinfo") as lines:
             flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())

@@ -1,14 +1,16 @@
-"""The home folder: where datasets, runs, models and exports live.
+"""The home folder, and the ways its files are written, read and removed.
 
-What is inside them is not known here.
+It knows the names of the folders in it, not what they hold.
 """
 
 import json
 import os
+import re
 import shutil
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.errors import UserError
 
@@ -16,7 +18,7 @@ FOLDERS = ("datasets", "runs", "models", "exports", "tmp")
 
 
 def open_home(path: str | Path | None = None) -> Path:
-    """Return the home folder, made if needed: `path`, else SFT_STUDIO_HOME, else ./workspace.
+    """The home folder, created if needed: `path`, else SFT_STUDIO_HOME, else ./workspace.
 
     Raises UserError when it cannot be created, read or written.
     """
@@ -38,7 +40,7 @@ def open_home(path: str | Path | None = None) -> Path:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a file so that a reader or a crash sees the old text or the new one, never a part."""
+    """Replace a file: a reader, also after a crash, finds the old text or the new one, whole."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with open(part, "w", encoding="utf-8") as out:
@@ -51,15 +53,15 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write strict JSON atomically (NaN is refused: other readers could not parse it)."""
+    """Write strict JSON atomically. Raises ValueError for NaN, which is no JSON."""
     write_atomic(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
 
 
-def read_json(path: Path, default: object = None) -> object:
-    """Read JSON; the default when the file is not there.
+def read_json(path: Path, default: Any = None) -> Any:
+    """The JSON of a file; the default (None) if it does not exist.
 
-    With a default, a file that is damaged or of another kind counts as not there: {} and [] are
-    for what can be done without. Without one it raises ValueError.
+    With a default, a damaged file and one of another type give the default too. Without one, a
+    damaged file raises ValueError.
     """
     try:
         found = _load(path)
@@ -72,7 +74,7 @@ def read_json(path: Path, default: object = None) -> object:
     return found if default is None or isinstance(found, type(default)) else default
 
 
-def _load(path: Path) -> object:
+def _load(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -80,18 +82,14 @@ def _load(path: Path) -> object:
 
 
 def new_id(prefix: str) -> str:
-    """An id of ours: never made of user text, safe as a folder name and in a web address."""
+    """A random id such as run-0123456789ab, safe as a folder name and in a URL."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 
 def check_id(value: str, kind: str) -> str:
-    """Refuse anything that is not an id of ours before it becomes part of a path."""
+    """An id that is safe as part of a path. Raises UserError for any other text."""
     text = str(value or "")
-    if (
-        not text
-        or len(text) > 64
-        or not all(c.isascii() and (c.isalnum() or c in "-_") for c in text)
-    ):
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise UserError(
             f"There is no such {kind}.",
             f"{kind} id {text[:40]!r}",
@@ -100,22 +98,22 @@ def check_id(value: str, kind: str) -> str:
     return text
 
 
-OLD_S = 24 * 3600  # uploads are kept as long
+OLD_S = 24 * 3600  # uploads are kept for a day too
 
 
 def remove_old(folder: Path, *patterns: str) -> None:
-    """Remove the files and folders of these names that nobody touched for a day."""
+    """Remove files and folders that match a pattern and have not changed for a day."""
     for left in [path for pattern in patterns for path in folder.glob(pattern)]:
         try:
             old = time.time() - left.stat().st_mtime > OLD_S
         except FileNotFoundError:
-            continue  # somebody else finished or removed it in this moment
+            continue  # another process has just finished or removed it
         if old:
             remove(left)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, as far as that is possible."""
+    """Remove a file, or a folder with all it holds as far as possible."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

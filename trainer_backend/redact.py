@@ -1,7 +1,7 @@
-"""What a secret looks like, and how it is taken out of text before that is kept or shown.
+"""The patterns of secrets (keys, tokens, passwords), and their removal from text.
 
-The patterns stand in one table, which the checks of a dataset use too. They are narrow enough for
-ordinary text: settings, hashes, code with placeholders and slugs are no secrets.
+The table serves the checks of a dataset as well as logs. It is narrow enough for ordinary text:
+settings, hashes, code with placeholders and slugs do not match.
 """
 
 import os
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 HIDDEN = "‹secret›"
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL|WEBHOOK", re.I)
@@ -17,10 +18,10 @@ SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL|WE
 
 @dataclass(frozen=True)
 class SecretPattern:
-    """One kind of secret. Group 1 of the pattern is what has to be hidden.
+    """One kind of secret; group 1 of the pattern is the part to hide.
 
-    No text holds one without holding one of the hints, which are quick to look for. A pattern
-    begins with a literal where it can, to be quick too; none matches across "\\0".
+    Every match contains one of the hints, which are quick to search for. A pattern begins with a
+    literal where possible, for speed; none matches across "\\0".
     """
 
     name: str
@@ -88,7 +89,7 @@ PATTERNS = (
 
 
 def secret_places(text: str) -> Iterator[int]:
-    """Where in a text a secret may stand, a pattern at a time: the index of its first character."""
+    """Index of the first character of each possible secret, one pattern after the other."""
     for one in _possible_in(text):
         for match in one.pattern.finditer(text):
             yield match.start(1)
@@ -99,9 +100,9 @@ def _possible_in(text: str) -> list[SecretPattern]:
 
 
 def redact(text: str) -> str:
-    """The text without what looks like a secret, or is one in this process's environment.
+    """Replace whatever looks like a secret, or is one in this process's environment.
 
-    Names such as `n_tokens` and plain hashes stay legible. Doing it twice changes nothing.
+    Names such as `n_tokens` and plain hashes stay. Idempotent.
     """
     for secret in _known_secrets(_environment()):
         text = text.replace(secret, HIDDEN)
@@ -115,8 +116,8 @@ def _hide(match: re.Match) -> str:
     return match[0][:start] + HIDDEN + match[0][end:]
 
 
-def redact_facts(value: object) -> object:
-    """The same for every text inside plain data."""
+def redact_facts(value: Any) -> Any:
+    """Redact every text inside plain data (dicts, lists, texts)."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -133,19 +134,19 @@ def _environment() -> tuple[str, ...]:
 
 
 def _is_long(value: str) -> bool:
-    # a folder of tokenizers or a switch (TOKENIZERS_PARALLELISM=false) is no secret
+    # paths and switches (TOKENIZERS_PARALLELISM=false) are no secrets
     return len(value) >= 8 and not value.startswith(("/", "~")) and value.lower() != "disabled"
 
 
 @lru_cache(maxsize=4)
 def _known_secrets(of_environment: tuple[str, ...]) -> tuple[str, ...]:
-    """Longest first, so that none hides a part of another."""
+    """Longest first, so that a secret that contains another is replaced whole."""
     found = {*of_environment, *_saved_tokens()}
     return tuple(sorted(found, key=len, reverse=True))
 
 
 def _saved_tokens() -> list[str]:
-    """The token `hf auth login` left on this machine."""
+    """The token that `hf auth login` saved on this machine."""
     hub = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     path = Path(os.environ.get("HF_TOKEN_PATH") or Path(hub) / "token")
     try:

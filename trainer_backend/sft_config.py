@@ -1,4 +1,4 @@
-"""The name under which saved `training_args.bin` files of earlier versions know SFTConfig."""
+"""Import path of SFTConfig in `training_args.bin` files that earlier versions saved."""
 
 from trainer_backend.training.sft_config import SFTConfig
 

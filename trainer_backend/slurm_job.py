@@ -1,4 +1,4 @@
-"""The name that sbatch scripts start, saved ones too: `python -m trainer_backend.slurm_job`."""
+"""Entry point of sbatch scripts, saved ones too: `python -m trainer_backend.slurm_job`."""
 
 import sys
 

@@ -1,13 +1,15 @@
-"""What the commands about data do: check, datasets. Cleaning and writing it is prepare_command.py.
+"""The commands check and datasets, and how any command reads data and counts its tokens.
 
-The options are in __main__.py, the work in data/.
+Only printing and choosing happens here: options come parsed, and the dataset store does the work.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from trainer_backend.recipe import Recipe
 
 
 def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
-    """DATA as the options say; a bar on the terminal while it is read."""
+    """Read and store DATA with the given options, showing progress. Raises UserError."""
     options = ReadOptions(
         encoding=arguments.encoding,
         delimiter={"tab": "\t"}.get(arguments.delimiter, arguments.delimiter),
@@ -39,8 +41,8 @@ def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
     return stored
 
 
-def bar(what: str, quiet: bool):
-    """A callback (done, total) that shows a share on the terminal; None where nobody looks."""
+def bar(what: str, quiet: bool) -> Callable[[int, int], None] | None:
+    """A callback (done, total) that prints a percentage; None if quiet or no terminal."""
     if quiet or not sys.stderr.isatty():
         return None
     return lambda done, total: print(
@@ -49,16 +51,16 @@ def bar(what: str, quiet: bool):
 
 
 def clear_bar(quiet: bool) -> None:
-    """Take the bar away again."""
+    """Remove the percentage from the terminal."""
     if not quiet and sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def do_check(home: Path, arguments: argparse.Namespace) -> int:
-    """Read data and say what was found; exit code 2 when it cannot be trained on."""
+    """Read data and print the findings; exit code 2 when no row can be trained on."""
     stored = read_data(home, arguments)
     problems = list(stored.problems)
-    report = {
+    report: dict[str, Any] = {
         "dataset_id": stored.id,
         "name": stored.name,
         "format": stored.format,
@@ -87,13 +89,13 @@ def do_check(home: Path, arguments: argparse.Namespace) -> int:
 
 
 def counting_recipe(model: str, max_length: int | None) -> Recipe:
-    """The recipe that counting needs; UserError for a length that cannot be."""
+    """The recipe for counting tokens. Raises UserError when the length is out of range."""
     length = Recipe().max_length if max_length is None else max_length
     return Recipe.from_dict({"base_model": model, "max_length": length}, "--max-length")
 
 
 def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool) -> LengthReport:
-    """The lengths of all examples with the model's tokenizer and template."""
+    """Lengths in tokens of all examples, with the model's tokenizer and chat template."""
     from trainer_backend.serving.process.token_view import count_job
     from trainer_backend.tokens.counts import iter_token_lengths
 
@@ -109,8 +111,8 @@ def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool)
             show(done, total)
 
 
-def token_facts(counted: LengthReport, max_length: int) -> dict:
-    """What cutting at a length does, as plain data."""
+def token_facts(counted: LengthReport, max_length: int) -> dict[str, int]:
+    """Numbers of tokens and rows when examples are cut at `max_length` tokens."""
     cut = counted.at(max_length)
     return {
         "tokens": cut.tokens,
@@ -125,13 +127,13 @@ def token_facts(counted: LengthReport, max_length: int) -> dict:
 
 
 def by_weight(more: list[tuple[Problem, np.ndarray]], problems: list[Problem]) -> list[Problem]:
-    """All problems: errors first, then by how many rows they touch."""
+    """All problems, errors first, then by the number of rows."""
     order = {"error": 0, "warning": 1, "info": 2}
     found = [problem for problem, _ in more] + problems
     return sorted(found, key=lambda problem: (order[problem.severity], -problem.count))
 
 
-def _print_report(report: dict) -> None:
+def _print_report(report: dict[str, Any]) -> None:
     print(f"{report['name']}: {report['rows']:,} rows. {report['sentence']}")
     for note in report["notes"]:
         print(f"  {note}")
@@ -139,14 +141,14 @@ def _print_report(report: dict) -> None:
         _print_problem(problem)
     if "tokens" in report:
         facts = report["tokens"]
-        print(f"  {facts['tokens']:,} tokens, {facts['learned']:,} of them learned.")
+        print(f"  {facts['tokens']:,} tokens, {facts['learned']:,} of them trained on.")
         print(
-            f"  {facts['cut']:,} rows are cut at {facts['max_length']} tokens, "
-            f"{facts['lost']:,} of them lose everything there is to learn."
+            f"  {facts['cut']:,} rows are cut at {facts['max_length']} tokens; "
+            f"{facts['lost']:,} of them have no token left to train on."
         )
 
 
-def _print_problem(problem: dict) -> None:
+def _print_problem(problem: dict[str, Any]) -> None:
     rows = ", ".join(str(row) for row in problem["rows"][:8])
     more = problem["count"] - min(8, len(problem["rows"]))
     word = "Row" if len(problem["rows"]) == 1 else "Rows"
@@ -155,7 +157,7 @@ def _print_problem(problem: dict) -> None:
     print(f"      {problem['fix']}")
     if problem["switches"]:
         ways = " or ".join(f"--fix {problem['code']}={way}" for way in problem["switches"])
-        print(f"      To do so: prepare {ways}")
+        print(f"      Fix it with: prepare {ways}")
 
 
 def do_datasets(home: Path, arguments: argparse.Namespace) -> int:

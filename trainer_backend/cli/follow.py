@@ -1,6 +1,6 @@
-"""A run trained from the terminal: shown while it works, stopped with Ctrl-C, watched for hangs.
+"""Follows a run that the terminal started: progress, Ctrl-C, hangs, and the report at its end.
 
-What a worker is and how it ends is worker.py; the app's runs are driven by scheduler.py.
+It watches one worker of its own and knows nothing of the app's queue.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from trainer_backend.runs import ACTIVE, Run
 from trainer_backend.scheduling import HangWatch, force_stop, settle, start_worker
@@ -18,33 +19,34 @@ POLL_S = 0.3
 
 
 def follow(run: Run, as_json: bool) -> int:
-    """Start the worker, show its progress until it ends, print the run; the exit code says how.
+    """Start the worker, show its progress until it ends, print the run, return the exit code.
 
-    Ctrl-C or SIGTERM saves and pauses, a second one ends the run at once.
+    Ctrl-C or SIGTERM saves and pauses; a second one ends the run immediately.
     """
-    with _ended_like_ctrl_c():
+    with _sigterm_like_ctrl_c():
         process = start_worker(run)
-        _see_to_its_end(run, process, as_json)
+        _wait_for(run, process, as_json)
         settle(run, process.returncode)
-    if run.state()["state"] == "queued":  # the memory ran out: once more with half the batch
+    if run.state()["state"] == "queued":  # out of memory: try again with half the batch size
         return follow(run, as_json)
     _show_progress(run, as_json, end="\n")
     return _report_end(run, as_json)
 
 
 @contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """A container that stops sends SIGTERM: the run is then saved like after Ctrl-C."""
-    signs = (signal.SIGINT, signal.SIGTERM)
-    before = {sign: signal.signal(sign, signal.default_int_handler) for sign in signs}
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM too (a stopping container sends it), also when started
+    with SIGINT ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, signal.default_int_handler) for one in numbers}
     try:
         yield
     finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _see_to_its_end(run: Run, process: subprocess.Popen, as_json: bool) -> None:
+def _wait_for(run: Run, process: subprocess.Popen[bytes], as_json: bool) -> None:
     watch, asked = HangWatch(), False
     while process.poll() is None:
         try:
@@ -71,7 +73,7 @@ def _show_progress(run: Run, as_json: bool, end: str = "") -> None:
 
 
 def progress_line(run: Run) -> str:
-    """State, bar, loss, and that nothing moves any more, in one line of the terminal."""
+    """One line for the terminal: state, progress bar, current phase or stall, loss."""
     state = run.state()
     step, total = state.get("step") or 0, state.get("total_steps") or 0
     parts = [state["state"]]
@@ -79,13 +81,13 @@ def progress_line(run: Run) -> str:
         filled = int(30 * step / total)
         parts.append(f"[{'█' * filled}{'·' * (30 - filled)}] {step}/{total}")
     if state["state"] in ACTIVE:
-        parts += _what_goes_on(run, state)
+        parts += _phase(run, state)
     if state.get("loss") is not None:
         parts.append(f"loss {state['loss']:.4f}")
     return "  ".join(parts)
 
 
-def _what_goes_on(run: Run, state: dict) -> list[str]:
+def _phase(run: Run, state: dict[str, Any]) -> list[str]:
     found = []
     if facts := state.get("progress"):
         found.append(f"{facts['what']} {facts['done']:g}/{facts['total']:g} {facts['unit']}")
@@ -119,7 +121,7 @@ def _report_end(run: Run, as_json: bool) -> int:
     return 0
 
 
-def _print_error(run: Run, error: dict) -> None:
+def _print_error(run: Run, error: dict[str, Any]) -> None:
     lines = [error["what"], f"  where: {error['where']}", f"  fix:   {error['fix']}"]
     lines += [f"  safe:  {error['safe']}"] if error.get("safe") else []
     if (error.get("offer") or {}).get("retry") is not None:

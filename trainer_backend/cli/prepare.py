@@ -1,14 +1,17 @@
-"""The command prepare: data cleaned by safe fixes, written as messages or as packed tokens.
+"""The command prepare: cleans data with safe fixes and writes it as messages or packed tokens.
 
-The options are in __main__.py; fixes are data/versions.py, tokens data/prepare.py.
+It chooses files and prints; fixing, splitting and tokenising happen in the libraries it calls.
 """
 
 import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,33 +26,51 @@ from trainer_backend.cli.data import (
 )
 from trainer_backend.data.formats import Example
 from trainer_backend.data.store import LengthReport, StoredDataset, apply_fixes, save_rows
-from trainer_backend.errors import UserError
+from trainer_backend.errors import Problem, UserError
 from trainer_backend.recipe import Recipe
 
 FORMATS = ("jsonl", "parquet")
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Token lengths of a dataset, and the recipe they were counted with."""
+
+    report: LengthReport
+    recipe: Recipe
+
+    def problems(self, name: str) -> list[tuple[Problem, np.ndarray]]:
+        """Findings about lengths, each with its row numbers."""
+        return self.report.problems(self.recipe.max_length, name)
+
+
 def do_prepare(home: Path, arguments: argparse.Namespace) -> int:
-    """Clean data and write it; print what was done and where it is."""
+    """Clean data, write it, and print what was done and where the files are."""
     targets = _targets(arguments)
     split = {"eval_fraction": arguments.eval_fraction, "seed": arguments.seed}
-    Recipe.from_dict(split, "--eval-fraction, --seed")  # refuses what cannot be
-    stored, counted, recipe = read_data(home, arguments), None, None
+    Recipe.from_dict(split, "--eval-fraction, --seed")  # raises when out of range
+    stored = read_data(home, arguments)
     if stored.num_examples == 0:
         first = stored.problems[0]
         raise UserError(first.what, first.where, first.fix)
-    if arguments.model:
-        recipe = counting_recipe(arguments.model, arguments.max_length)
-        counted = count_tokens(home, stored, recipe, arguments.json)
+    counted = _counted(home, stored, arguments)
     if arguments.fix:
-        stored = _fixed(home, stored, counted, recipe, arguments)
-        if counted:
-            counted = count_tokens(home, stored, recipe, arguments.json)
+        stored = _fixed(home, stored, counted, arguments)
+        counted = _counted(home, stored, arguments)
     train, held_out = stored.split(arguments.eval_fraction, arguments.seed)
-    parts = {"train": train, "held_out": held_out} if "held_out" in targets else {"train": None}
-    written = _write(home, stored, recipe, parts, targets)
-    _say(stored, counted, recipe, written, arguments.json)
+    parts: dict[str, list[int] | None] = {"train": None}
+    if "held_out" in targets:
+        parts = {"train": train, "held_out": held_out}
+    written = _write(home, stored, counted.recipe if counted else None, parts, targets)
+    _report(stored, counted, written, arguments.json)
     return 0
+
+
+def _counted(home: Path, stored: StoredDataset, arguments: argparse.Namespace) -> Counted | None:
+    if not arguments.model:
+        return None
+    recipe = counting_recipe(arguments.model, arguments.max_length)
+    return Counted(count_tokens(home, stored, recipe, arguments.json), recipe)
 
 
 def _targets(arguments: argparse.Namespace) -> dict[str, Path]:
@@ -66,7 +87,7 @@ def _targets(arguments: argparse.Namespace) -> dict[str, Path]:
     for path in targets.values():
         if path.exists() and not arguments.overwrite:
             raise UserError(
-                "There is such a file already.", str(path), "Choose another name or --overwrite."
+                "This file already exists.", str(path), "Choose another name or use --overwrite."
             )
     return targets
 
@@ -74,12 +95,12 @@ def _targets(arguments: argparse.Namespace) -> dict[str, Path]:
 def _fixed(
     home: Path,
     stored: StoredDataset,
-    counted: LengthReport | None,
-    recipe: Recipe | None,
+    counted: Counted | None,
     arguments: argparse.Namespace,
 ) -> StoredDataset:
-    """The version with the fixes of --fix; those of token lengths name their rows themselves."""
-    by_tokens = counted.problems(recipe.max_length, stored.name) if counted else []
+    """A version with the fixes of --fix; findings about lengths are not stored, so their rows
+    are passed along."""
+    by_tokens = counted.problems(stored.name) if counted else []
     switches = {problem.code: problem.switches for problem in stored.problems if problem.switches}
     switches |= {problem.code: problem.switches for problem, _ in by_tokens}
     fixes = {}
@@ -94,7 +115,7 @@ def _fixed(
     rows: dict[str, Sequence[int]] = {}
     for problem, numbers in by_tokens:
         if problem.code in fixes:
-            rows[problem.code] = np.union1d(rows.get(problem.code, ()), numbers)
+            rows[problem.code] = np.union1d(rows.get(problem.code, ()), numbers).tolist()
     fixed = apply_fixes(
         home, stored.id, fixes, rows=rows, on_progress=bar("Cleaning", arguments.json)
     )
@@ -109,28 +130,32 @@ def _write(
     parts: dict[str, list[int] | None],
     targets: dict[str, Path],
 ) -> dict[str, tuple[Path, int]]:
-    """Write the parts that have rows; {part: (file, rows)}."""
+    """Write each part that has rows (None: all rows); {part: (file, number of rows)}."""
     written = {}
     for part, indices in parts.items():
         count = stored.num_examples if indices is None else len(indices)
         if not count:
-            targets[part].unlink(missing_ok=True)  # of an earlier time
+            targets[part].unlink(missing_ok=True)  # left by an earlier call
             continue
         if recipe:
             count = _write_tokens(home, stored, recipe, indices, targets[part])
         else:
-            save_rows(lambda chosen=indices: map(_row, stored.examples(chosen)), targets[part])
+            save_rows(partial(_rows, stored, indices), targets[part])
         written[part] = (targets[part], count)
-    pictures = stored.dir / "images"
-    if pictures.is_dir() and not recipe:
-        shutil.copytree(pictures, targets["train"].parent / "images", dirs_exist_ok=True)
+    images = stored.dir / "images"
+    if images.is_dir() and not recipe:
+        shutil.copytree(images, targets["train"].parent / "images", dirs_exist_ok=True)
     return written
 
 
-def _row(example: Example) -> dict:
+def _rows(stored: StoredDataset, indices: list[int] | None) -> Iterator[dict[str, Any]]:
+    return map(_row, stored.examples(indices))
+
+
+def _row(example: Example) -> dict[str, Any]:
     if example.messages is None:
         return {"text": example.text}
-    row = {"messages": example.messages}
+    row: dict[str, Any] = {"messages": example.messages}
     if example.tools:
         row["tools"] = example.tools
     return row | {"images": example.images} if example.images else row
@@ -139,7 +164,7 @@ def _row(example: Example) -> dict:
 def _write_tokens(
     home: Path, stored: StoredDataset, recipe: Recipe, indices: list[int] | None, path: Path
 ) -> int:
-    """Packed rows of input_ids, labels and seq_lengths, as SFTTrainer takes them; their number."""
+    """Write packed rows of input_ids, labels and seq_lengths for SFTTrainer; returns how many."""
     from trainer_backend.serving.process.token_view import count_job
     from trainer_backend.tokens.encode import EncodeOptions
     from trainer_backend.tokens.prepare import Preparation, prepare_dataset
@@ -147,8 +172,8 @@ def _write_tokens(
 
     rows = training_dataset(stored, recipe.system_prompt)
     if "images" in rows.column_names:
-        fix = "Leave --model out: rows with pictures are turned into tokens when they train."
-        raise UserError("Rows with pictures cannot be packed as tokens.", stored.name, fix)
+        fix = "Leave --model out: rows with images are tokenised during training."
+        raise UserError("Rows with images cannot be packed as tokens.", stored.name, fix)
     chat = stored.format != "text"
     plan = Preparation(
         tokenizer=count_job(home, stored, recipe).tokenizer,
@@ -165,16 +190,15 @@ def _write_tokens(
     return len(packed)
 
 
-def _say(
+def _report(
     stored: StoredDataset,
-    counted: LengthReport | None,
-    recipe: Recipe | None,
+    counted: Counted | None,
     written: dict[str, tuple[Path, int]],
     as_json: bool,
 ) -> None:
     files = {part: {"path": str(path), "rows": rows} for part, (path, rows) in written.items()}
-    more = counted.problems(recipe.max_length, stored.name) if counted else []
-    report = {
+    more = counted.problems(stored.name) if counted else []
+    report: dict[str, Any] = {
         "dataset_id": stored.id,
         "name": stored.name,
         "hash": stored.hash,
@@ -184,12 +208,12 @@ def _say(
         "problems": [problem.to_dict() for problem in by_weight(more, stored.problems)],
     }
     if counted:
-        report["tokens"] = token_facts(counted, recipe.max_length)
+        report["tokens"] = token_facts(counted.report, counted.recipe.max_length)
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
         return
     if stored.done:
         print(stored.done)
     for part, (path, rows) in written.items():
-        what = "packed rows" if recipe else "rows"
+        what = "packed rows" if counted else "rows"
         print(f"{rows:,} {what} {'held out' if part == 'held_out' else 'to train on'}: {path}")

@@ -1,6 +1,6 @@
-"""What each command of the command line does.
+"""The commands about runs: train, launch, resume, retry, stop, show, runs, chat, export.
 
-The options are in __main__.py, the work in its own rooms; data has data_commands.py.
+Only choosing and printing happens here: options come parsed, and the libraries do the work.
 """
 
 import argparse
@@ -45,11 +45,14 @@ def do_train(home: Path, arguments: argparse.Namespace) -> int:
 
 
 def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None) -> Run:
-    """A run that no scheduler takes, as the options of train say."""
-    before = _find(home, arguments.start) if arguments.start else None
-    if recipe_name is None and before is None:
+    """Create a run from the options of train; no scheduler starts it."""
+    before, preset = _find(home, arguments.start) if arguments.start else None, None
+    if recipe_name:
+        recipe, preset = resolve_recipe(recipe_name)
+    elif before:
+        recipe = before.recipe()
+    else:
         raise UserError("No recipe was given.", "RECIPE", "Name a preset or a YAML file.")
-    recipe, preset = resolve_recipe(recipe_name) if recipe_name else (before.recipe(), None)
     changes = _settings(arguments)
     recipe = Recipe.from_dict({**recipe.to_dict(), **changes}, "--set")
     facts = {"name": arguments.name, "preset": preset and preset.id, "foreground": True}
@@ -79,11 +82,11 @@ def do_launch(home: Path, arguments: argparse.Namespace) -> int:
     check_fleet(run, fleet)
     if arguments.slurm:
         print(slurm_script(run, fleet), end="")
-        hint = "Save this and submit it with sbatch; submitted again, it goes on."
+        hint = "Save this and submit it with sbatch; submit it again to resume."
     else:
         print("\n".join(machine_commands(run, fleet)))
         hint = "Start one line on each machine, at about the same time."
-    print(f"{hint} All machines must see {run.dir} under this name.", file=sys.stderr)
+    print(f"{hint} All machines must see {run.dir} under this path.", file=sys.stderr)
     return 0
 
 
@@ -99,20 +102,20 @@ def _setting(text: str) -> tuple[str, str]:
 
 
 def do_resume(home: Path, arguments: argparse.Namespace) -> int:
-    """Go on with a run in the foreground, longer if asked to."""
+    """Resume a run in the foreground, for more steps if --set says so."""
     run = _find(home, arguments.run)
     queue_again(run, foreground=True, changes=_settings(arguments))
     return follow(run, arguments.json)
 
 
 def do_retry(home: Path, arguments: argparse.Namespace) -> int:
-    """Start a failed run anew in the foreground with what its error offers."""
+    """Start a failed run again in the foreground with the settings its error suggests."""
     run = _find(home, arguments.run)
     return follow(retry_run(run, _settings(arguments) or None, foreground=True), arguments.json)
 
 
 def do_stop(home: Path, arguments: argparse.Namespace) -> int:
-    """Ask a run to end and wait until it has; a waiting one leaves the queue."""
+    """Ask a run to stop and wait until it has; a queued one leaves the queue."""
     run = _find(home, arguments.run)
     if run.state()["state"] not in LIVE:
         raise UserError("This run is not running.", run.name(), "Nothing to stop.")
@@ -158,7 +161,7 @@ def do_runs(home: Path, arguments: argparse.Namespace) -> int:
 
 
 def do_chat(home: Path, arguments: argparse.Namespace) -> int:
-    """Answer one question, or hold a conversation on the terminal."""
+    """Answer one prompt, or hold a conversation on the terminal."""
     from trainer_backend.models.loaded.generate import Sampling
     from trainer_backend.runs import find_target
     from trainer_backend.serving.process.chat import ChatModel
@@ -204,7 +207,7 @@ def do_export(home: Path, arguments: argparse.Namespace) -> int:
 
 
 def _find(home: Path, run: str) -> Run:
-    """RUN of the command line: an id, or the run's folder. One whose worker is gone is settled."""
+    """RUN of the command line, an id or a folder; a run whose worker is gone is closed first."""
     folder = Path(run).expanduser()
     is_folder = (folder / SPEC).exists()
     found = Run(folder.resolve()) if is_folder else open_run(home, run)

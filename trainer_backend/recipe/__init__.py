@@ -1,4 +1,4 @@
-"""Every setting of a run, once: the recipe, its presets, and what it comes to on this machine."""
+"""The settings of a run: the recipe, its presets, and how both are resolved on a machine."""
 
 from trainer_backend.recipe.presets import (
     ModelPreset,

@@ -1,11 +1,9 @@
-"""Reads presets/ (models, recipes, samples): the only place that does.
-
-Presets are data, never code.
-"""
+"""Models, recipes and samples offered by name. Only here is the folder of presets read."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -13,6 +11,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.recipe.recipe import Recipe, parse_settings
 from trainer_backend.recipe.recipe_file import load_recipe
 
+T = TypeVar("T", "ModelPreset", "RecipePreset", "Sample")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _PLACES = (_PACKAGE / "presets", _PACKAGE.parent / "presets")  # installed, or in a source tree
 PRESETS = next((folder for folder in _PLACES if folder.is_dir()), _PLACES[-1])
@@ -20,7 +19,7 @@ PRESETS = next((folder for folder in _PLACES if folder.is_dir()), _PLACES[-1])
 
 @dataclass(frozen=True)
 class ModelPreset:
-    """A model to start from. `recipe` holds settings this model wants (usually none)."""
+    """A model to start from; `recipe` holds settings it needs (usually none)."""
 
     id: str
     title: str
@@ -30,9 +29,9 @@ class ModelPreset:
     notes: str
     gated: bool = False
     chat: bool = True
-    images: bool = False  # reads pictures beside text
+    images: bool = False  # reads images beside text
     order: int = 50
-    recipe: dict = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,14 @@ class RecipePreset:
     id: str
     title: str
     when: str
-    settings: dict
+    settings: dict[str, Any]
     sample: str | None = None
     order: int = 50
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A small bundled dataset. `checkable` says whether answers can be compared by a program."""
+    """A small bundled dataset; `checkable` is how answers can be compared by a program."""
 
     id: str
     title: str
@@ -63,7 +62,7 @@ class Sample:
         return PRESETS / "samples" / self.file
 
 
-def _read(folder: str, kind: type) -> list:
+def _read(folder: str, kind: type[T]) -> list[T]:
     presets = []
     for path in sorted((PRESETS / folder).glob("*.yaml")):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -100,14 +99,14 @@ def recipe_preset(preset_id: str) -> RecipePreset:
     )
 
 
-def recipe_from(preset_id: str, **overrides) -> Recipe:
-    """A preset's recipe with some settings changed."""
+def recipe_from(preset_id: str, **overrides: Any) -> Recipe:
+    """A preset's recipe with some settings changed. Raises UserError."""
     settings = parse_settings(recipe_preset(preset_id).settings, f"preset {preset_id}")
     return Recipe.from_dict({**settings, **overrides})
 
 
-def recipe_from_request(values: dict) -> Recipe:
-    """A recipe from Recipe fields and, optionally, the preset they change. Raises UserError."""
+def recipe_from_request(values: dict[str, Any]) -> Recipe:
+    """A recipe from {field: value}, with "preset" as its base if given. Raises UserError."""
     if not isinstance(values, dict):
         raise UserError(
             "The recipe is not a JSON object.", "recipe_json", 'Send {"preset": "quick_try"}.'
@@ -124,11 +123,11 @@ def resolve_recipe(name_or_path: str) -> tuple[Recipe, RecipePreset | None]:
     path = Path(name_or_path).expanduser()
     if path.suffix in (".yaml", ".yml") or path.exists():
         return load_recipe(path), None
-    recipe_preset(name_or_path)  # raises, naming the presets there are
+    recipe_preset(name_or_path)  # raises a UserError that lists the presets
     raise AssertionError(name_or_path)
 
 
-def differences(recipe: Recipe, preset: Recipe) -> dict[str, tuple]:
-    """Settings that differ: {field: (value in the preset, value now)}."""
+def differences(recipe: Recipe, preset: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ: {field: (value in the preset, value now)}."""
     now, then = recipe.to_dict(), preset.to_dict()
     return {name: (then[name], now[name]) for name in now if now[name] != then[name]}

@@ -1,10 +1,11 @@
 """The recipe: every setting of a run, as frozen data, with its label, help, limits and choices.
 
-One name per setting everywhere: Recipe field = YAML key = form key = library argument. The form is
-built from this table, and errors take a setting's label from it.
+A setting has one name everywhere: Recipe field = YAML key = form key = library argument. The form
+is built from this table, and errors take the labels from it.
 """
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from trainer_backend.errors import UserError
 from trainer_backend.recipe.settings import checked, setting, settings_of
@@ -14,10 +15,7 @@ STARTER_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a run. Presets fill it, the form edits it, the run folder keeps it.
-
-    A `section` of the form begins with the field that names it.
-    """
+    """All settings of a run. A `section` of the form begins with the field that names it."""
 
     base_model: str = setting(
         STARTER_MODEL,
@@ -255,12 +253,15 @@ class Recipe:
     )
 
     @classmethod
-    def from_dict(cls, values: dict, where: str = "recipe") -> "Recipe":
-        """Build a recipe from plain data. Raises UserError on an unknown field or a wrong type."""
+    def from_dict(cls, values: dict[str, Any], where: str = "recipe") -> "Recipe":
+        """Build a recipe from {field: value}; missing fields keep their default.
+
+        Raises UserError for an unknown field or a value that is not allowed.
+        """
         return replace(cls(), **parse_settings(values, where))
 
-    def to_dict(self) -> dict:
-        """Plain data, one key a field."""
+    def to_dict(self) -> dict[str, Any]:
+        """{field: value} of every field."""
         return asdict(self)
 
 
@@ -269,23 +270,23 @@ LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
 
 
 def label(*names: str) -> str:
-    """Settings as the form names them: “Base model”, “Precision and Method”."""
+    """The labels of settings in the form: “Base model”, “Precision and Method”."""
     *others, last = (SETTINGS[name].label for name in names)
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def named(names: list[str]) -> str:
-    """Settings for a reader of the form or of a file: “Seed” (seed), “Packing” (packing)."""
+    """Labels with field names: “Seed” (seed), “Packing” (packing)."""
     return ", ".join(f"“{label(name)}” ({name})" for name in names)
 
 
-def changed_to(changes: dict) -> str:
-    """Settings with their new values: “Batch size” to 4 and “Method” to LoRA."""
+def changed_to(changes: dict[str, Any]) -> str:
+    """Labels with new values: “Batch size” to 4 and “Method” to LoRA."""
     return " and ".join(f"“{label(n)}” to {SETTINGS[n].words(v)}" for n, v in changes.items())
 
 
-def parse_settings(values: dict, where: str = "recipe") -> dict:
-    """Check and convert some settings (a preset, a request, --set). Raises UserError."""
+def parse_settings(values: dict[str, Any], where: str = "recipe") -> dict[str, Any]:
+    """Check and convert some settings (of a preset, a request, --set). Raises UserError."""
     if not isinstance(values, dict):
         raise UserError(
             "The recipe is not a list of settings.", where, "Write one “setting: value” a line."

@@ -10,7 +10,7 @@ from trainer_backend.recipe.recipe import Recipe
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe file (YAML, one setting a line). Raises UserError."""
+    """Read a recipe file. Raises UserError when it is unreadable or holds a bad setting."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
-"""What a recipe means on this machine: “auto” decided, the impossible changed or refused, in words.
+"""Resolves a recipe on a machine: decides “auto”, replaces or refuses what the machine cannot do.
 
-Also which settings have an effect and how many steps they make. Nothing is loaded here.
+Also which settings have an effect and how many optimizer steps they make. No model or data is
+loaded here.
 """
 
 import math
@@ -18,9 +19,9 @@ NEED_HELD_OUT = ("eval_steps", "answer_check_rows", "early_stopping_patience", "
 
 
 def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
-    """The recipe without “auto” and what this machine cannot do, and a note for each change.
+    """The recipe without “auto” and unsupported settings, and a sentence for each change.
 
-    Raises UserError for a combination that has no meaning (full training of a 4-bit model).
+    Raises UserError for a combination that cannot be trained (full training of a 4-bit model).
     """
     refused = [p for p in check_recipe(recipe, machine) if p.severity == "error"]
     if refused:
@@ -35,12 +36,8 @@ def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
 def _precision(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
     asked = recipe.precision
     if recipe.adapter == "qlora" and asked not in QUANTIZED:
-        note = (
-            []
-            if asked == "auto"
-            else [f"QLoRA stores the model in 4 bits: int4 instead of {asked}."]
-        )
-        return replace(recipe, precision="int4"), note
+        note = f"QLoRA stores the model in 4 bits: int4 instead of {asked}."
+        return replace(recipe, precision="int4"), [note] if asked != "auto" else []
     if asked == "auto":
         return replace(recipe, precision=best_precision(machine)), []
     if asked == "fp16" and machine.kind != "cuda":
@@ -57,10 +54,7 @@ def _precision(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
 
 
 def best_precision(machine: Hardware) -> str:
-    """The number format this machine trains well in.
-
-    A CPU that names bf16 instructions is believed here; the worker measures before it starts.
-    """
+    """The number format that this machine trains fastest in, judged by its CPU flags or GPU."""
     if machine.kind == "mps":
         return "fp32"
     return "bf16" if machine.bf16 else "fp16" if machine.kind == "cuda" else "fp32"
@@ -79,14 +73,14 @@ def _optimizer(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
 
 
 def num_processes(recipe: Recipe, machine: Hardware) -> int:
-    """Training processes of a run on this machine; “auto” is one a GPU."""
-    if recipe.num_processes != "auto":
+    """Training processes of a run on this machine; “auto” is one per GPU."""
+    if not isinstance(recipe.num_processes, str):
         return recipe.num_processes
     return machine.num_devices if machine.kind == "cuda" else 1
 
 
 def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
-    """What will be refused (errors) and what will be changed (warnings) on this machine."""
+    """What this machine cannot train (errors) and what it will change (warnings)."""
     problems = []
     if recipe.adapter == "full" and recipe.precision in QUANTIZED:
         problems.append(
@@ -129,10 +123,10 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
 
 
 def _sharding_problems(recipe: Recipe) -> list[Problem]:
-    """What cannot be done with a model in shares. Both would fail at the first step otherwise.
+    """What FSDP does not support; both cases would fail at the first step.
 
-    4-bit weights stay whole in every process (accelerate leaves them out), so nothing is gained;
-    the optimizers read a tensor's memory or sizes themselves and do not know shares.
+    accelerate does not shard 4-bit weights, so nothing would be gained; 8-bit AdamW and Adafactor
+    read a tensor's memory or sizes themselves and do not know sharded tensors.
     """
     if recipe.distributed != "fsdp":
         return []
@@ -142,7 +136,7 @@ def _sharding_problems(recipe: Recipe) -> list[Problem]:
         problems.append(
             Problem(
                 "error",
-                "FSDP cannot share out a model stored in 4 or 8 bits.",
+                "FSDP cannot shard a model stored in 4 or 8 bits.",
                 label("distributed", "precision", "adapter"),
                 f"Set {whole} (each device then holds the small model), or choose LoRA with "
                 "another precision and a base model that is not stored in 4 bits.",
@@ -152,22 +146,22 @@ def _sharding_problems(recipe: Recipe) -> list[Problem]:
         problems.append(
             Problem(
                 "error",
-                f"The optimizer {recipe.optim} cannot work on a model in shares (FSDP).",
+                f"The optimizer {recipe.optim} does not work with a sharded model (FSDP).",
                 label("distributed", "optim"),
-                f"Set {changed_to({'optim': 'adamw_torch'})} (each device holds a share of its "
-                f"memory too), or {whole}.",
+                f"Set {changed_to({'optim': 'adamw_torch'})} (its memory is sharded too), "
+                f"or {whole}.",
             )
         )
     return problems
 
 
 def is_prequantized(base_model: str) -> bool:
-    """Whether a model id says that its weights are stored in 4 bits."""
+    """Whether the model id means that the weights are stored in 4 bits."""
     return "bnb-4bit" in base_model.lower()
 
 
 def is_relevant(field: str, recipe: Recipe, num_devices: int = 1) -> bool:
-    """Whether a setting has any effect, given the others (the form hides those that do not)."""
+    """Whether a setting has an effect, given the others; the form hides those without."""
     if field in ("num_processes", "distributed"):
         return num_devices > 1
     if field in LORA_FIELDS:
@@ -182,12 +176,12 @@ def is_relevant(field: str, recipe: Recipe, num_devices: int = 1) -> bool:
 
 
 def effective_batch_size(recipe: Recipe, num_devices: int = 1) -> int:
-    """Examples per weight update."""
+    """Examples per optimizer step."""
     return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_devices
 
 
 def total_steps(recipe: Recipe, num_rows: int, num_devices: int = 1) -> int:
-    """Weight updates the run makes on so many training rows (packing makes it fewer)."""
+    """Optimizer steps of a run on `num_rows` training rows, without packing (it takes fewer)."""
     if recipe.max_steps > 0:
         return recipe.max_steps
     batches = math.ceil(num_rows / (recipe.per_device_train_batch_size * num_devices))

@@ -1,13 +1,15 @@
-"""What a setting of a recipe is: what is said of it, and how a value for it is checked.
+"""What a setting of a recipe consists of (label, help, limits, choices) and how values are checked.
 
-The settings themselves are declared with the recipe.
+It knows no setting by name but one, and neither the recipe nor the form.
 """
 
 import math
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from trainer_backend.errors import UserError
 
+T = TypeVar("T")
 MAX_TEXT = 20_000
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -17,14 +19,14 @@ class Setting:
     """One field of a recipe, for the form, for errors and for checking a value."""
 
     name: str
-    kind: object  # the annotation: str, bool, int, float, or a number | str that may be “auto”
-    default: object
+    kind: Any  # the annotation: str, bool, int, float, or a number | str that may be “auto”
+    default: Any
     label: str
     help: str
     section: str  # of the form; "" stands outside of it
     limits: tuple[float, float] | None  # of a number, both included
-    choices: dict[str, str]  # of a text: value to words, as “Short (explanation)”
-    example: str  # of a number, for an error; "" gives the default
+    choices: dict[str, str]  # of a text: {value: “Short (explanation)”}
+    example: str  # a number for the error text; "" stands for the default
 
     @property
     def may_be_auto(self) -> bool:
@@ -35,20 +37,21 @@ class Setting:
         return self.kind in (int, int | str)
 
     def words(self, value: object) -> str:
-        """A value as a sentence says it: “LoRA”, “on”, “0.1”."""
+        """A value in words for a sentence: “LoRA”, “on”, “0.1”."""
         if isinstance(value, bool):
             return "on" if value else "off"
-        return self.choices[value].split(" (")[0] if value in self.choices else str(value)
+        text = str(value)
+        return self.choices[text].split(" (")[0] if text in self.choices else text
 
 
-def setting(default: object, label: str, help: str, **more) -> Field:
-    """A field of a recipe with all there is to say of it: section, limits, choices, example."""
-    empty = {"section": "", "limits": None, "choices": {}, "example": ""}
+def setting(default: T, label: str, help: str, **more: Any) -> T:
+    """A dataclass field of a recipe; `more` is its section, limits, choices and example."""
+    empty: dict[str, Any] = {"section": "", "limits": None, "choices": {}, "example": ""}
     return field(default=default, metadata={"label": label, "help": help, **empty, **more})
 
 
-def settings_of(recipe: type) -> dict[str, Setting]:
-    """The settings that a dataclass declares, by name; a section goes on to the next one named."""
+def settings_of(recipe: type[Any]) -> dict[str, Setting]:
+    """The settings that a dataclass declares, by name; a section lasts until the next one."""
     found, section = {}, ""
     for f in fields(recipe):
         section = f.metadata["section"] or section
@@ -57,10 +60,10 @@ def settings_of(recipe: type) -> dict[str, Setting]:
     return found
 
 
-def checked(setting: Setting, value: object, where: str) -> object:
-    """The value in the setting's type. Raises UserError when it cannot be meant."""
+def checked(setting: Setting, value: Any, where: str) -> bool | str | float:
+    """The value converted to the setting's type. Raises UserError when it is not allowed."""
     if setting.may_be_auto and value == "auto":
-        return value
+        return "auto"
     if setting.kind is bool:
         return _bool(setting, value, where)
     if setting.kind is str:
@@ -68,18 +71,18 @@ def checked(setting: Setting, value: object, where: str) -> object:
     return _number(setting, value, where)
 
 
-def _bad(setting: Setting, value: object, where: str, fix: str) -> UserError:
+def _bad(setting: Setting, value: Any, where: str, fix: str) -> UserError:
     return UserError(f"“{setting.name}” cannot be {str(value)[:60]!r}.", where, fix)
 
 
-def _bool(setting: Setting, value: object, where: str) -> bool:
+def _bool(setting: Setting, value: Any, where: str) -> bool:
     found = value if isinstance(value, bool) else WORDS.get(str(value).strip().lower())
     if found is None:
         raise _bad(setting, value, where, "Use true or false.")
     return found
 
 
-def _text(setting: Setting, value: object, where: str) -> str:
+def _text(setting: Setting, value: Any, where: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT or not _is_text(value):
         raise _bad(setting, value, where, "Use a short text.")
     if setting.choices and value not in setting.choices:
@@ -92,11 +95,11 @@ def _text(setting: Setting, value: object, where: str) -> str:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written into a file: no lone surrogate, no NUL."""
+    """Whether it can be written to a file: no lone surrogate, no NUL."""
     return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def _number(setting: Setting, value: object, where: str) -> float:
+def _number(setting: Setting, value: Any, where: str) -> float:
     extra = " or “auto”" if setting.may_be_auto else ""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
@@ -108,6 +111,7 @@ def _number(setting: Setting, value: object, where: str) -> float:
         raise _bad(setting, value, where, fix)
     if setting.is_whole and number != int(number):
         raise _bad(setting, value, where, "Use a whole number.")
+    assert setting.limits is not None, f"{setting.name} is a number without limits"
     low, high = setting.limits
     if not low <= number <= high or (setting.name == "max_steps" and number == 0):
         raise _bad(setting, value, where, f"Use a number from {low:g} to {high:g}.")
