@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import psutil
 
-from trainer_backend.disk import GIB
+GIB = 2**30
 
 
 @dataclass(frozen=True)
