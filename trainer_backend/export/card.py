@@ -1,4 +1,4 @@
-"""The README.md of an exported run: its metadata, its data, the code that uses it."""
+"""The model card of an export: metadata for the Hub, base model, data, code that loads it."""
 
 from huggingface_hub import ModelCardData
 
@@ -10,7 +10,7 @@ LIBRARIES = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}
 
 
 def model_card(run: Run, format: str, folder: str) -> str:
-    """The README of an export, with the metadata block that the Hub reads."""
+    """The card as Markdown, with the metadata block that the Hub reads (none for a script)."""
     recipe, spec = run.recipe(), run.spec()
     head = _head(recipe.base_model, format) if format in LIBRARIES else ""
     language = "python" if format in ("adapter", "merged") else "sh"

@@ -1,12 +1,15 @@
-"""Turns a run into files to take away: adapter, merged model, GGUF file, or a script."""
+"""Exports a run as an adapter, a merged model, a GGUF file or a script.
+
+Formats are chosen, checked and put in place here; how a format is written lies elsewhere.
+"""
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from transformers import AutoConfig
+from peft import PeftModel
+from transformers import AutoConfig, PreTrainedModel
 
 from trainer_backend.errors import UserError
 from trainer_backend.export.card import MADE_BY, model_card
@@ -45,11 +48,12 @@ def export_run(
     progress: Progress = silent,
     step: int | None = None,
 ) -> Path:
-    """Write a run's model into a folder (`out`, else the home's exports/) and return it.
+    """Write a run's model into a folder (`out`, else in the home's exports/) and return it.
 
-    `adapter`: the small trained weights with their tokenizer. `merged`: base and adapter in one
-    model. `gguf`: the same as one file for llama.cpp. `script`: Python, data and recipe that repeat
-    the run; the only one that needs no checkpoint. Raises UserError, also for an unknown format.
+    `adapter`: adapter weights and tokenizer. `merged`: base model with the adapter merged in.
+    `gguf`: the same as one file for llama.cpp. `script`: Python, data and recipe that repeat the
+    run, the only format that needs no checkpoint. An earlier export in `out` is replaced. Raises
+    UserError for an unknown format, a place that is taken, or a run that has no such export.
     """
     if format not in FORMATS:
         raise UserError(
@@ -59,9 +63,9 @@ def export_run(
         )
     if out is not None and out.exists() and not (out.is_dir() and _is_export(out)):
         raise UserError(
-            "This place is taken, and an export replaces what is there.",
+            "This path exists and is no earlier export, so it is not replaced.",
             str(out),
-            "Name a new folder, an empty one, or that of an earlier export.",
+            "Choose a new folder, an empty one, or that of an earlier export.",
         )
     write = _writer(run, format, step)
     folder = out or run.home / "exports" / run.id / format
@@ -71,7 +75,7 @@ def export_run(
     try:
         write(work, progress)
         check_weights(work)
-        shown = str(out) if out else format  # in a zip no folder of this machine means anything
+        shown = str(out) if out else format  # a path of this machine means nothing in a zip
         (work / "README.md").write_text(model_card(run, format, shown), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
@@ -81,14 +85,14 @@ def export_run(
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether a folder may be replaced: it is empty, or it holds what an export writes."""
+    """Whether a folder may be replaced: it is empty or an earlier export."""
     page = folder / "README.md"
     made_here = page.is_file() and MADE_BY in page.read_text(encoding="utf-8", errors="replace")
     return made_here or not any(folder.iterdir())
 
 
 def _writer(run: Run, format: str, step: int | None) -> Callable[[Path, Progress], None]:
-    """What fills the folder, after the cheap refusals."""
+    """The function that fills the folder. Raises UserError when the run cannot be exported so."""
     if format == "script":
         return lambda work, progress: write_script(run, work, progress)
     target = run_target(run, step)
@@ -103,10 +107,10 @@ def _writer(run: Run, format: str, step: int | None) -> Callable[[Path, Progress
 
 
 def _write_adapter(run: Run, target: Target, work: Path, progress: Progress) -> None:
-    for file in target.checkpoint.iterdir():
+    for file in _checkpoint(target).iterdir():
         if file.is_file() and not file.name.startswith(TRAINING_ONLY):
             shutil.copy2(file, work / file.name)
-    if locate_model(run.home, target.base_model).folder is None:  # its files are in the Hub cache
+    if locate_model(run.home, target.base_model).folder is None:  # it lies in the Hub cache
         config = json.loads((work / "adapter_config.json").read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = target.base_model
         write_json(work / "adapter_config.json", config)
@@ -115,15 +119,15 @@ def _write_adapter(run: Run, target: Target, work: Path, progress: Progress) -> 
 def _write_merged(run: Run, target: Target, work: Path, progress: Progress) -> None:
     folder = fetch_model(run.home, target.base_model, progress, target.revision)
     _merged(folder, target, progress).save_pretrained(work)
-    load_processing(target.checkpoint).save_pretrained(work)
+    load_processing(_checkpoint(target)).save_pretrained(work)
 
 
 def _write_gguf(run: Run, target: Target, work: Path, progress: Progress) -> None:
     folder = fetch_model(run.home, target.base_model, progress, target.revision)
-    source = folder if target.has_adapter else target.checkpoint
+    source = folder if target.has_adapter else _checkpoint(target)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
     check_model(config)
-    vocabulary = read_vocabulary(load_tokenizer(target.checkpoint), config)
+    vocabulary = read_vocabulary(load_tokenizer(_checkpoint(target)), config)
 
     def on_tensor(done: int, total: int) -> None:
         progress("Writing the GGUF file", done, total, "weights")
@@ -132,14 +136,19 @@ def _write_gguf(run: Run, target: Target, work: Path, progress: Progress) -> Non
     write_gguf(model, vocabulary, work / GGUF_FILE, run.name(), on_tensor)
 
 
-def _merged(folder: Path, target: Target, progress: Progress) -> torch.nn.Module:
-    """Base and adapter in one model."""
+def _checkpoint(target: Target) -> Path:
+    assert target.checkpoint is not None  # the target of a run always has one
+    return target.checkpoint
+
+
+def _merged(folder: Path, target: Target, progress: Progress) -> PreTrainedModel:
+    """The base model with the adapter merged into its weights, or the fully trained model."""
     progress("Merging the model", 0, 1, "step")
-    # merged weights are whole numbers again: a 4-bit base would round the adapter away
+    # a 4-bit or 8-bit base would round the adapter away
     precision = "bf16" if target.precision in ("int8", "int4") else target.precision
     base = load_base(folder, precision) if target.has_adapter else None
-    model = load_tuned(target.checkpoint, base, precision)
-    if target.has_adapter:
-        model = model.merge_and_unload()
+    model = load_tuned(_checkpoint(target), base, precision)
+    merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    assert isinstance(merged, PreTrainedModel)
     progress("Merging the model", 1, 1, "step")
-    return model
+    return merged

@@ -1,6 +1,6 @@
-"""The files of an export on their way out: checked, packed into one file, leftovers swept.
+"""Checks and zips the files of an export, and removes unfinished ones.
 
-What is in them is export.py.
+What the files contain is not known here, except that weights are safetensors.
 """
 
 import zipfile
@@ -15,12 +15,12 @@ UNFINISHED = (".export-*", ".zip-*")
 
 
 def sweep(folder: Path) -> None:
-    """Remove what an export that was killed left in a folder a day ago or earlier."""
+    """Remove the unfinished exports in a folder that are older than a day."""
     remove_old(folder, *UNFINISHED)
 
 
 def check_weights(folder: Path) -> None:
-    """Open every file of weights as a loader would. Raises UserError naming a damaged one."""
+    """Open every file of weights as a loader would. Raises UserError with the first damaged one."""
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(file, framework="numpy") as weights:
@@ -32,9 +32,9 @@ def check_weights(folder: Path) -> None:
 
 
 def zip_folder(folder: Path) -> Path:
-    """Pack an export into one file beside it (weights hardly shrink, so they are only stored).
+    """Zip an export into one file beside it, uncompressed (weights hardly shrink).
 
-    It gets its name when every byte was read back. Raises UserError when one is not as written.
+    It is renamed into place after its checksums were read back. Raises UserError if one is wrong.
     """
     archive = folder.with_name(f"{folder.parent.name}-{folder.name}.zip")
     sweep(folder.parent)
@@ -54,8 +54,8 @@ def zip_folder(folder: Path) -> Path:
 
 def _damaged(name: str) -> UserError:
     return UserError(
-        f"The export was not written as it should be: {name} is damaged.",
+        f"The export is damaged: {name} differs from what was written.",
         "Export",
-        "Look whether the disk is full or failing, then export again.",
+        "Check whether the disk is full or failing, then export again.",
         code="disk_full",
     )

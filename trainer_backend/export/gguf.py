@@ -1,17 +1,20 @@
-"""A model as one GGUF file for llama.cpp and the programs built on it.
+"""Writes a model and its tokenizer as one GGUF file for llama.cpp and programs built on it.
 
-The tokenizer's part is gguf_tokenizer.py, merging is export.py. Only architectures whose file is
-proven to say the same as the model are written: llama.cpp loads a wrong file without a word.
+Only architectures and tokenizers are written whose files were proven to give the model's own
+results, because llama.cpp loads a wrong file without an error. Models come merged; nothing is
+quantized here. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer_backend.errors import UserError
 
@@ -23,13 +26,13 @@ FIX = "Export “merged” and convert that folder with llama.cpp's own convert_
 
 
 def refused(what: str, where: str = "Export as GGUF") -> UserError:
-    """What cannot be written faithfully, and the way around it."""
+    """The error for what cannot be written faithfully; its fix names the way around."""
     return UserError(what, where, FIX)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Everything the file says about the tokenizer; `ids` are the tokens with a job."""
+    """The tokenizer's part of the file; `ids` are the special tokens (bos, eos, unk, pad)."""
 
     pre: str
     tokens: list[str]
@@ -41,7 +44,7 @@ class Vocabulary:
     chat_template: str
 
     def add_to(self, writer: gguf.GGUFWriter) -> None:
-        """Write it into the file's metadata."""
+        """Add it to the metadata of the file."""
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(self.tokens)
@@ -55,10 +58,10 @@ class Vocabulary:
         writer.add_chat_template(self.chat_template)
 
 
-def read_vocabulary(tokenizer, config) -> Vocabulary:
-    """Describe a model's tokenizer. Raises UserError if llama.cpp would cut text differently."""
+def read_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> Vocabulary:
+    """Describe a byte-level BPE tokenizer. Raises UserError if llama.cpp would differ from it."""
     if not tokenizer.is_fast:
-        raise refused("This tokenizer is not a byte-level one, which is what GGUF is written for.")
+        raise refused("GGUF is written for byte-level tokenizers only, and this is another kind.")
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     pre = pre_tokenizer(spec)
     tokens, types = _tokens(tokenizer, config.vocab_size)
@@ -76,22 +79,22 @@ def read_vocabulary(tokenizer, config) -> Vocabulary:
     )
 
 
-def pre_tokenizer(spec: dict) -> str:
-    """llama.cpp's name for how a tokenizer.json cuts text into words. Raises UserError."""
+def pre_tokenizer(spec: dict[str, Any]) -> str:
+    """llama.cpp's name for the pre-tokenizer of a tokenizer.json. Raises UserError."""
     model, pre = spec["model"], spec["pre_tokenizer"] or {}
     name = _words_rule(pre["pretokenizers"] if pre.get("type") == "Sequence" else [pre])
     plain = model["type"] == "BPE" and not any(model.get(key) for key in UNSUPPORTED)
-    # llama.cpp takes whole words from the vocabulary, whatever the merges, for this rule alone
+    # llama.cpp looks whole words up before it merges for this pre-tokenizer alone
     whole_words = bool(model.get("ignore_merges")) == (name == "llama-bpe")
     # llama.cpp normalises nothing; its own converter accepts that for Qwen's NFC
     normal = spec["normalizer"] is None or (name == "qwen2" and spec["normalizer"]["type"] == "NFC")
     strict = all(not (t["lstrip"] or t["rstrip"] or t["single_word"]) for t in spec["added_tokens"])
     if name is None or not (plain and whole_words and normal and strict):
-        raise refused("llama.cpp would cut text into other tokens than this tokenizer does.")
+        raise refused("llama.cpp would split text into other tokens than this tokenizer does.")
     return name
 
 
-def _words_rule(parts: list[dict]) -> str | None:
+def _words_rule(parts: list[dict[str, Any]]) -> str | None:
     kinds, first, last = [part.get("type") for part in parts], parts[0], parts[-1]
     if last.get("type") != "ByteLevel" or last["add_prefix_space"]:
         return None
@@ -104,11 +107,11 @@ def _words_rule(parts: list[dict]) -> str | None:
     return PATTERNS.get(first["pattern"].get("Regex")) if first["behavior"] == "Isolated" else None
 
 
-def _tokens(tokenizer, rows: int) -> tuple[list[str], list[int]]:
-    """Every row of the embedding with its text and kind; rows without a token are “unused”."""
+def _tokens(tokenizer: PreTrainedTokenizerBase, rows: int) -> tuple[list[str], list[int]]:
+    """Text and type of every row of the embedding; rows without a token are “unused”."""
     vocabulary = tokenizer.get_vocab()
     if max(vocabulary.values()) >= rows:
-        raise refused("The tokenizer has more tokens than the model has rows for.")
+        raise refused("The tokenizer has more tokens than the model's embedding has rows.")
     tokens = [f"[PAD{row}]" for row in range(rows)]
     types = [int(gguf.TokenType.UNUSED)] * rows
     for text, row in vocabulary.items():
@@ -119,8 +122,8 @@ def _tokens(tokenizer, rows: int) -> tuple[list[str], list[int]]:
     return tokens, types
 
 
-def _added_ends(tokenizer) -> tuple[bool, bool]:
-    """Whether the tokenizer puts its start token before a text and its end token after it."""
+def _added_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, bool]:
+    """Whether the tokenizer adds its bos token before a text, and its eos token after it."""
     text = tokenizer("a", add_special_tokens=False).input_ids
     ids = tokenizer("a").input_ids
     for bos in (False, True):
@@ -130,10 +133,10 @@ def _added_ends(tokenizer) -> tuple[bool, bool]:
     raise refused("This tokenizer adds tokens to every text that GGUF has no setting for.")
 
 
-def _special_ids(tokenizer, config) -> dict[str, int]:
-    """The tokens with a job; without an end token llama.cpp would stop at any token with id 11."""
+def _special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> dict[str, int]:
+    """Ids of the special tokens; without eos llama.cpp would stop at its default, id 11."""
     if tokenizer.eos_token_id is None:
-        raise refused("This tokenizer names no token that ends an answer.")
+        raise refused("This tokenizer has no end-of-sequence token.")
     bos = tokenizer.bos_token_id
     ids = {
         "bos": config.bos_token_id if bos is None else bos,
@@ -154,13 +157,13 @@ ROPE_TYPES = ("default", "llama3")
 
 
 def write_gguf(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     vocabulary: Vocabulary,
     file: Path,
     name: str,
     on_tensor: Callable[[int, int], None],
 ) -> None:
-    """Write model and tokenizer in 16 bit (norms and biases in 32). Raises UserError.
+    """Write model and tokenizer in float16 (norms and biases in float32). Raises UserError.
 
     `on_tensor(done, total)` is called after each tensor.
     """
@@ -190,40 +193,37 @@ def write_gguf(
         writer.close()
 
 
-def check_model(config) -> None:
-    """Refuse what would be written wrongly. Raises UserError; no weights are needed."""
+def check_model(config: PreTrainedConfig) -> None:
+    """Raises UserError when a model with this configuration cannot be written faithfully."""
     kind = getattr(config, "model_type", "")
     if kind not in ARCHITECTURES:
         raise refused(f"GGUF is written for Llama, Mistral, Qwen2 and Qwen3 models, not “{kind}”.")
     rope = config.rope_parameters
-    if (
-        rope.get("rope_type", "default") not in ROPE_TYPES
-        or rope.get("partial_rotary_factor", 1.0) != 1.0
-    ):
-        raise refused("This model stretches its context in a way that is not written to GGUF.")
+    scaled = rope.get("rope_type", "default") not in ROPE_TYPES
+    if scaled or rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise refused(
+            "This model extends its context in a way that is not written to GGUF."
+        )
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = kind == "mistral" and config.sliding_window is not None
     if window or layers != {"full_attention"}:
-        raise refused("This model attends through a sliding window, which is not written to GGUF.")
+        raise refused("This model uses sliding-window attention, which is not written to GGUF.")
     biased = kind != "qwen2" and getattr(config, "attention_bias", False)
     if biased or getattr(config, "mlp_bias", False) or config.hidden_act != "silu":
         raise refused("This model has biases or an activation that are not written to GGUF.")
 
 
-def _architecture(config) -> gguf.MODEL_ARCH:
+def _architecture(config: PreTrainedConfig) -> gguf.MODEL_ARCH:
     return ARCHITECTURES[config.model_type]
 
 
-def _head_size(config) -> int:
+def _head_size(config: PreTrainedConfig) -> int:
     size = getattr(config, "head_dim", None)
     return size or config.hidden_size // config.num_attention_heads
 
 
-# Weights
-
-
-def _tensor_names(config, state: dict) -> dict[str, str]:
-    """{name in the file: name in the model}; tied output weights are in the embedding."""
+def _tensor_names(config: PreTrainedConfig, state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """{name in the file: name in the model}; a tied output layer is left out."""
     names = gguf.get_tensor_name_map(_architecture(config), config.num_hidden_layers)
     found = {}
     for source in state:
@@ -236,12 +236,12 @@ def _tensor_names(config, state: dict) -> dict[str, str]:
     return found
 
 
-def _width(weight: torch.Tensor) -> type:
-    """Norms and biases stay in 32 bit, as llama.cpp wants them."""
+def _width(weight: torch.Tensor) -> type[np.floating]:
+    """Norms and biases are stored in float32, as llama.cpp expects."""
     return np.float32 if weight.ndim == 1 else np.float16
 
 
-def _values(weight: torch.Tensor, source: str, target: str, config) -> np.ndarray:
+def _values(weight: torch.Tensor, source: str, target: str, config: PreTrainedConfig) -> np.ndarray:
     values = weight.detach().float().cpu().numpy()
     if _architecture(config) is gguf.MODEL_ARCH.LLAMA:
         if ".attn_q." in target:
@@ -250,28 +250,28 @@ def _values(weight: torch.Tensor, source: str, target: str, config) -> np.ndarra
             values = _interleave(values, config.num_key_value_heads)
     limit = np.finfo(np.float16).max
     if not np.isfinite(values).all() or (weight.ndim > 1 and np.abs(values).max() > limit):
-        raise refused(f"The weight “{source}” holds numbers that 16 bit cannot hold.")
+        raise refused(f"The weight “{source}” has values outside the range of float16.")
     return np.ascontiguousarray(values, dtype=_width(weight))
 
 
 def _interleave(values: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp turns neighbouring pairs of a head; transformers turns its two halves."""
+    """Reorder rows: llama.cpp rotates neighbouring pairs of a head, transformers its two halves."""
     halves = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
     return halves.swapaxes(1, 2).reshape(values.shape)
 
 
-def _rope_factors(model: torch.nn.Module) -> np.ndarray | None:
-    """What each frequency is divided by (Llama 3.1's long context), from the model's own table."""
+def _rope_factors(model: PreTrainedModel) -> np.ndarray | None:
+    """The divisor of each rotary frequency (Llama 3.1's long context), from the model's buffer."""
     rope = model.config.rope_parameters
     if rope.get("rope_type", "default") == "default":
         return None
     size = _head_size(model.config)
     plain = 1.0 / rope["rope_theta"] ** (np.arange(0, size, 2, dtype=np.float64) / size)
-    used = model.model.rotary_emb.inv_freq.double().cpu().numpy()
+    used = model.get_buffer("model.rotary_emb.inv_freq").double().cpu().numpy()
     return (plain / used).astype(np.float32)
 
 
-def _add_facts(writer: gguf.GGUFWriter, model: torch.nn.Module, name: str) -> None:
+def _add_facts(writer: gguf.GGUFWriter, model: PreTrainedModel, name: str) -> None:
     config, size = model.config, _head_size(model.config)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)

@@ -1,8 +1,9 @@
-"""A run as a folder that repeats it: a script, its rows, its recipe."""
+"""Writes a folder that repeats a run without the app: a Python script, its rows, its recipe."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from transformers import AutoTokenizer
@@ -82,7 +83,7 @@ trainer.save_state()  # the losses: output/trainer_state.json
 
 
 def write_script(run: Run, folder: Path, progress: Progress) -> None:
-    """Write the script and all it needs. Raises UserError when data or model are gone."""
+    """Write the script and all it needs. Raises UserError when data or model are missing."""
     facts = _as_trained(RunFacts.load(run))
     train_rows, eval_rows = training_rows(facts)
     _write_rows(train_rows, folder / "train.jsonl")
@@ -96,7 +97,7 @@ def write_script(run: Run, folder: Path, progress: Progress) -> None:
 
 
 def _as_trained(facts: RunFacts) -> RunFacts:
-    """The run with its recipe without “auto”, in the precision that it was trained in."""
+    """The run's facts with a resolved recipe, in the precision that it was trained in."""
     recipe, _ = resolve(facts.recipe, hardware())
     precision = facts.run.state().get("precision") or recipe.precision
     return replace(facts, recipe=replace(recipe, precision=precision))
@@ -113,7 +114,7 @@ def _write_rows(rows: Dataset, file: Path) -> None:
 
 
 def _requirements(facts: RunFacts) -> str:
-    """The packages the run was trained with, without a build's own suffix (“+cpu”)."""
+    """Versions of the packages the run was trained with, without build suffixes (“+cpu”)."""
     recipe, versions = facts.recipe, facts.spec["packages"]
     needed = {"torch", "transformers", "peft", "datasets", "accelerate"}
     if recipe.precision in ("int8", "int4") or recipe.optim.endswith("8bit"):
@@ -150,12 +151,12 @@ def _script(facts: RunFacts, model: Path, has_eval: bool) -> str:
 
 
 def _literal(value: object) -> str:
-    """A value as Python; what JSON does to quotes and backslashes, Python reads the same."""
+    """A value as Python source; JSON's escapes in texts are valid Python."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)
 
 
 def _tokenizer_lines(model: Path) -> str:
-    """What the studio adds to a tokenizer that lacks it."""
+    """The chat template that the app gives to a tokenizer without one."""
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
     if getattr(tokenizer, "chat_template", None):
         return ""
@@ -168,14 +169,14 @@ def _model_lines(recipe: Recipe, quantized: bool) -> str:
         return QUANTIZED.format(settings=settings)
     if recipe.adapter != "full":
         return LOAD.format(dtype=TORCH_TYPES[recipe.precision])
-    why = "# weights that learn stay in float32: small steps would be lost in 16 bits\n"
+    why = "# trained weights stay in float32: small updates would be lost in 16 bits\n"
     return (why if recipe.precision != "fp32" else "") + LOAD.format(dtype="float32")
 
 
 def _settings_lines(facts: RunFacts, has_eval: bool) -> str:
     """SFTConfig(...) with the values that a worker gives it."""
     recipe = facts.recipe
-    # the format is written as it was trained: this machine may not have it
+    # bf16 and fp16 are set below: SFTConfig would refuse one that this machine lacks
     plain = replace(facts, recipe=replace(recipe, precision="fp32"))
     given = training_arguments(plain, has_eval)
     values = {name: getattr(given, name) for name in SETTINGS if is_relevant(name, recipe)}
@@ -185,15 +186,15 @@ def _settings_lines(facts: RunFacts, has_eval: bool) -> str:
     if recipe.max_steps < 0:
         del values["max_steps"]
     lines = "".join(
-        f"    {name}={_literal(getattr(value, 'value', value))},\n"  # enums as their word
+        f"    {name}={_literal(getattr(value, 'value', value))},\n"  # enums by their value
         for name, value in values.items()
     )
     return f'settings = SFTConfig(\n    output_dir=str(HERE / "output"),\n{lines})\n'
 
 
-def _cadences(given: SFTConfig, recipe: Recipe, has_eval: bool) -> dict:
-    """When to evaluate and to save; in the studio 0 means at the end, which the script does."""
-    values = {"save_strategy": "steps" if recipe.save_steps else "no"}
+def _cadences(given: SFTConfig, recipe: Recipe, has_eval: bool) -> dict[str, Any]:
+    """When to evaluate and to save; a 0 in the recipe means at the end, which the script does."""
+    values: dict[str, Any] = {"save_strategy": "steps" if recipe.save_steps else "no"}
     if recipe.save_steps:
         values |= {"save_steps": given.save_steps, "save_total_limit": 2}
     if has_eval:

@@ -1,6 +1,7 @@
-"""The app's side of the model process: token view, chat, export, asked over a local connection.
+"""The app's side of the model process: requests and streamed replies over a local connection.
 
-The process itself is model_server.py; it is started when first needed and can die without the app.
+The process starts with the first request and may die at any time without harming the app. Free of
+torch.
 """
 
 import json
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
@@ -25,33 +27,39 @@ SILENCE_LIMIT_S = 900
 IDLE_LIMIT_S = 900
 
 
-class ModelProcess:
-    """Answers requests that need a model.
+Reply = tuple[str, Any]  # ("value", one value), ("done", None) or ("error", a UserError's parts)
 
-    Many threads may ask at once; each gets its own stream.
+
+class ModelProcess:
+    """Answers requests that need a model. Thread-safe: each request has its own stream of replies.
+
+    Every method that asks the process raises UserError: for a mistake in the request, or when the
+    process does not start, ends, or is silent for SILENCE_LIMIT_S.
     """
 
     def __init__(self, home: Path):
         self.home = home
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
-        self._replies: dict[int, Queue] = {}
+        self._replies: dict[int, Queue[Reply]] = {}
         self._number = 0
         self._lock = threading.Lock()
 
-    def token_view(self, dataset_id: str, row: int, recipe_fields: dict) -> dict:
-        """A row as the exact tokens of training, each learned or context only."""
+    def token_view(self, dataset_id: str, row: int, recipe_fields: dict[str, Any]) -> dict:
+        """A row as the exact tokens of training, each trained on or context only."""
         return self._ask("token_view", dataset_id=dataset_id, row=row, recipe=recipe_fields)
 
-    def token_lengths(self, dataset_id: str, recipe_fields: dict) -> Iterator[dict]:
-        """Count a dataset's tokens: {"done", "total"}, and at last also "key" for read_report()."""
+    def token_lengths(
+        self, dataset_id: str, recipe_fields: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Count tokens: yields {"done", "total"}; the last one also has the report's "key"."""
         fields = {name: value for name, value in recipe_fields.items() if value is not None}
         yield from self._stream("token_lengths", dataset_id=dataset_id, recipe=fields)
 
     def chat(
-        self, run_or_model: str, messages: list[dict] | dict[str, list[dict]], **options
-    ) -> Iterator[dict]:
-        """Stream {"which", "text"} (the answer so far). Closing the generator stops the answer.
+        self, run_or_model: str, messages: list[dict] | dict[str, list[dict]], **options: Any
+    ) -> Iterator[dict[str, str]]:
+        """Yield {"which", "text"} (the answer so far). Closing the generator stops the answer.
 
         Options: checkpoint, which (“tuned”, “base”, “both”), temperature, top_p, max_new_tokens.
         For “both” the messages may be {"base": [...], "tuned": [...]}.
@@ -61,7 +69,7 @@ class ModelProcess:
     def prepare(self, run_or_model: str) -> None:
         """Load a run's model in the background, so that the first answer comes sooner.
 
-        Nothing happens while a training goes on: that has right of way.
+        Does nothing while a run is training: training has priority.
         """
         if not any(run.state()["state"] in ACTIVE for run in list_runs(self.home)):
             threading.Thread(target=self._prepare, args=(run_or_model,), daemon=True).start()
@@ -70,35 +78,34 @@ class ModelProcess:
         try:
             self._ask("load", run=run_or_model)
         except UserError:
-            pass  # whoever asks for an answer is told
+            pass  # the request for an answer will raise it again
 
     def export(self, run_id: str, format: str) -> Path:
         """Export a run and return the finished zip file."""
         return Path(self._ask("export", run=run_id, format=format)["path"])
 
-    def state(self) -> dict:
-        """{"loaded": what is in memory, or None}; never starts the process."""
+    def state(self) -> dict[str, str | None]:
+        """{"loaded": the base model in memory, or None}; never starts the process."""
         if self._process is None or self._process.poll() is not None:
             return {"loaded": None}
         return self._ask("state")
 
     def unload(self) -> None:
-        """Free the model's memory by ending the process; the next request starts it again."""
+        """Free the model's memory by ending the process; the next request starts a new one."""
         with self._lock:
             self._end()
 
     def make_room(self) -> None:
-        """Free a GPU that a training is about to need; on the CPU both have room."""
+        """Free the GPU that a run is about to need; on a CPU there is room for both."""
         if self._process is not None and hardware().kind == "cuda":
-            for waiting in list(self._replies.values()):
-                waiting.put(("error", _lost("A training needs the GPU and has right of way.")))
+            self._fail_all("A run needs the GPU, and training has priority.")
             self.unload()
 
-    def _ask(self, op: str, **arguments) -> dict:
+    def _ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         answers = list(self._stream(op, **arguments))
         return answers[-1] if answers else {}
 
-    def _stream(self, op: str, **arguments) -> Iterator[dict]:
+    def _stream(self, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         number, replies = self._send(op, arguments)
         done = False
         try:
@@ -116,25 +123,26 @@ class ModelProcess:
             if not done:
                 self._cancel(number)
 
-    def _next(self, replies: Queue) -> tuple[str, dict]:
+    def _next(self, replies: Queue[Reply]) -> Reply:
         try:
             return replies.get(timeout=SILENCE_LIMIT_S)
         except Empty:
             self.unload()
-            return "error", _lost("It gave no sign of life and was ended.")
+            return "error", _lost(
+                f"It did not respond for {SILENCE_LIMIT_S // 60} minutes."
+            ).to_dict()
 
-    def _send(self, op: str, arguments: dict) -> tuple[int, Queue]:
+    def _send(self, op: str, arguments: dict[str, Any]) -> tuple[int, Queue[Reply]]:
         with self._lock:
-            self._ensure_running()
+            connection = self._running()
             self._number += 1
             replies = self._replies[self._number] = Queue()
             request = {"number": self._number, "op": op, "arguments": arguments}
             try:
-                self._connection.send_bytes(json.dumps(request).encode())
-            except OSError:  # it died a moment ago; a new one answers
+                connection.send_bytes(json.dumps(request).encode())
+            except OSError:  # it has just died: a new one answers
                 self._end()
-                self._ensure_running()
-                self._connection.send_bytes(json.dumps(request).encode())
+                self._running().send_bytes(json.dumps(request).encode())
             return self._number, replies
 
     def _cancel(self, number: int) -> None:
@@ -147,50 +155,48 @@ class ModelProcess:
                 except OSError:
                     pass  # the process is gone, and the answer with it
 
-    def _ensure_running(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
+    def _running(self) -> Connection:
+        """The connection to a process that runs; starts one if there is none."""
+        alive = self._process is not None and self._process.poll() is None
+        if alive and self._connection is not None:
+            return self._connection
         self._end()
         key = secrets.token_bytes(32)
         listener = Listener(authkey=key)
-        log = open(self.home / "model_process.log", "wb")  # noqa: SIM115 - handed to the process
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "trainer_backend.serving.process.server",
-                str(self.home),
-                str(IDLE_LIMIT_S),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=child_environment(),
-            start_new_session=True,
-        )
-        log.close()
-        self._process.stdin.write(f"{listener.address}\n{key.hex()}\n".encode())
-        self._process.stdin.flush()
-        self._connection = self._accept(listener)
-        threading.Thread(target=self._read, args=(self._connection,), daemon=True).start()
+        module = "trainer_backend.serving.process.server"
+        with open(self.home / "model_process.log", "wb") as log:
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(self.home), str(IDLE_LIMIT_S)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=child_environment(),
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        process.stdin.write(f"{listener.address}\n{key.hex()}\n".encode())
+        process.stdin.flush()
+        connection = self._connection = self._accept(listener, process)
+        threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+        return connection
 
-    def _accept(self, listener: Listener) -> Connection:
-        waiting: Queue = Queue()
+    def _accept(self, listener: Listener, process: subprocess.Popen[bytes]) -> Connection:
+        waiting: Queue[Connection] = Queue()
         threading.Thread(target=lambda: waiting.put(listener.accept()), daemon=True).start()
         began = time.monotonic()
-        while time.monotonic() - began < START_LIMIT_S and self._process.poll() is None:
+        while time.monotonic() - began < START_LIMIT_S and process.poll() is None:
             try:
                 return waiting.get(timeout=0.2)
             except Empty:
                 continue
             finally:
-                if not waiting.empty() or self._process.poll() is not None:
+                if not waiting.empty() or process.poll() is not None:
                     listener.close()
         self._end()
-        raise UserError(**_lost("It did not start."))
+        raise _lost("It did not start.")
 
     def _read(self, connection: Connection) -> None:
-        """Hand each reply to the one who asked; when the connection ends, tell everybody."""
+        """Hand each reply to its request; when the connection ends, fail all open requests."""
         try:
             while True:
                 reply = json.loads(connection.recv_bytes())
@@ -198,8 +204,11 @@ class ModelProcess:
                 if waiting is not None:
                     waiting.put((reply["kind"], reply["value"]))
         except (EOFError, OSError):
-            for waiting in list(self._replies.values()):
-                waiting.put(("error", _lost("It ended, most likely because memory ran out.")))
+            self._fail_all("It ended, most likely because memory ran out.")
+
+    def _fail_all(self, why: str) -> None:
+        for waiting in list(self._replies.values()):
+            waiting.put(("error", _lost(why).to_dict()))
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -212,13 +221,14 @@ class ModelProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            self._process.stdin.close()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process = None
 
 
-def _lost(why: str) -> dict[str, str]:
-    return {
-        "what": "The process that holds the model stopped.",
-        "where": why,
-        "fix": "Try again. If it happens again, choose a smaller model or end other programs.",
-    }
+def _lost(why: str) -> UserError:
+    return UserError(
+        "The process that holds the model stopped.",
+        why,
+        "Try again. If it happens again, choose a smaller model or close other programs.",
+    )

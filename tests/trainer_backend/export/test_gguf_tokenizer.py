@@ -124,7 +124,7 @@ def test_more_tokens_than_rows_are_refused(tokenizer):
 
 def test_a_tokenizer_without_an_end_token_is_refused(tokenizer):
     tokenizer.eos_token = None
-    assert "ends an answer" in refusal(read_vocabulary, tokenizer, settings()).what
+    assert "end-of-sequence" in refusal(read_vocabulary, tokenizer, settings()).what
 
 
 def test_unusual_tokens_around_a_text_are_refused(tokenizer):

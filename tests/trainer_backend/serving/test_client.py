@@ -78,7 +78,7 @@ def test_it_leaves_the_gpu_to_a_training_and_says_so(process, tiny_model_dir, mo
     monkeypatch.setattr("trainer_backend.serving.client.hardware", lambda: gpu)
     process.make_room()
     assert process.state() == {"loaded": None}
-    with pytest.raises(UserError, match="right of way"):
+    with pytest.raises(UserError, match="priority"):
         list(stream)
 
 

@@ -113,7 +113,7 @@ def test_the_tuned_model_chats_and_is_merged_with_its_processor(finished, home, 
 def test_a_picture_is_one_entry_of_the_token_view(home, dataset, vision_dir):
     view = view_row(home, dataset.id, 1, recipe(vision_dir))
     texts = [token["text"] for token in view["tokens"]]
-    assert texts.count("[picture: 4 tokens]") == 1
+    assert texts.count("[image: 4 tokens]") == 1
     assert view["num_tokens"] == len(texts) + 3
     learned = "".join(token["text"] for token in view["tokens"] if token["learned"])
     assert learned == "Paris.<|im_end|>"

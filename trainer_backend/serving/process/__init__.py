@@ -1,1 +1,1 @@
-"""Package."""
+"""What runs inside the model process; it may import torch."""

@@ -1,11 +1,15 @@
-"""Chat with a run: one copy of the base model, its adapter switched on or off, answers streamed.
+"""Chat with a run: one copy of the base model, the adapter switched on or off, streamed answers.
 
-Prompts come from the function that builds them for training.
+Prompts are built by the same function as for training.
 """
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+
+import torch
+from peft import PeftModel
 
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.generate import Sampling, stop_tokens, stream_tokens
@@ -21,6 +25,7 @@ from trainer_backend.runs import Target
 from trainer_backend.tokens.encode import prompt_ids
 
 TURN_LIMIT = 4096
+Switch = Callable[[], AbstractContextManager[object]]  # entered around each step of the model
 
 
 class ChatModel:
@@ -32,20 +37,23 @@ class ChatModel:
         progress("Loading the model", 0, 1, "step")
         self.tokenizer = load_tokenizer(target.checkpoint or folder)
         needs_base = target.checkpoint is None or target.has_adapter
-        self._folder, self._full_base = folder, None
+        self._folder = folder
+        self._full_base: torch.nn.Module | None = None
         base = load_base(folder, target.precision) if needs_base else None
-        self.model = base
-        if target.checkpoint:
-            self.model = load_tuned(target.checkpoint, base, target.precision)
-        self.model.eval()
+        model = load_tuned(target.checkpoint, base, target.precision) if target.checkpoint else base
+        assert model is not None  # without a checkpoint the base was loaded
+        self.model: torch.nn.Module = model.eval()
         progress("Loading the model", 1, 1, "step")
 
     def prompt(self, messages: list[dict]) -> list[int]:
-        """Token ids the model is given: the training prompt, byte for byte."""
+        """The prompt as token ids, exactly as in training."""
         return prompt_ids(messages, self.tokenizer)
 
     def stream(self, messages: list[dict], which: str, sampling: Sampling) -> Iterator[str]:
-        """Yield the answer so far, longer each time. `which` is “tuned” or “base”."""
+        """Yield the answer so far, longer each time. `which` is “tuned” or “base”.
+
+        Raises UserError when the messages fill the model's context.
+        """
         model, switched = self._side(which)
         ids = self.prompt(messages)
         room = getattr(model.config, "max_position_embeddings", TURN_LIMIT) - len(ids)
@@ -55,12 +63,8 @@ class ChatModel:
                 "Chat",
                 "Start a new conversation or shorten the message.",
             )
-        limited = Sampling(
-            sampling.temperature,
-            sampling.top_p,
-            max(1, min(sampling.max_new_tokens, room, TURN_LIMIT)),
-            sampling.seed,
-        )
+        most = max(1, min(sampling.max_new_tokens, room, TURN_LIMIT))
+        limited = replace(sampling, max_new_tokens=most)
         written: list[int] = []
         stops = stop_tokens(model, self.tokenizer)
         for token in stream_tokens(model, ids, stops, limited, switched):
@@ -75,9 +79,9 @@ class ChatModel:
     ) -> Iterator[tuple[str, str]]:
         """Yield (which, answer so far) in turns, so that both answers grow side by side.
 
-        `messages` holds each side's own conversation: {"base": [...], "tuned": [...]}.
+        `messages` holds one conversation for each side: {"base": [...], "tuned": [...]}.
         """
-        streams = {which: self.stream(said, which, sampling) for which, said in messages.items()}
+        streams = {which: self.stream(own, which, sampling) for which, own in messages.items()}
         while streams:
             for which, stream in list(streams.items()):
                 text = next(stream, None)
@@ -86,15 +90,13 @@ class ChatModel:
                 else:
                     yield which, text
 
-    def _side(self, which: str):
+    def _side(self, which: str) -> tuple[torch.nn.Module, Switch]:
         if which == "tuned" and self.target.checkpoint is None:
             raise UserError("A base model has no tuned side.", "Chat", "Choose a finished run.")
         if which == "tuned" or self.target.checkpoint is None:
             return self.model, nullcontext
-        if self.target.has_adapter:
+        if isinstance(self.model, PeftModel):
             return self.model, self.model.disable_adapter
-        if (
-            self._full_base is None
-        ):  # a fully trained model has no switch: the base is a second copy
+        if self._full_base is None:  # full training has no adapter to switch off: a second copy
             self._full_base = load_base(self._folder, self.target.precision).eval()
         return self._full_base, nullcontext

@@ -1,8 +1,7 @@
-"""The model process: token view, chat and export, one copy of a model in memory.
+"""The model process: answers token views, token counts, chat and export with one loaded model.
 
-Training is not here.
-
-Started by model_process.py; reads its address and key from standard input and ends with it.
+It reads the address and key of its connection from standard input and ends with the connection.
+Nothing is trained here.
 """
 
 import json
@@ -15,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +34,11 @@ Cancelled = Callable[[], bool]
 
 
 class ModelServer:
-    """Answers requests, each in its own thread; one model at a time does the heavy work."""
+    """Answers each request in a thread of its own; chat and export take turns at the one model.
+
+    A request {"number", "op", "arguments"} calls do_<op>, a generator of values, each of which is
+    sent as a reply {"number", "kind", "value"} of kind “value”; then comes “done” or “error”.
+    """
 
     def __init__(self, home: Path, connection: Connection, idle_limit: float):
         self.home, self.connection, self.idle_limit = home, connection, idle_limit
@@ -44,7 +48,7 @@ class ModelServer:
         self._last_used = time.monotonic()
 
     def serve(self) -> None:
-        """Read requests until the app goes away; end when idle for long, to free the memory."""
+        """Read requests until the connection ends, or until idle for `idle_limit` seconds."""
         while True:
             if not self.connection.poll(5.0):
                 if not self._cancelled and time.monotonic() - self._last_used > self.idle_limit:
@@ -61,7 +65,7 @@ class ModelServer:
             self._cancelled[request["number"]] = threading.Event()
             threading.Thread(target=self._answer, args=(request,), daemon=True).start()
 
-    def _answer(self, request: dict) -> None:
+    def _answer(self, request: dict[str, Any]) -> None:
         number, operation = request["number"], getattr(self, "do_" + request["op"])
         stopped = self._cancelled[number].is_set
         try:
@@ -72,15 +76,15 @@ class ModelServer:
             self._send(number, "error", error.to_dict())
         except torch.OutOfMemoryError:
             self._loaded = None
-            self._send(number, "error", _out_of_memory())
-        except Exception as error:  # noqa: BLE001 - the edge of this process: the log keeps the trace
+            self._send(number, "error", _out_of_memory().to_dict())
+        except Exception as error:  # noqa: BLE001 - the edge of this process: the log has the traceback
             traceback.print_exc()
-            self._send(number, "error", _unexpected(error))
+            self._send(number, "error", _unexpected(error).to_dict())
         finally:
             self._cancelled.pop(number, None)
             self._last_used = time.monotonic()
 
-    def _send(self, number: int, kind: str, value) -> None:
+    def _send(self, number: int, kind: str, value: Any) -> None:
         reply = json.dumps({"number": number, "kind": kind, "value": value}).encode()
         with self._sending:
             self.connection.send_bytes(reply)
@@ -92,7 +96,9 @@ class ModelServer:
         with self._heavy:
             yield {"loaded": self._load(find_target(self.home, run)).target.base_model}
 
-    def do_token_view(self, stopped: Cancelled, dataset_id: str, row: int, recipe: dict):
+    def do_token_view(
+        self, stopped: Cancelled, dataset_id: str, row: int, recipe: dict
+    ) -> Iterator[dict]:
         yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe))
 
     def do_token_lengths(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
@@ -124,50 +130,43 @@ class ModelServer:
         messages: list[dict] | dict[str, list[dict]],
         which: str = "tuned",
         checkpoint: int | None = None,
-        **options,
+        **options: Any,
     ) -> Iterator[dict]:
         sampling = Sampling(**options)
         with self._heavy:
             if stopped():
                 return
             model = self._load(find_target(self.home, run, checkpoint))
-            if which == "both":
-                own = (
-                    messages
-                    if isinstance(messages, dict)
-                    else {"base": messages, "tuned": messages}
-                )
-                pairs = model.stream_both(own, sampling)
-            else:
-                pairs = ((which, text) for text in model.stream(messages, which, sampling))
-            for side, text in pairs:
+            sides = ("base", "tuned") if which == "both" else (which,)
+            own = {one: messages[one] if isinstance(messages, dict) else messages for one in sides}
+            for side, text in model.stream_both(own, sampling):
                 if stopped():
                     return
                 yield {"which": side, "text": text}
 
     def _load(self, target: Target) -> ChatModel:
         if self._loaded is None or self._loaded.target != target:
-            self._loaded = None  # free the old one first: there may not be room for two
+            self._loaded = None  # first free the old one: there may be no room for two
             self._loaded = ChatModel(self.home, target)
         return self._loaded
 
 
-def _out_of_memory() -> dict[str, str]:
+def _out_of_memory() -> UserError:
     free = hardware()
     return UserError(
-        "The model does not fit into memory now.",
+        "The model does not fit into memory at the moment.",
         f"{free.name}: {free.memory_free:.1f} of {free.memory_total:.1f} GB free",
         "Wait until training is over, or choose a smaller model.",
-    ).to_dict()
+    )
 
 
-def _unexpected(error: Exception) -> dict[str, str]:
+def _unexpected(error: Exception) -> UserError:
     text = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
     return UserError(
-        "Something went wrong with the model.",
+        "The model process failed to answer.",
         f"{type(error).__name__}: {text}",
-        "Try again; model_process.log in the home folder has the details.",
-    ).to_dict()
+        "Try again. The details are in model_process.log in the home folder.",
+    )
 
 
 def main() -> None:
@@ -175,7 +174,7 @@ def main() -> None:
     address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
     connection = Client(address, authkey=key)
     if hasattr(os, "nice"):
-        os.nice(5)  # a training on the same cores has right of way
+        os.nice(5)  # training on the same cores has priority
     ModelServer(home, connection, idle_limit).serve()
 
 
