@@ -1,4 +1,4 @@
-"""Opens SFT Studio: what a Space runs, and `python app.py` in a source tree."""
+"""Opens SFT Studio from a source tree, as a Space does."""
 
 import sys
 

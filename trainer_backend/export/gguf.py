@@ -201,9 +201,7 @@ def check_model(config: PreTrainedConfig) -> None:
     rope = config.rope_parameters
     scaled = rope.get("rope_type", "default") not in ROPE_TYPES
     if scaled or rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise refused(
-            "This model extends its context in a way that is not written to GGUF."
-        )
+        raise refused("This model extends its context in a way that is not written to GGUF.")
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = kind == "mistral" and config.sliding_window is not None
     if window or layers != {"full_attention"}:

@@ -83,23 +83,13 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
     """What this machine cannot train (errors) and what it will change (warnings)."""
     problems = []
     if recipe.adapter == "full" and recipe.precision in QUANTIZED:
-        problems.append(
-            Problem(
-                "error",
-                f"Full training cannot change {recipe.precision} weights.",
-                label("precision", "adapter"),
-                "Choose LoRA or QLoRA, or another precision.",
-            )
-        )
+        what = f"Full training cannot change {recipe.precision} weights."
+        fix = "Choose LoRA or QLoRA, or another precision."
+        problems.append(Problem("error", what, label("precision", "adapter"), fix))
     if recipe.adapter == "full" and is_prequantized(recipe.base_model):
-        problems.append(
-            Problem(
-                "error",
-                "Full training cannot change a model stored in 4 bits.",
-                label("base_model", "adapter"),
-                "Choose QLoRA, or the model's full version.",
-            )
-        )
+        what = "Full training cannot change a model stored in 4 bits."
+        fix = "Choose QLoRA, or the model's full version."
+        problems.append(Problem("error", what, label("base_model", "adapter"), fix))
     problems += _sharding_problems(recipe)
     wanted = num_processes(recipe, machine)
     room, kind = machine.num_devices, "devices"
@@ -133,25 +123,16 @@ def _sharding_problems(recipe: Recipe) -> list[Problem]:
     problems, whole = [], changed_to({"distributed": "ddp"})
     stored = recipe.adapter == "qlora" or recipe.precision in QUANTIZED
     if stored or is_prequantized(recipe.base_model):
-        problems.append(
-            Problem(
-                "error",
-                "FSDP cannot shard a model stored in 4 or 8 bits.",
-                label("distributed", "precision", "adapter"),
-                f"Set {whole} (each device then holds the small model), or choose LoRA with "
-                "another precision and a base model that is not stored in 4 bits.",
-            )
+        what, where = "FSDP cannot shard a model stored in 4 or 8 bits.", ("precision", "adapter")
+        fix = (
+            f"Set {whole} (each device then holds the small model), or choose LoRA with "
+            "another precision and a base model that is not stored in 4 bits."
         )
+        problems.append(Problem("error", what, label("distributed", *where), fix))
     if recipe.optim != "adamw_torch":
-        problems.append(
-            Problem(
-                "error",
-                f"The optimizer {recipe.optim} does not work with a sharded model (FSDP).",
-                label("distributed", "optim"),
-                f"Set {changed_to({'optim': 'adamw_torch'})} (its memory is sharded too), "
-                f"or {whole}.",
-            )
-        )
+        what = f"The optimizer {recipe.optim} does not work with a sharded model (FSDP)."
+        fix = f"Set {changed_to({'optim': 'adamw_torch'})} (its memory is sharded too), or {whole}."
+        problems.append(Problem("error", what, label("distributed", "optim"), fix))
     return problems
 
 

@@ -118,7 +118,7 @@ def test_a_picture_is_one_entry_of_the_token_view(home, dataset, vision_dir):
     learned = "".join(token["text"] for token in view["tokens"] if token["learned"])
     assert learned == "Paris.<|im_end|>"
     cut = view_row(home, dataset.id, 1, recipe(vision_dir, max_length=8))
-    assert any("picture is cut" in note for note in cut["notes"])
+    assert any("image is cut" in note for note in cut["notes"])
 
 
 def test_a_text_model_is_refused_with_what_to_choose(home, dataset, tiny_model_dir):
