@@ -1,16 +1,28 @@
-"""All problems of a dataset at once, each with a code, rows, advice and a safe fix."""
+"""Finds every problem of a dataset at once: each has a code, rows, advice and safe fixes."""
 
 from trainer_backend.data.checks.checker import Checker
-from trainer_backend.data.checks.findings import Kind, problem_of
-from trainer_backend.data.checks.near_duplicates import NEAR
+from trainer_backend.data.checks.findings import (
+    FIRST_ROWS,
+    LEFT_OUT,
+    SEVERITY_ORDER,
+    Kind,
+    problem_of,
+    rows_text,
+)
+from trainer_backend.data.checks.near_duplicates import NEAR, splitmix64
 from trainer_backend.data.checks.statistics import Lengths, Statistics, read_statistics
 
 __all__ = [
     "Checker",
+    "FIRST_ROWS",
     "Kind",
+    "LEFT_OUT",
     "Lengths",
     "NEAR",
+    "SEVERITY_ORDER",
     "Statistics",
     "problem_of",
     "read_statistics",
+    "rows_text",
+    "splitmix64",
 ]

@@ -1,7 +1,6 @@
-"""Every problem of a whole data file, counted while its rows stream by, with the first row numbers.
+"""Checks every row of a dataset as it streams by, and keeps the row numbers of each finding.
 
-Nothing is changed or raised here. Patterns in texts are text_checks.py, what only all rows together
-show is whole_checks.py, and what one row means is formats.py; token lengths need a model.
+Rows are never changed or refused here, and nothing is counted in tokens: no model is known.
 """
 
 from array import array
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.checks.findings import Findings, Kind
+from trainer_backend.data.checks.findings import LEFT_OUT, Findings, Kind
 from trainer_backend.data.checks.languages import languages_of
 from trainer_backend.data.checks.near_duplicates import BINS, NEAR, Sketcher
 from trainer_backend.data.checks.statistics import Collector
@@ -22,9 +21,9 @@ from trainer_backend.data.formats import Example, order_problem
 from trainer_backend.data.json_values import to_json
 from trainer_backend.errors import Problem, RowError
 
-BATCH_ROWS, BATCH_CHARS = 4_096, 4 * 1024 * 1024  # texts that are searched at once
+BATCH_ROWS, BATCH_CHARS = 4_096, 4 * 1024 * 1024  # searched at once
 SKETCHES = "sketches.bin"  # uint8 (examples, BINS), in the dataset's folder
-MIN_LEAK = 40  # letters: shorter answers stand in their prompt for good reasons
+MIN_LEAK = 40  # characters: a prompt may well contain a shorter answer
 _BOILERPLATE = (
     "as an ai language model", "as a large language model", "as an ai assistant, i",
     "my knowledge cutoff", "my last knowledge update", "i'm sorry, but i cannot assist",
@@ -34,28 +33,28 @@ SAME_TEXT = Kind(
     "same_text",
     "warning",
     "The answer repeats the prompt.",
-    "Check the columns' roles.",
+    "Check which column is the prompt and which is the answer.",
     ("drop",),
 )
 BOILERPLATE = Kind(
     "boilerplate",
     "warning",
-    "Answers hold another assistant's stock phrases.",
-    "Leave such rows out, unless the model should answer like this.",
+    "Answers contain stock phrases of another assistant.",
+    "Leave these rows out unless the model should answer this way.",
     ("drop",),
 )
 LABEL_LEAK = Kind(
     "label_leak",
     "info",
-    "The whole answer already stands in the prompt.",
-    "Make sure that the model will get this text too when it is used.",
+    "The prompt already contains the whole answer.",
+    "Check that prompts will contain this text in use; otherwise the model only learns to copy.",
     ("drop",),
 )
 OUTER_SPACE = Kind(
     "outer_space",
     "info",
     "Answers begin or end with white space.",
-    "The model learns it too, unless you have it taken off.",
+    "The model learns to write it too. Remove it unless it is intended.",
     ("trim",),
 )
 _EMPTY_SIDES = {
@@ -70,40 +69,39 @@ _EMPTY_SIDES = {
 class Checker:
     """Collects findings row by row: `see` a good example, `drop` a bad row, then `finish`.
 
-    With a folder it leaves there: SKETCHES, by which another dataset can be compared with this one,
-    NEAR (which examples nearly repeat an earlier one), and the statistics.
+    With a folder it writes there: SKETCHES and NEAR (near-duplicate rows), and the statistics.
     """
 
-    def __init__(self, file_name: str, folder: Path | None = None):
+    def __init__(self, file_name: str, folder: Path | None = None) -> None:
         self.file_name = file_name
         self.num_examples = 0
         self.statistics = Collector()
-        self.problem_rows: list[np.ndarray] = []  # all rows of each problem, once finished
-        self.near: np.ndarray = np.empty(
-            (2, 0), np.int64
-        )  # examples and the earlier one they repeat
+        self.problem_rows: list[np.ndarray] = []  # after finish(): all rows of each problem
+        self.near = np.empty((2, 0), np.int64)  # as near_repeats() returns it
         self._findings = Findings()
         self._facts, self._folder = Facts(), folder
         self._sketcher, self._sketches = Sketcher(), bytearray()
         self._file = open(folder / SKETCHES, "w+b") if folder else None  # noqa: SIM115
-        self._rows, self._asked, self._answers = array("q"), [], []
-        self._others: list[tuple[int, str]] = []
+        self._rows = array("q")
+        self._prompts: list[str] = []
+        self._answers: list[str] = []
+        self._others: list[tuple[int, str]] = []  # (place in the batch, system and tool texts)
         self._size = 0
 
     def see(self, example: Example, written: str = "") -> int:
-        """Check one example (`written`: its JSON, if known); returns the digest of duplicates."""
+        """Check one example; `written` is its JSON, if known. Returns its digest (64 bits)."""
         self.num_examples += 1
         whole = written or as_written(example)
         digest = digest_of(whole)
         if example.messages is None:
-            asked, answer, other = "", example.text or "", ""
+            prompt, answer, other = "", example.text or "", ""
             self.statistics.see_text(len(answer))
         else:
-            asked, answer, other = self._sides(example, whole)
-            self._check_sides(example.row, asked, answer)
+            prompt, answer, other = self._sides(example, example.messages, whole)
+            self._check_sides(example.row, prompt, answer)
         self._facts.digests.append(digest)
         self._rows.append(example.row)
-        self._asked.append(asked)
+        self._prompts.append(prompt)
         self._answers.append(answer)
         if other:
             self._others.append((len(self._rows) - 1, other))
@@ -113,33 +111,31 @@ class Checker:
         return digest
 
     def drop(self, row: int, error: RowError) -> None:
-        """Count a row that cannot be used and is left out."""
+        """Count a row that cannot be used."""
         code = _EMPTY_SIDES.get(error.what, "unusable_row")
-        fix = f"Such rows are left out. {error.fix}"
-        self._findings.add(Kind(code, "warning", error.what, fix), row)
+        self._findings.add(Kind(code, "warning", error.what, LEFT_OUT + error.fix), row)
 
     def so_far(self) -> list[Problem]:
-        """What single rows have shown until now; comparing rows with each other comes last."""
+        """The problems found in single rows until now, before rows are compared with each other."""
         self._search()
         pairs = self._findings.problems(self.file_name, self.num_examples)
         return [problem for problem, _ in pairs]
 
     def finish(self) -> list[Problem]:
-        """All problems: errors first, then by how many rows they touch."""
+        """All problems: errors first, then by number of rows."""
         self._search()
         sketches = self._all_sketches()
         more, self.near = whole_file(self._facts, sketches, self.statistics, self.file_name)
         pairs = self._findings.problems(self.file_name, self.num_examples, more)
         self.problem_rows = [rows for _, rows in pairs]
-        if self._folder is not None:
+        if self._folder and self._file:
             self._file.close()
             np.save(self._folder / NEAR, self.near)
             self.statistics.finish().save(self._folder)
         return [problem for problem, _ in pairs]
 
-    def _sides(self, example: Example, whole: str) -> tuple[str, str, str]:
-        """(what the user says, what the assistant says, all else) of a conversation."""
-        messages = example.messages
+    def _sides(self, example: Example, messages: list[dict], whole: str) -> tuple[str, str, str]:
+        """(user texts, assistant texts, all other texts) of a conversation."""
         self.statistics.see_messages(messages)
         plain = len(messages) == 2 and not example.tools and len(messages[1]) == 2
         if plain and messages[0]["role"] == "user" and messages[1]["role"] == "assistant":
@@ -147,44 +143,44 @@ class Checker:
         odd = order_problem(messages)
         if odd:
             self._findings.add(Kind("role_order", "warning", *odd, ("drop",)), example.row)
-        said = {"user": [], "assistant": [], "system": [], "tool": []}
+        texts: dict[str, list[str]] = {"user": [], "assistant": [], "system": [], "tool": []}
         for message in messages:
-            said[message["role"]].append(message["content"])
+            texts[message["role"]].append(message["content"])
         extra = example.tools or any(len(message) > 2 for message in messages)
-        other = whole if extra else "\n".join(said["system"] + said["tool"])
-        return "\n".join(said["user"]), "\n".join(said["assistant"]), other
+        other = whole if extra else "\n".join(texts["system"] + texts["tool"])
+        return "\n".join(texts["user"]), "\n".join(texts["assistant"]), other
 
-    def _check_sides(self, row: int, asked: str, answer: str) -> None:
+    def _check_sides(self, row: int, prompt: str, answer: str) -> None:
         trimmed = answer.strip()
-        if not trimmed:  # only calls of tools
+        if not trimmed:  # only tool calls
             return
-        if trimmed == asked.strip():
+        if trimmed == prompt.strip():
             self._findings.add(SAME_TEXT, row)
-        elif len(answer) >= MIN_LEAK and trimmed in asked:
+        elif len(answer) >= MIN_LEAK and trimmed in prompt:
             self._findings.add(LABEL_LEAK, row)
         if len(trimmed) != len(answer):
             self._findings.add(OUTER_SPACE, row)
-        if asked.endswith(trimmed) and not asked[: -len(trimmed)][-1:].isalnum():
+        if prompt.endswith(trimmed) and not prompt[: -len(trimmed)][-1:].isalnum():
             self._facts.leaks += 1
 
     def _search(self) -> None:
-        """Look through the texts gathered so far, all at once."""
+        """Search the texts of the batch, all at once."""
         if not self._rows:
             return
-        self._facts.add(self._rows, self._asked, self._answers)
+        self._facts.add(self._rows, self._prompts, self._answers)
         numbers, count = np.array(self._rows, np.int64), len(self._rows)
-        sides = [text for pair in zip(self._asked, self._answers, strict=True) for text in pair]
+        sides = [text for pair in zip(self._prompts, self._answers, strict=True) for text in pair]
         row_of_text = np.arange(2 * count) // 2
         words = word_arrays(sides)
-        spoken = languages_of(words)
-        self.statistics.see_languages(spoken[0::2], spoken[1::2])
+        languages = languages_of(words)
+        self.statistics.see_languages(languages[0::2], languages[1::2])
         self._keep(self._sketcher.sketch(words, row_of_text, count).tobytes())
         row_of_text = np.append(row_of_text, [at for at, _ in self._others]).astype(np.int64)
         texts = sides + [text for _, text in self._others]
         for kind, found in text_findings(texts):
             self._findings.extend(kind, np.unique(numbers[row_of_text[found]]))
         self._findings.extend(BOILERPLATE, numbers[_boilerplate(self._answers)])
-        self._rows, self._asked, self._answers = array("q"), [], []
+        self._rows, self._prompts, self._answers = array("q"), [], []
         self._others, self._size = [], 0
 
     def _keep(self, sketches: bytes) -> None:
@@ -224,7 +220,7 @@ def as_written(example: Example) -> str:
 
 
 def digest_of(text: str) -> int:
-    """A 64-bit fingerprint of a text, the same on every machine."""
+    """BLAKE2b of a text as a signed 64-bit integer, the same on every machine."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 

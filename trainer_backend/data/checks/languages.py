@@ -1,6 +1,6 @@
-"""Which language a text is in: by its script, and by small words where scripts are shared.
+"""Guesses the language of a text: by its script, or by common words where scripts are shared.
 
-A guess from very common words: it answers "unknown" rather than wrongly. Counting is statistics.py.
+An unclear text is "unknown" rather than guessed wrongly.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from trainer_backend.data.checks.words import WordArrays
 
 UNKNOWN = 0
-_SMALL_WORDS = {
+_COMMON_WORDS = {
     "English": "the and of to is that it for was with this are be you not have what your can "
     "from how which they will would their there does when these about should were",
     "German": "der die und das ist nicht ein eine ich zu den von mit sich auf für dem des wird "
@@ -43,7 +43,7 @@ _SMALL_WORDS = {
     "bisa dapat oleh anda saya karena sebagai lebih kita ada",
     "Vietnamese": "và là của có không được một cho các những với trong này đã để người khi cũng từ "
     "như về bạn thể nhiều sẽ",
-}  # two dozen of each language's most frequent words, as in any frequency list
+}  # about two dozen of the most frequent words of each language
 _SCRIPTS = {
     "Russian or another in Cyrillic": ((0xD0, 0xD3),),
     "Greek": ((0xCE, 0xCF),),
@@ -55,29 +55,29 @@ _SCRIPTS = {
     "Japanese": ((0xE381, 0xE383),),
     "Chinese": ((0xE4B8, 0xE9BF), (0xE390, 0xE4B7)),
 }  # ranges of the first one or two bytes in UTF-8
-LANGUAGES = ("unknown", *_SMALL_WORDS, *_SCRIPTS)
-MIN_HITS, LEAD = 3, 2  # so many small words, and so many times those of the second language
+LANGUAGES = ("unknown", *_COMMON_WORDS, *_SCRIPTS)
+MIN_HITS, LEAD = 3, 2  # common words needed, and how many times those of the runner-up
 _SLOTS = 1 << 16
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
 
 
 def languages_of(words: WordArrays) -> np.ndarray:
-    """The language of each text as an index into LANGUAGES (uint8), UNKNOWN if it is not clear."""
-    found = _by_small_words(words)
+    """uint8 (texts,): indices into LANGUAGES, UNKNOWN where the language is not clear."""
+    found = _by_common_words(words)
     if (words.data >= 0x80).any():
         scripts = _by_script(words)
         found = np.where(scripts != UNKNOWN, scripts, found)
     return found
 
 
-def _by_small_words(words: WordArrays) -> np.ndarray:
+def _by_common_words(words: WordArrays) -> np.ndarray:
     slot = (words.head * _FACTOR >> np.uint64(48)).astype(np.int64)
     hit = np.flatnonzero((_KEYS[slot] == words.head) & (words.tail == 0) & (words.size <= 8))
     masks, texts = _MASKS[slot[hit]], words.text[hit]
-    counts = np.zeros((words.num_texts, len(_SMALL_WORDS)), np.int32)
-    for at in range(len(_SMALL_WORDS)):
-        said = texts[(masks >> np.uint32(at)) & np.uint32(1) == 1]
-        counts[:, at] = np.bincount(said, minlength=words.num_texts)
+    counts = np.zeros((words.num_texts, len(_COMMON_WORDS)), np.int32)
+    for at in range(len(_COMMON_WORDS)):
+        with_word = texts[(masks >> np.uint32(at)) & np.uint32(1) == 1]
+        counts[:, at] = np.bincount(with_word, minlength=words.num_texts)
     best = counts.argmax(axis=1)
     most = counts.max(axis=1)
     np.put_along_axis(counts, best[:, None], 0, axis=1)
@@ -86,7 +86,7 @@ def _by_small_words(words: WordArrays) -> np.ndarray:
 
 
 def _by_script(words: WordArrays) -> np.ndarray:
-    """Texts more than half of whose letters are in one script that is not Latin."""
+    """The language of texts with more than half of their letters in one non-Latin script."""
     data = words.data
     letters = (((data | 32) - np.uint8(97)) < 26) | (data >= 0xC3)  # a letter's first byte
     first = np.flatnonzero(data >= 0xC3)
@@ -99,17 +99,17 @@ def _by_script(words: WordArrays) -> np.ndarray:
             inside = text[(pair >= low) & (pair <= high)]
             counts[:, at] += np.bincount(inside, minlength=words.num_texts)
     japanese, chinese = list(_SCRIPTS).index("Japanese"), list(_SCRIPTS).index("Chinese")
-    counts[:, japanese] += np.where(counts[:, japanese] > 0, counts[:, chinese], 0)  # kanji too
+    counts[:, japanese] += np.where(counts[:, japanese] > 0, counts[:, chinese], 0)  # kanji
     total = np.add.reduceat(np.append(letters, False), words.starts[:-1]) if len(counts) else 0
     best = counts.argmax(axis=1)
     clear = (counts.max(axis=1) >= 2) & (2 * counts.max(axis=1) > total)
-    return np.where(clear, best + 1 + len(_SMALL_WORDS), UNKNOWN).astype(np.uint8)
+    return np.where(clear, best + 1 + len(_COMMON_WORDS), UNKNOWN).astype(np.uint8)
 
 
 def _table() -> tuple[np.ndarray, np.ndarray]:
-    """A hash table from a word's bytes to the languages that have it, one bit each."""
+    """(keys, masks): a hash table from a word's bytes to a bit mask of the languages with it."""
     keys, masks = np.zeros(_SLOTS, np.uint64), np.zeros(_SLOTS, np.uint32)
-    for at, text in enumerate(_SMALL_WORDS.values()):
+    for at, text in enumerate(_COMMON_WORDS.values()):
         for word in text.split():
             encoded = word.encode()
             if len(encoded) > 8:
@@ -118,7 +118,7 @@ def _table() -> tuple[np.ndarray, np.ndarray]:
             with np.errstate(over="ignore"):
                 slot = int(key * _FACTOR >> np.uint64(48))
             if keys[slot] not in (0, key):
-                continue  # two words in one slot: the first stays, one of two dozen is missed
+                continue  # a collision: the first word stays
             keys[slot] = key
             masks[slot] |= np.uint32(1 << at)
     return keys, masks

@@ -1,8 +1,9 @@
-"""Which rows nearly repeat another: MinHash sketches of word triples, compared by bands.
+"""Finds rows that nearly repeat an earlier one: MinHash sketches of word triples, LSH banding.
 
-One-permutation hashing (Li, Owen, Zhang 2012) with rotation for empty bins (Shrivastava, Li 2014),
-one byte kept for each bin (Li, König 2010), banding as in Leskovec, Rajaraman, Ullman, chapter 3.
-It sees only words; what to do about a repeated row is said in checks.py.
+MinHash: Broder 1997, "On the resemblance and containment of documents". Here with one permutation
+(Li, Owen, Zhang 2012), empty bins filled by rotation (Shrivastava, Li 2014) and one byte per bin
+(Li, König 2010). Banding: Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3.
+Only words are compared; what a repeated row means for training is not known here.
 """
 
 from collections.abc import Iterator
@@ -11,23 +12,24 @@ import numpy as np
 
 from trainer_backend.data.checks.words import WordArrays
 
-BINS, BAND = 64, 4  # bytes of a sketch; bytes that must agree for two rows to be compared
-ALIKE = 0.8  # share of common word triples from which on two rows are nearly the same
-MIN_TRIPLES = 6  # shorter texts are alike too easily
-COMMON_SHARE, COMMON_ROWS = 0.1, 20  # triples of more rows than this are a template's, not a row's
+BINS, BAND = 64, 4  # bytes in a sketch; bytes in a band: rows that agree in one are compared
+ALIKE = 0.8  # least Jaccard similarity of the word triples of near duplicates
+MIN_TRIPLES = 6  # texts with fewer are not compared
+COMMON_SHARE, COMMON_ROWS = 0.1, 20  # triples in more rows than both belong to a template
+NEAR = "near.npy"  # int64 (2, n), in the dataset's folder: as near_repeats() returns it
 _EMPTY = np.uint32(2**32 - 1)
 _COMPARED = 1 << 18  # pairs compared at once, to bound memory
 _MIX = [np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)]
 
 
 class Sketcher:
-    """Turns texts into sketches; what the first batch has in most rows is not compared."""
+    """Turns texts into sketches, ignoring triples of a template found in the first batch."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._common: np.ndarray | None = None
 
     def sketch(self, words: WordArrays, row_of_text: np.ndarray, num_rows: int) -> np.ndarray:
-        """uint8 (num_rows, BINS), all zero if too short. A row's texts stand side by side."""
+        """uint8 (num_rows, BINS), all zero for short rows. The texts of a row must be adjacent."""
         triples, rows = _triples(words, row_of_text)
         if self._common is None:
             self._common = _common(triples, rows, num_rows)
@@ -39,30 +41,30 @@ class Sketcher:
         place = rows * BINS + (triples >> np.uint64(58)).astype(np.int64)
         np.minimum.at(bins, place, triples.astype(np.uint32))
         bins = _filled(bins.reshape(num_rows, BINS))
-        sketches = (_mixed(bins.astype(np.uint64)) >> np.uint64(56)).astype(np.uint8)
+        sketches = (splitmix64(bins.astype(np.uint64)) >> np.uint64(56)).astype(np.uint8)
         sketches[np.bincount(rows, minlength=num_rows) < MIN_TRIPLES] = 0
         return sketches
 
 
 def _triples(words: WordArrays, row_of_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A hash of every three words in a row of the data, and which row."""
-    word = words.head * _MIX[0] + (words.tail + words.size.astype(np.uint64)) * _MIX[1]
+    """(hashes, rows): a hash of each three consecutive words in a row, and the row."""
+    word: np.ndarray = words.head * _MIX[0] + (words.tail + words.size.astype(np.uint64)) * _MIX[1]
     word ^= word >> np.uint64(29)
     rows = row_of_text[words.text]
     triples = word[:-2] * _MIX[0] + word[1:-1] * _MIX[1] + word[2:] * _MIX[2]
     inside = rows[:-2] == rows[2:]
-    return _mixed(triples[inside]), rows[:-2][inside]
+    return splitmix64(triples[inside]), rows[:-2][inside]
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finish of SplitMix64: every bit depends on every bit."""
+def splitmix64(values: np.ndarray) -> np.ndarray:
+    """The output function of SplitMix64 (Steele, Lea, Flood 2014) over uint64 values."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _common(triples: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
-    """Triples, sorted, that stand in so many rows that they belong to a template."""
+    """The sorted triples that occur in so many rows that they belong to a template."""
     least = max(COMMON_ROWS, COMMON_SHARE * num_rows)
     values, counts = np.unique(triples, return_counts=True)
     often = values[counts > least]
@@ -75,7 +77,7 @@ def _common(triples: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
 
 
 def _filled(bins: np.ndarray) -> np.ndarray:
-    """Give each empty bin the value of the next filled one to its right, marked by the distance."""
+    """Fill each empty bin from the next filled one to its right, offset by the distance."""
     empty = bins == _EMPTY
     index = np.where(empty, 2 * BINS, np.arange(BINS))
     nearest = np.minimum.accumulate(np.concatenate([index, index + BINS], axis=1)[:, ::-1], axis=1)[
@@ -87,10 +89,9 @@ def _filled(bins: np.ndarray) -> np.ndarray:
 
 
 def near_repeats(sketches: np.ndarray, left_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(later, earlier): rows that nearly repeat an earlier one, each with the first such one.
+    """int64 (later, earlier): rows that nearly repeat an earlier row, each with the first such row.
 
-    `left_out` marks rows that are known to repeat already. Ascending; an earlier row may itself
-    repeat a still earlier one only if the two ends differ too much.
+    `sketches` is uint8 (rows, BINS); `left_out` is a mask of known exact repeats. `later` ascends.
     """
     first_like = np.arange(len(sketches))
     rows = np.flatnonzero(~left_out & sketches.any(axis=1))
@@ -102,7 +103,7 @@ def near_repeats(sketches: np.ndarray, left_out: np.ndarray) -> tuple[np.ndarray
 
 
 def _candidates(sketches: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (later, earlier) that agree in a band: each with the first and with the one before."""
+    """Pairs that agree in a band: each row with the first such row and with the one before it."""
     for band in range(BINS // BAND):
         keys = np.ascontiguousarray(sketches[rows, band * BAND : (band + 1) * BAND])
         keys = keys.view(np.uint32).ravel()
@@ -119,13 +120,10 @@ def _candidates(sketches: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.nda
 
 
 def _alike(sketches: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether the pairs share at least ALIKE of their triples, as far as sketches tell."""
+    """Whether the estimated similarity of each pair is at least ALIKE."""
     least = round(BINS * ALIKE)
     found = np.empty(len(one), bool)
     for at in range(0, len(one), _COMPARED):
         part = slice(at, at + _COMPARED)
         found[part] = (sketches[one[part]] == sketches[other[part]]).sum(axis=1) >= least
     return found
-
-
-NEAR = "near.npy"  # int64 (2, n): indices of examples, and of the earlier one that each repeats

@@ -1,7 +1,6 @@
-"""What a text should make one think twice about: secrets, personal data, control tokens, damage.
+"""Pattern checks of texts: secrets, personal data, control tokens, encoding damage.
 
-Patterns over many texts at once, joined into one. What only a whole row or a whole file shows is
-checks.py and whole_checks.py.
+Many texts are searched at once. Which message or row a text belongs to is not known here.
 """
 
 import re
@@ -12,62 +11,62 @@ import numpy as np
 from trainer_backend.data.checks.findings import Kind
 from trainer_backend.redact import secret_places
 
-Found = Iterator[tuple[Kind, np.ndarray]]  # a kind, and the indices of the texts that have it
+Found = Iterator[tuple[Kind, np.ndarray]]  # (kind, indices of the texts with it)
 
 CONTROL_TOKENS = Kind(
     "control_tokens",
     "warning",
-    "A text holds what looks like control tokens of a chat template.",
-    "They are trained as plain text. If an earlier template left them, they teach the wrong thing.",
+    "Texts contain what looks like control tokens of a chat template.",
+    "They are trained as plain text. Remove them if they are left over from another template.",
     ("drop",),
 )
 LOST_LETTERS = Kind(
     "lost_letters",
     "warning",
-    "A text holds the replacement character \ufffd: letters were lost.",
-    "Export the data again as UTF-8 from where it came from.",
+    "Texts contain the replacement character \ufffd: some letters were lost.",
+    "Export the data again from its source, as UTF-8.",
     ("drop",),
 )
 MOJIBAKE = Kind(
     "mojibake",
     "warning",
-    "A text looks wrongly decoded (like Ã© instead of é).",
-    "Export the data again as UTF-8 from where it came from.",
+    "Texts look wrongly decoded (like Ã© instead of é).",
+    "Export the data again from its source, as UTF-8.",
     ("drop",),
 )
 CONTROL_CHARACTERS = Kind(
     "control_characters",
     "info",
-    "A text holds invisible control characters.",
-    "They are kept as they are, unless you have them taken out.",
+    "Texts contain invisible control characters.",
+    "The model learns to write them too. Remove them unless they are intended.",
     ("clean", "drop"),
 )
 SECRET = Kind(
     "secret",
     "warning",
-    "A text seems to hold a password or access key.",
-    "Leave it out, and have the key replaced: a model can repeat what it learned.",
+    "Texts seem to contain a password or access key.",
+    "Leave these rows out and replace the key: a model can repeat what it has learned.",
     ("drop",),
 )
 EMAIL = Kind(
     "email",
     "info",
-    "Texts hold e-mail addresses.",
-    "Make sure that you may train on them; a model can repeat what it learned.",
+    "Texts contain e-mail addresses.",
+    "Make sure that you may train on them: a model can repeat what it has learned.",
     ("drop",),
 )
 PHONE = Kind(
     "phone",
     "info",
-    "Texts seem to hold phone numbers.",
-    "Make sure that you may train on them; a model can repeat what it learned.",
+    "Texts seem to contain phone numbers.",
+    "Make sure that you may train on them: a model can repeat what it has learned.",
     ("drop",),
 )
 CARD_NUMBER = Kind(
     "card_number",
     "warning",
-    "A text seems to hold a card number.",
-    "Leave it out or blacken it: a model can repeat what it learned.",
+    "Texts seem to contain a payment card number.",
+    "Leave these rows out or mask the number: a model can repeat what it has learned.",
     ("drop",),
 )
 
@@ -80,7 +79,7 @@ _PHONE = re.compile(
     r"|(?:\+?1[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4})"
     r"(?![\w-]|\.\d)"
 )
-_FEW_DIGITS = 9  # a phone number has at least as many
+_MIN_DIGITS = 9  # of a phone number
 _CONTROL_TOKEN = re.compile(
     r"<\|[A-Za-z0-9_ ./-]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>"
     r"|<(?:bos|eos|pad|unk)>|<(?:start_of_turn|end_of_turn)>|<｜[^｜<>]{1,40}｜>"
@@ -92,7 +91,7 @@ CONTROL_LETTER = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-
 
 
 def text_findings(texts: Sequence[str]) -> Found:
-    """Everything of this file in any of the texts, a kind at a time."""
+    """All pattern findings in `texts`, one kind at a time."""
     joined = "\0".join(texts)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 1
     starts = np.cumsum(lengths) - lengths
@@ -127,7 +126,7 @@ def _with_digits(joined: str, starts: np.ndarray) -> np.ndarray:
     digits = np.cumsum((letters - letters.dtype.type(48)) < 10)  # below "0" wraps around
     ends = np.append(starts[1:] - 1, len(letters)) - 1
     before = np.where(starts > 0, digits[starts - 1], 0)
-    return np.flatnonzero(digits[np.maximum(ends, 0)] - before >= _FEW_DIGITS)
+    return np.flatnonzero(digits[np.maximum(ends, 0)] - before >= _MIN_DIGITS)
 
 
 def _texts_where(
@@ -145,7 +144,7 @@ def _has_phone(text: str) -> bool:
 
 
 def is_card_number(text: str) -> bool:
-    """Whether the digits have a card's first digit and its check digit (Luhn)."""
+    """Whether the digits have a valid first digit and check digit (Luhn, ISO/IEC 7812)."""
     digits = [int(letter) for letter in text if letter.isdigit()]
     doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
     plausible = digits[0] in (3, 4, 5, 6) and len(set(digits)) > 2
@@ -153,6 +152,6 @@ def is_card_number(text: str) -> bool:
 
 
 def is_phone_number(text: str) -> bool:
-    """Whether there are as many digits as in a phone number (ITU-T E.164), and not 555-01xx."""
+    """Whether there are 9 to 15 digits (ITU-T E.164 allows 15), and no fictional 555-01xx."""
     digits = "".join(letter for letter in text if letter.isdigit())
     return 9 <= len(digits) <= 15 and len(set(digits)) > 2 and "55501" not in digits

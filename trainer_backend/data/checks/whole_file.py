@@ -1,6 +1,6 @@
-"""What only all rows together show: repeats, odd lengths, cut answers, mixed languages.
+"""Checks that need all rows together: repeats, odd lengths, cut answers, mixed languages.
 
-Each finding's advice is computed from the rows it is about. Single rows are checks.py.
+Only a few numbers per row are kept; the texts themselves are gone by now.
 """
 
 import re
@@ -16,10 +16,10 @@ from trainer_backend.data.checks.statistics import Collector
 from trainer_backend.errors import Problem
 
 FEW_ROWS = 20
-MANY = 20  # rows from which on shares of them mean something
-LONG_ANSWER = 80  # characters: shorter answers often have no mark at their end
-MOST = 0.8  # of the long answers end with a mark: then it is odd if one does not
-SHORT_LINE = 40  # characters: the last line of several, if shorter, is hardly running text
+MANY = 20  # rows: fractions of fewer mean little
+LONG_ANSWER = 80  # characters: shorter answers often end without a mark
+MOST = 0.8  # if this fraction of long answers ends with a mark, the others are odd
+SHORT_LINE = 40  # characters: a shorter last line is not running text
 _CUT_MARKS = frozenset(",;-–—")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•>#|]|\(?\w{1,3}[.)])\s")
 _SENTENCE_END = re.compile(r"[.!?:]['\"”’)]*\s")
@@ -29,38 +29,40 @@ DUPLICATES = Kind(
     "duplicates",
     "warning",
     "Rows repeat an earlier row exactly.",
-    "They count more in training.",
+    "Repeated rows get more weight in training.",
     ("keep_one",),
 )
 NEAR_DUPLICATES = Kind(
     "near_duplicates",
     "info",
-    "Rows nearly repeat an earlier row: four fifths of the words or more are the same.",
-    "They count more in training.",
+    "Rows nearly repeat an earlier row: at least four fifths of the words are the same.",
+    "Repeated rows get more weight in training.",
     ("keep_one",),
 )
 PROMPT_REPEATS = Kind(
     "prompt_repeats",
     "info",
     "Prompts repeat an earlier prompt with another answer.",
-    "Fine for varied answers; otherwise keep the better one.",
+    "Fine if the answers are meant to vary; otherwise keep the better one.",
     ("keep_one",),
 )
 SAME_ANSWER = Kind("same_answer", "info", "Many prompts have the same answer.", "", ("drop",))
 SHORT_ANSWERS = Kind(
-    "short_answers", "info", "A few answers are very short beside the others.", "", ("drop",)
+    "short_answers", "info", "A few answers are much shorter than the others.", "", ("drop",)
 )
-CUT_ANSWERS = Kind("cut_answers", "warning", "Answers stop in mid-sentence.", "", ("drop",))
+CUT_ANSWERS = Kind(
+    "cut_answers", "warning", "Answers stop in the middle of a sentence.", "", ("drop",)
+)
 LEAKED_LABELS = Kind(
     "leaked_labels",
     "warning",
     "Nearly every prompt ends with its own answer.",
-    "Take the answer out of the prompt: the model would only learn to copy it.",
+    "Remove the answer from the prompts: the model would only learn to copy it.",
 )
 MIXED_LANGUAGES = Kind(
     "mixed_languages",
     "info",
-    "Answers are in another language than their prompt.",
+    "Answers are in a different language from their prompt.",
     "",
     ("drop",),
 )
@@ -68,20 +70,20 @@ MIXED_LANGUAGES = Kind(
 
 @dataclass
 class Facts:
-    """A few numbers about each example, in the order they were seen."""
+    """A few numbers about each example, in the order of the rows."""
 
     rows: array = field(default_factory=lambda: array("q"))
-    digests: array = field(default_factory=lambda: array("q"))  # of the whole example
-    prompts: array = field(default_factory=lambda: array("q"))  # hashes, of this process only
+    digests: array = field(default_factory=lambda: array("q"))  # of the whole example, 64 bits
+    prompts: array = field(default_factory=lambda: array("q"))  # hash(): valid in this process only
     answers: array = field(default_factory=lambda: array("q"))
     lengths: array = field(default_factory=lambda: array("i"))  # of the answers, in characters
     cut: array = field(default_factory=lambda: array("b"))  # see ends_in_mid_sentence
     leaks: int = 0  # prompts that end with their answer
 
-    def add(self, rows: array, asked: list[str], answers: list[str]) -> None:
-        """Note the next examples; their digests are noted one by one."""
+    def add(self, rows: array, prompts: list[str], answers: list[str]) -> None:
+        """Note the next examples, all but their digests and leaks."""
         self.rows.extend(rows)
-        self.prompts.extend(map(hash, asked))
+        self.prompts.extend(map(hash, prompts))
         self.answers.extend(map(hash, answers))
         self.lengths.extend(map(len, answers))
         self.cut.extend(map(ends_in_mid_sentence, answers))
@@ -90,7 +92,7 @@ class Facts:
 def whole_file(
     facts: Facts, sketches: np.ndarray, statistics: Collector, file_name: str
 ) -> tuple[list[tuple[Problem, np.ndarray]], np.ndarray]:
-    """All of this file's findings, and (2, n) indices: examples and the earlier they repeat."""
+    """The problems with all their rows, and near_repeats() as int64 (2, n)."""
     numbers = np.frombuffer(facts.rows, np.int64)
     repeats = _again(np.frombuffer(facts.digests, np.int64))
     near, earlier = near_repeats(sketches, repeats)
@@ -114,17 +116,12 @@ def whole_file(
 
 
 def _again(values: np.ndarray) -> np.ndarray:
-    """A mask of the values that stood earlier already."""
+    """A mask of the values that occur earlier too."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     again = np.zeros(len(values), bool)
     again[order[1:][ordered[1:] == ordered[:-1]]] = True
     return again
-
-
-def repeated_rows(rows: array, digests: array) -> np.ndarray:
-    """The numbers of the rows whose digest an earlier row has, in order."""
-    return np.sort(np.frombuffer(rows, np.int64)[_again(np.frombuffer(digests, np.int64))])
 
 
 def _all_the_same(repeats: np.ndarray) -> Kind:
@@ -133,23 +130,25 @@ def _all_the_same(repeats: np.ndarray) -> Kind:
     return DUPLICATES
 
 
-def _repeated_prompts(facts: Facts, repeats: np.ndarray, near: np.ndarray):
-    asked = np.frombuffer(facts.prompts, np.int64)
-    again = _again(asked) & ~repeats & (asked != hash(""))
+def _repeated_prompts(
+    facts: Facts, repeats: np.ndarray, near: np.ndarray
+) -> tuple[Kind, np.ndarray]:
+    prompts = np.frombuffer(facts.prompts, np.int64)
+    again = _again(prompts) & ~repeats & (prompts != hash(""))
     again[near] = False
     return PROMPT_REPEATS, again
 
 
 def _same_answer(facts: Facts, repeats: np.ndarray) -> tuple[Kind, np.ndarray]:
-    """One answer to many prompts, where answers are free text: mostly different from each other."""
+    """One answer to many prompts; not for labels, where most answers are among a few."""
     answers = np.frombuffer(facts.answers, np.int64)
     values, counts = np.unique(answers[~repeats], return_counts=True)
     if len(answers) < MANY or len(values) < 0.5 * counts.sum():
         return SAME_ANSWER, np.zeros(len(answers), bool)
     often = np.isin(answers, values[counts >= max(5, 0.01 * counts.sum())]) & ~repeats
     most, total = int(counts.max()), int(often.sum())
-    fix = f"The most frequent answer stands in {most:,} of {len(answers):,} rows."
-    fix += f" {total:,} rows have an answer like this; the model will give them often."
+    fix = f"The most frequent answer occurs in {most:,} of {len(answers):,} rows."
+    fix += f" {total:,} rows have a frequent answer; the model will learn to give it often."
     return replace(SAME_ANSWER, fix=fix), often
 
 
@@ -160,15 +159,15 @@ def _short_answers(facts: Facts) -> tuple[Kind, np.ndarray]:
     short = lengths < limit
     if len(lengths) < MANY or short.mean() > 0.2:
         return SHORT_ANSWERS, np.zeros(len(lengths), bool)
-    fix = f"They have fewer than {limit} characters, half of all answers have {typical:,} or more."
-    fix += " Fine where the prompt asks for so little."
+    fix = f"They have fewer than {limit} characters; half of all answers have {typical:,} or more."
+    fix += " Fine where the prompt asks for a short answer."
     return replace(SHORT_ANSWERS, fix=fix), short
 
 
 def ends_in_mid_sentence(answer: str) -> bool:
-    """Whether running text ends with a word, or a mark after which a word must follow.
+    """Whether running text ends with a word or a mark that must be followed by one.
 
-    Items of lists, headings, addresses and names after a quote end so too: they are none.
+    False for list items, headings, addresses and the name after a quote.
     """
     text = answer.rstrip()
     if not (text[-1:].isalpha() or text[-1:] in _CUT_MARKS):
@@ -186,40 +185,43 @@ def _cut_answers(facts: Facts) -> tuple[Kind, np.ndarray]:
     odd = long & (cut != 0)
     if long.sum() < MANY or odd.sum() > (1 - MOST) * long.sum():
         odd = odd & _at_one_length(lengths, odd)
-    ends = int(odd.sum())
-    fix = f"{int(long.sum()) - ends:,} of {int(long.sum()):,} longer answers end as sentences do."
+    count, of = int(odd.sum()), int(long.sum())
+    fix = f"{of - count:,} of {of:,} longer answers end with a whole sentence."
     at_limit = _at_one_length(lengths, odd)
-    if ends and at_limit.sum() > max(4, 0.5 * ends):
+    if count and at_limit.sum() > max(4, 0.5 * count):
         low, high = int(lengths[at_limit].min()), int(lengths[at_limit].max())
         size = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-        fix += f" {int(at_limit.sum()):,} of these are {size} characters long: an export cut them."
+        fix += f" {int(at_limit.sum()):,} of the others are {size} characters long:"
+        fix += " an export cut them off."
     return replace(CUT_ANSWERS, fix=fix), odd
 
 
 def _at_one_length(lengths: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Those of `which` that are as long as the longest, give or take 2 %, if they pile up."""
+    """Those of `which` within 2 % of the longest answer, if lengths pile up there."""
     same = which & (lengths >= 0.98 * lengths.max(initial=0))
     below = (lengths >= 0.94 * lengths.max(initial=0)) & ~same
     return same if same.sum() >= max(5, 2 * below.sum()) else np.zeros(len(which), bool)
 
 
 def _mixed_languages(statistics: Collector) -> tuple[Kind, np.ndarray]:
-    asked, answered = statistics.languages()
-    known = (asked != UNKNOWN) & (answered != UNKNOWN)
-    mixed = known & (asked != answered)
+    prompts, answers = statistics.languages()
+    known = (prompts != UNKNOWN) & (answers != UNKNOWN)
+    mixed = known & (prompts != answers)
     count = int(mixed.sum())
-    if count < max(3, 0.005 * len(asked)):
-        return MIXED_LANGUAGES, np.zeros(len(asked), bool)
+    if count < max(3, 0.005 * len(prompts)):
+        return MIXED_LANGUAGES, np.zeros(len(prompts), bool)
     pairs, counts = np.unique(
-        asked[mixed].astype(np.int64) << 8 | answered[mixed], return_counts=True
+        prompts[mixed].astype(np.int64) << 8 | answers[mixed], return_counts=True
     )
     most = np.argsort(-counts, kind="stable")[:3]
-    said = ", ".join(
+    languages = ", ".join(
         f"{LANGUAGES[pairs[at] >> 8]} to {LANGUAGES[pairs[at] & 255]} {counts[at]:,}" for at in most
     )
     share = 100 * count / int(known.sum())
-    fix = f"{share:.0f} % of the {int(known.sum()):,} rows whose languages are clear ({said})."
-    return replace(MIXED_LANGUAGES, fix=f"{fix} Fine for translation, else look at them."), mixed
+    fix = f"{share:.0f} % of the {int(known.sum()):,} rows whose languages are clear ({languages})."
+    return replace(
+        MIXED_LANGUAGES, fix=f"{fix} Fine for translation; otherwise look at them."
+    ), mixed
 
 
 def _leaked_labels(facts: Facts) -> tuple[Kind, np.ndarray]:
@@ -230,10 +232,10 @@ def _leaked_labels(facts: Facts) -> tuple[Kind, np.ndarray]:
 
 def _few(numbers: np.ndarray) -> list[tuple[Kind, np.ndarray]]:
     if len(numbers) == 1:
-        fix = "The model will learn it by heart. Add more rows."
+        fix = "The model will memorise it. Add more rows."
         return [(Kind("one_row", "warning", "There is only one usable row.", fix), numbers)]
     if 0 < len(numbers) < FEW_ROWS:
         what = f"There are only {len(numbers)} usable rows."
-        fix = "A few hundred different rows teach more reliably."
+        fix = "A few hundred different rows train more reliably."
         return [(Kind("few_rows", "info", what, fix), numbers[:0])]
     return []

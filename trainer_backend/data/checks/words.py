@@ -1,6 +1,6 @@
-"""Many texts as numpy arrays: their bytes, their words, and which text each belongs to.
+"""Many texts as numpy arrays: their bytes, their words, and the text each word belongs to.
 
-What is counted in them is languages.py and near_duplicates.py.
+Nothing is judged or counted here.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ _PUNCTUATION = bytes(range(33)) + b'!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\x7f'
 _PLAIN = bytes(
     _SPACE if byte in _PUNCTUATION else byte + 32 if 65 <= byte <= 90 else byte
     for byte in range(256)
-)  # small letters; punctuation and control characters are spaces
-_FIRST_OF_SIGNS = 0xE3  # UTF-8 that begins so has no spaces between words: each sign is a word
+)  # lower case; punctuation and control characters become spaces
+_FIRST_OF_SIGNS = 0xE3  # first UTF-8 byte of scripts without spaces: each sign is a word
 _LOW_BYTES = np.array([(1 << (8 * count)) - 1 for count in range(8)] + [2**64 - 1], np.uint64)
 
 
@@ -22,28 +22,26 @@ _LOW_BYTES = np.array([(1 << (8 * count)) - 1 for count in range(8)] + [2**64 - 
 class WordArrays:
     """The words of several texts, one after another.
 
-    `head` and `tail`: bytes 1 to 8 and 9 to 16 of each word as integers, 0 where there are none;
-    `size`: its bytes; `text`: the number of the text it is in. `data`: all bytes as they were;
-    `starts`: where each text begins in them, and the end of the last.
+    `data` and `starts` are of the texts, the other arrays have one entry for each word.
     """
 
-    data: np.ndarray
-    starts: np.ndarray
-    head: np.ndarray
-    tail: np.ndarray
-    size: np.ndarray
-    text: np.ndarray
+    data: np.ndarray  # uint8: the UTF-8 bytes of all texts
+    starts: np.ndarray  # int64 (texts + 1,): where each text begins in data, and the end
+    head: np.ndarray  # uint64: bytes 1 to 8, zero-padded
+    tail: np.ndarray  # uint64: bytes 9 to 16, zero-padded
+    size: np.ndarray  # int64: length in bytes
+    text: np.ndarray  # int64: index of the text
 
     @property
     def num_texts(self) -> int:
-        """How many texts there are."""
+        """Number of texts."""
         return len(self.starts) - 1
 
 
 def word_arrays(texts: Sequence[str]) -> WordArrays:
     """Split texts into words: runs of letters and digits, or single signs of Chinese and Japanese.
 
-    ASCII letters count as small ones, “typographic” quotes and dashes as spaces.
+    ASCII letters are lowered; typographic quotes and dashes count as spaces.
     """
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1
@@ -64,7 +62,7 @@ def word_arrays(texts: Sequence[str]) -> WordArrays:
 
 
 def _without_typography(plain: np.ndarray) -> np.ndarray:
-    """U+2000 to U+203F (quotes, dashes, spaces) and the no-break space become spaces."""
+    """Replace U+2000 to U+203F (quotes, dashes, spaces) and the no-break space by spaces."""
     plain = plain.copy()
     marks = np.flatnonzero((plain[:-2] == 0xE2) & (plain[1:-1] == 0x80))
     for offset in range(3):
@@ -75,12 +73,12 @@ def _without_typography(plain: np.ndarray) -> np.ndarray:
 
 
 def _words(plain: np.ndarray, ascii_only: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Where each word begins, and how many bytes it has."""
+    """(begins, sizes) of the words, in bytes."""
     inside = plain != _SPACE
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     if len(inside) and inside[0]:
         edges = np.concatenate([np.zeros(1, edges.dtype), edges])
-    if ascii_only:  # edges go in and out of words by turns; the last 16 bytes are spaces
+    if ascii_only:  # edges alternate: begin, end; the last 16 bytes are spaces
         return edges[0::2], edges[1::2] - edges[0::2]
     signs = np.flatnonzero((plain >= _FIRST_OF_SIGNS) & (plain < 0xF8))
     edges = np.union1d(edges, signs)

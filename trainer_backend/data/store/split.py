@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from trainer_backend.data.checks import NEAR
+from trainer_backend.data.checks import NEAR, splitmix64
 from trainer_backend.errors import Problem, UserError
 
 MIN_HELD_OUT, MAX_HELD_OUT = 16, 1_000
@@ -32,7 +32,8 @@ def split_indices(
     if wanted == 0:
         return everything.tolist(), []
     values, group, sizes = np.unique(digests, return_inverse=True, return_counts=True)
-    order = np.argsort(_mixed(values, seed), kind="stable")
+    keys = values.astype(np.uint64) ^ np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
+    order = np.argsort(splitmix64(keys), kind="stable")  # by content, not by row order
     held_groups = _take(order, sizes, wanted)
     held = np.isin(group, held_groups)
     return everything[~held].tolist(), everything[held].tolist()
@@ -48,15 +49,6 @@ def _take(order: np.ndarray, sizes: np.ndarray, wanted: int) -> np.ndarray:
         if count == wanted:
             break
     return np.array(taken, dtype=np.int64)
-
-
-def _mixed(values: np.ndarray, seed: int) -> np.ndarray:
-    """SplitMix64 over digest and seed: an order that depends on content, not on row order."""
-    with np.errstate(over="ignore"):
-        z = values.astype(np.uint64) ^ np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
 
 
 def kin_of(folder: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer_backend.data.checks import Checker
+from trainer_backend.data.checks import LEFT_OUT, Checker
 from trainer_backend.data.formats import (
     ColumnMapping,
     Detection,
@@ -283,7 +283,7 @@ def _nothing_left(problems: list[Problem], name: str) -> UserError:
     return UserError(
         f"No row can be used for training: {reason.what[0].lower()}{reason.what[1:]}",
         reason.where if reason.count else name,
-        f"{reason.fix.removeprefix('Such rows are left out. ')} Or choose other columns.",
+        f"{reason.fix.removeprefix(LEFT_OUT)} Or choose other columns.",
     )
 
 

@@ -1,10 +1,9 @@
-"""Checking: every kind of problem is found in the whole file, with its rows and its count."""
+"""Checking finds every kind of problem in the whole file, with its rows and its count."""
 
 import pytest
 
 from trainer_backend.data.checks.checker import check_examples
 from trainer_backend.data.checks.findings import rows_text
-from trainer_backend.data.checks.whole_file import repeated_rows
 from trainer_backend.data.formats.example import Example
 
 
@@ -62,7 +61,7 @@ def test_good_rows_have_no_problems():
         (pair(31, "a", "As an AI language model, I cannot"), "stock phrases"),
         (
             pair(31, "Repeat: " + "some words " * 5, "some words " * 4 + "some"),
-            "stands in the prompt",
+            "contains the whole answer",
         ),
         (pair(31, "a", " b"), "begin or end with white space"),
         (pair(31, "a", "b\n"), "begin or end with white space"),
@@ -73,8 +72,8 @@ def test_good_rows_have_no_problems():
 def test_each_problem_is_found(example, what):
     found = findings(example)
     assert len(found) == 1
-    ((said, (severity, rows, count)),) = found.items()
-    assert what in said and rows == (31,) and count == 1 and severity in ("warning", "info")
+    ((found_what, (severity, rows, count)),) = found.items()
+    assert what in found_what and rows == (31,) and count == 1 and severity in ("warning", "info")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_each_problem_is_found(example, what):
         "I am an AI",
     ],
 )
-def test_ordinary_text_is_not_accused(text):
+def test_ordinary_text_has_no_findings(text):
     assert findings(pair(31, text, "b")) == {}
     assert findings(pair(31, "c", text)) == {}
 
@@ -132,9 +131,3 @@ def test_rows_text():
     assert rows_text([1_234], 1) == "row 1,234"
     assert rows_text([1, 2], 2) == "rows 1 and 2"
     assert rows_text([1, 2, 3], 3) == "rows 1, 2 and 3"
-
-
-def test_repeated_rows_of_nothing():
-    from array import array
-
-    assert list(repeated_rows(array("q"), array("q"))) == []

@@ -1,4 +1,4 @@
-"""What only all rows show: each finding has rows that cause it, rows that do not, and advice."""
+"""Checks over all rows: each finding has rows that cause it, rows that do not, and advice."""
 
 import random
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from trainer_backend.data.checks.checker import Checker, check_examples
 from trainer_backend.data.checks.languages import LANGUAGES
-from trainer_backend.data.checks.statistics import EDGES, dataset_statistics, read_statistics
+from trainer_backend.data.checks.statistics import EDGES, read_statistics
 from trainer_backend.data.checks.whole_file import ends_in_mid_sentence
 from trainer_backend.data.formats.example import Example
 from trainer_backend.errors import CODES, Problem
@@ -129,7 +129,7 @@ def test_what_ends_without_a_mark_and_is_not_cut():
     assert not ends_in_mid_sentence("")
 
 
-def test_answers_cut_at_one_length_are_said_to_be():
+def test_answers_cut_at_one_length_name_that_length():
     rows = [
         pair(at, sentence(at, 12, "?"), sentence(at + 10**6, 60)[:400] + "x") for at in range(1, 41)
     ]
@@ -196,7 +196,7 @@ def test_batches_do_not_matter(monkeypatch):
     assert {(one.code, one.count) for one in whole} == {(one.code, one.count) for one in parts}
 
 
-def test_findings_so_far_grow():
+def test_findings_can_be_read_before_the_end():
     checker = Checker("x")
     assert checker.so_far() == []
     checker.see(pair(1, "lost \ufffd letter", "yes"))
@@ -230,20 +230,6 @@ def test_statistics_count_what_there_is(tmp_path):
         found.answers.total == 24 + 4 and found.answers.longest == 24 and found.prompts.total == 47
     )
     assert sum(found.answers.counts) == 2 and found.answers.counts[EDGES.index(20)] == 1
-
-
-def test_statistics_of_a_dataset_without_them_are_counted_now(tmp_path):
-    class Stored:
-        dir = tmp_path
-
-        def examples(self):
-            return iter([pair(1, "a", "bb"), Example(2, None, "plain text")])
-
-    found = dataset_statistics(Stored())
-    assert (
-        found.rows == 2 and found.answers.total == 12 and found.roles == {"user": 1, "assistant": 1}
-    )
-    assert read_statistics(tmp_path) == found
 
 
 def test_languages_have_names_and_are_few_enough_for_a_byte():

@@ -1,4 +1,4 @@
-"""Texts as arrays of words, the languages they tell, and sketches of what they share."""
+"""Texts as arrays of words, their languages, and their MinHash sketches."""
 
 import random
 
@@ -90,18 +90,18 @@ def triples(text: str) -> set:
     return {tuple(words[at : at + 3]) for at in range(len(words) - 2)}
 
 
-def test_sketches_tell_the_share_of_common_triples():
-    choice, shares, told = random.Random(3), [], []
-    texts = []
+def test_sketches_estimate_the_jaccard_similarity():
+    choice, similarities, texts = random.Random(3), [], []
     for _ in range(300):
         words = [f"w{choice.randrange(10_000)}" for _ in range(60)]
         other = [word if choice.random() > 0.1 else "other" for word in words]
         texts += [" ".join(words), " ".join(other)]
         one, two = triples(texts[-2]), triples(texts[-1])
-        shares.append(len(one & two) / len(one | two))
+        similarities.append(len(one & two) / len(one | two))
     sketches = sketched(texts)
-    told = (sketches[0::2] == sketches[1::2]).mean(axis=1)
-    assert abs(np.mean(told - shares)) < 0.01 and np.std(told - shares) < 0.09
+    estimated = (sketches[0::2] == sketches[1::2]).mean(axis=1)
+    errors = estimated - similarities
+    assert abs(np.mean(errors)) < 0.01 and np.std(errors) < 0.09
 
 
 def test_short_texts_are_not_compared():
@@ -109,7 +109,7 @@ def test_short_texts_are_not_compared():
     assert not sketches.any() and near_repeats(sketches, np.zeros(2, bool))[0].size == 0
 
 
-def test_each_repeat_is_given_its_earliest_like():
+def test_each_repeat_comes_with_the_first_similar_row():
     text = " ".join(f"w{at}" for at in range(200))
     texts = [text, " ".join(f"v{at}" for at in range(200)), text + " x", text + " y z"]
     later, earlier = near_repeats(sketched(texts), np.zeros(4, bool))
@@ -123,7 +123,7 @@ def test_the_shortest_text_that_is_compared_has_six_triples():
     assert sketched([eight]).any() and not sketched([seven]).any()
 
 
-def test_rows_are_alike_from_a_share_of_bytes_on():
+def test_rows_are_alike_from_51_equal_bytes_on():
     first = np.arange(1, BINS + 1, dtype=np.uint8)
     enough, too_few = first.copy(), first.copy()
     enough[51:] = 200
