@@ -11,8 +11,10 @@ from trainer_backend.data.checks.findings import (
 )
 from trainer_backend.data.checks.near_duplicates import NEAR, splitmix64
 from trainer_backend.data.checks.statistics import Lengths, Statistics, read_statistics
+from trainer_backend.data.checks.texts import CONTROL_LETTER
 
 __all__ = [
+    "CONTROL_LETTER",
     "Checker",
     "FIRST_ROWS",
     "Kind",

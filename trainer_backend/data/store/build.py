@@ -1,14 +1,14 @@
-"""What a dataset is made of, the id that follows from it, and its way to a folder.
+"""Builds a stored dataset: its inputs, the id that follows from them, and the write.
 
-The pass over the rows is dataset_writer.py; what uploads, fixes, edits and mixes are made of is
-told by uploads.py, versions.py, held_out.py and mixes.py.
+How rows are read, fixed or mixed is not known here.
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.json_values import BadJSON, check_strings
@@ -16,27 +16,28 @@ from trainer_backend.data.readers import Progress
 from trainer_backend.data.readers.files import PROGRESS_ROWS
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.fingerprint import dataset_id
-from trainer_backend.data.store.writer import Findings, write_dataset
+from trainer_backend.data.store.pages import NumberedRow
+from trainer_backend.data.store.writer import OnFindings, write_dataset
 from trainer_backend.errors import UserError
 
 BIDI_MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @dataclass(frozen=True)
-class Making:
-    """All that a dataset follows from. The id covers everything but `name` and `said`."""
+class Plan:
+    """Everything a dataset is built from. The id covers all that decides its rows."""
 
     name: str
     content: str  # sha256 of the upload
     num_bytes: int
-    kinds: tuple[str, ...] = ()  # the endings of the files: they say how bytes are read
-    options: dict = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()  # endings of the files; they decide how bytes are read
+    options: dict[str, Any] = field(default_factory=dict)
     mapping: ColumnMapping | None = None
     system_prompt: str = ""
     parent: StoredDataset | None = None
-    change: dict = field(default_factory=dict)  # what this version does to its parent
+    change: dict[str, Any] = field(default_factory=dict)  # what this version does to its parent
     image_folders: tuple[Path, ...] = ()  # of the datasets the rows come from
-    said: dict = field(default_factory=dict)  # more facts for meta.json; read after the pass
+    extra: dict[str, Any] = field(default_factory=dict)  # for meta.json; may be filled in the pass
 
     @property
     def id(self) -> str:
@@ -53,8 +54,8 @@ class Making:
             }
         )
 
-    def facts(self) -> dict:
-        """What meta.json says of it before its rows are known."""
+    def facts(self) -> dict[str, Any]:
+        """The facts of meta.json that are known before the rows."""
         parent = self.parent
         return {
             "id": self.id,
@@ -70,23 +71,26 @@ class Making:
         }
 
 
-def make(
+def build(
     home: Path,
-    rows: Iterable[tuple[int, dict]],
-    making: Making,
-    on_findings: Findings | None = None,
+    rows: Iterable[NumberedRow],
+    plan: Plan,
+    on_findings: OnFindings | None = None,
 ) -> StoredDataset:
-    """The dataset: stored now, or opened if the same was stored before."""
-    if not (home / "datasets" / making.id / "meta.json").is_file():
-        facts, folders = making.facts(), making.image_folders
-        write_dataset(home, rows, facts, making.said, making.mapping, on_findings, folders)
-    return open_dataset(home, making.id)
+    """Write the dataset, or open it if the same one is stored already.
+
+    Raises UserError when no row can be used or the folder cannot be written.
+    """
+    if not (home / "datasets" / plan.id / "meta.json").is_file():
+        facts, folders = plan.facts(), plan.image_folders
+        write_dataset(home, rows, facts, plan.extra, plan.mapping, on_findings, folders)
+    return open_dataset(home, plan.id)
 
 
 def counted(
-    rows: Iterable[tuple[int, dict]], total: int, on_progress: Progress | None
-) -> Iterator[tuple[int, dict]]:
-    """The same rows; tells (rows done, rows in all) as they go by."""
+    rows: Iterable[NumberedRow], total: int, on_progress: Progress | None
+) -> Iterator[NumberedRow]:
+    """The same rows; calls on_progress(rows done, rows in all) as they pass."""
     done = 0
     for done, pair in enumerate(rows, start=1):
         if on_progress and done % PROGRESS_ROWS == 0:
@@ -99,19 +103,19 @@ def counted(
 def next_version(
     parent: StoredDataset,
     step: str,
-    change: dict,
+    change: dict[str, Any],
     *,
     mapping: ColumnMapping | None = None,
     system_prompt: str | None = None,
-    said: dict | None = None,
-) -> Making:
-    """A version made from another: the same upload and choices, and one change more."""
-    kept = {"source": parent.source, "notes": parent.notes, "sample": parent.sample}
+    extra: Mapping[str, Any] | None = None,
+) -> Plan:
+    """A version of another dataset: the same upload and choices, and one more change."""
+    kept: dict[str, Any] = {"source": parent.source, "notes": parent.notes, "sample": parent.sample}
     if parent.held_out:
         kept["held_out"] = parent.held_out
     if parent.parts:
         kept["parts"] = parent.parts
-    return Making(
+    return Plan(
         name=parent.name,
         content=parent.content,
         num_bytes=parent.num_bytes,
@@ -122,12 +126,12 @@ def next_version(
         parent=parent,
         image_folders=(parent.dir,),
         change={"step": step, **change} if change or parent.step != "upload" else {},
-        said=kept | {"step": step} | (said or {}),
+        extra={**kept, "step": step, **(extra or {})},
     )
 
 
 def checked_prompt(text: str) -> str:
-    """A system prompt without white space around it; UserError for letters that cannot train."""
+    """A system prompt, stripped. Raises UserError for characters that cannot be trained on."""
     try:
         check_strings(text)
     except BadJSON as error:
@@ -136,7 +140,7 @@ def checked_prompt(text: str) -> str:
 
 
 def label(name: str) -> str:
-    """A name as a label: one line, no invisible or direction-changing letters, not too long."""
+    """A name as one line of at most 120 characters, none invisible or direction-changing."""
     shown = "".join(
         letter
         for letter in name

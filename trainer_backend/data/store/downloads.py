@@ -1,13 +1,12 @@
-"""A stored dataset as a file to take away: JSON Lines, Parquet or CSV.
+"""Writes a stored dataset to a file: JSON Lines, Parquet or CSV.
 
-Rows and cells are written as they are, but for what a spreadsheet would run (CSV only).
+Values are written as they are, except for cells that a spreadsheet would run (CSV only).
 """
 
 import csv
 import errno
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -25,23 +24,23 @@ from trainer_backend.errors import UserError
 
 FORMATS = ("jsonl", "parquet", "csv")
 CSV_NOTE = (
-    "Cells that a spreadsheet would run (they begin with =, +, -, @, a tab or a line end) have a '"
-    " put before them in this file. The training text is unchanged."
+    "Cells that a spreadsheet would run as a formula (beginning with =, +, -, @, a tab or a line"
+    " break) have a ' put before them in this file. The training text is unchanged."
 )
 BATCH = 1_000
-_RUNS = re.compile(r"[\s\u00a0\ufeff]*[=+\-@]|[\t\r\n]")
+_FORMULA = re.compile(r"[\s\u00a0\ufeff]*[=+\-@]|[\t\r\n]")
 _NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
 
 
 def download_dataset(
     home: Path, dataset_id: str, format: str = "jsonl", *, neutralise: bool = True
 ) -> Path:
-    """Write all rows of a version to a file under home/exports, once, and return its path.
+    """Write all rows to a file under home/exports, unless it is there already; returns its path.
 
-    JSON Lines come back through our readers exactly as they are here, Parquet as the same examples
-    (values of a column that differ in kind become their JSON text). In CSV, cells that a
-    spreadsheet would run get a ' before them, unless `neutralise` is off. With pictures the file
-    is a zip of the rows and the pictures.
+    JSON Lines read back exactly; Parquet gives the same examples (columns of mixed types become
+    JSON text). CSV cells that a spreadsheet would run get a ' unless `neutralise` is off. A dataset
+    with images becomes a zip of rows and images. Raises UserError for an unknown format or a full
+    disk.
     """
     dataset = open_dataset(home, dataset_id)
     if format not in FORMATS:
@@ -52,12 +51,12 @@ def download_dataset(
     path = folder / file_name(dataset, ending)
     if not path.is_file():  # a dataset never changes
         _write_rows(dataset.dir / "rows.parquet", path, neutralise)
-    pictures = dataset.dir / "images"
-    if not pictures.is_dir():
+    images = dataset.dir / "images"
+    if not images.is_dir():
         return path
     packed = path.with_name(f"{path.name.replace('.', '-')}.zip")
     if not packed.is_file():
-        _save(packed, lambda part: _pack(path, pictures, part))
+        _save(packed, lambda part: _pack(path, images, part))
     return packed
 
 
@@ -71,21 +70,20 @@ def _write_rows(rows: Path, path: Path, neutralise: bool) -> None:
         save_rows(lambda: (row for _, row in pages.iter_rows(rows)), path, neutralise)
 
 
-def _pack(rows: Path, pictures: Path, path: Path) -> None:
-    """A zip of the rows and the pictures that they name."""
+def _pack(rows: Path, images: Path, path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as out:
         out.write(rows, rows.name, zipfile.ZIP_DEFLATED)
-        for picture in sorted(pictures.iterdir()):
-            out.write(picture, f"images/{picture.name}")
+        for image in sorted(images.iterdir()):
+            out.write(image, f"images/{image.name}")
 
 
 def download_folder(home: Path, dataset_id: str) -> Path:
-    """Where the downloads of a dataset are kept."""
+    """The folder of a dataset's downloads."""
     return home / "exports" / f"data-{dataset_id}"
 
 
 def file_name(dataset: StoredDataset, format: str) -> str:
-    """A plain file name that tells the dataset: letters, digits and dashes, never a path."""
+    """A file name from the dataset's name: letters, digits and dashes, never a path."""
     stem = Path(dataset.name).stem if dataset.name.count(".") else dataset.name
     plain = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-").lower()[:40] or "rows"
     version = f"-v{dataset.version}" if dataset.version > 1 else ""
@@ -93,7 +91,7 @@ def file_name(dataset: StoredDataset, format: str) -> str:
 
 
 def save_rows(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool = True) -> Path:
-    """Write rows (`rows()` begins anew each time) as the ending of `path` says; all or nothing."""
+    """Write rows in the format of the path's suffix, atomically; `rows()` may be called again."""
     if path.suffix == ".jsonl":
         return _save(path, lambda part: _write_lines(map(to_json, rows()), part))
     if path.suffix == ".parquet":
@@ -102,17 +100,13 @@ def save_rows(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool =
 
 
 def _save(path: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a file beside `path`, then give it that name."""
+    def write_readable(part: Path) -> None:
+        write(part)
+        os.chmod(part, 0o644)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-        os.close(handle)
-        try:
-            write(Path(part))
-            os.chmod(part, 0o644)
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        pages.replace_file(path, write_readable)
     except OSError as error:
         raise UserError(
             f"The file could not be written: {error.strerror or error}.",
@@ -128,11 +122,8 @@ def _write_lines(lines: Iterable[str], path: Path) -> None:
         out.writelines(f"{line}\n" for line in lines)
 
 
-def _columns(rows: Iterator[dict]) -> list[str]:
-    names: dict[str, None] = {}
-    for row in rows:
-        names.update(dict.fromkeys(row))
-    return list(names)
+def _columns(rows: Iterable[dict]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _write_csv(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool) -> None:
@@ -146,8 +137,8 @@ def _write_csv(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool)
 
 
 def _safe(text: str) -> str:
-    """The text with a ' before it if a spreadsheet would take it for a formula."""
-    return f"'{text}" if _RUNS.match(text) and not _NUMBER.fullmatch(text) else text
+    """The text, with a ' before it if a spreadsheet would run it (OWASP: CSV injection)."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _write_parquet(rows: Callable[[], Iterator[dict]], path: Path) -> None:
@@ -167,10 +158,10 @@ def _batches(rows: Iterator[dict]) -> Iterator[list[dict]]:
 
 
 def _types(rows: Iterator[dict]) -> list[tuple[str, pa.DataType]]:
-    """A type for each column that gives every value back exactly; else its JSON text."""
+    """(column, type): the type that keeps every value exactly, or string for JSON text."""
     types: dict[str, pa.DataType] = {}
     for batch in _batches(rows):
-        for name in _columns(iter(batch)):
+        for name in _columns(batch):
             cells = [row.get(name) for row in batch]
             types[name] = _common(types.get(name, pa.null()), cells)
     return [(name, pa.string() if type == pa.null() else type) for name, type in types.items()]

@@ -1,27 +1,28 @@
-"""Fingerprints: of uploaded files, of the examples as trained, and the id that follows from them.
+"""Hashes: of uploaded files, of the examples as trained, and the id of a dataset.
 
-Which examples are near duplicates is not known here.
+Near duplicates are not known here.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
-VERSION = 3  # part of every id: a reader that reads otherwise makes other datasets
+VERSION = 3  # part of every id; raise it when the same files are read differently
 TRAINED = ("messages", "text", "tools", "images")  # the columns of an example that train
 
 
 class ExampleHash:
     """sha256 over examples in their order, fed one by one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add(self, *columns: str | None) -> None:
-        """Add the TRAINED columns of one example. No text holds NUL, so none runs together."""
+        """Add the TRAINED columns of one example; NUL separates them, as no text contains it."""
         text = "".join((column or "") + "\0" for column in columns)
         self._hash.update(text.encode())
 
@@ -31,7 +32,7 @@ class ExampleHash:
 
 
 def hash_of_examples(path: Path) -> str:
-    """The hash of what examples.parquet holds now."""
+    """The ExampleHash of an examples.parquet as it is now."""
     made = ExampleHash()
     with pq.ParquetFile(path, memory_map=True) as file:
         known = [name for name in TRAINED if name in file.schema_arrow.names]
@@ -44,7 +45,7 @@ def hash_of_examples(path: Path) -> str:
 
 
 def content_hash(paths: Iterable[Path]) -> str:
-    """sha256 of a file's bytes; of several files, of all their hashes in order."""
+    """sha256 of a file's bytes; for several files, of their hashes in order."""
     hashes = []
     for path in paths:
         with path.open("rb") as file:
@@ -54,7 +55,7 @@ def content_hash(paths: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def dataset_id(facts: dict) -> str:
-    """The id of a dataset: 16 hex digits that cover everything its rows follow from."""
+def dataset_id(facts: dict[str, Any]) -> str:
+    """The id of a dataset: the first 16 hex digits of a sha256 over all that decides its rows."""
     text = json.dumps([VERSION, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,13 +1,13 @@
-"""The door to all that is stored, and what DATA means on the command line.
+"""Resolves the DATA argument of the command line: files, a folder, a sample, a dataset or Hub id.
 
-Making datasets is uploads.py; what a stored one can tell is stored_dataset.py; versions made from
-one are versions.py, held_out.py and mixes.py; taking one out or away is downloads.py, removal.py.
+How any of them is read is not known here.
 """
 
 import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.data.readers import Progress, is_hub_id
 from trainer_backend.data.readers.options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
@@ -21,7 +21,7 @@ HELD_OUT = ("held_out", "heldout", "validation", "valid", "val", "eval", "test",
 DATASET_ID = re.compile(r"[0-9a-f]{16}")
 
 
-def resolve_data(  # noqa: PLR0913 - what the command line can say of its data
+def resolve_data(  # noqa: PLR0913 - the options of the command line
     home: Path,
     data: str | Sequence[str],
     *,
@@ -31,10 +31,10 @@ def resolve_data(  # noqa: PLR0913 - what the command line can say of its data
     max_rows: int | None = None,
     on_progress: Progress | None = None,
 ) -> StoredDataset:
-    """DATA of the command line: files, a folder, a sample, a dataset id or a Hub id.
+    """The dataset that DATA means, stored if it is not stored yet.
 
-    A folder holds one data file, or one to train on and one that is held out (as prepare writes
-    them). `config` and `split` are for Hub ids. Raises UserError when it is none of these.
+    Several files are read as one. A folder holds one data file, or a train file and a held-out file
+    (as `prepare` writes them). `config` and `split` are for Hub ids. Raises UserError otherwise.
     """
     names = [data] if isinstance(data, str) else list(data)
     paths = [Path(name).expanduser() for name in names]
@@ -53,7 +53,7 @@ def resolve_data(  # noqa: PLR0913 - what the command line can say of its data
     if DATASET_ID.fullmatch(name) and (home / "datasets" / name / "meta.json").is_file():
         return open_dataset(home, name)
     if is_hub_id(name) and paths[0].suffix.lower() not in UPLOAD_SUFFIXES:
-        chosen = {"config": config, "split": split, "max_rows": max_rows}
+        chosen: dict[str, Any] = {"config": config, "split": split, "max_rows": max_rows}
         return create_from_hub(home, name, **chosen, on_progress=on_progress)
     raise _nothing_like(name)
 
@@ -69,13 +69,13 @@ def _nothing_like(name: str) -> UserError:
 
 def _a_file(path: Path) -> Path:
     if not path.is_file():
-        fix = "When several are named, each must be a file. Check the spelling."
+        fix = "Check the spelling. Several names must all be files."
         raise UserError("There is no such file.", str(path), fix)
     return path
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The one data file of a folder, or the one to train on and the one that is held out."""
+    """The only data file of a folder, or its train file and its held-out file."""
     found = sorted(
         path
         for path in folder.iterdir()
@@ -91,5 +91,5 @@ def _files_in(folder: Path) -> list[Path]:
         if found
         else "The folder holds no data file.",
         str(folder),
-        f"Name the file you want, or all of those to be read as one ({', '.join(SUFFIXES)}).",
+        f"Name the file you want, or all files to read as one ({', '.join(SUFFIXES)}).",
     )

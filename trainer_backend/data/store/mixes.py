@@ -1,4 +1,4 @@
-"""Several datasets mixed into one by weights: how many rows each gives, and in which order.
+"""Mixes datasets by weights into one: how many rows each gives, and in which order.
 
 The same datasets, weights and seed give the same mix, row for row.
 """
@@ -6,18 +6,20 @@ The same datasets, weights and seed give the same mix, row for row.
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from trainer_backend.data.formats import ColumnMapping, Example
 from trainer_backend.data.readers import Progress
-from trainer_backend.data.store.build import Making, counted, label, make
-from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store.build import Plan, build, counted, label
+from trainer_backend.data.store.dataset import MixPart, StoredDataset, open_dataset
 from trainer_backend.data.store.fingerprint import dataset_id as id_of
+from trainer_backend.data.store.pages import NumberedRow
 from trainer_backend.errors import UserError
 
 MAX_PARTS = 20
-FROM, FROM_ROW = "from", "from_row"  # the columns that say where a row of a mix comes from
+FROM, FROM_ROW = "from", "from_row"  # columns of a mix: the dataset and row a row was taken from
 
 
 def mix_datasets(
@@ -29,33 +31,36 @@ def mix_datasets(
     repeat: bool = False,
     on_progress: Progress | None = None,
 ) -> StoredDataset:
-    """One dataset of (dataset id, weight) parts; the weights are shares of the result.
+    """One dataset of (dataset id, weight) parts; the weights are the fractions of the result.
 
-    As many rows as there are until one part is used up, none twice. With `repeat` the largest part
-    is used whole and smaller ones are repeated. Each row says where it came from; rows of an own
-    held-out file are not mixed in. Raises UserError for parts that cannot be mixed.
+    No row is used twice, and the mix ends when one part is used up. With `repeat` the part that is
+    largest for its weight is used whole and the rows of the others repeat. Held-out rows are not
+    mixed in. Raises UserError for parts that cannot be mixed.
     """
     datasets = _open_parts(home, parts)
     sizes = [one.held_out["first"] if one.held_out else one.num_examples for one in datasets]
     counts = shares([weight for _, weight in parts], sizes, repeat)
-    said = [
+    taken: list[MixPart] = [
         {"dataset_id": one.id, "name": one.name, "weight": weight, "size": size, "rows": count}
         for one, (_, weight), size, count in zip(datasets, parts, sizes, counts, strict=True)
     ]
     kind = "text" if datasets[0].format == "text" else "messages"
-    change = {"mix": [[one["dataset_id"], one["rows"]] for one in said], "seed": seed}
-    change["hashes"] = [one.hash for one in datasets]
-    making = Making(
+    change = {
+        "mix": [[one["dataset_id"], one["rows"]] for one in taken],
+        "seed": seed,
+        "hashes": [one.hash for one in datasets],
+    }
+    plan = Plan(
         name=name,
         content=id_of(change),
         num_bytes=sum(one.num_bytes for one in datasets),
         mapping=_mapping(kind, datasets),
         kinds=("mix",),
         image_folders=tuple(one.dir for one in datasets),
-        said={"step": "mix", "parts": said, "done": _sentence(said), "source": {"mix": said}},
+        extra={"step": "mix", "parts": taken, "done": _sentence(taken), "source": {"mix": taken}},
     )
     rows = counted(_mixed(datasets, sizes, counts, seed), sum(counts), on_progress)
-    return make(home, rows, making)
+    return build(home, rows, plan)
 
 
 def _open_parts(home: Path, parts: Sequence[tuple[str, float]]) -> list[StoredDataset]:
@@ -70,20 +75,21 @@ def _open_parts(home: Path, parts: Sequence[tuple[str, float]]) -> list[StoredDa
     for one, (_, weight) in zip(datasets, parts, strict=True):
         if not (math.isfinite(weight) and weight > 0):
             fix = "Give each dataset a weight above 0, or leave it out."
-            raise UserError(f"The weight {weight:g} is not a share.", one.name, fix)
+            raise UserError(f"The weight {weight:g} is not a positive number.", one.name, fix)
         if not one.num_examples:
-            raise UserError("The dataset has no row to train on.", one.name, "Choose its columns.")
+            what = "The dataset has no rows to train on."
+            raise UserError(what, one.name, "Choose its columns first.")
     texts = [one for one in datasets if one.format == "text"]
     if texts and len(texts) < len(datasets):
         what = "Plain text and conversations cannot be mixed."
-        raise UserError(what, texts[0].name, "Mix datasets of one of the two kinds.")
+        raise UserError(what, texts[0].name, "Mix datasets of one kind only.")
     return datasets
 
 
 def shares(weights: Sequence[float], sizes: Sequence[int], repeat: bool) -> list[int]:
-    """How many rows each part gives, so that the counts are to each other as the weights.
+    """How many rows each part gives, in proportion to the weights; at least one.
 
-    No part gives more than it has, unless rows may repeat; each gives one row at least.
+    Without `repeat`, at most as many as its size.
     """
     fits = [size / weight for size, weight in zip(sizes, weights, strict=True)]
     whole = max(fits) if repeat else min(fits)
@@ -93,28 +99,28 @@ def shares(weights: Sequence[float], sizes: Sequence[int], repeat: bool) -> list
     return [min(count, size) for count, size in zip(counts, sizes, strict=True)]
 
 
-def _sentence(parts: list[dict]) -> str:
+def _sentence(parts: list[MixPart]) -> str:
     total = sum(part["rows"] for part in parts)
-    said = []
+    phrases = []
     for part in parts:
-        times = part["rows"] / part["size"]
+        times, fraction = part["rows"] / part["size"], part["rows"] / total
         often = f", each {times:.1f} times on average" if times > 1 else ""
-        said.append(f"{part['rows']:,} rows of {part['name']} ({part['rows'] / total:.0%}{often})")
-    return "; ".join(said) + "."
+        phrases.append(f"{part['rows']:,} rows of {part['name']} ({fraction:.0%}{often})")
+    return "; ".join(phrases) + "."
 
 
 def _mapping(kind: str, datasets: list[StoredDataset]) -> ColumnMapping:
     roles = {kind: kind}
     for role in ("tools", "images"):
-        if any(role in one.mapping.roles for one in datasets):
+        if any(one.mapping and role in one.mapping.roles for one in datasets):
             roles[role] = role
     return ColumnMapping(kind, roles)
 
 
 def _mixed(
     datasets: list[StoredDataset], sizes: list[int], counts: list[int], seed: int
-) -> Iterator[tuple[int, dict]]:
-    """The rows of the mix: each part in its own order, the parts shuffled into each other."""
+) -> Iterator[NumberedRow]:
+    """The rows of the mix: the parts interleaved at random, each in its own order."""
     random = np.random.Generator(np.random.PCG64(seed))
     sources = [
         _part(one, size, count, random)
@@ -127,12 +133,13 @@ def _mixed(
 
 def _part(
     dataset: StoredDataset, size: int, count: int, random: np.random.Generator
-) -> Iterator[dict]:
-    """`count` rows of one part: whole rounds, then a random choice in file order."""
+) -> Iterator[dict[str, Any]]:
+    """`count` rows of one part: all of them as often as they fit, then a random choice in order."""
     rounds, rest = divmod(count, size)
-    chosen = np.sort(random.choice(size, rest, replace=False))  # drawn now: parts take turns later
+    # drawn now, not in rows(): parts are read in turn and share the generator
+    chosen = np.sort(random.choice(size, rest, replace=False))
 
-    def rows() -> Iterator[dict]:
+    def rows() -> Iterator[dict[str, Any]]:
         for _ in range(rounds):
             yield from (_as_row(dataset, one) for one in dataset.examples(range(size)))
         yield from (_as_row(dataset, one) for one in dataset.examples(chosen.tolist()))
@@ -140,8 +147,10 @@ def _part(
     return rows()
 
 
-def _as_row(dataset: StoredDataset, example: Example) -> dict:
-    row = {"text": example.text} if example.messages is None else {"messages": example.messages}
+def _as_row(dataset: StoredDataset, example: Example) -> dict[str, Any]:
+    row: dict[str, Any] = {"messages": example.messages}
+    if example.messages is None:
+        row = {"text": example.text}
     if example.tools:
         row["tools"] = example.tools
     if example.images:

@@ -1,6 +1,6 @@
-"""Pages, searches and single rows out of a stored dataset's Parquet files, without loading them.
+"""Reads a stored dataset in parts: pages, searches, single rows, the rows of a problem.
 
-Only reading: the files are written by dataset_writer.py.
+Files are never loaded whole, and never change once stored, so what is read may be cached.
 """
 
 import os
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,66 +25,27 @@ from trainer_backend.errors import UserError
 
 LENGTHS = "lengths.npy"  # int64 (3, rows): row number, characters of the row, of its answer
 ORDERS = "orders.npy"  # int32 (3, rows): row indices in each of SORTS but the first
-SORTS = ("row", "longest", "shortest", "answer")
-
-
-def answer_length(example: Example) -> int:
-    """Characters of what an example teaches: its last message, or all of a text."""
-    if example.messages is None:
-        return len(example.text or "")
-    content = example.messages[-1].get("content")
-    return len(content) if isinstance(content, str) else 0
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an array so that a reader sees all of it or none."""
-    handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
-
-
-def save_lengths(folder: Path, lengths: np.ndarray) -> None:
-    """Write LENGTHS (int64, shape (3, rows)) and the orders that follow, into a dataset folder."""
-    save_array(folder / LENGTHS, lengths)
-    _, rows, answers = lengths
-    orders = [np.argsort(keys, kind="stable") for keys in (-rows, rows, -answers)]
-    save_array(folder / ORDERS, np.stack(orders).astype(np.int32))
-
-
-@lru_cache(maxsize=8)
-def row_numbers(folder: Path) -> np.ndarray:
-    """The row numbers of a stored dataset, ascending. Files never change: cached."""
-    return np.ascontiguousarray(np.load(folder / LENGTHS, mmap_mode="r")[0])
-
-
-def order_of(folder: Path, sort: str) -> np.ndarray:
-    """Row indices in one of SORTS (not "row"); rows of the same length stay in order."""
-    return np.load(folder / ORDERS, mmap_mode="r")[SORTS.index(sort) - 1]
-
-
-Made = TypeVar("Made")
+SORTS = ("row", "longest", "shortest", "answer")  # answer: longest answer first
 SEARCH_THREADS = min(4, os.cpu_count() or 1)
+Made = TypeVar("Made")
+NumberedRow = tuple[int, dict[str, Any]]  # the row's number in the upload, and {column: value}
 
 
 @dataclass(frozen=True)
 class Find:
-    """Which rows a page shows: those that hold the query and are among `rows_only`, sorted."""
+    """Which rows a page shows: those that contain the query and are among `rows_only`, sorted."""
 
     query: str = ""
-    rows_only: Sequence[int] | None = None
-    sort: str = "row"  # one of lengths.SORTS
+    rows_only: Sequence[int] | np.ndarray | None = None
+    sort: str = "row"  # one of SORTS
 
 
 def page(
     folder: Path, find: Find, start: int, count: int, cut: int | None = None
-) -> tuple[list[tuple[int, dict]], int]:
-    """Rows as (number, {column: text}) from the `start`th match on, and how many match.
+) -> tuple[list[tuple[int, dict[str, str]]], int]:
+    """(rows, number of matches): `count` rows as (number, {column: text}) from match `start` on.
 
-    With `cut` no more than so many characters of a text are kept, one row after another.
+    Texts are cut to `cut` characters. Raises UserError for an unknown sort.
     """
     start, count = max(0, start), max(0, count)
     with pq.ParquetFile(folder / "rows.parquet", memory_map=True) as file:
@@ -95,7 +56,7 @@ def page(
 
 
 def place_of(folder: Path, find: Find, row: int) -> int | None:
-    """Which match a row is, from 0; None if it is none."""
+    """The index of a row among the matches, from 0; None if it is not among them."""
     numbers = row_numbers(folder)
     index = int(np.searchsorted(numbers, row))
     if index == len(numbers) or numbers[index] != row:
@@ -110,25 +71,35 @@ def _as_text(one: dict, cut: int | None) -> tuple[int, dict[str, str]]:
     return one["row"], {column: cell_text(value)[:cut] for column, value in row.items()}
 
 
-def _matches(folder: Path, find: Find, num_rows: int) -> Sequence[int]:
-    """Indices of the rows to show, in the order to show them."""
+def _matches(folder: Path, find: Find, num_rows: int) -> np.ndarray | range:
+    """Indices of the matching rows, in the order to show them."""
     if find.sort not in SORTS:
         what = f"Rows cannot be sorted by “{find.sort[:40]}”."
         raise UserError(what, "the table", f"Use one of {', '.join(SORTS)}.")
     if not find.query and find.rows_only is None:
-        return range(num_rows) if find.sort == "row" else order_of(folder, find.sort)
+        return range(num_rows) if find.sort == "row" else _order(folder, find.sort)
     hits = _search(folder / "rows.parquet", find.query) if find.query else np.ones(num_rows, bool)
     if find.rows_only is not None:
         hits = hits & np.isin(row_numbers(folder), np.asarray(find.rows_only, dtype=np.int64))
     if find.sort == "row":
         return np.flatnonzero(hits)
-    order = order_of(folder, find.sort)
+    order = _order(folder, find.sort)
     return order[hits[order]]
+
+
+def _order(folder: Path, sort: str) -> np.ndarray:
+    return np.load(folder / ORDERS, mmap_mode="r")[SORTS.index(sort) - 1]
+
+
+@lru_cache(maxsize=8)
+def row_numbers(folder: Path) -> np.ndarray:
+    """int64 (rows,): the row numbers, ascending."""
+    return np.ascontiguousarray(np.load(folder / LENGTHS, mmap_mode="r")[0])
 
 
 @lru_cache(maxsize=8)
 def _search(path: Path, query: str) -> np.ndarray:
-    """For each row, whether its cells hold the query, whatever the case. Cached: files stay."""
+    """bool (rows,): whether the cells of each row contain the query, ignoring case."""
     wanted = to_json(query)[1:-1]
     with pq.ParquetFile(path, memory_map=True) as file:
         groups = list(range(file.metadata.num_row_groups))
@@ -140,9 +111,8 @@ def _search(path: Path, query: str) -> np.ndarray:
 
 
 def _search_groups(path: Path, groups: list[int], wanted: str) -> np.ndarray:
-    """For every row of these row groups, whether it holds the wanted JSON text."""
     found = []
-    with pq.ParquetFile(path, memory_map=True) as file:  # one for each thread: they are not shared
+    with pq.ParquetFile(path, memory_map=True) as file:  # one per thread: not thread-safe
         for group in groups:
             cells = file.read_row_group(group, columns=["cells"], use_threads=False)["cells"]
             hits = pc.match_substring(cells, wanted, ignore_case=True)
@@ -153,10 +123,7 @@ def _search_groups(path: Path, groups: list[int], wanted: str) -> np.ndarray:
 def _take(
     file: pq.ParquetFile, indices: list[int], columns: list[str], make: Callable[[dict], Made]
 ) -> list[Made]:
-    """What `make` makes of the rows at these indices, in the order given.
-
-    A row group that holds some is read once, and not kept.
-    """
+    """`make(row)` for the rows at these indices, in their order; reads each row group once."""
     groups = [file.metadata.row_group(at).num_rows for at in range(file.metadata.num_row_groups)]
     ends = list(accumulate(groups))
     places: dict[int, list[int]] = {}
@@ -173,13 +140,22 @@ def _take(
 
 
 def _example_columns(file: pq.ParquetFile) -> list[str]:
-    """What an Example is made of; datasets of an earlier version have no images."""
+    """The columns of an Example; older datasets have no images."""
     known = file.schema_arrow.names
     return [name for name in ("row", "messages", "text", "tools", "images") if name in known]
 
 
+def _as_example(one: dict) -> Example:
+    parsed = {
+        name: parse(one[name])
+        for name in ("messages", "tools", "images")
+        if one.get(name) is not None
+    }
+    return Example(one["row"], parsed.pop("messages", None), one["text"], **parsed)
+
+
 def example_of_row(path: Path, row: int) -> Example | None:
-    """The example made from a row; None if there is none."""
+    """The example made from a row; None if the row has none."""
     with pq.ParquetFile(path, memory_map=True) as file:
         for group in range(file.metadata.num_row_groups):
             edges = file.metadata.row_group(group).column(0).statistics
@@ -195,7 +171,7 @@ def example_of_row(path: Path, row: int) -> Example | None:
 
 
 def iter_examples(path: Path, indices: Sequence[int] | None = None) -> Iterator[Example]:
-    """Examples in file order, or those at `indices` in the order given."""
+    """All examples in file order, or those at `indices` in the order given."""
     with pq.ParquetFile(path, memory_map=True) as file:
         columns = _example_columns(file)
         if indices is not None:
@@ -207,14 +183,28 @@ def iter_examples(path: Path, indices: Sequence[int] | None = None) -> Iterator[
             yield from map(_as_example, batch.to_pylist())
 
 
+def iter_rows(path: Path) -> Iterator[NumberedRow]:
+    """All rows of rows.parquet, with the values they had in the upload."""
+    for number, cells in iter_cells(path):
+        yield number, parse(cells)
+
+
+def iter_cells(path: Path) -> Iterator[tuple[int, str]]:
+    """All rows of rows.parquet as (number, stored JSON)."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        for group in range(file.metadata.num_row_groups):  # one at a time: rows may be long
+            for batch in file.iter_batches(batch_size=1_000, row_groups=[group]):
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
 def rows_of_problem(path: Path, problem: int) -> list[int]:
-    """All row numbers of one problem, from problems.parquet."""
+    """All row numbers of the problem at this index, from problems.parquet."""
     table = pq.read_table(path, filters=[("problem", "=", problem)])
     return table["row"].to_pylist()
 
 
 def rows_of_problems(path: Path, problems: Sequence[int] | None) -> np.ndarray:
-    """The row numbers that any of these problems touches (None: any at all), each once."""
+    """The ascending row numbers of several problems, each once; None means all problems."""
     table = pq.read_table(path)
     rows = table["row"].to_numpy()
     if problems is not None:
@@ -222,24 +212,33 @@ def rows_of_problems(path: Path, problems: Sequence[int] | None) -> np.ndarray:
     return np.unique(rows)
 
 
-def iter_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """All rows of rows.parquet with the values they had in the upload."""
-    for number, cells in iter_cells(path):
-        yield number, parse(cells)
+def answer_length(example: Example) -> int:
+    """Characters of the last message, or of a plain text."""
+    if example.messages is None:
+        return len(example.text or "")
+    content = example.messages[-1].get("content")
+    return len(content) if isinstance(content, str) else 0
 
 
-def iter_cells(path: Path) -> Iterator[tuple[int, str]]:
-    """All rows of rows.parquet as the JSON they are stored as."""
-    with pq.ParquetFile(path, memory_map=True) as file:
-        for group in range(file.metadata.num_row_groups):  # one at a time: rows may be long
-            for batch in file.iter_batches(batch_size=1_000, row_groups=[group]):
-                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+def save_lengths(folder: Path, lengths: np.ndarray) -> None:
+    """Write LENGTHS (int64 (3, rows)) and the ORDERS that follow from it."""
+    save_array(folder / LENGTHS, lengths)
+    _, rows, answers = lengths
+    orders = [np.argsort(keys, kind="stable") for keys in (-rows, rows, -answers)]
+    save_array(folder / ORDERS, np.stack(orders).astype(np.int32))
 
 
-def _as_example(one: dict) -> Example:
-    parsed = {
-        name: parse(one[name])
-        for name in ("messages", "tools", "images")
-        if one.get(name) is not None
-    }
-    return Example(one["row"], parsed.pop("messages", None), one["text"], **parsed)
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file atomically."""
+    replace_file(path, lambda part: np.save(part, array))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file with the same suffix, then move it to `path`."""
+    handle, part = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        write(Path(part))
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)

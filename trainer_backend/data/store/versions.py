@@ -1,86 +1,31 @@
-"""New versions of a dataset: safe fixes, cells edited by hand, rows dropped. The upload stays.
+"""Makes new versions of a dataset: safe fixes, cells edited by hand, rows dropped.
 
-Rows keep the numbers of the upload. What a fix does to a cell is row_changes.py.
+Rows keep the numbers of the upload, and the version before stays as it is.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer_backend.data.formats import ColumnMapping
+from trainer_backend.data.checks import CONTROL_LETTER
 from trainer_backend.data.formats.conversations import ROLES
 from trainer_backend.data.json_values import BadJSON, check_strings, parse, to_json
 from trainer_backend.data.readers import Progress
 from trainer_backend.data.store import pages
-from trainer_backend.data.store.build import counted, make, next_version
+from trainer_backend.data.store.build import build, counted, next_version
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
-from trainer_backend.data.store.writer import Findings
+from trainer_backend.data.store.pages import NumberedRow
+from trainer_backend.data.store.writer import OnFindings
 from trainer_backend.errors import UserError
 
-CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-_CONTENT = ("content", "value", "text")  # the keys of a message that hold its words
-_ASKED = ("prompt", "input", "system")  # roles of columns that no answer stands in
-Change = Callable[[str], str]
-
-
-def trimmed_row(row: dict, mapping: ColumnMapping) -> dict:
-    """The row without white space and line ends around its answers."""
-    roles = {column: role for role, column in mapping.roles.items() if role not in _ASKED}
-    return {
-        name: _changed(cell, str.strip, answers_only=True) if name in roles else cell
-        for name, cell in row.items()
-    }
-
-
-def cleaned_row(row: dict, mapping: ColumnMapping) -> dict:
-    """The row without invisible control characters in what trains; tabs and line ends stay."""
-    columns = set(mapping.roles.values())
-    return {
-        name: _changed(cell, lambda text: CONTROL.sub("", text), answers_only=False)
-        if name in columns
-        else cell
-        for name, cell in row.items()
-    }
-
-
-CHANGES = {"trim": trimmed_row, "clean": cleaned_row}
-
-
-def _changed(cell: Any, change: Change, answers_only: bool) -> Any:
-    if isinstance(cell, list):
-        return [_changed_message(item, change, answers_only) for item in cell]
-    if not isinstance(cell, str):
-        return cell
-    if cell.lstrip().startswith("[{"):
-        try:
-            turns = parse(cell)
-        except BadJSON:
-            return change(cell)
-        said = _changed(turns, change, answers_only)
-        return cell if said == turns else to_json(said)  # a text that needs no fix stays exact
-    return change(cell)
-
-
-def _changed_message(item: Any, change: Change, answers_only: bool) -> Any:
-    """A message, or a part of one, with its words changed; roles and tool calls stay."""
-    if not isinstance(item, dict):
-        return item
-    role = item.get("role") or item.get("from")
-    if answers_only and role is not None and ROLES.get(str(role).strip().lower()) != "assistant":
-        return item
-    return {
-        key: _changed(value, change, answers_only) if key in _CONTENT else value
-        for key, value in item.items()
-    }
-
-
+_CONTENT = ("content", "value", "text")  # keys of a message that hold its text
+_ASKED = ("prompt", "input", "system")  # roles of columns without answers
 SWITCHES = {
     "drop": "leave the rows out",
     "keep_one": "keep the first of each",
     "trim": "remove white space at the ends",
     "clean": "remove control characters",
-}  # every safe fix, and what it is called
+}  # every safe fix and its label
 _DONE = {"drop": "left out", "keep_one": "left out", "trim": "trimmed", "clean": "cleaned"}
 
 
@@ -91,12 +36,12 @@ def apply_fixes(
     *,
     rows: dict[str, Sequence[int]] | None = None,
     on_progress: Progress | None = None,
-    on_findings: Findings | None = None,
+    on_findings: OnFindings | None = None,
 ) -> StoredDataset:
-    """A new version with the rows of some problems fixed: {problem code: one of its switches}.
+    """A new version with some problems fixed: {problem code: one of its switches}.
 
-    `rows` names the rows of a code itself, for findings that are not stored (token lengths).
-    Raises UserError for a code or a switch that is not on offer, and when nothing would be left.
+    `rows` gives the rows of codes that are not stored (token lengths). Raises UserError for a code
+    or switch that is not on offer, and when no row would be left.
     """
     dataset = open_dataset(home, dataset_id)
     given = {code: sorted(map(int, numbers)) for code, numbers in (rows or {}).items()}
@@ -104,16 +49,18 @@ def apply_fixes(
         _check_fix(dataset, code, switch, given)
     if not fixes:
         raise UserError("No fix is chosen.", dataset.name, "Switch on at least one fix.")
-    chosen = {code: given.get(code) or dataset.rows_of_code(code) for code in fixes}
+    chosen: dict[str, Sequence[int]] = {
+        code: given.get(code) or dataset.rows_of_code(code) for code in fixes
+    }
     if all(fixes[code] in ("drop", "keep_one") for code in fixes) and not any(chosen.values()):
         raise UserError("There is no row to fix.", dataset.name, "Choose a problem that has rows.")
     change = {"fixes": fixes, "rows": {code: given[code] for code in fixes if code in given}}
-    making = next_version(dataset, "fixes", change, said={"fixes": dict(fixes)})
-    fixed = _fixed_rows(dataset, fixes, chosen, making.said)
-    return make(home, counted(fixed, dataset.num_rows, on_progress), making, on_findings)
+    plan = next_version(dataset, "fixes", change, extra={"fixes": dict(fixes)})
+    fixed = _fixed_rows(dataset, fixes, chosen, plan.extra)
+    return build(home, counted(fixed, dataset.num_rows, on_progress), plan, on_findings)
 
 
-def _check_fix(dataset: StoredDataset, code: str, switch: str, given: dict) -> None:
+def _check_fix(dataset: StoredDataset, code: str, switch: str, given: Mapping) -> None:
     offered = [one for one in dataset.problems if one.code == code and one.switches]
     known = {one.code: one.switches for one in dataset.problems if one.code and one.switches}
     if not offered and code not in given:
@@ -130,36 +77,40 @@ def _check_fix(dataset: StoredDataset, code: str, switch: str, given: dict) -> N
 
 
 def _fixed_rows(
-    dataset: StoredDataset, fixes: dict[str, str], chosen: dict[str, Sequence[int]], said: dict
-) -> Iterator[tuple[int, dict]]:
-    """The rows after the fixes; tells in `said` what was done once the last is through."""
+    dataset: StoredDataset,
+    fixes: dict[str, str],
+    chosen: Mapping[str, Sequence[int]],
+    extra: dict[str, Any],
+) -> Iterator[NumberedRow]:
+    """The rows after the fixes; sets extra["done"] after the last row."""
     rows_for: dict[str, set[int]] = {}
     for code, switch in fixes.items():
         rows_for.setdefault(_DONE[switch], set()).update(chosen[code])
     dropped = rows_for.get("left out", set())
     changes = [(name, CHANGES[name], rows_for.get(_DONE[name], set())) for name in CHANGES]
     counts = dict.fromkeys(_DONE.values(), 0)
+    roles = dataset.mapping.roles if dataset.mapping else {}
     for number, row in pages.iter_rows(dataset.dir / "rows.parquet"):
         if number in dropped:
             counts["left out"] += 1
             continue
         for name, change, wanted in changes:
             if number in wanted:
-                fixed = change(row, dataset.mapping)
+                fixed = change(row, roles)
                 counts[_DONE[name]] += fixed != row
                 row = fixed
         yield number, row
-    said["done"] = done_sentence(counts)
+    extra["done"] = done_sentence(counts)
 
 
 def done_sentence(counts: dict[str, int]) -> str:
-    """What was done, in words: “24 rows left out, 3 trimmed.”"""
+    """What was done, as in “24 rows left out, 3 trimmed.”"""
     parts = [(count, what) for what, count in counts.items() if count]
     if not parts:
         return "Nothing had to be changed."
     (first, what), rest = parts[0], parts[1:]
-    said = [f"{first:,} {'row' if first == 1 else 'rows'} {what}"]
-    return ", ".join(said + [f"{count:,} {what}" for count, what in rest]) + "."
+    phrases = [f"{first:,} {'row' if first == 1 else 'rows'} {what}"]
+    return ", ".join(phrases + [f"{count:,} {what}" for count, what in rest]) + "."
 
 
 def edit_rows(
@@ -172,8 +123,8 @@ def edit_rows(
 ) -> StoredDataset:
     """A new version with cells changed ({row: {column: text}}) and rows dropped.
 
-    A cell that held JSON (messages, numbers) is read as JSON again. Raises UserError for a row or
-    a column that is not there, for broken JSON, and when nothing would be left.
+    A cell that held JSON (messages, numbers) is parsed as JSON again. Raises UserError for a
+    missing row or column, for broken JSON, and when no row would be left.
     """
     dataset = open_dataset(home, dataset_id)
     edits = {_number(row, dataset): dict(cells) for row, cells in (edits or {}).items() if cells}
@@ -183,20 +134,20 @@ def edit_rows(
     _check_places(dataset, edits, dropped)
     done = done_sentence({"left out": len(dropped), "edited": len(edits.keys() - dropped)})
     change = {"edits": {str(row): cells for row, cells in edits.items()}, "drops": sorted(dropped)}
-    making = next_version(dataset, "edits", change, said={"done": done})
+    plan = next_version(dataset, "edits", change, extra={"done": done})
     edited = _edited_rows(dataset, edits, dropped)
-    return make(home, counted(edited, dataset.num_rows, on_progress), making)
+    return build(home, counted(edited, dataset.num_rows, on_progress), plan)
 
 
 def _number(row: int | str, dataset: StoredDataset) -> int:
-    """A row number, also when it was a key of JSON."""
+    """A row number that may have been a key of JSON."""
     if not str(row).isdecimal():
         what = f"“{str(row)[:40]}” is not a row."
         raise UserError(what, dataset.name, "Choose a row of the table.")
     return int(row)
 
 
-def _check_places(dataset: StoredDataset, edits: dict, dropped: set[int]) -> None:
+def _check_places(dataset: StoredDataset, edits: Mapping[int, dict], dropped: set[int]) -> None:
     for row in sorted(edits.keys() | dropped):
         if dataset.place_of(row) is None:
             raise UserError(f"There is no row {row:,}.", dataset.name, "Choose a row of the table.")
@@ -210,7 +161,7 @@ def _check_places(dataset: StoredDataset, edits: dict, dropped: set[int]) -> Non
 
 def _edited_rows(
     dataset: StoredDataset, edits: dict[int, dict[str, str]], dropped: set[int]
-) -> Iterator[tuple[int, dict]]:
+) -> Iterator[NumberedRow]:
     for number, row in pages.iter_rows(dataset.dir / "rows.parquet"):
         if number in dropped:
             continue
@@ -221,18 +172,63 @@ def _edited_rows(
 
 
 def _as_before(old: Any, text: str, where: str) -> Any:
-    """The new text of a cell as what the old one was: text, or a JSON value."""
+    """The new value of a cell: text if the old one was text or empty, else parsed JSON."""
     try:
         check_strings(text)
         return text if old is None or isinstance(old, str) else parse(text)
     except BadJSON as error:
         if old is None or isinstance(old, str):
             raise UserError(error.what, where, error.fix) from None
-        fix = f"{error.fix} The cell must stay JSON, as it was."
+        fix = f"{error.fix} The cell must stay JSON."
         raise UserError(error.what, where, fix) from None
 
 
-def upload_of(home: Path, dataset_id: str) -> StoredDataset:
-    """The first version of a dataset that is still stored: its upload, unless it was deleted."""
-    first = open_dataset(home, dataset_id).lineage()[0]
-    return open_dataset(home, first["id"])
+def trimmed_row(row: dict[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
+    """The row with its answers stripped of white space at both ends."""
+    answers = {column for role, column in roles.items() if role not in _ASKED}
+    return {
+        name: _changed(cell, str.strip, answers_only=True) if name in answers else cell
+        for name, cell in row.items()
+    }
+
+
+def cleaned_row(row: dict[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
+    """The row without control characters in columns that train; tabs and line breaks stay."""
+    columns = set(roles.values())
+    return {
+        name: _changed(cell, lambda text: CONTROL_LETTER.sub("", text), answers_only=False)
+        if name in columns
+        else cell
+        for name, cell in row.items()
+    }
+
+
+CHANGES = {"trim": trimmed_row, "clean": cleaned_row}
+
+
+def _changed(cell: Any, change: Callable[[str], str], answers_only: bool) -> Any:
+    if isinstance(cell, list):
+        return [_changed_message(item, change, answers_only) for item in cell]
+    if not isinstance(cell, str):
+        return cell
+    if cell.lstrip().startswith("[{"):
+        try:
+            turns = parse(cell)
+        except BadJSON:
+            return change(cell)
+        changed = _changed(turns, change, answers_only)
+        return cell if changed == turns else to_json(changed)  # otherwise its spelling stays
+    return change(cell)
+
+
+def _changed_message(item: Any, change: Callable[[str], str], answers_only: bool) -> Any:
+    """A message, or a part of one, with its text changed; roles and tool calls stay."""
+    if not isinstance(item, dict):
+        return item
+    role = item.get("role") or item.get("from")
+    if answers_only and role is not None and ROLES.get(str(role).strip().lower()) != "assistant":
+        return item
+    return {
+        key: _changed(value, change, answers_only) if key in _CONTENT else value
+        for key, value in item.items()
+    }

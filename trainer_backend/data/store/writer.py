@@ -1,6 +1,6 @@
-"""One pass from rows to a dataset folder: rows, examples, problems; all of it or nothing.
+"""Writes a dataset folder in one pass over the rows: rows, examples, problems; atomically.
 
-Reading a finished folder is stored_dataset.py; what an id covers is fingerprint.py.
+Where rows come from and what an id covers is not known here.
 """
 
 import errno
@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,15 +30,23 @@ from trainer_backend.data.formats import (
     first_rows,
     to_example,
 )
-from trainer_backend.data.images import STORED_IMAGE, ImageStore, images_in
+from trainer_backend.data.images import STORED_IMAGE, ImageRef, ImageStore, images_in
 from trainer_backend.data.json_values import MAX_COLUMNS, quick_json, to_json
 from trainer_backend.data.store.fingerprint import VERSION, ExampleHash
-from trainer_backend.data.store.pages import answer_length, save_lengths
-from trainer_backend.data.store.split import held_out_facts, overlap_problem
+from trainer_backend.data.store.pages import NumberedRow, answer_length, save_lengths
+from trainer_backend.data.store.split import (
+    HeldOut,
+    HeldOutFile,
+    held_out_facts,
+    overlap_problem,
+)
 from trainer_backend.errors import Problem, RowError, UserError
 from trainer_backend.home import remove, remove_old, write_json
 
-GROUP_ROWS, GROUP_CHARS = 4_096, 2 * 1024 * 1024
+GROUP_ROWS, GROUP_CHARS = 4_096, 2 * 1024 * 1024  # of a row group
+REPORT_ROWS = 20_000  # rows between two calls of on_findings
+MAX_NAME = 1_000  # characters of a column name
+OnFindings = Callable[[list[Problem], list[NumberedRow]], None]  # (problems, first rows)
 ROWS_SCHEMA = pa.schema([("row", pa.int64()), ("cells", pa.string())])
 EXAMPLES_SCHEMA = pa.schema(
     [
@@ -51,11 +61,12 @@ EXAMPLES_SCHEMA = pa.schema(
 
 
 class GroupWriter:
-    """Writes tuples to a Parquet file, a row group at a time."""
+    """Writes tuples to a Parquet file, one row group at a time."""
 
-    def __init__(self, path: Path, schema: pa.Schema):
-        self.schema, self.rows, self.size, self.count = schema, [], 0, 0
-        # long texts hardly repeat, and a search has to unpack all of them: quick beats small
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema, self.size, self.count = schema, 0, 0
+        self.rows: list[tuple] = []
+        # a search decompresses all texts, and long texts rarely repeat: fast beats small
         self.writer = pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False)
 
     def add(self, row: tuple, size: int) -> None:
@@ -78,30 +89,28 @@ class GroupWriter:
     def __enter__(self) -> "GroupWriter":
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._flush()
         self.writer.close()
 
 
-TELL_ROWS = 20_000
-MAX_NAME = 1_000  # characters of a column's name: the page reads them all
-Findings = Callable[[list[Problem], list[tuple[int, dict]]], None]  # (problems, first rows)
-
-
 def write_dataset(
     home: Path,
-    rows: Iterable[tuple[int, dict]],
-    facts: dict,
-    said: dict,
+    rows: Iterable[NumberedRow],
+    facts: dict[str, Any],
+    extra: dict[str, Any],
     mapping: ColumnMapping | None,
-    on_findings: Findings | None = None,
+    on_findings: OnFindings | None = None,
     image_folders: Sequence[Path] = (),
 ) -> None:
     """Build home/datasets/<id>/ in a temporary folder and rename it.
 
-    `facts` and `said` go into meta.json; `said` is read after the last row. Pictures that rows only
-    name are linked from `image_folders`, the datasets the rows come from.
+    `facts` and `extra` go into meta.json; `extra` is read after the last row. Images that rows only
+    name are linked from `image_folders`. Raises UserError when no row can be used, or for disk
+    errors.
     """
     target = home / "datasets" / facts["id"]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,17 +119,17 @@ def write_dataset(
         remove(deleted)
     building = Path(tempfile.mkdtemp(prefix=f".building-{os.getpid()}-", dir=target.parent))
     try:
-        held_out = said.get("held_out")
-        work = _Pass(building, facts, mapping, held_out, ImageStore(building, image_folders))
+        images = ImageStore(building, image_folders)
+        work = _Pass(building, facts, mapping, extra.get("held_out"), images)
         meta = work.run(iter(rows), on_findings)
-        known = facts | said | meta | {"format_version": VERSION}
-        write_json(building / "meta.json", known)
+        meta = facts | extra | meta | {"format_version": VERSION}
+        write_json(building / "meta.json", meta)
         building.chmod(0o755)
         _publish(building, target)
     except OSError as error:
         raise UserError(
             f"The dataset could not be stored: {error.strerror or error}.",
-            "the datasets folder of the home",
+            "the datasets folder of the home folder",
             "Free some space or check the folder's permissions, then try again.",
             code="disk_full" if error.errno == errno.ENOSPC else "",
         ) from None
@@ -132,7 +141,9 @@ def _publish(building: Path, target: Path) -> None:
     try:
         os.rename(building, target)
     except OSError:
-        if not (target / "meta.json").is_file():  # else somebody stored the same content first
+        if not (
+            target / "meta.json"
+        ).is_file():  # else another process stored the same content first
             raise
 
 
@@ -142,43 +153,46 @@ class _Pass:
     def __init__(
         self,
         folder: Path,
-        facts: dict,
+        facts: dict[str, Any],
         mapping: ColumnMapping | None,
-        held_out: dict | None,
-        pictures: ImageStore,
-    ):
+        held_out: HeldOutFile | None,
+        images: ImageStore,
+    ) -> None:
         self.folder, self.name, self.mapping = folder, facts["name"], mapping
         self.system_prompt = facts["system_prompt"]
-        self.held_out, self.pictures = held_out, pictures
-        self.checker, self.columns = Checker(self.name, folder), {}
+        self.held_out, self.images = held_out, images
+        self.checker = Checker(self.name, folder)
+        self.columns: dict[str, None] = {}  # an ordered set
         self.hash = ExampleHash()
-        self.lengths = array("q")  # row number, characters, characters of the answer, again and …
+        self.lengths = array("q")  # three for each row: number, characters, characters of answer
 
-    def run(self, rows: Iterator[tuple[int, dict]], on_findings: Findings | None) -> dict:
-        """Write all tables; returns the facts they hold."""
+    def run(self, rows: Iterator[NumberedRow], on_findings: OnFindings | None) -> dict[str, Any]:
+        """Write all tables; returns the facts about them for meta.json."""
         first = first_rows(rows)
         found = detect_format([row for _, row in first])
         chosen = self.mapping or (found.mapping if found.sure else None)
         if on_findings and not chosen:
             on_findings([_undecided(found, self.name)], first)
-        tell = _teller(on_findings, self.checker, first) if chosen else None
-        counts = self._write_tables(itertools.chain(first, rows), chosen, tell)
+        report = _reporter(on_findings, self.checker, first) if on_findings and chosen else None
+        counts = self._write_tables(itertools.chain(first, rows), chosen, report)
         problems = self.checker.finish() if chosen else [_undecided(found, self.name)]
         if chosen and not counts["num_examples"]:
             raise _nothing_left(problems, self.name)
         problem_rows = list(self.checker.problem_rows)
         if self.held_out and chosen:
-            counts["held_out"] = self._own_held_out(problems, problem_rows)
+            counts["held_out"] = self._overlap(self.held_out, problems, problem_rows)
         _write_problem_rows(self.folder / "problems.parquet", problem_rows)
         lengths = np.frombuffer(self.lengths, np.int64).reshape(-1, 3).T
         save_lengths(self.folder, np.ascontiguousarray(lengths))
         return _meta(chosen, found, list(self.columns), problems) | counts
 
-    def _own_held_out(self, problems: list[Problem], problem_rows: list[np.ndarray]) -> dict:
-        """Count what is held out; rows that are also trained on become the first warning."""
+    def _overlap(
+        self, file: HeldOutFile, problems: list[Problem], problem_rows: list[np.ndarray]
+    ) -> HeldOut:
+        """The held-out file with its counts; rows on both sides become the first warning."""
         table = pq.read_table(self.folder / "examples.parquet", columns=["row", "digest"])
         rows, digests = (table[name].to_numpy() for name in ("row", "digest"))
-        facts, both = held_out_facts(self.held_out, rows, digests, self.checker.near)
+        facts, both = held_out_facts(file, rows, digests, self.checker.near)
         if len(both):
             at = sum(problem.severity == "error" for problem in problems)
             problems.insert(at, overlap_problem(facts, both, self.name))
@@ -187,10 +201,10 @@ class _Pass:
 
     def _write_tables(
         self,
-        rows: Iterable[tuple[int, dict]],
+        rows: Iterable[NumberedRow],
         chosen: ColumnMapping | None,
-        tell: Callable[[int], None] | None,
-    ) -> dict:
+        report: Callable[[int], None] | None,
+    ) -> dict[str, Any]:
         with (
             GroupWriter(self.folder / "rows.parquet", ROWS_SCHEMA) as cells,
             GroupWriter(self.folder / "examples.parquet", EXAMPLES_SCHEMA) as examples,
@@ -206,8 +220,8 @@ class _Pass:
                 if example:
                     self._add(example, examples)
                 self.lengths.extend((number, len(text), answer_length(example) if example else 0))
-                if tell:
-                    tell(cells.count)
+                if report:
+                    report(cells.count)
             if self.mapping:
                 check_mapping(self.mapping, list(self.columns), self.name)
         return {
@@ -217,17 +231,17 @@ class _Pass:
         }
 
     def _keep_images(self, row: dict) -> None:
-        for picture in images_in(row):
+        for image in images_in(row):
             try:
-                self.pictures.keep(picture)
+                self.images.keep(image)
             except RowError:
-                continue  # said when the picture is to be trained on
+                continue  # reported if the row is to be trained on
 
     def _example(self, number: int, row: dict, mapping: ColumnMapping) -> Example | None:
         try:
             example = to_example(number, row, mapping, self.system_prompt)
             if example.images:
-                names = [self.pictures.keep(picture) for picture in example.images]
+                names: list[ImageRef] = [self.images.keep(image) for image in example.images]
                 example = replace(example, images=names)
             return example
         except RowError as error:
@@ -238,7 +252,7 @@ class _Pass:
         messages = None if example.messages is None else quick_json(example.messages)
         tools = None if example.tools is None else to_json(example.tools)
         images = to_json(example.images) if example.images else None
-        whole = example.text if messages is None else messages + (tools or "") + (images or "")
+        whole = (messages or example.text or "") + (tools or "") + (images or "")
         digest = self.checker.see(example, whole)
         self.hash.add(messages, example.text, tools, images)
         examples.add((example.row, messages, example.text, tools, images, digest), len(whole))
@@ -253,19 +267,19 @@ def _write_problem_rows(path: Path, problem_rows: list[np.ndarray]) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def _teller(
-    on_findings: Findings | None, checker: Checker, first: list[tuple[int, dict]]
-) -> Callable[[int], None] | None:
-    """Tells what is known: after the first rows, then every TELL_ROWS."""
+def _reporter(
+    on_findings: OnFindings, checker: Checker, first: list[NumberedRow]
+) -> Callable[[int], None]:
+    """Reports the findings after the first rows, then every REPORT_ROWS."""
 
-    def tell(count: int) -> None:
-        if count == len(first) or count % TELL_ROWS == 0:
+    def report(count: int) -> None:
+        if count == len(first) or count % REPORT_ROWS == 0:
             on_findings(checker.so_far(), first)
 
-    return tell if on_findings else None
+    return report
 
 
-def _add_columns(columns: dict, row: dict, number: int, name: str) -> None:
+def _add_columns(columns: dict[str, None], row: dict, number: int, name: str) -> None:
     if any(len(column) > MAX_NAME for column in row.keys() - columns.keys()):
         what = f"The name of a column is longer than {MAX_NAME:,} characters."
         raise UserError(what, f"{name}, row {number}", "Give the columns short names.")
@@ -292,13 +306,13 @@ def _undecided(found: Detection, name: str) -> Problem:
         "error",
         found.sentence,
         name,
-        "Choose the columns above the table, then load it again.",
+        "Choose the columns above the table, then load the data again.",
     )
 
 
 def _meta(
     chosen: ColumnMapping | None, found: Detection, columns: list[str], problems: list[Problem]
-) -> dict:
+) -> dict[str, Any]:
     return {
         "format": chosen.format if chosen else "",
         "sentence": describe_mapping(chosen, columns) if chosen else found.sentence,

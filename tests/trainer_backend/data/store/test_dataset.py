@@ -1,4 +1,4 @@
-"""A stored dataset: its hash, its sorted pages, its split, and folders of earlier versions."""
+"""A stored dataset: its hash, its sorted pages, its split, and migration of older formats."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_all_rows_with_problems_are_one_filter(home):
     assert shown(dataset, rows_only=dataset.rows_with_problems()) == [4, 8, 9]
 
 
-def test_the_hash_is_of_what_trains(home, put):
+def test_the_hash_covers_what_trains(home, put):
     first = create_dataset(home, put("a.csv", "prompt,response,note\nq,a,1\nr,b,2\n"))
     second = create_dataset(home, put("b.csv", "response,prompt\na,q\nb,r\n"))
     third = create_dataset(home, put("c.csv", "prompt,response\nr,b\nq,a\n"))
@@ -129,20 +129,20 @@ def test_several_files_are_one_dataset_in_their_order(home, put):
     assert create_dataset(home, [paths[0]]) == create_dataset(home, paths[0])
 
 
-def test_findings_come_while_rows_are_read(home, put):
+def test_findings_are_reported_while_rows_are_read(home, put):
     rows = "".join(json.dumps(row) + "\n" for row in words(*[5] * 1_200))
-    told = []
+    calls = []
     dataset = create_dataset(
-        home, put("a.jsonl", rows), on_findings=lambda problems, first: told.append(first)
+        home, put("a.jsonl", rows), on_findings=lambda problems, first: calls.append(first)
     )
-    assert len(told) == 1 and len(told[0]) == 500 < dataset.num_rows
-    told.clear()
+    assert len(calls) == 1 and len(calls[0]) == 500 < dataset.num_rows
+    calls.clear()
     create_dataset(
         home,
         put("b.csv", "x,y\n1,2\n"),
-        on_findings=lambda problems, first: told.append((problems, first)),
+        on_findings=lambda problems, first: calls.append((problems, first)),
     )
-    (problems, first), *_ = told
+    (problems, first), *_ = calls
     assert problems[0].severity == "error" and first == [(1, {"x": "1", "y": "2"})]
 
 
@@ -157,7 +157,7 @@ def test_which_rows_are_held_out_is_stored(home, monkeypatch):
 
 
 def older(dataset, tmp_path) -> None:
-    """Make a folder as the version before stored it."""
+    """Turn a folder into the older format."""
     keep = ("meta.json", "rows.parquet", "examples.parquet", "problems.parquet")
     for path in dataset.dir.iterdir():
         if path.name not in keep:
@@ -173,7 +173,7 @@ def older(dataset, tmp_path) -> None:
     write_json(dataset.dir / "meta.json", kept)
 
 
-def test_a_dataset_of_the_version_before_still_opens(home, tmp_path):
+def test_a_dataset_of_an_older_format_is_migrated(home, tmp_path):
     new = create_from_rows(home, [*words(3, 9, 1), {"prompt": "x", "response": ""}], name="x")
     held_out = new.split(0.5, 1)
     whole = tmp_path / "whole"

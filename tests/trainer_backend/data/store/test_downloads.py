@@ -1,4 +1,4 @@
-"""Downloads: what comes back through our own readers is what is stored; CSV runs nothing."""
+"""Downloads read back as stored, and CSV cells cannot run as formulas."""
 
 import csv
 import json
@@ -96,7 +96,7 @@ def test_case_68_names_never_become_paths(home, name):
     assert path.name.startswith("data-")
 
 
-def test_what_cannot_be_written_is_said_and_leaves_nothing(home, chats, monkeypatch):
+def test_a_failed_download_leaves_nothing(home, chats, monkeypatch):
     with pytest.raises(UserError, match="cannot be saved as"):
         download_dataset(home, chats.id, "exe")
     with pytest.raises(UserError):
@@ -105,7 +105,7 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(home, chats, monkeypa
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trainer_backend.data.store.downloads.os.replace", full)
+    monkeypatch.setattr("trainer_backend.data.store.pages.os.replace", full)
     with pytest.raises(UserError, match="No space left"):
         download_dataset(home, chats.id)
     assert list((home / "exports").rglob("*.*")) == []

@@ -1,4 +1,4 @@
-"""An own held-out file: its rows are measured with, named when they overlap, and let go again."""
+"""A held-out file: it is used for every split, overlaps are reported, and it can be removed."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_the_file_is_the_held_out_side_of_every_split(home, train, held):
     assert both.lineage()[-1]["done"] == "5 rows of held are held out."
 
 
-def test_rows_of_both_sides_are_named(home, train):
+def test_rows_on_both_sides_are_reported(home, train):
     other = create_from_rows(home, pairs(28, 6), name="held")
     both = with_held_out(home, train.id, other.id)
     problem = both.problems[0]
@@ -58,7 +58,7 @@ def test_rows_of_both_sides_are_named(home, train):
     assert "held_out_overlap" not in {one.code for one in fixed.problems}
 
 
-def test_rows_that_are_nearly_the_same_are_named_too(home):
+def test_near_duplicates_on_both_sides_are_reported(home):
     text = "The quick brown fox jumps over the lazy dog while the old cat looks on from its chair"
     rows = pairs(1, 30) + [{"prompt": "Tell me of the fox.", "response": f"{text} today."}]
     train = create_from_rows(home, rows, name="train")
@@ -70,7 +70,7 @@ def test_rows_that_are_nearly_the_same_are_named_too(home):
     assert both.problems[0].what == what
 
 
-def test_it_can_be_replaced_and_taken_out(home, train, held):
+def test_it_can_be_replaced_and_removed(home, train, held):
     both = with_held_out(home, train.id, held.id)
     other = create_from_rows(home, pairs(200, 3), name="other")
     replaced = with_held_out(home, both.id, other.id)
@@ -141,8 +141,8 @@ def test_overlap_is_counted_by_sides():
     facts, both = held_out_facts(about, rows, digests, near)
     assert both.tolist() == [1, 2, 4]
     assert (facts["first"], facts["count"], facts["overlap"], facts["near"]) == (8, 3, 1, 1)
-    assert overlap_problem(facts, both, "train").where == "train: training rows 1, 2, 4"
+    assert overlap_problem(facts, both, "train").where == "train, training rows 1, 2 and 4"
     many = overlap_problem(facts, np.arange(1, 8), "train")
-    assert many.where == "train: training rows 1, 2, 3, 4, 5 and 2 more" and many.count == 7
+    assert many.where == "train, training rows 1, 2, 3, 4, 5 and 2 more" and many.count == 7
     five = overlap_problem(facts, np.arange(1, 6), "train")
-    assert five.where == "train: training rows 1, 2, 3, 4, 5"
+    assert five.where == "train, training rows 1, 2, 3, 4 and 5"

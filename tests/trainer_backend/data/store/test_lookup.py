@@ -1,4 +1,4 @@
-"""The store: exact cells come back, the same content is one dataset, nothing half-made is left."""
+"""Creating and finding datasets: exact cells, one dataset per content, nothing half-made left."""
 
 import json
 import os
@@ -215,7 +215,7 @@ def test_unknown_ids_are_refused(home, bad):
         open_dataset(home, bad)
 
 
-def test_case_58_nothing_one_row_and_all_the_same_are_refused_or_said(home, put):
+def test_case_58_empty_one_row_and_all_the_same(home, put):
     with pytest.raises(UserError, match="The file is empty"):
         create_dataset(home, put("empty.jsonl", ""))
     one = create_dataset(home, put("one.jsonl", pairs(1)))
@@ -238,7 +238,7 @@ def test_case_68_names_are_labels_only(home, put):
     assert label("a\u202eb\nc") == "abc" and label("\0") == "data"
 
 
-def test_full_disk_is_said_and_leaves_nothing(home, put, monkeypatch):
+def test_a_full_disk_leaves_nothing(home, put, monkeypatch):
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
@@ -248,7 +248,7 @@ def test_full_disk_is_said_and_leaves_nothing(home, put, monkeypatch):
     assert folders(home) == []
 
 
-def test_old_half_made_folders_are_swept(home, put):
+def test_old_half_made_folders_are_removed(home, put):
     for name, age in (("old", 100_000), ("new", 10)):
         folder = home / "datasets" / f".building-{name}"
         folder.mkdir(parents=True)
@@ -358,7 +358,7 @@ def test_parquet_round_trip_of_large_rows(home, tmp_path):
     assert dataset.page(39)[0] == [(40, rows[39])] and dataset.example(40).row == 40
 
 
-def test_the_room_needs_no_torch():
+def test_the_store_needs_no_torch():
     heavy = {"torch", "transformers", "datasets", "pandas"}
     code = f"import sys, trainer_backend.data.store.lookup\nprint({heavy} & set(sys.modules))"
     root = Path(__file__).parents[4]

@@ -1,4 +1,4 @@
-"""Mixes: weights are shares of the result, the seed is the order, each row tells its origin."""
+"""Mixes: weights are fractions of the result, the seed is the order, each row has its origin."""
 
 from collections import Counter
 
@@ -36,7 +36,7 @@ def origins(dataset) -> list[tuple[str, int]]:
         ((3, 1), (30, 5), True, [30, 10]),
     ],
 )
-def test_weights_are_shares_of_the_result(weights, sizes, repeat, counts):
+def test_weights_are_fractions_of_the_result(weights, sizes, repeat, counts):
     assert shares(weights, sizes, repeat) == counts
 
 
@@ -62,7 +62,7 @@ def test_the_same_seed_is_the_same_mix(home):
     assert other.id != mixed.id and origins(other) != origins(mixed)
 
 
-def test_repeats_are_said(home):
+def test_repeats_are_described(home):
     a, b = stored(home, "a", 30), stored(home, "b", 8)
     mixed = mix_datasets(home, [(a.id, 1.5), (b.id, 1)], name="x", seed=1, repeat=True)
     counts = Counter(origins(mixed))
@@ -95,7 +95,7 @@ def test_tools_stay_with_their_rows(home):
     assert sorted(one.tools is not None for one in mixed.examples()) == [False, True]
 
 
-def test_mixes_that_cannot_be_are_refused(home):
+def test_impossible_mixes_are_refused(home):
     a, b = stored(home, "a", 5), stored(home, "b", 5)
     unclear = create_from_rows(home, [{"x": "1", "y": "2"}], name="unclear")
     for parts in (

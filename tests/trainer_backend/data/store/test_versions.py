@@ -7,7 +7,7 @@ import pytest
 from trainer_backend.data.formats.mapping import ColumnMapping
 from trainer_backend.data.store.dataset import list_datasets, open_dataset
 from trainer_backend.data.store.uploads import create_dataset, create_from_rows, remap_dataset
-from trainer_backend.data.store.versions import apply_fixes, done_sentence, edit_rows, upload_of
+from trainer_backend.data.store.versions import apply_fixes, done_sentence, edit_rows
 from trainer_backend.errors import UserError
 
 
@@ -153,13 +153,13 @@ def test_a_cell_that_was_json_stays_json(home, tmp_path):
         {"drops": range(1, 31)},
     ],
 )
-def test_edits_that_cannot_be_are_refused(home, messy, change):
+def test_impossible_edits_are_refused(home, messy, change):
     with pytest.raises(UserError) as caught:
         edit_rows(home, messy.id, **change)
     assert caught.value.fix and len(list_datasets(home)) == 1
 
 
-def test_lineage_tells_every_step_and_leads_back_to_the_upload(home, messy):
+def test_lineage_lists_every_step_from_the_upload_on(home, messy):
     mapped = remap_dataset(
         home,
         messy.id,
@@ -174,7 +174,7 @@ def test_lineage_tells_every_step_and_leads_back_to_the_upload(home, messy):
     assert [one["here"] for one in steps] == [False, False, False, True]
     assert steps[2]["done"] == "1 row left out." and steps[3]["rows"] == 28
     assert edited.label == "messy, version 4" and messy.label == "messy"
-    assert upload_of(home, edited.id) == messy and upload_of(home, messy.id) == messy
+    assert edited.parent_version() == fixed and messy.parent_version() is None
     assert edited.example(1).messages[0] == {"role": "system", "content": "Ask."}
 
 
@@ -196,11 +196,11 @@ def test_the_lineage_of_a_version_whose_parent_was_deleted_begins_with_it(home, 
     edited = edit_rows(home, messy.id, drops=[30])
     delete_dataset(home, messy.id)
     assert [one["id"] for one in open_dataset(home, edited.id).lineage()] == [edited.id]
-    assert edited.page(0)[1] == 29 and upload_of(home, edited.id) == edited
+    assert edited.page(0)[1] == 29 and edited.parent_version() is None
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "sentence"),
     [
         ({"left out": 24, "trimmed": 3}, "24 rows left out, 3 trimmed."),
         ({"left out": 0, "trimmed": 1}, "1 row trimmed."),
@@ -208,5 +208,5 @@ def test_the_lineage_of_a_version_whose_parent_was_deleted_begins_with_it(home, 
         ({"left out": 0}, "Nothing had to be changed."),
     ],
 )
-def test_what_was_done_is_said(counts, said):
-    assert done_sentence(counts) == said
+def test_done_sentence(counts, sentence):
+    assert done_sentence(counts) == sentence
