@@ -10,12 +10,12 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.dataset_files import FORMATS, download_address
 from sft_ui.markup import WORDS
+from trainer_backend.data.checks import SEVERITY_ORDER
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.data.store.dataset import STEPS
 from trainer_backend.data.store.downloads import CSV_NOTE
 from trainer_backend.errors import Problem
 
-ORDER = {"error": 0, "warning": 1, "info": 2}
 SHOWN_ROWS = 8
 MARKS = {"error": "✕", "warning": "!", "info": "i"}
 SWITCH_WORDS = {
@@ -37,7 +37,7 @@ def problem_list(problems: list[Problem]) -> Markup:
         return Markup(
             '<p class="all-good"><i aria-hidden="true">✓</i> Nothing was found to be wrong.</p>'
         )
-    order = sorted(enumerate(problems), key=lambda one: ORDER.get(one[1].severity, 3))
+    order = sorted(enumerate(problems), key=lambda one: SEVERITY_ORDER.get(one[1].severity, 3))
     items = Markup().join(_finding(index, problem) for index, problem in order)
     button = CLEAN_BUTTON if any(_fixable(problem) for problem in problems) else ""
     template = Markup('<ul class="findings" aria-label="What was found">{}</ul>{}')
@@ -46,7 +46,7 @@ def problem_list(problems: list[Problem]) -> Markup:
 
 def summary(problems: list[Problem]) -> str:
     """How much was found, in words."""
-    counts = [sum(one.severity == kind for one in problems) for kind in ORDER]
+    counts = [sum(one.severity == kind for one in problems) for kind in SEVERITY_ORDER]
     words = [("must be fixed", counts[0]), ("worth a look", counts[1]), ("good to know", counts[2])]
     return ", ".join(f"{count} {said}" for said, count in words if count)
 
@@ -56,7 +56,7 @@ def _fixable(problem: Problem) -> bool:
 
 
 def _finding(index: int, problem: Problem) -> Markup:
-    severity = problem.severity if problem.severity in ORDER else "info"
+    severity = problem.severity if problem.severity in SEVERITY_ORDER else "info"
     count = Markup('<span class="count">{}</span>').format(_rows_words(problem.count))
     head = Markup(
         '<div class="finding-head"><i aria-hidden="true">{}</i>'

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer_backend.data.checks import read_statistics
+from trainer_backend.data.checks import SEVERITY_ORDER, read_statistics
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store import LengthReport, StoredDataset, list_datasets, resolve_data
 from trainer_backend.errors import Problem
@@ -127,10 +127,9 @@ def token_facts(counted: LengthReport, max_length: int) -> dict[str, int]:
 
 
 def by_weight(more: list[tuple[Problem, np.ndarray]], problems: list[Problem]) -> list[Problem]:
-    """All problems, errors first, then by the number of rows."""
-    order = {"error": 0, "warning": 1, "info": 2}
+    """All problems: errors first, then by how many rows they touch."""
     found = [problem for problem, _ in more] + problems
-    return sorted(found, key=lambda problem: (order[problem.severity], -problem.count))
+    return sorted(found, key=lambda problem: (SEVERITY_ORDER[problem.severity], -problem.count))
 
 
 def _print_report(report: dict[str, Any]) -> None:

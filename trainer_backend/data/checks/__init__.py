@@ -1,14 +1,7 @@
 """Finds every problem of a dataset at once: each has a code, rows, advice and safe fixes."""
 
 from trainer_backend.data.checks.checker import Checker
-from trainer_backend.data.checks.findings import (
-    FIRST_ROWS,
-    LEFT_OUT,
-    SEVERITY_ORDER,
-    Kind,
-    problem_of,
-    rows_text,
-)
+from trainer_backend.data.checks.findings import LEFT_OUT, SEVERITY_ORDER, Kind, problem_of
 from trainer_backend.data.checks.near_duplicates import NEAR, splitmix64
 from trainer_backend.data.checks.statistics import Lengths, Statistics, read_statistics
 from trainer_backend.data.checks.texts import CONTROL_LETTER
@@ -16,7 +9,6 @@ from trainer_backend.data.checks.texts import CONTROL_LETTER
 __all__ = [
     "CONTROL_LETTER",
     "Checker",
-    "FIRST_ROWS",
     "Kind",
     "LEFT_OUT",
     "Lengths",
@@ -25,6 +17,5 @@ __all__ = [
     "Statistics",
     "problem_of",
     "read_statistics",
-    "rows_text",
     "splitmix64",
 ]

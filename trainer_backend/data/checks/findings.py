@@ -1,6 +1,6 @@
 """Findings of a check: their kinds, the rows of each kind, and the problems shown for them.
 
-Findings are collected and worded here; nothing looks into a text.
+Findings are collected and worded here; no text is searched.
 """
 
 from array import array
@@ -29,10 +29,7 @@ class Kind:
 
 
 _OTHERS = Kind(
-    "others",
-    "warning",
-    "There are more kinds of problems.",
-    "Fix the problems listed here, then check the data again.",
+    "others", "warning", "There are more kinds of problems.", "Fix the listed ones first."
 )
 
 
@@ -64,9 +61,7 @@ class Findings:
         self, file_name: str, num_examples: int, more: Iterable[tuple[Problem, np.ndarray]] = ()
     ) -> list[tuple[Problem, np.ndarray]]:
         """Each kind as (problem, all its rows): errors first, then by number of rows."""
-        found = [
-            problem_of(kind, rows, file_name, num_examples) for kind, rows in self.rows.items()
-        ]
+        found = [problem_of(kind, self.rows[kind], file_name, num_examples) for kind in self.rows]
         found += more
         return sorted(found, key=lambda pair: (SEVERITY_ORDER[pair[0].severity], -pair[0].count))
 

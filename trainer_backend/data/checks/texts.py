@@ -13,6 +13,8 @@ from trainer_backend.redact import secret_places
 
 Found = Iterator[tuple[Kind, np.ndarray]]  # (kind, indices of the texts with it)
 
+MAY_TRAIN = "Make sure that you may train on them: a model can repeat what it has learned."
+EXPORT_AGAIN = "Export the data again from its source, as UTF-8."
 CONTROL_TOKENS = Kind(
     "control_tokens",
     "warning",
@@ -24,15 +26,11 @@ LOST_LETTERS = Kind(
     "lost_letters",
     "warning",
     "Texts contain the replacement character \ufffd: some letters were lost.",
-    "Export the data again from its source, as UTF-8.",
+    EXPORT_AGAIN,
     ("drop",),
 )
 MOJIBAKE = Kind(
-    "mojibake",
-    "warning",
-    "Texts look wrongly decoded (like Ã© instead of é).",
-    "Export the data again from its source, as UTF-8.",
-    ("drop",),
+    "mojibake", "warning", "Texts look wrongly decoded (Ã© instead of é).", EXPORT_AGAIN, ("drop",)
 )
 CONTROL_CHARACTERS = Kind(
     "control_characters",
@@ -48,20 +46,8 @@ SECRET = Kind(
     "Leave these rows out and replace the key: a model can repeat what it has learned.",
     ("drop",),
 )
-EMAIL = Kind(
-    "email",
-    "info",
-    "Texts contain e-mail addresses.",
-    "Make sure that you may train on them: a model can repeat what it has learned.",
-    ("drop",),
-)
-PHONE = Kind(
-    "phone",
-    "info",
-    "Texts seem to contain phone numbers.",
-    "Make sure that you may train on them: a model can repeat what it has learned.",
-    ("drop",),
-)
+EMAIL = Kind("email", "info", "Texts contain e-mail addresses.", MAY_TRAIN, ("drop",))
+PHONE = Kind("phone", "info", "Texts seem to contain phone numbers.", MAY_TRAIN, ("drop",))
 CARD_NUMBER = Kind(
     "card_number",
     "warning",

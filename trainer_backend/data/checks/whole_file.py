@@ -25,18 +25,15 @@ _LIST_ITEM = re.compile(r"\s*(?:[-*+•>#|]|\(?\w{1,3}[.)])\s")
 _SENTENCE_END = re.compile(r"[.!?:]['\"”’)]*\s")
 _WORD = re.compile(r"[“\"'(]?[^\W_]+(?:['’-][^\W_]+)*[,;–—-]?")
 
+MORE_WEIGHT = "Repeated rows get more weight in training."
 DUPLICATES = Kind(
-    "duplicates",
-    "warning",
-    "Rows repeat an earlier row exactly.",
-    "Repeated rows get more weight in training.",
-    ("keep_one",),
+    "duplicates", "warning", "Rows repeat an earlier row exactly.", MORE_WEIGHT, ("keep_one",)
 )
 NEAR_DUPLICATES = Kind(
     "near_duplicates",
     "info",
     "Rows nearly repeat an earlier row: at least four fifths of the words are the same.",
-    "Repeated rows get more weight in training.",
+    MORE_WEIGHT,
     ("keep_one",),
 )
 PROMPT_REPEATS = Kind(
@@ -56,15 +53,11 @@ CUT_ANSWERS = Kind(
 LEAKED_LABELS = Kind(
     "leaked_labels",
     "warning",
-    "Nearly every prompt ends with its own answer.",
+    "Nearly every prompt ends with its answer.",
     "Remove the answer from the prompts: the model would only learn to copy it.",
 )
 MIXED_LANGUAGES = Kind(
-    "mixed_languages",
-    "info",
-    "Answers are in a different language from their prompt.",
-    "",
-    ("drop",),
+    "mixed_languages", "info", "Answers are in another language than their prompt.", "", ("drop",)
 )
 
 
@@ -217,11 +210,10 @@ def _mixed_languages(statistics: Collector) -> tuple[Kind, np.ndarray]:
     languages = ", ".join(
         f"{LANGUAGES[pairs[at] >> 8]} to {LANGUAGES[pairs[at] & 255]} {counts[at]:,}" for at in most
     )
-    share = 100 * count / int(known.sum())
-    fix = f"{share:.0f} % of the {int(known.sum()):,} rows whose languages are clear ({languages})."
-    return replace(
-        MIXED_LANGUAGES, fix=f"{fix} Fine for translation; otherwise look at them."
-    ), mixed
+    total = int(known.sum())
+    fix = f"{100 * count / total:.0f} % of the {total:,} rows whose languages are clear"
+    fix += f" ({languages}). Fine for translation; otherwise check them."
+    return replace(MIXED_LANGUAGES, fix=fix), mixed
 
 
 def _leaked_labels(facts: Facts) -> tuple[Kind, np.ndarray]:

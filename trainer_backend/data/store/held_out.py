@@ -89,7 +89,7 @@ def _train_rows(dataset: StoredDataset) -> Iterator[NumberedRow]:
 
 def _both(dataset: StoredDataset, other: StoredDataset, offset: int) -> Iterator[NumberedRow]:
     yield from _train_rows(dataset)
-    assert dataset.mapping and other.mapping  # as _check_roles found
+    assert dataset.mapping and other.mapping  # by _check_roles
     names = _renamed(dataset.mapping, other.mapping)
     for at, (_, row) in enumerate(_train_rows(other), start=1):
         yield offset + at, {new: row[old] for old, new in names.items() if old in row}

@@ -34,11 +34,7 @@ CONTROL_TOKENS = Kind(
     ("drop",),
 )
 TEMPLATE_ERROR = Kind(
-    "template_error",
-    "warning",
-    "The chat template rejects these conversations.",
-    "",
-    ("drop",),
+    "template_error", "warning", "The chat template rejects these conversations.", "", ("drop",)
 )
 LIMIT_STEP = 64  # advised limits are multiples of it
 MAX_REASONS = 5

@@ -39,17 +39,14 @@ def mix_datasets(
     """
     datasets = _open_parts(home, parts)
     sizes = [one.held_out["first"] if one.held_out else one.num_examples for one in datasets]
-    counts = shares([weight for _, weight in parts], sizes, repeat)
+    counts = row_counts([weight for _, weight in parts], sizes, repeat)
     taken: list[MixPart] = [
         {"dataset_id": one.id, "name": one.name, "weight": weight, "size": size, "rows": count}
         for one, (_, weight), size, count in zip(datasets, parts, sizes, counts, strict=True)
     ]
     kind = "text" if datasets[0].format == "text" else "messages"
-    change = {
-        "mix": [[one["dataset_id"], one["rows"]] for one in taken],
-        "seed": seed,
-        "hashes": [one.hash for one in datasets],
-    }
+    rows_of = [[one["dataset_id"], one["rows"]] for one in taken]
+    change = {"mix": rows_of, "seed": seed, "hashes": [one.hash for one in datasets]}
     plan = Plan(
         name=name,
         content=id_of(change),
@@ -86,8 +83,8 @@ def _open_parts(home: Path, parts: Sequence[tuple[str, float]]) -> list[StoredDa
     return datasets
 
 
-def shares(weights: Sequence[float], sizes: Sequence[int], repeat: bool) -> list[int]:
-    """How many rows each part gives, in proportion to the weights; at least one.
+def row_counts(weights: Sequence[float], sizes: Sequence[int], repeat: bool) -> list[int]:
+    """How many rows each part gives, in proportion to the weights and at least one.
 
     Without `repeat`, at most as many as its size.
     """

@@ -10,7 +10,7 @@ from typing import TypedDict
 import numpy as np
 import pyarrow.parquet as pq
 
-from trainer_backend.data.checks import FIRST_ROWS, NEAR, rows_text, splitmix64
+from trainer_backend.data.checks import NEAR, Kind, problem_of, splitmix64
 from trainer_backend.errors import Problem, UserError
 
 MIN_HELD_OUT, MAX_HELD_OUT = 16, 1_000
@@ -132,16 +132,9 @@ def held_out_facts(
 
 def overlap_problem(facts: HeldOut, rows: np.ndarray, name: str) -> Problem:
     """The warning that these training rows are also held out."""
-    first = tuple(int(row) for row in rows[:FIRST_ROWS])
     count, nearly = facts["overlap"] + facts["near"], facts["near"]
     but = f", {nearly:,} of them nearly word for word" if nearly else ""
-    return Problem(
-        "warning",
-        f"{count:,} of {facts['count']:,} held-out rows are also trained on{but}.",
-        f"{name}, training {rows_text(first, len(rows))}",
-        "The held-out loss is then too optimistic. Leave these rows out of training.",
-        first,
-        len(rows),
-        code="held_out_overlap",
-        switches=("drop",),
-    )
+    what = f"{count:,} of {facts['count']:,} held-out rows are also trained on{but}."
+    fix = "The held-out loss is then too optimistic. Leave these training rows out."
+    kind = Kind("held_out_overlap", "warning", what, fix, ("drop",))
+    return problem_of(kind, rows, name, facts["first"] + facts["count"])[0]

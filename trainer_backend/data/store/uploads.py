@@ -54,14 +54,11 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
     rows = open_rows(
         paths[0] if len(paths) == 1 else paths, options=options, on_progress=on_progress
     )
-    sizes = [path.stat().st_size for path in paths]
-    known = [
-        {"name": label(path.name), "bytes": size} for path, size in zip(paths, sizes, strict=True)
-    ]
+    known = [{"name": label(path.name), "bytes": path.stat().st_size} for path in paths]
     plan = Plan(
         name=name or _name_of(paths),
         content=content_hash(paths),
-        num_bytes=sum(sizes),
+        num_bytes=sum(path.stat().st_size for path in paths),
         kinds=tuple("".join(path.suffixes[-2:]).lower() for path in paths),
         options=_chosen(options) | ({"max_rows": max_rows} if max_rows else {}),
         mapping=mapping,
@@ -99,12 +96,8 @@ def create_from_hub(  # noqa: PLR0913 - the choices of a Hub dataset
     config or split, or nothing can be read.
     """
     pinned = hub_choices(repo_id, revision=revision).revision
-    chosen: dict[str, Any] = {
-        "config": config,
-        "split": split,
-        "revision": pinned,
-        "max_rows": max_rows,
-    }
+    chosen: dict[str, Any] = {"config": config, "split": split, "revision": pinned}
+    chosen["max_rows"] = max_rows
     files = download_hub_data(repo_id, **chosen)
     return create_dataset(
         home,

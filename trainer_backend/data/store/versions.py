@@ -4,6 +4,7 @@ Rows keep the numbers of the upload, and the version before stays as it is.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,8 @@ from trainer_backend.errors import UserError
 
 _CONTENT = ("content", "value", "text")  # keys of a message that hold its text
 _ASKED = ("prompt", "input", "system")  # roles of columns without answers
-SWITCHES = {
-    "drop": "leave the rows out",
-    "keep_one": "keep the first of each",
-    "trim": "remove white space at the ends",
-    "clean": "remove control characters",
-}  # every safe fix and its label
 _DONE = {"drop": "left out", "keep_one": "left out", "trim": "trimmed", "clean": "cleaned"}
+SWITCHES = tuple(_DONE)  # every safe fix
 
 
 def apply_fixes(
@@ -70,7 +66,7 @@ def _check_fix(dataset: StoredDataset, code: str, switch: str, given: Mapping) -
             dataset.name,
             f"Choose one of: {listed}." if listed else "Nothing needs a fix.",
         )
-    ways = offered[0].switches if offered else tuple(SWITCHES)
+    ways = offered[0].switches if offered else SWITCHES
     if switch not in ways:
         what = f"“{code}” cannot be fixed by “{str(switch)[:60]}”."
         raise UserError(what, dataset.name, f"Use {' or '.join(ways)}.")
@@ -173,13 +169,12 @@ def _edited_rows(
 
 def _as_before(old: Any, text: str, where: str) -> Any:
     """The new value of a cell: text if the old one was text or empty, else parsed JSON."""
+    is_text = old is None or isinstance(old, str)
     try:
         check_strings(text)
-        return text if old is None or isinstance(old, str) else parse(text)
+        return text if is_text else parse(text)
     except BadJSON as error:
-        if old is None or isinstance(old, str):
-            raise UserError(error.what, where, error.fix) from None
-        fix = f"{error.fix} The cell must stay JSON."
+        fix = error.fix if is_text else f"{error.fix} The cell must stay JSON."
         raise UserError(error.what, where, fix) from None
 
 
@@ -194,11 +189,9 @@ def trimmed_row(row: dict[str, Any], roles: Mapping[str, str]) -> dict[str, Any]
 
 def cleaned_row(row: dict[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
     """The row without control characters in columns that train; tabs and line breaks stay."""
-    columns = set(roles.values())
+    columns, clean = set(roles.values()), partial(CONTROL_LETTER.sub, "")
     return {
-        name: _changed(cell, lambda text: CONTROL_LETTER.sub("", text), answers_only=False)
-        if name in columns
-        else cell
+        name: _changed(cell, clean, answers_only=False) if name in columns else cell
         for name, cell in row.items()
     }
 

@@ -12,7 +12,6 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,7 @@ from trainer_backend.data.images import STORED_IMAGE, ImageRef, ImageStore, imag
 from trainer_backend.data.json_values import MAX_COLUMNS, quick_json, to_json
 from trainer_backend.data.store.fingerprint import VERSION, ExampleHash
 from trainer_backend.data.store.pages import NumberedRow, answer_length, save_lengths
-from trainer_backend.data.store.split import (
-    HeldOut,
-    HeldOutFile,
-    held_out_facts,
-    overlap_problem,
-)
+from trainer_backend.data.store.split import HeldOut, HeldOutFile, held_out_facts, overlap_problem
 from trainer_backend.errors import Problem, RowError, UserError
 from trainer_backend.home import remove, remove_old, write_json
 
@@ -89,9 +83,7 @@ class GroupWriter:
     def __enter__(self) -> "GroupWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._flush()
         self.writer.close()

@@ -141,8 +141,8 @@ def test_overlap_is_counted_by_sides():
     facts, both = held_out_facts(about, rows, digests, near)
     assert both.tolist() == [1, 2, 4]
     assert (facts["first"], facts["count"], facts["overlap"], facts["near"]) == (8, 3, 1, 1)
-    assert overlap_problem(facts, both, "train").where == "train, training rows 1, 2 and 4"
+    assert overlap_problem(facts, both, "train").where == "train, rows 1, 2 and 4"
     many = overlap_problem(facts, np.arange(1, 8), "train")
-    assert many.where == "train, training rows 1, 2, 3, 4, 5 and 2 more" and many.count == 7
+    assert many.where == "train, rows 1, 2, 3, 4, 5 and 2 more" and many.count == 7
     five = overlap_problem(facts, np.arange(1, 6), "train")
-    assert five.where == "train, training rows 1, 2, 3, 4 and 5"
+    assert five.where == "train, rows 1, 2, 3, 4 and 5"

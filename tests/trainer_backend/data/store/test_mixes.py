@@ -6,7 +6,7 @@ import pytest
 
 from trainer_backend.data.store.dataset import list_datasets
 from trainer_backend.data.store.held_out import with_held_out
-from trainer_backend.data.store.mixes import mix_datasets, shares
+from trainer_backend.data.store.mixes import mix_datasets, row_counts
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.errors import UserError
 
@@ -37,7 +37,7 @@ def origins(dataset) -> list[tuple[str, int]]:
     ],
 )
 def test_weights_are_fractions_of_the_result(weights, sizes, repeat, counts):
-    assert shares(weights, sizes, repeat) == counts
+    assert row_counts(weights, sizes, repeat) == counts
 
 
 def test_a_mix_takes_each_row_once_and_says_where_it_came_from(home):
