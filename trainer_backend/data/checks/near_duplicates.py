@@ -15,7 +15,7 @@ from trainer_backend.data.checks.words import WordArrays
 BINS, BAND = 64, 4  # bytes in a sketch; bytes in a band: rows that agree in one are compared
 ALIKE = 0.8  # least Jaccard similarity of the word triples of near duplicates
 MIN_TRIPLES = 6  # texts with fewer are not compared
-COMMON_SHARE, COMMON_ROWS = 0.1, 20  # triples in more rows than both belong to a template
+COMMON_SHARE, COMMON_ROWS = 0.1, 20  # rows (fraction, number) from which a triple is a template's
 NEAR = "near.npy"  # int64 (2, n), in the dataset's folder: as near_repeats() returns it
 _EMPTY = np.uint32(2**32 - 1)
 _COMPARED = 1 << 18  # pairs compared at once, to bound memory

@@ -133,7 +133,7 @@ def _repeated_prompts(
 
 
 def _same_answer(facts: Facts, repeats: np.ndarray) -> tuple[Kind, np.ndarray]:
-    """One answer to many prompts; not for labels, where most answers are among a few."""
+    """One answer to many prompts; nothing where most answers repeat, as labels do."""
     answers = np.frombuffer(facts.answers, np.int64)
     values, counts = np.unique(answers[~repeats], return_counts=True)
     if len(answers) < MANY or len(values) < 0.5 * counts.sum():

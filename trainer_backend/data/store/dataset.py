@@ -61,9 +61,7 @@ class StoredDataset:
     num_bytes: int = 0
     created_at: str = ""
     hash: str = ""  # sha256 over the examples as trained
-    source: dict[str, Any] = field(
-        default_factory=dict
-    )  # {"files": [{"name", "bytes"}], "hub"?: {...}}
+    source: dict[str, Any] = field(default_factory=dict)  # {"files": [{"name", "bytes"}], "hub"?}
     kinds: list[str] = field(default_factory=list)  # endings of the files
     options: dict[str, Any] = field(default_factory=dict)  # ReadOptions that are not the default
     system_prompt: str = ""

@@ -133,9 +133,7 @@ def _publish(building: Path, target: Path) -> None:
     try:
         os.rename(building, target)
     except OSError:
-        if not (
-            target / "meta.json"
-        ).is_file():  # else another process stored the same content first
+        if not (target / "meta.json").is_file():  # else another process stored the same
             raise
 
 
