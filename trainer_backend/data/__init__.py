@@ -1,4 +1,1 @@
-"""From files to tokens: reading, understanding, checking, encoding, packing, collating.
-
-Training is not here.
-"""
+"""From files to stored examples: reading, formats, checks and storage. No tokens, no training."""

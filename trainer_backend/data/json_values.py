@@ -1,6 +1,7 @@
-"""Strict JSON: one text to one value with nothing changed, and back to text again.
+"""Strict JSON (RFC 8259): one text to one value, and back to the same text.
 
-Refused: repeated keys, NaN, depth over 64, lone surrogates, NUL. Files are read in json_reader.py.
+As in I-JSON (RFC 7493), repeated keys and lone surrogates are errors; so are NaN, NUL characters
+and nesting deeper than 64 levels. Files and rows are not known here.
 """
 
 import json
@@ -22,7 +23,7 @@ STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class NumberText:
-    """A number that Python would print differently (1.10, 1E5, -0): kept as it was written."""
+    """A number that Python would print differently (1.10, 1E5, -0), kept as its text."""
 
     __slots__ = ("text",)
 
@@ -40,9 +41,9 @@ class NumberText:
 
 
 class BadJSON(ValueError):
-    """Why a JSON text is refused: what, how to fix it, and the position in the text if known."""
+    """A JSON text that is refused; `position` is the character offset of the fault, if known."""
 
-    too_deep = False  # or too wide: then where the value ends is not looked for
+    too_deep = False  # or too wide: the end of the value is not searched for
 
     def __init__(self, what: str, fix: str, position: int | None = None):
         super().__init__(what)
@@ -89,13 +90,13 @@ _DECODER = json.JSONDecoder(
 _WIDE_DECODER = json.JSONDecoder(
     object_pairs_hook=_many_pairs, parse_float=_float, parse_int=_int, parse_constant=_constant
 )
-_LOOSE_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # only asked where a value ends
+_LOOSE_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)  # only finds where a value ends
 
 
 def parse(text: str, *, wide: bool = False) -> Any:
-    """Turn one whole JSON text into its value; BadJSON says why not.
+    """Parse one whole JSON text; numbers may become NumberText. Raises BadJSON.
 
-    `wide` is for columns written as {"0": …, "1": …}: objects then may have any number of keys.
+    `wide` allows objects with any number of keys, for columns written as {"0": …, "1": …}.
     """
     start = len(text) - len(text.lstrip(" \t\r\n\ufeff"))
     if not wide:
@@ -109,7 +110,7 @@ def parse(text: str, *, wide: bool = False) -> Any:
 
 
 def check_keys(text: str) -> None:
-    """Refuse a row with a hopeless number of keys before time is spent on it."""
+    """Raise BadJSON, without parsing, for a large text with more than MAX_KEYS keys."""
     if len(text) > 1 << 20 and text.count('":') > MAX_KEYS:
         error = BadJSON(f"A row has more than {MAX_KEYS:,} keys.", "Keep only what matters.")
         error.too_deep = True
@@ -117,11 +118,11 @@ def check_keys(text: str) -> None:
 
 
 def parse_at(text: str, start: int = 0, decoder: json.JSONDecoder = _DECODER) -> tuple[Any, int]:
-    """Parse the value that begins at `start`; return it and where it ends."""
+    """Parse the value that begins at `start`: (value, position of its end). Raises BadJSON."""
     try:
         value, end = decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise BadJSON(f"Broken JSON: {_spoken(error)}.", _advice(error), error.pos) from None
+        raise BadJSON(f"Broken JSON: {_reason(error)}.", _advice(error), error.pos) from None
     except RecursionError:
         raise _too_deep() from None
     if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH:
@@ -132,7 +133,7 @@ def parse_at(text: str, start: int = 0, decoder: json.JSONDecoder = _DECODER) ->
 
 
 def end_of_value(text: str, start: int) -> int | None:
-    """Where the JSON value at `start` ends, whatever parse_at says of it; None if it is broken."""
+    """Where the value at `start` ends, even if parse_at refuses it; None if it is broken."""
     try:
         return _LOOSE_DECODER.raw_decode(text, start)[1]
     except (ValueError, RecursionError):
@@ -154,7 +155,7 @@ def _check_depth(text: str) -> None:
 
 
 def check_strings(value: Any) -> None:
-    """Refuse texts that no tokenizer takes: NUL and lone surrogates."""
+    """Raise BadJSON for a NUL character or a lone surrogate in any string of a value."""
     for text in strings_of(value):
         if "\0" in text:
             raise BadJSON("A text holds a NUL character (\\u0000).", "Remove the character.")
@@ -166,7 +167,7 @@ def check_strings(value: Any) -> None:
 
 
 def has_half_character(text: str) -> bool:
-    """Whether a text holds a lone surrogate, which no file and no tokenizer takes."""
+    """Whether a text has a lone surrogate, which cannot be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -187,7 +188,7 @@ def strings_of(value: Any) -> Iterator[str]:
             yield from strings_of(item)
 
 
-def _spoken(error: json.JSONDecodeError) -> str:
+def _reason(error: json.JSONDecodeError) -> str:
     if error.pos >= len(error.doc.rstrip()):
         return "it ends too early"
     return error.msg[0].lower() + error.msg[1:]
@@ -199,9 +200,9 @@ def _advice(error: json.JSONDecodeError) -> str:
     if "control character" in error.msg:
         return "Write line breaks inside a text as \\n and tabs as \\t."
     if error.doc[error.pos : error.pos + 1] == "'":
-        return "Use double quotes: JSON does not know single ones."
+        return "Use double quotes: JSON has no single quotes."
     if "Expecting property name" in error.msg or error.doc[error.pos : error.pos + 1] in "]}":
-        return "Look for a comma too many, or a missing quote."
+        return "Look for an extra comma or a missing quote."
     return "Correct the text at this place."
 
 
@@ -209,7 +210,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 
 def to_json(value: Any) -> str:
-    """Write a value as compact JSON; what parse() read comes back with the same text."""
+    """Write a value as compact JSON: numbers as parse() read them, images by their stored name."""
     try:
         return _encode(value)
     except TypeError:
@@ -229,58 +230,13 @@ def _slow_json(value: Any) -> str:
     return _encode(value)
 
 
-def cell_text(value: Any) -> str:
-    """A cell as text: a string as it is, anything else as its JSON; null is the empty text."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else to_json(value)
-
-
-def parse_json_column(value, column: str):
-    """Return a list or dict that may have been stored as JSON text; None and "" become None."""
-    if not isinstance(value, str):
-        return value
-    if not value.strip():
-        return None
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise TrainingDataError(
-            f"The “{column}” column is not valid JSON: {error}.",
-            f"column “{column}”",
-            "Store a list of messages, or the same list as JSON text.",
-        ) from error
-
-
-def drop_nones(value):
-    """Remove keys that Arrow filled with null, at every depth: templates test for presence."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping):
-        return {key: drop_nones(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [drop_nones(item) for item in value]
-    return value
-
-
-def plain_numbers(value: Any) -> Any:
-    """The value with those numbers as numbers that parse() kept as they were written."""
-    if isinstance(value, NumberText):
-        return json.loads(value.text)
-    if isinstance(value, list):
-        return [plain_numbers(item) for item in value]
-    if isinstance(value, dict):
-        return {key: plain_numbers(item) for key, item in value.items()}
-    return value
-
-
 def quick_json(value: dict | list) -> str:
-    """What to_json() gives; quick for a row of texts and for a list of plain messages."""
-    if all(map(_only_text, value if type(value) is list else value.values())):
+    """The same text as to_json(), faster for a row of strings and for a list of plain messages."""
+    if all(map(_only_text, value.values() if isinstance(value, dict) else value)):
         try:
             return orjson.dumps(value).decode()
-        except TypeError:  # half a character, or a key that is no text
-            return to_json(value)
+        except TypeError:  # a lone surrogate, or a key that is not a string
+            pass
     return to_json(value)
 
 
@@ -295,3 +251,51 @@ def _only_text(value: Any) -> bool:
             for item in value
         )
     return False
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text: a string unchanged, anything else as its JSON, null as ""."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else to_json(value)
+
+
+def parse_json_column(value: Any, column: str) -> Any:
+    """A list or dict, or the one a text holds as JSON; "" becomes None.
+
+    Raises TrainingDataError for text that is not JSON.
+    """
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise TrainingDataError(
+            f"The “{column}” column is not valid JSON: {error}.",
+            f"column “{column}”",
+            "Store a list of messages, or the same list as JSON text.",
+        ) from error
+
+
+def drop_nones(value: Any) -> Any:
+    """Remove keys that Arrow filled with null, at every depth: templates test for presence."""
+    if isinstance(value, str):  # by far the most frequent, and faster than the next check
+        return value
+    if isinstance(value, Mapping):
+        return {key: drop_nones(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [drop_nones(item) for item in value]
+    return value
+
+
+def plain_numbers(value: Any) -> Any:
+    """The value with each NumberText as the int or float it stands for."""
+    if isinstance(value, NumberText):
+        return json.loads(value.text)
+    if isinstance(value, list):
+        return [plain_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain_numbers(item) for key, item in value.items()}
+    return value

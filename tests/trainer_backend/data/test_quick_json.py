@@ -1,4 +1,4 @@
-"""Quick JSON is letter for letter the JSON of json_values.py, for any value."""
+"""quick_json() gives the same text as to_json(), for any value."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as some
