@@ -1,13 +1,15 @@
-"""What the tests of reading share: messages, a file from bytes, a refusal, little memory."""
+"""Shared by the tests of reading: messages, a file from bytes, a refusal, little memory."""
 
 import resource
 import subprocess
 import sys
 import textwrap
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from trainer_backend.data.formats import Detection, detect_format
 from trainer_backend.data.readers.files import open_rows, read_rows
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.errors import UserError
@@ -29,6 +31,11 @@ def rows(path: Path, **options) -> list[dict]:
     return [row for _, row in read_rows(path, options=ReadOptions(**options))]
 
 
+def detected(path: Path) -> Detection:
+    """The format of a file, by its first rows."""
+    return detect_format([row for _, row in islice(read_rows(path), 25)])
+
+
 def refusal(path: Path, **options) -> UserError:
     """The error of reading a file; it names the file, and no folder."""
     with pytest.raises(UserError) as caught:
@@ -40,11 +47,10 @@ def refusal(path: Path, **options) -> UserError:
 
 
 def skipped(path: Path) -> tuple[list[dict], list[tuple[int, str]]]:
-    """The rows that are left without the damaged ones, and what is said of those."""
+    """The rows without the damaged ones, and the list of those."""
     reader = open_rows(path, options=ReadOptions(skip_damaged=True))
     kept = [row for _, row in reader]
-    assert reader.num_damaged == len(reader.damaged)
-    assert any(f"{reader.num_damaged:,} damaged row" in note for note in reader.notes)
+    assert any(f"{len(reader.damaged):,} damaged row" in note for note in reader.notes)
     return kept, reader.damaged
 
 

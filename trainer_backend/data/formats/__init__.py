@@ -1,6 +1,6 @@
-"""Rows become messages: which format a file has, and how each of its rows reads.
+"""Rows become messages: detects the format of rows and converts each row.
 
-After this package nothing knows Alpaca or ShareGPT; there are only messages (or plain text).
+The names of formats (Alpaca, ShareGPT, …) are known only here; the result is messages or text.
 """
 
 from trainer_backend.data.formats.conversations import is_trained, order_problem, with_system

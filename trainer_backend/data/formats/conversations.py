@@ -1,7 +1,7 @@
-"""One conversation, however it was written, as a list of messages; its faults as sentences.
+"""Conversations in any known form as lists of messages, and what can be wrong with them.
 
-The names of roles, the train marks and the forms of tool calls are known here and nowhere else.
-Which column holds a conversation is not decided here.
+The one table of role names, the train marks and the forms of tool calls live here. Columns and
+mappings are not known.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,20 +20,21 @@ ROLES = {
     "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool",
     "ipython": "tool",
 }  # fmt: skip
-PLAIN_KEYS = {"role", "from", "content", "value"}
 TRAIN_MARKS = ("train", "training", "weight")
-OnImage = Callable[[dict], None]
+OnImage = Callable[[dict], None]  # is given each message part that holds an image
+ReadText = Callable[[Any], str]  # turns a cell that is neither text nor a list of parts into text
+_MAPPED_KEYS = {"role", "from", "content", "value", *TRAIN_MARKS}
 CALL_FIX = 'Write it as {"name": "…", "arguments": {…}}.'
 CHAT_FIX = 'Write it as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
 
 
 def to_messages(
-    value: Any, on_image: OnImage | None = None, text: Callable[[Any], str] = cell_text
+    value: Any, on_image: OnImage | None = None, text: ReadText = cell_text
 ) -> list[dict]:
-    """A messages or ShareGPT cell (a list, or its JSON text) as messages; roles are mapped.
+    """A conversation (a list, or its JSON text) as [{"role", "content", …}].
 
-    Images inside the messages are marked in the text, and `on_image` is given each of their
-    parts. `text` reads content that is neither text nor a list of parts.
+    [{"from": "human", "value": "Hi"}] → [{"role": "user", "content": "Hi"}]. An image part becomes
+    “<image>” in the content and is given to `on_image`. Raises RowError.
     """
     turns = as_list(value)
     if not turns:
@@ -42,7 +43,7 @@ def to_messages(
 
 
 def refuse_untaught(messages: list[dict]) -> None:
-    """Raise RowError for messages without words, and for a conversation that teaches nothing."""
+    """Raise RowError for an empty message, and for a conversation without a trained answer."""
     answered = taught = False
     for message in messages:
         if not (message["content"].strip() or message.get("tool_calls")):
@@ -70,7 +71,7 @@ def _refuse_empty(role: str) -> None:
 
 
 def as_list(value: Any) -> list:
-    """A list, or the list that a text holds as JSON; RowError for anything else."""
+    """A list, or the one a text holds as JSON; [] for an empty cell. Raises RowError."""
     if isinstance(value, str):
         if not value.strip():
             return []
@@ -96,42 +97,38 @@ def _from_columns(value: dict) -> list | None:
     return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
 
 
-def _message(turn: Any, on_image: OnImage | None, text: Callable[[Any], str]) -> dict:
+def _message(turn: Any, on_image: OnImage | None, text: ReadText) -> dict:
     if not isinstance(turn, dict):
         raise RowError("A message is not an object with a role and a text.", CHAT_FIX)
-    said, content = turn.get("role"), turn.get("content")
-    if said is None:
-        said = turn.get("from")
+    speaker, content = turn.get("role"), turn.get("content")
+    if speaker is None:
+        speaker = turn.get("from")
     if content is None:
         content = turn.get("value")
-    role = ROLES.get(said) if isinstance(said, str) else None
+    role = ROLES.get(speaker) if isinstance(speaker, str) else None
     if not isinstance(content, str):
         content = _content(content, on_image, text)
-    message = {"role": role or _role(said), "content": content}
+    message: dict[str, Any] = {"role": role or _role(speaker), "content": content}
     if len(turn) != 2 or not ("content" in turn or "value" in turn):
         message |= _other_keys(turn)
-    if said == "function_call":
+    if speaker == "function_call":
         message |= {"content": "", "tool_calls": [_tool_call(message["content"])]}
     return message
 
 
-def _role(said: Any) -> str:
-    role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
-    if role is None and said is None:
+def _role(speaker: Any) -> str:
+    role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
+    if role is None and speaker is None:
         raise RowError("A message has no role.", CHAT_FIX)
     if role is None:
-        known = "user, assistant, system or tool"
-        raise RowError(f"Unknown role “{cell_text(said)[:40]}”.", f"Use {known}.")
+        fix = "Use user, assistant, system or tool."
+        raise RowError(f"Unknown role “{cell_text(speaker)[:40]}”.", fix)
     return role
 
 
 def _other_keys(turn: dict) -> dict:
-    """What a message says beside role and text: kept as given, but tool calls and train marks."""
-    kept = {
-        key: item
-        for key, item in turn.items()
-        if key not in PLAIN_KEYS and key not in TRAIN_MARKS and item is not None
-    }
+    """The keys beside role and content: tool calls and train marks are unified, others kept."""
+    kept = {k: item for k, item in turn.items() if k not in _MAPPED_KEYS and item is not None}
     calls = kept.get("tool_calls")
     if calls is not None:
         if not isinstance(calls, list):
@@ -143,7 +140,10 @@ def _other_keys(turn: dict) -> dict:
 
 
 def is_trained(turn: Mapping) -> bool:
-    """Whether a message is learned: false for `train: false`, `training: false`, `weight: 0`."""
+    """Whether a message is trained on: not with `train: false`, `training: false`, `weight: 0`.
+
+    Raises RowError for a mark with any other value.
+    """
     for key in TRAIN_MARKS:
         mark = turn.get(key)
         if mark is None:
@@ -151,15 +151,15 @@ def is_trained(turn: Mapping) -> bool:
         if mark not in (0, 1, "0", "1"):  # True and False are 1 and 0
             raise RowError(
                 f"A message has “{key}” other than true, false, 0 or 1.",
-                "Use weight 0 (or train: false) for messages that are not to be learned.",
+                "Use weight 0 (or train: false) for messages that are not to be trained on.",
             )
         if mark in (0, "0"):
             return False
     return True
 
 
-def _content(value: Any, on_image: OnImage | None, text: Callable[[Any], str]) -> str:
-    """Parts one after another, an image as its mark; nothing is the empty text."""
+def _content(value: Any, on_image: OnImage | None, text: ReadText) -> str:
+    """Content that is not text: the parts joined, null as ""."""
     if value is None:
         return ""
     if isinstance(value, list | tuple):
@@ -180,14 +180,14 @@ def _part_text(part: Any, on_image: OnImage | None) -> str:
         return IMAGE_MARK
     if kind in ("audio", "input_audio", "video"):
         raise RowError(
-            "A message holds sound or film; only text and pictures are trained.",
+            "A message holds audio or video; only text and images can be trained on.",
             "Remove such rows, or keep only their text.",
         )
     raise RowError("A message holds something other than text.", CHAT_FIX)
 
 
 def _tool_call(value: Any) -> dict:
-    """A call as chat templates expect it: wrapped, its arguments an object."""
+    """{"type": "function", "function": {"name", "arguments": {…}}}, as chat templates expect."""
     if isinstance(value, str):
         value = _parsed(value, "A function call is not JSON with a name and arguments.")
     function = value.get("function", value) if isinstance(value, dict) else None
@@ -213,14 +213,14 @@ def _parsed(text: str, what: str) -> Any:
 
 
 def with_system(messages: list[dict], system_prompt: str) -> list[dict]:
-    """Put the system prompt first, unless the conversation brings its own."""
+    """The messages after a system message, unless they have one or the prompt is empty."""
     if not system_prompt or messages[0]["role"] == "system":
         return messages
     return [{"role": "system", "content": system_prompt}, *messages]
 
 
 def order_problem(messages: list[dict]) -> tuple[str, str] | None:
-    """What is odd about the order of the roles, and how to fix it; None if it is in order."""
+    """(what, fix) for an unusual order of roles; None if user and assistant alternate."""
     roles = [message["role"] for message in messages]
     body = roles[1:] if roles[0] == "system" else roles
     if "system" in body:

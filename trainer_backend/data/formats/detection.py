@@ -1,20 +1,20 @@
-"""From the first rows to a mapping: names and values must agree, else the user is asked.
+"""Detects the format of rows from column names and values of the first rows.
 
-No row is read here beyond what tells its format.
+Where the two disagree, the mapping is only a suggestion for the user. No row is converted here.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer_backend.data.formats.conversations import as_list
 from trainer_backend.data.formats.mapping import (
+    EMPTY,
     SYNONYMS,
     ColumnMapping,
     columns_of,
     describe_mapping,
-    is_label,
     listed,
     named,
     plain_name,
@@ -25,12 +25,16 @@ from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
-MAX_KINDS = 4  # ways of writing rows that one file may mix
+MAX_KINDS = 4  # formats that one file may mix
+_LABELS = {"label", "labels", "class", "category", "sentiment", "score", "summary"}
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What the columns seem to mean, in words; `sure` is False when the user should decide."""
+    """The mapping found, described in `sentence`; `sure` is False if the user should decide.
+
+    A sure detection has a mapping.
+    """
 
     mapping: ColumnMapping | None
     sentence: str
@@ -39,8 +43,12 @@ class Detection:
 
 
 def first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:
-    """The rows that a format is told from, with their numbers; no more is taken from `rows`."""
-    first, size = [], 0
+    """The numbered rows for detect_format: 500, or about 4 million characters of them.
+
+    No more is taken from `rows`.
+    """
+    first: list[tuple[int, dict]] = []
+    size = 0
     for number, row in rows:
         first.append((number, row))
         size += sum(len(value) for value in row.values() if isinstance(value, str))
@@ -50,31 +58,29 @@ def first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:
 
 
 def detect_format(rows: Sequence[dict]) -> Detection:
-    """Tell the format from the first rows; a file that mixes formats gets a mapping for each."""
+    """Detect the format of the first rows; mixed formats get one mapping each (`also`)."""
     columns = columns_of(rows)
     found = _detect_one(rows, columns)
     groups = _groups(rows, found)
     if not groups:
         return found
-    each = [_detect_one(group, columns_of(group)) for group in groups]
-    if not all(one.sure for one in each):
-        return found
-    kinds: dict[tuple, ColumnMapping] = {}
-    for one in each:
+    kinds: dict[tuple[str, ...], ColumnMapping] = {}
+    for group in groups:
+        one = _detect_one(group, columns_of(group))
+        if not one.sure or one.mapping is None:
+            return found
         kinds.setdefault(tuple(one.mapping.needed()), one.mapping)
     main, *others = kinds.values()
     return _sure(columns, replace(main, also=tuple(others))) if others else found
 
 
 def _groups(rows: Sequence[dict], found: Detection) -> list[list[dict]]:
-    """The rows by how they are written, the commonest first; none if all are written alike."""
-    if found.sure:
+    """The rows grouped by which cells are filled, largest group first; [] if all are alike."""
+    if found.sure and found.mapping:
         needed = found.mapping.needed()
         if all(row.get(column) for row in rows for column in needed):
             return []
-    shapes = [
-        tuple(name for name, cell in row.items() if cell not in (None, "", [])) for row in rows
-    ]
+    shapes = [tuple(name for name, cell in row.items() if cell not in EMPTY) for row in rows]
     common = [shape for shape, _ in Counter(shapes).most_common() if shape]
     if not 1 < len(common) <= MAX_KINDS * 4:
         return []
@@ -84,7 +90,7 @@ def _groups(rows: Sequence[dict], found: Detection) -> list[list[dict]]:
 
 
 def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
-    chats = [name for name in columns if _is_chat_column(rows, name)]
+    chats = [name for name in columns if _mostly(turns_of, rows, name)]
     found = {role: named(columns, role) for role in SYNONYMS}
     extra = _extra(rows, columns, found)
     if "rejected" in map(plain_name, columns):
@@ -105,7 +111,7 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
         return _sure(columns, ColumnMapping("prompt_completion", roles | extra))
     if not prompts and not found["completion"] and found["text"] and "images" not in extra:
         others = [name for name in columns if name not in found["text"]]
-        if len(found["text"]) == 1 and not any(is_label(name) for name in others):
+        if len(found["text"]) == 1 and _LABELS.isdisjoint(map(plain_name, others)):
             return _sure(columns, ColumnMapping("text", {"text": found["text"][0]}))
     return _unsure(columns, _why_unsure(prompts, found), _suggest_pair(columns, found))
 
@@ -148,28 +154,27 @@ def _detect_chat(
 
 
 def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]) -> dict[str, str]:
-    """The columns of the system message, the tools and the pictures, where there is one."""
+    """The columns of the system message, the tools and the images, if there are any."""
     extra = {"system": found["system"][0]} if len(found["system"]) == 1 else {}
-    tools = [name for name in found["tools"] if _holds_lists(rows, name)]
+    tools = [name for name in found["tools"] if _mostly(_is_list, rows, name)]
     extra |= {"tools": tools[0]} if tools else {}
-    pictures = [name for name in columns if _holds_pictures(rows, name)]
-    by_name = [name for name in pictures if plain_name(name) in SYNONYMS["images"]] or pictures
+    images = [name for name in columns if _mostly(holds_image, rows, name)]
+    by_name = named(images, "images") or images
     return extra | ({"images": by_name[0]} if by_name else {})
 
 
-def _holds_pictures(rows: Sequence[dict], name: str) -> bool:
-    filled = [row[name] for row in rows if row.get(name) not in (None, "", [])]
-    return bool(filled) and sum(map(holds_image, filled)) > len(filled) / 2
+def _mostly(test: Callable[[Any], object], rows: Sequence[dict], name: str) -> bool:
+    """Whether more than half of the values in a column pass a test."""
+    filled = [row[name] for row in rows if row.get(name) not in EMPTY]
+    return sum(bool(test(value)) for value in filled) > len(filled) / 2
 
 
-def _holds_lists(rows: Sequence[dict], name: str) -> bool:
-    filled = [row[name] for row in rows if row.get(name) not in (None, "", [])]
-    lists = [isinstance(one, list) or cell_text(one).lstrip().startswith("[") for one in filled]
-    return sum(lists) > len(filled) / 2
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or cell_text(value).lstrip().startswith("[")
 
 
 def turns_of(value: Any) -> list[dict]:
-    """The turns of a conversation cell; nothing if it is none."""
+    """The turns of a cell that holds a conversation; [] for any other cell."""
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return []
     try:
@@ -182,13 +187,8 @@ def turns_of(value: Any) -> list[dict]:
     return turns
 
 
-def _is_chat_column(rows: Sequence[dict], name: str) -> bool:
-    filled = [row[name] for row in rows if row.get(name)]
-    return bool(filled) and sum(bool(turns_of(value)) for value in filled) > len(filled) / 2
-
-
 def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapping | None:
-    """The likeliest pair of columns, for the pickers to begin with; the user decides."""
+    """The likeliest pair of columns: where the column pickers start."""
     if len(columns) == 1:
         return ColumnMapping("text", {"text": columns[0]})
     if not columns:
@@ -204,7 +204,7 @@ def _sure(columns: list[str], mapping: ColumnMapping) -> Detection:
     used = {*mapping.roles.values(), *(name for one in mapping.also for name in one.roles.values())}
     named_only = [name for name in named(columns, "images") if name not in used]
     if named_only:
-        sentence += f" The pictures that {quoted(named_only[0])} names are not in the upload."
+        sentence += f" The images that {quoted(named_only[0])} names are not in the upload."
     return Detection(mapping, sentence, True, columns)
 
 

@@ -1,11 +1,12 @@
-"""Which column is used for what: the choice, its check, and how it is said in a sentence.
+"""Column mappings: which column has which role, its validation, its description in words.
 
-Finding a mapping by looking at rows is detection.py; using it on a row is formats.py.
+Mappings are neither detected nor applied here.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainer_backend.errors import UserError
 
@@ -30,50 +31,40 @@ SYNONYMS = {
 
 
 def columns_of(rows: Sequence[dict]) -> list[str]:
-    """All column names in the order they appear."""
+    """All column names, in order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def plain_name(name: str) -> str:
-    """A name without case, spaces and marks: “User Message” is “user_message”."""
+    """A name in lower case with “_” for spaces and punctuation: “User Message” → “user_message”."""
     return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 
 def named(columns: list[str], role: str) -> list[str]:
+    """The columns whose name is a synonym of the role."""
     return [name for name in columns if plain_name(name) in SYNONYMS[role]]
 
 
-def is_label(name: str) -> bool:
-    return plain_name(name) in (
-        "label",
-        "labels",
-        "class",
-        "category",
-        "sentiment",
-        "score",
-        "summary",
-    )
-
-
 def quoted(name: str) -> str:
-    """A column's name as a sentence shows it, cut if it is long."""
+    """A column's name in quotes, at most 60 characters of it."""
     return f"“{name}”" if len(name) <= 60 else f"“{name[:60]}…”"
 
 
 def listed(names: Iterable[str], most: int) -> str:
-    """Names one after another, and how many more there are."""
+    """The first `most` names in quotes, and how many more there are."""
     shown = [quoted(name) for name in names]
     more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
 
 
-FORMATS = {
+FORMATS: dict[str, tuple[str, ...]] = {
     "prompt_completion": ("prompt", "completion"),
     "alpaca": ("prompt", "completion"),
     "messages": ("messages",),
     "sharegpt": ("messages",),
     "text": ("text",),
 }  # the roles each format needs
+EMPTY: tuple[Any, ...] = (None, "", [])  # cells without a value
 ROLE_NAMES = ("prompt", "completion", "system", "input", "messages", "text", "tools", "images")
 
 
@@ -81,62 +72,66 @@ ROLE_NAMES = ("prompt", "completion", "system", "input", "messages", "text", "to
 class ColumnMapping:
     """How columns become messages: `roles` maps prompt, completion, system, … to column names.
 
-    `also` are the mappings of rows that are written another way, in a file that mixes them.
+    `also` are further mappings, for files whose rows differ in format.
     """
 
     format: str
     roles: dict[str, str]
     also: tuple["ColumnMapping", ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         also = (
             one if isinstance(one, ColumnMapping) else ColumnMapping(**one) for one in self.also
         )
         object.__setattr__(self, "also", tuple(also))
 
     def needed(self) -> list[str]:
-        """The columns without which a row says nothing."""
+        """The columns that a row must fill."""
         return [self.roles[role] for role in FORMATS[self.format]]
 
+    def is_filled(self, row: Mapping[str, Any], empty: Container = EMPTY) -> bool:
+        """Whether no needed column of the row is `empty`."""
+        for role in FORMATS[self.format]:  # no generator: it is asked for every row
+            if row.get(self.roles[role]) in empty:
+                return False
+        return True
+
     def of_row(self, row: dict) -> "ColumnMapping":
-        """The mapping that this row is written for."""
-        for one in (self, *self.also):
-            if all(row.get(column) not in (None, "", []) for column in one.needed()):
-                return one
-        return self
+        """The first of this mapping and `also` whose columns the row fills; else this one."""
+        return next((one for one in (self, *self.also) if one.is_filled(row)), self)
 
 
 def describe_mapping(mapping: ColumnMapping, columns: Sequence[str] = ()) -> str:
-    """Say in one or two plain sentences what each column is used for."""
-    said = _described(mapping)
+    """One or two sentences: what each column is used for, and which are not used."""
+    sentence = _described(mapping)
     used = set(mapping.roles.values())
     for other in mapping.also:
         missing = listed(mapping.needed(), 3)
-        said += f" Rows without {missing} are read as: {_described(other)}"
+        sentence += f" Rows without {missing} are read as: {_described(other)}"
         used |= set(other.roles.values())
     unused = [name for name in columns if name not in used]
-    return said + (f" Not used: {listed(unused, 6)}." if unused else "")
+    return sentence + (f" Not used: {listed(unused, 6)}." if unused else "")
 
 
 def _described(mapping: ColumnMapping) -> str:
     role = {name: quoted(column) for name, column in mapping.roles.items()}
     if mapping.format == "text":
-        said = f"Plain text from {role['text']}: the model learns all of it."
+        sentence = f"Plain text from {role['text']}: the model learns all of it."
     elif "messages" in role:
         style = "ShareGPT conversations" if mapping.format == "sharegpt" else "Conversations"
-        said = f"{style} from {role['messages']}."
+        sentence = f"{style} from {role['messages']}."
     else:
         style = "Alpaca instructions" if mapping.format == "alpaca" else "Prompt and response pairs"
-        said = f"{style}: prompt from {role['prompt']}"
-        said += f" followed by {role['input']}" if "input" in role else ""
-        said += f", answer from {role['completion']}."
-    said += f" System message from {role['system']}." if "system" in role else ""
-    said += f" Tools from {role['tools']}." if "tools" in role else ""
-    return said + (f" Pictures from {role['images']}." if "images" in role else "")
+        sentence = f"{style}: prompt from {role['prompt']}"
+        sentence += f" followed by {role['input']}" if "input" in role else ""
+        sentence += f", answer from {role['completion']}."
+    for extra, name in (("system", "System message"), ("tools", "Tools"), ("images", "Images")):
+        sentence += f" {name} from {role[extra]}." if extra in role else ""
+    return sentence
 
 
 def check_mapping(mapping: ColumnMapping, columns: Sequence[str], where: str) -> None:
-    """Refuse a mapping that misses a role or names a column that is not there."""
+    """Raises UserError for an unknown format or role, a missing role, or an unknown column."""
     fix = f"Choose one of {listed(columns, 12)}."
     needed = FORMATS.get(mapping.format)
     if needed is None:

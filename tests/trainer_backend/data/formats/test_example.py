@@ -1,4 +1,4 @@
-"""Understanding: formats are found by names and values, never guessed, and said in a sentence."""
+"""Formats: detected by column names and values, described in a sentence, never guessed."""
 
 import json
 
@@ -210,7 +210,7 @@ def test_bad_pairs(row, what):
         ([{"role": "user"}, BOT], "user message is empty"),
         ([USER, {"role": "assistant", "content": ""}], "answer is empty"),
         ([USER, {"role": "assistant", "content": None}], "answer is empty"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}, BOT], "picture"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}, BOT], "image"),
         ([{"role": "user", "content": [{"type": "strange"}]}, BOT], "other than text"),
         ([USER, {"from": "function_call", "value": "no json"}], "function call is not JSON"),
     ],

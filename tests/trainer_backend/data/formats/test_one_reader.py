@@ -1,4 +1,4 @@
-"""One reader of rows: a dataset given to SFTTrainer and a file given to the app mean the same."""
+"""One reader of rows: a dataset given to SFTTrainer reads as a file given to the app does."""
 
 import json
 
@@ -125,14 +125,14 @@ def test_the_answer_of_a_pair_is_learned_as_before(tokenizer):
     assert tokenizer.decode([i for i in learned.labels if i >= 0]) == "hello<|im_end|>\n"
 
 
-def test_the_columns_are_told_from_the_first_rows_not_from_each():
+def test_the_format_is_detected_once_not_for_each_row():
     rows = [{"input": "a", "output": "b", "text": None}, {"input": "", "output": "b", "text": None}]
     reading = find_reading(rows)
     assert reading.example(rows[0])["completion"] == [said("assistant", "b")]
     assert reading.example(rows[1])["prompt"] == [said("user", "")]
 
 
-def test_a_row_of_a_late_kind_is_still_read_by_its_promised_columns():
+def test_a_later_row_in_another_format_is_read_by_its_column_names():
     rows = [{"question": "a", "answer": "b"}]
     reading = find_reading(rows, ["question", "answer", "text", "messages"])
     assert reading.example({"question": None, "messages": [USER, BOT]})["messages"] == [USER, BOT]
@@ -158,7 +158,7 @@ def test_promised_columns_hold_where_the_app_would_ask(row, field, expected):
     assert as_example(row, field) == expected
 
 
-def test_columns_with_files_are_not_opened_to_tell_a_format(tokenizer):
+def test_columns_with_files_are_not_opened_to_detect_a_format(tokenizer):
     features = Features({"question": Value("string"), "answer": Value("string"), "scan": Image()})
     rows = {"question": ["hi"], "answer": ["hello"], "scan": ["/not/there.png"]}
     table = Dataset.from_dict(rows, features=features)

@@ -1,11 +1,11 @@
-"""Understanding rows: tools, reasoning, train marks, pictures, mixed files; cases 57, 66 and 68."""
+"""Converting rows: tools, reasoning, train marks, images, mixed files; cases 57, 66 and 68."""
 
 import base64
 import json
 from dataclasses import asdict
 
 import pytest
-from reading_cases import BOT, USER, put
+from reading_cases import BOT, USER, detected, put
 
 from trainer_backend.data.checks.checker import check_examples
 from trainer_backend.data.formats.detection import detect_format
@@ -14,7 +14,6 @@ from trainer_backend.data.formats.mapping import ColumnMapping, check_mapping, d
 from trainer_backend.data.images import ImageBytes
 from trainer_backend.data.json_values import to_json
 from trainer_backend.data.readers.files import read_rows
-from trainer_backend.data.reading.preview import preview_file
 from trainer_backend.errors import RowError, UserError
 
 CHAT = ColumnMapping("messages", {"messages": "messages"})
@@ -78,7 +77,7 @@ def test_tools_beside_a_pair_and_bare_functions():
         ([{"function": {"arguments": {}}}], "not JSON with a name"),
     ],
 )
-def test_broken_tool_calls_are_said(calls, what):
+def test_broken_tool_calls_are_refused(calls, what):
     assert what in refused(USER, {"role": "assistant", "content": "", "tool_calls": calls}, BOT)
 
 
@@ -140,7 +139,7 @@ MIXED = [{"messages": [USER, BOT]}] * 3 + [{"prompt": "a", "response": "b"}] * 2
         + [{"instruction": "a", "input": "", "output": "b"}] * 2,
     ],
 )
-def test_a_file_that_mixes_two_ways_of_writing(rows):
+def test_a_file_that_mixes_two_formats(rows):
     found = detect_format(rows)
     assert found.sure and len(found.mapping.also) == 1
     assert "Rows without" in found.sentence and "are read as:" in found.sentence
@@ -150,7 +149,7 @@ def test_a_file_that_mixes_two_ways_of_writing(rows):
     assert ColumnMapping(**stored) == found.mapping
 
 
-def test_each_way_of_writing_is_said_once():
+def test_each_format_is_described_once():
     rows = [*MIXED, {"prompt": "a", "response": "b", "id": "1"}, {"prompt": "a", "response": "b"}]
     found = detect_format(rows)
     assert len(found.mapping.also) == 1 and found.sentence.count("are read as") == 1
@@ -173,13 +172,13 @@ def test_empty_cells_do_not_make_a_file_mixed():
         )
 
 
-def test_rows_of_neither_kind_are_said_row_by_row():
+def test_rows_of_neither_format_are_refused():
     found = detect_format(MIXED)
     with pytest.raises(RowError, match="empty"):
         to_example(6, {"other": "x"}, found.mapping)
 
 
-def test_pictures_in_messages_become_marks():
+def test_images_in_messages_become_marks():
     parts = [
         {"type": "text", "text": "See "},
         {"type": "image_url", "image_url": {"url": DATA_URL}},
@@ -194,7 +193,7 @@ def test_pictures_in_messages_become_marks():
         assert images in (found.images, [stored])
 
 
-def test_pictures_of_a_column_fill_the_marks():
+def test_images_of_a_column_fill_the_marks():
     mapping = ColumnMapping("messages", {"messages": "messages", "images": "images"})
     parts = [{"type": "image"}, {"type": "text", "text": "?"}, {"type": "image"}]
     row = {"messages": [{"role": "user", "content": parts}, BOT], "images": [DATA_URL, DATA_URL]}
@@ -209,7 +208,7 @@ def test_pictures_of_a_column_fill_the_marks():
 @pytest.mark.parametrize(
     ("images", "content", "what"),
     [
-        (["http://x/a.png"], "a", "address on the web"),
+        (["http://x/a.png"], "a", "web address"),
         (["/etc/passwd.png"], "a", "not in the upload"),
         ([{"path": "/etc/passwd"}], "a", "not in the upload"),
         ([5], "a", "not in the upload"),
@@ -218,10 +217,10 @@ def test_pictures_of_a_column_fill_the_marks():
         ([DATA_URL], "<image> and <image>", "differ"),
         ([], [{"type": "image"}], "not in the upload"),
         ([], [{"type": "image_url", "image_url": {"url": "file:///etc/a.png"}}], "not in the"),
-        ([], [{"type": "input_audio", "input_audio": {}}], "sound or film"),
+        ([], [{"type": "input_audio", "input_audio": {}}], "audio or video"),
     ],
 )
-def test_pictures_that_cannot_be_had(images, content, what):
+def test_missing_and_damaged_images_are_refused(images, content, what):
     mapping = ColumnMapping("messages", {"messages": "messages", "images": "images"})
     row = {"messages": [{"role": "user", "content": content}, BOT], "images": images}
     with pytest.raises(RowError, match=what) as caught:
@@ -229,10 +228,10 @@ def test_pictures_that_cannot_be_had(images, content, what):
     assert caught.value.fix
 
 
-def test_the_picture_column_is_found_and_said():
+def test_the_image_column_is_found_and_described():
     row = {"image": DATA_URL, "question": "What?", "answer": "Red."}
     found = detect_format([row])
-    assert found.mapping.roles["images"] == "image" and "Pictures from “image”." in found.sentence
+    assert found.mapping.roles["images"] == "image" and "Images from “image”." in found.sentence
     assert not detect_format([{"image": DATA_URL, "text": "a caption"}]).sure
 
 
@@ -272,7 +271,7 @@ HOSTILE = [
 def test_case_66_markup_is_text_like_any_other(tmp_path):
     lines = [{"prompt": text, "response": text} for text in HOSTILE]
     path = put(tmp_path, "a.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    mapping = preview_file(path).detection.mapping
+    mapping = detected(path).mapping
     for (_, row), text in zip(read_rows(path), HOSTILE, strict=True):
         said = [message["content"] for message in to_example(1, row, mapping).messages]
         assert said == [text, text]
@@ -286,7 +285,7 @@ NAMES = ["..x.jsonl", "CON.jsonl", "-rf.jsonl", "{0}.jsonl", "$(id).jsonl", "�
 def test_case_68_odd_file_names_are_only_labels(tmp_path, name):
     before = set(tmp_path.rglob("*"))
     path = put(tmp_path, name, '{"prompt":"a","response":"b"}\n')
-    assert preview_file(path).detection.sure
+    assert detected(path).sure
     assert set(tmp_path.rglob("*")) - before == {path}
     broken = put(tmp_path, name, "{")
     with pytest.raises(UserError) as caught:
