@@ -1,6 +1,6 @@
-"""Files become rows: one reader per file type, with exact text and errors that name the row.
+"""Files become rows: one reader for each file type, with exact text and errors that name the row.
 
-Nothing here knows what a row means.
+What the columns mean is not known here.
 """
 
 from trainer_backend.data.readers.files import Progress, open_rows, read_rows

@@ -1,6 +1,6 @@
-"""A zip archive of data files: which entries may be read, and why any other is refused.
+"""Zip archives of data files: which entries are read, and why an archive is refused.
 
-Entries are streamed, never written under their names; their rows are read through files.py.
+Entries are streamed and never written to disk under their names. Rows are not read here.
 """
 
 import re
@@ -21,12 +21,14 @@ MAX_NAME = 1_000  # characters
 _NOT_DATA = re.compile(r"(?i)(readme|licen[cs]e|dataset_infos|dataset_info|\.)[\w.-]*$")
 _NESTED = (".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".bz2", ".zst", ".tar.gz")
 _ENCRYPTED = 0x61  # flag bits: encrypted, patched, strongly encrypted
-_END = b"PK\x05\x06"
-_END64 = b"PK\x06\x06"
+_END, _END64 = b"PK\x05\x06", b"PK\x06\x06"  # end of central directory, plain and zip64
 
 
 class Archive:
-    """An open zip archive, every entry of which has been looked at: `sources`, and its pictures."""
+    """An open zip archive whose entries have all been checked: its data files and its images.
+
+    Raises UserError if it is damaged, unsafe or has no data file.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -48,7 +50,7 @@ class Archive:
         chosen = _data_entries(files)
         self.sources = [Source(path, self.zip, one) for one in chosen]
         unused = len(files) - len(chosen) - len(self.images)
-        self.notes = []
+        self.notes: list[str] = []
         if len(chosen) > 1:
             self.notes.append(f"{len(chosen)} data files of the archive are read as one.")
         if unused:
@@ -61,7 +63,7 @@ class Archive:
             )
 
     def with_images(self, row: dict, source: Source) -> dict:
-        """The row with every text that names a picture of the archive replaced by the picture."""
+        """The row with each file name of an image in the archive replaced by the image."""
         if not self.images:
             return row
         folder = PurePosixPath(source.file_name).parent
@@ -69,14 +71,14 @@ class Archive:
 
     def _replaced(self, value: Any, folder: PurePosixPath, depth: int) -> Any:
         if isinstance(value, str):
-            return self._picture(value, folder) or value
+            return self._image(value, folder) or value
         if depth < 8 and isinstance(value, list):
             return [self._replaced(item, folder, depth + 1) for item in value]
         if depth < 8 and isinstance(value, dict):
             return {key: self._replaced(item, folder, depth + 1) for key, item in value.items()}
         return value
 
-    def _picture(self, text: str, folder: PurePosixPath) -> ImageBytes | None:
+    def _image(self, text: str, folder: PurePosixPath) -> ImageBytes | None:
         if len(text) > MAX_NAME or not text.lower().endswith(IMAGE_SUFFIXES):
             return None
         entry = self.images.get(str(folder / text)) or self.images.get(text.removeprefix("./"))
@@ -88,13 +90,16 @@ class Archive:
 
 
 def _check_directory(path: Path) -> None:
-    """Refuse too many entries before the list of them is read into memory."""
+    """Refuse too many entries before zipfile loads them, from the end record alone.
+
+    Its layout: PKWARE's APPNOTE.TXT, 4.3.14 and 4.3.16.
+    """
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 65_557))
         tail = file.read()
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + 22:
-        return  # not a zip archive; opening it says so
+        return  # not a zip archive; opening it raises the error
     count, size = struct.unpack("<HI", tail[at + 10 : at + 16])
     at64 = tail.rfind(_END64)
     if at64 >= 0 and len(tail) >= at64 + 48:
@@ -108,12 +113,12 @@ def _too_many(path: Path, count: int) -> UserError:
     return UserError(
         f"The zip archive has {count:,} entries; at most {MAX_ENTRIES:,} are read.",
         path.name,
-        "Put the rows into a few larger files, and the pictures into a Parquet file.",
+        "Put the rows into a few larger files, and the images into a Parquet file.",
     )
 
 
 def check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
-    """Refuse an archive in which any entry is not plain; the message names the entry."""
+    """Raise UserError for links, unsafe or repeated names, encryption, and zip bombs."""
     if len(entries) > MAX_ENTRIES:
         raise _too_many(path, len(entries))
     seen: dict[str, str] = {}
@@ -122,9 +127,9 @@ def check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
         fault = _fault(entry, name)
         same = unicodedata.normalize("NFC", name).casefold().rstrip("/")
         if not fault and same in seen:
-            fault = "stands in the archive twice"
+            fault = "is in the archive twice"
             if seen[same] != name:
-                fault = f"differs from “{_shown(seen[same])}” only in how it is written"
+                fault = f"has a name that some systems confuse with “{_shown(seen[same])}”"
         if fault:
             what = f"The entry “{_shown(name)}” {fault}."
             fix = "Pack the archive again from plain files with simple names."
@@ -134,7 +139,7 @@ def check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 
 def _fault(entry: zipfile.ZipInfo, name: str) -> str:
-    """What is wrong with one entry, or nothing."""
+    """Why an entry is refused; "" if it is not."""
     mode = stat.S_IFMT(entry.external_attr >> 16)
     kinds = {stat.S_IFLNK: "is a link to another file", stat.S_IFDIR: "", stat.S_IFREG: "", 0: ""}
     parts = name.split("/")
@@ -149,14 +154,14 @@ def _fault(entry: zipfile.ZipInfo, name: str) -> str:
         (entry.flag_bits & _ENCRYPTED, "is encrypted"),
         (
             entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            "is packed in a way that is not read here",
+            "uses an unsupported compression method",
         ),
         (
             name.lower().endswith(_NESTED) and not _is_hidden(name),
             "is an archive inside the archive",
         ),
     )
-    return next((said for wrong, said in checks if wrong), "")
+    return next((fault for wrong, fault in checks if wrong), "")
 
 
 def _check_size(path: Path, entries: list[zipfile.ZipInfo]) -> None:
@@ -190,6 +195,6 @@ def _data_entries(files: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
 
 
 def _shown(name: str) -> str:
-    """An entry's name without invisible letters, cut if it is long."""
+    """At most 80 characters of a name, the unprintable ones replaced."""
     plain = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     return plain if len(plain) <= 80 else f"{plain[:80]}…"

@@ -1,6 +1,7 @@
-"""Rows from Arrow IPC files and streams (also Feather); what the values become is columnar.py.
+"""Rows from Arrow IPC files and streams, and from Feather.
 
-A compressed batch is unpacked in one go, so what it says it unpacks to is added up beforehand.
+A compressed batch is unpacked at once, so the sizes that its buffers declare are added up first.
+Format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
 """
 
 import struct
@@ -16,11 +17,11 @@ from trainer_backend.errors import UserError
 MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
 MAX_BATCH = 512 * 1024 * 1024  # bytes that one batch may unpack to
-_BATCH, _DICTIONARY = 3, 2  # kinds of message headers in the format's Message.fbs
+_DICTIONARY = 2  # DictionaryBatch among the message headers of the format's Message.fbs
 
 
 def read_arrow(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]]:
-    """(row number, row) of an Arrow file or stream."""
+    """(row number, row) for every row. Raises UserError if damaged or far too large."""
     made = None
     with source.seekable() as file:
         try:
@@ -28,33 +29,32 @@ def read_arrow(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]]:
             with pa.memory_map(str(file)) as raw:
                 _check_sizes(raw, 8 if is_file else 0, source)
             with pa.memory_map(str(file)) as raw:
-                batches = _batches(raw, is_file)
-                made = ColumnRows(source, next(batches), damage)
-                for batch, share in batches:
-                    batch.validate(full=True)  # wrong offsets would be read as they stand
+                reader = pa.ipc.open_file(raw) if is_file else pa.ipc.open_stream(raw)
+                made = ColumnRows(source, reader.schema, damage)
+                for batch, fraction in _batches(reader, None if is_file else raw):
+                    batch.validate(full=True)  # else wrong offsets would be followed
                     yield from made.rows(batch)
-                    source.share = share
+                    source.fraction = fraction
         except (pa.ArrowException, OSError, ValueError, LookupError, struct.error) as error:
             if made:
                 raise made.unreadable("Arrow", error) from None
             raise unreadable("Arrow", source.name, error) from None
 
 
-def _batches(raw: pa.NativeFile, is_file: bool) -> Iterator:
-    """First the schema, then (batch, share of the file that is read)."""
-    size = max(1, raw.size())
-    reader = pa.ipc.open_file(raw) if is_file else pa.ipc.open_stream(raw)
-    yield reader.schema
-    if is_file:
+def _batches(
+    reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader, stream: pa.NativeFile | None
+) -> Iterator[tuple[pa.RecordBatch, float]]:
+    """(batch, fraction of the file read so far)."""
+    if stream is None:
         for at in range(reader.num_record_batches):
             yield reader.get_batch(at), (at + 1) / reader.num_record_batches
         return
     for batch in reader:
-        yield batch, min(1.0, raw.tell() / size)
+        yield batch, min(1.0, stream.tell() / max(1, stream.size()))
 
 
 def _check_sizes(raw: pa.NativeFile, start: int, source: Source) -> None:
-    """Add up what the batches unpack to; UserError if that is out of proportion."""
+    """Raise UserError if the batches unpack to more than the budget."""
     budget, decoded = source.budget(), 0
     raw.seek(start)
     for message in pa.ipc.MessageReader.open_stream(raw):
@@ -70,7 +70,7 @@ def _check_sizes(raw: pa.NativeFile, start: int, source: Source) -> None:
 
 
 def _decoded_size(metadata: bytes, body: pa.Buffer | None) -> int:
-    """Bytes that the compressed buffers of a message say they unpack to; 0 if not compressed."""
+    """Bytes that the compressed buffers of a message declare to unpack to; 0 if uncompressed."""
     table = _Table(metadata, struct.unpack_from("<I", metadata)[0])
     kind, batch = table.byte(1), table.inner(2)
     if kind == _DICTIONARY and batch:
@@ -85,7 +85,7 @@ def _decoded_size(metadata: bytes, body: pa.Buffer | None) -> int:
 
 
 class _Table:
-    """A table of a FlatBuffers message, read by field number."""
+    """A FlatBuffers table, read by field number (https://flatbuffers.dev/internals/)."""
 
     def __init__(self, data: bytes, at: int):
         self.data, self.at = data, at

@@ -1,6 +1,7 @@
-"""Arrow columns to rows: what Parquet and Arrow files share, under a budget of decoded bytes.
+"""Record batches of Arrow or Parquet files to rows, under a budget of decoded bytes.
 
-Values become what JSON can hold (text, numbers, lists, objects); dates become their ISO text.
+Values become what JSON can hold (text, numbers, lists, objects), dates ISO 8601 text. Files are
+not opened here.
 """
 
 import math
@@ -9,18 +10,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from trainer_backend.data.images import to_image
+from trainer_backend.data.images import ImageBytes, to_image
 from trainer_backend.data.json_values import MAX_COLUMNS, MAX_DEPTH
 from trainer_backend.data.readers.options import MAX_LINE, DamageLog
 from trainer_backend.data.readers.source import Source
 from trainer_backend.errors import UserError
 
-BATCH_ROWS = 64  # few: sizes on disk say nothing about rows that repeat a huge text
+BATCH_ROWS = 64  # few: a huge text that many rows repeat takes little room on disk
 _NAME = b"ARROW:extension:name"
 
 
 class ColumnRows:
-    """Turns batches of one file into (row number, row); counts rows and decoded bytes."""
+    """The rows of one file's batches; `number` and `decoded` count rows and decoded bytes.
+
+    Raises UserError for a schema with repeated names, too many columns or extension types.
+    """
 
     def __init__(self, source: Source, schema: pa.Schema, damage: DamageLog):
         self.source, self.damage = source, damage
@@ -29,7 +33,7 @@ class ColumnRows:
         self.types = [_plain_type(one.type) for one in schema]
 
     def rows(self, batch: pa.RecordBatch) -> Iterator[tuple[int, dict]]:
-        """The rows of a batch, decoded a few at a time; damaged ones are reported."""
+        """(row number, row) of a batch; damaged rows are reported, UserError over the budget."""
         for start in range(0, batch.num_rows, BATCH_ROWS):
             part = batch.slice(start, BATCH_ROWS)
             cells_of = [
@@ -49,7 +53,7 @@ class ColumnRows:
                     yield self.number, row
 
     def unreadable(self, kind: str, error: Exception) -> UserError:
-        """The error for a file whose content pyarrow refuses."""
+        """The error for a file that pyarrow cannot read further."""
         where = f"{self.source.name}, after row {self.number}" if self.number else self.source.name
         return unreadable(kind, where, error)
 
@@ -67,11 +71,11 @@ def unreadable(kind: str, where: str, error: Exception) -> UserError:
 
 
 def _plain_type(type: pa.DataType) -> pa.DataType:
-    """The type without dictionaries and views, whose size tells nothing; times as text."""
+    """The type without dictionaries and views, so that its size is known; times as text."""
     if pa.types.is_dictionary(type):
         return _plain_type(type.value_type)
     if pa.types.is_temporal(type) and not pa.types.is_duration(type):
-        return pa.string()  # all of its digits
+        return pa.string()  # keeps nanoseconds
     if pa.types.is_string_view(type):
         return pa.large_string()
     if pa.types.is_binary_view(type):
@@ -103,13 +107,13 @@ def _check_columns(schema: pa.Schema, name: str) -> list[str]:
         )
     for one in schema:
         if strange := _extension(one):
-            what = f"The column “{one.name[:60]}” has a type of its own ({strange[:60]})."
+            what = f"The column “{one.name[:60]}” has an extension type ({strange[:60]})."
             raise UserError(what, name, "Save the column as text, numbers or lists.")
     return columns
 
 
 def _extension(one: pa.Field) -> str:
-    """The name of an extension type in a field or inside it; empty if there is none."""
+    """The name of an extension type in a field or nested in it; "" without one."""
     if _NAME in (one.metadata or {}):
         return one.metadata[_NAME].decode("utf-8", "replace")
     if isinstance(one.type, pa.BaseExtensionType):
@@ -118,8 +122,8 @@ def _extension(one: pa.Field) -> str:
     return next(filter(None, map(_extension, inner)), "")
 
 
-def _row(columns: list[str], cells: tuple, where: str) -> dict:
-    row = {}
+def _row(columns: list[str], cells: tuple, where: str) -> dict[str, Any]:
+    row: dict[str, Any] = {}
     for column, cell in zip(columns, cells, strict=True):
         if isinstance(cell, str) and "\0" not in cell and len(cell) <= MAX_LINE:
             row[column] = cell
@@ -129,7 +133,7 @@ def _row(columns: list[str], cells: tuple, where: str) -> dict:
 
 
 def _exact(value: Any, where: str, depth: int) -> Any:
-    """A value as JSON can hold it; refuse what would lose something."""
+    """A value as JSON can hold it. Raises UserError if it cannot without loss."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -144,22 +148,22 @@ def _exact(value: Any, where: str, depth: int) -> Any:
         return [_exact(item, where, depth + 1) for item in value]
     if isinstance(value, dict):
         if value.keys() == {"bytes", "path"} and isinstance(value["bytes"], bytes):
-            return _picture(value["bytes"], where, value["path"])  # as the datasets library has it
+            return _image(value["bytes"], where, value["path"])  # an Image of the datasets library
         return {str(key): _exact(item, where, depth + 1) for key, item in value.items()}
     if isinstance(value, bytes):
-        return _picture(value, where)
+        return _image(value, where)
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _picture(value: bytes, where: str, name: Any = None) -> Any:
-    picture = to_image(value, name if isinstance(name, str) else "")
-    if picture is None:
+def _image(value: bytes, where: str, name: Any = None) -> ImageBytes:
+    image = to_image(value, name if isinstance(name, str) else "")
+    if image is None:
         raise UserError(
-            "The column holds binary data, not text or a picture.",
+            "The column holds binary data, not text or an image.",
             where,
             "Save the column as text, or remove it.",
         )
-    return picture
+    return image
 
 
 def _checked_text(value: str, where: str) -> str:

@@ -1,6 +1,6 @@
-"""Rows from delimited text: the delimiter is found, and a row that does not fit is an error.
+"""Rows from delimited text (RFC 4180), with the delimiter detected and damage located.
 
-The standard csv reader would shift ragged rows and swallow text after an open quote; this does not.
+A ragged row or an open quote is an error here, where csv.DictReader would shift or swallow cells.
 """
 
 import csv
@@ -13,18 +13,18 @@ from trainer_backend.data.readers.text_reader import TextFile
 from trainer_backend.errors import UserError
 
 SAMPLE_LINES = 50
-_SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # how Excel says its delimiter
+_SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # Excel's line for the delimiter
 
 
 def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> str:
-    """The delimiter under which the first rows all have the header's number of columns.
+    """The delimiter that gives the first 50 lines equally many cells, and how text is written.
 
-    A space behind it (“, ”) says that a space after each delimiter is no part of the text, a quote
-    that quotes are: tab-separated text often has them without doubling any.
+    A space after the delimiter means that such a space is not part of the text; a quote, that
+    quotes are part of it: tab-separated text often has them undoubled.
     """
     sample = _sample(file)
-    if sample and (said := _SEP_LINE.fullmatch(sample[0].strip())):
-        return said[1]
+    if sample and (given := _SEP_LINE.fullmatch(sample[0].strip())):
+        return given[1]
     order = (preferred, *(mark for mark in DELIMITERS if mark != preferred))
     order = (chosen,) if chosen else order
     fits = {mark: _sample_fit(sample, mark) for mark in order if sample and mark in sample[0]}
@@ -42,7 +42,8 @@ def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> st
 
 
 def _sample(file: TextFile) -> list[str]:
-    sample, size = [], 0
+    sample: list[str] = []
+    size = 0
     for line in file.lines():
         sample.append(line)
         size += len(line)
@@ -51,11 +52,13 @@ def _sample(file: TextFile) -> list[str]:
     return sample
 
 
-def _reader(lines: Iterable[str], layout: str):
-    quoting = csv.QUOTE_NONE if layout[1:] == '"' else csv.QUOTE_MINIMAL
-    spaced = layout[1:] == " "
+def _reader(lines: Iterable[str], layout: str) -> Iterator[list[str]]:
     return csv.reader(
-        lines, delimiter=layout[0], quoting=quoting, skipinitialspace=spaced, strict=True
+        lines,
+        delimiter=layout[0],
+        quoting=csv.QUOTE_NONE if layout[1:] == '"' else csv.QUOTE_MINIMAL,
+        skipinitialspace=layout[1:] == " ",
+        strict=True,
     )
 
 
@@ -67,26 +70,26 @@ def _parses(sample: list[str], layout: str) -> bool:
 
 
 def _sample_fit(sample: list[str], layout: str) -> tuple[int, bool]:
-    """How wide the header is, and whether every complete sampled row is as wide."""
+    """(cells of the header, whether every complete record of the sample has as many)."""
     widths = []
     try:
         for record in _reader(sample, layout):
             if record and (len(record) > 1 or record[0].strip()):
                 widths.append(len(record))
     except csv.Error:
-        pass  # the sample may end inside a quoted text; the full read judges that
+        pass  # the sample may end inside a quoted text
     if not widths:
         return 0, False
     return widths[0], len(set(widths)) == 1
 
 
 class _Feed:
-    """Lines for csv.reader; keeps the current record's lines with quotes, to find an open one."""
+    """The lines given to csv.reader, with what locates a fault in the current record."""
 
     def __init__(self, file: TextFile):
         self.file, self.lines, self.size = file, file.lines(), 0
-        self.quoted: list[tuple[int, str]] = []
-        self.nul = ""  # where the current record holds a NUL character
+        self.quoted: list[tuple[int, str]] = []  # the record's lines with quotes
+        self.nul = ""  # where the record holds a NUL character
         self.has_header = False
 
     def __iter__(self) -> "_Feed":
@@ -105,16 +108,19 @@ class _Feed:
         return line
 
     def leave_out(self, start: int, fault: UserError) -> None:
-        """Report the record as damaged; a header cannot be left out."""
+        """Report the record as damaged; raise its fault if it is the header."""
         if not self.has_header:
             raise fault
-        if self.file.line > start:  # hide none of the lines that go with it
+        if self.file.line > start:  # the lines inside it are left out too
             fault.what += f" (The row is lines {start:,} to {self.file.line:,}.)"
         self.file.damage.report(start, fault)
 
 
 def read_records(file: TextFile, layout: str) -> Iterator[tuple[int, list[str]]]:
-    """(line where it begins, cells) for every record, header included; blank lines are skipped."""
+    """(number of its first line, cells) for every record, header included; skips blank lines.
+
+    Raises UserError for an open quote; other damaged records are reported.
+    """
     csv.field_size_limit(MAX_LINE + 1)
     file.line, feed = 0, _Feed(file)
     reader = _reader(feed, layout)
@@ -156,7 +162,7 @@ def _csv_error(feed: _Feed, start: int, delimiter: str, message: str) -> UserErr
 
 
 def _open_quote(quoted: list[tuple[int, str]], delimiter: str) -> int:
-    """The line in which the quote opens that nothing closes."""
+    """The line in which the unclosed quote opens."""
     inside, opened = False, 0
     for number, line in quoted:
         at_start = not inside
@@ -170,7 +176,7 @@ def _open_quote(quoted: list[tuple[int, str]], delimiter: str) -> int:
 
 
 def read_csv(file: TextFile, layout: str) -> Iterator[tuple[int, dict]]:
-    """(line, row) for every data row; ragged rows are errors, never shifted."""
+    """(line, row) for every record under the header; ragged records are reported as damaged."""
     records = read_records(file, layout)
     first = next(records, None)
     if first and _SEP_LINE.fullmatch(layout[0].join(first[1])):
@@ -199,12 +205,12 @@ def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -
 
 
 def uneven(found: int, width: int) -> str:
-    """How a row does not fit its header, as a sentence."""
+    """The sentence for a row with `found` cells under a header of `width`."""
     return f"The row has {found:,} column{'s' * (found != 1)}, the header has {width:,}."
 
 
 def check_header(header: list[str], where: str) -> list[str]:
-    """The columns' names; UserError if there are too many or two are the same."""
+    """The column names, unnamed ones as “column 3”. Raises UserError: too many, or repeated."""
     if len(header) > MAX_COLUMNS:
         raise UserError(
             f"The header has {len(header):,} columns, more than {MAX_COLUMNS:,}.",

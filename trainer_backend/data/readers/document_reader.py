@@ -1,6 +1,6 @@
-"""Text and Markdown documents as pieces for continued training, cut where a paragraph ends.
+"""Text and Markdown documents as pieces for continued pretraining, cut at paragraph ends.
 
-Inside a piece the text is exact; only blank lines at a cut are left out.
+The text of a piece is exact; only blank lines at a cut are dropped.
 """
 
 import re
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 from trainer_backend.data.readers.text_reader import TextFile
 
-PIECE = 4_000  # characters: about 1,000 tokens, so that a piece fits what is usually trained
-_FENCE = re.compile(r" {0,3}(```|~~~)")
-_BREAKS = ("\n", ". ", " ")  # where a paragraph that is too long may be cut, the best first
+PIECE = 4_000  # characters, about 1,000 tokens: fits the usual sequence length
+_FENCE = re.compile(r" {0,3}(```|~~~)")  # of code, CommonMark 4.5
+_BREAKS = ("\n", ". ", " ")  # where a long paragraph is cut, the best first
 
 
 def read_document(file: TextFile) -> Iterator[tuple[int, dict]]:
-    """(line where it begins, {"text", "file"}) for every piece of up to PIECE characters."""
+    """(first line, {"text", "file"}) for every piece of up to PIECE characters."""
     for line, text in _pieces(file):
         if "\0" in text:
             fault = file.error("The text holds a NUL character.", "Remove the character.", line)
@@ -48,9 +48,9 @@ def _trimmed(text: str) -> str:
 
 
 def _paragraphs(file: TextFile) -> Iterator[tuple[int, str]]:
-    """(line, paragraph with the blank lines after it); code between fences stays together."""
-    parts, begins, blank, fence = [], 1, False, ""
-    size = 0
+    """(first line, paragraph and the blank lines after it); fenced code stays together."""
+    parts: list[str] = []
+    begins, blank, fence, size = 1, False, "", 0
     for line in file.lines():
         if blank and line.strip() and not fence:
             yield begins, "".join(parts)
@@ -64,7 +64,7 @@ def _paragraphs(file: TextFile) -> Iterator[tuple[int, str]]:
         size += len(line)
         if mark := _FENCE.match(line):
             fence = mark[1] if not fence else fence.replace(mark[1], "")
-        if size > PIECE:  # a very long paragraph is cut by the caller; keep little of it here
+        if size > PIECE:  # the caller cuts it
             yield begins, "".join(parts)
             parts, size, fence, blank = [], 0, "", False
     if parts:

@@ -1,6 +1,6 @@
-"""What a file holds, told from its content; a name that says otherwise is refused.
+"""Detects what a file holds from its first bytes; a name that does not fit is an error.
 
-The rows are read by the readers for each kind; which kind goes to which is files.py.
+No rows are read here.
 """
 
 import pickletools
@@ -29,7 +29,7 @@ _NOT_READ = (
 
 
 def kind_of(source: Source) -> str:
-    """One of csv, json, parquet, arrow, xlsx, text; UserError for anything else."""
+    """One of csv, json, parquet, arrow, xlsx, text. Raises UserError for anything else."""
     ending = source.ending
     if ending not in TABLE_SUFFIXES + DOCUMENT_SUFFIXES:
         raise _unknown_ending(source, ending)
@@ -47,7 +47,7 @@ def kind_of(source: Source) -> str:
 
 
 def _by_magic(source: Source, head: bytes) -> tuple[str, str, tuple[str, ...]] | None:
-    """(kind, what a person calls it, endings that fit) for binary content."""
+    """(kind, its name in a sentence, endings that fit) for binary content."""
     if head.startswith(b"PAR1"):
         return "parquet", "Parquet", (".parquet",)
     if head.startswith(ARROW_MAGIC) or head.startswith(STREAM_MAGIC):
@@ -58,7 +58,7 @@ def _by_magic(source: Source, head: bytes) -> tuple[str, str, tuple[str, ...]] |
         return "zip", "a zip archive", (".zip",)
     for magic, what, fix in _NOT_READ:
         if head.startswith(magic):
-            raise UserError(f"The file holds {what}, which is not read here.", source.name, fix)
+            raise UserError(f"The file holds {what}, which cannot be read.", source.name, fix)
     if _is_pickle(head):
         raise UserError(
             "The file is a Python pickle, which can run code when opened.",
@@ -82,12 +82,14 @@ def _is_pickle(head: bytes) -> bool:
 
 
 def _text_kind(source: Source, head: bytes, ending: str) -> str:
-    binary = {".parquet": "a Parquet", ".xlsx": "an Excel"} | dict.fromkeys(
-        _ARROW_ENDINGS, "an Arrow"
-    )
+    binary = {
+        ".parquet": "a Parquet",
+        ".xlsx": "an Excel",
+        **dict.fromkeys(_ARROW_ENDINGS, "an Arrow"),
+    }
     if ending in binary:
         raise UserError(
-            f"This is not {binary[ending]} file, though its name says so.",
+            f"This is not {binary[ending]} file, although its name ends with “{ending}”.",
             source.name,
             "Give the file the ending of what it holds, or export it again.",
         )

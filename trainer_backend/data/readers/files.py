@@ -1,6 +1,6 @@
-"""Files to rows: open what was uploaded, one file or several, and read it with nothing changed.
+"""Opens uploaded files, one or several, and reads their rows unchanged.
 
-What a file holds is told in file_kind.py; each kind has its reader; meaning is formats.py.
+Picks the reader for each kind of file; what the columns mean is not known here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ from trainer_backend.data.readers.options import (
 from trainer_backend.data.readers.parquet_reader import read_parquet
 from trainer_backend.data.readers.sheet_reader import read_sheet, sheet_names
 from trainer_backend.data.readers.source import Source
-from trainer_backend.data.readers.text_reader import TextFile, spoken_encoding
+from trainer_backend.data.readers.text_reader import TextFile, encoding_name
 from trainer_backend.errors import UserError
 
 MAX_FILES = 1_000
@@ -34,7 +34,7 @@ PROGRESS_ROWS = 2_000
 
 @dataclass
 class DataFile:
-    """One source that is told apart: iterate `rows` for (line or row in the file, row)."""
+    """One source with everything that is needed to read its rows."""
 
     source: Source
     kind: str  # "csv", "json", "parquet", "arrow", "xlsx" or "text"
@@ -45,7 +45,7 @@ class DataFile:
     archive: Archive | None = None
 
     def rows(self, damage: DamageLog) -> Iterator[tuple[int, dict]]:
-        """Every row, streamed; what cannot be read goes to `damage`."""
+        """(line or row in the file, row) for every row; damaged ones are reported to `damage`."""
         if self.kind in ("parquet", "arrow"):
             read = read_parquet if self.kind == "parquet" else read_arrow
             return read(self.source, damage)
@@ -59,7 +59,10 @@ class DataFile:
 
 @dataclass
 class RowReader:
-    """What was opened: iterate it for (row number, row); `notes` say how it was understood."""
+    """Opened files: iterate for (row number from 1, row); `notes` are sentences on how they read.
+
+    Iterating raises UserError for damage that may not be skipped, and if there are no rows.
+    """
 
     files: list[DataFile]
     options: ReadOptions = field(default_factory=ReadOptions)
@@ -69,52 +72,37 @@ class RowReader:
 
     @property
     def damaged(self) -> list[tuple[int, str]]:
-        """(line or row in its file, what) of rows left out with skip_damaged, once it is read."""
+        """(line or row in its file, reason) of the first 10,000 rows that skip_damaged left out."""
         return self._damage.rows
 
-    @property
-    def num_damaged(self) -> int:
-        """How many rows were left out; `damaged` lists the first 10,000."""
-        return self._damage.count
-
-    @property
-    def kind(self) -> str:
-        """The kind of the (first) file: "csv", "json", "parquet", "arrow", "xlsx" or "text"."""
-        return self.files[0].kind
-
-    @property
-    def layout(self) -> str:
-        """Of the (first) file: its delimiter, how its JSON is laid out, or its sheet."""
-        return self.files[0].layout
-
     def __iter__(self) -> Iterator[tuple[int, dict]]:
-        number, left_out, report, most = 0, 0, self.on_progress, self.options.max_rows
+        number, noted, report, most = 0, 0, self.on_progress, self.options.max_rows
         self._damage = damage = DamageLog(self.options.skip_damaged)
         sizes = [file.source.size for file in self.files]
         for number, (at, row) in enumerate(islice(self._rows(damage), most), start=1):
-            if damage.count != left_out:  # said as it is found: not everybody reads to the end
-                left_out = self._say_damage(damage)
+            if damage.count != noted:  # at once: not every caller reads to the end
+                noted = self._note_damage(damage)
             yield number, row
             if report and number % PROGRESS_ROWS == 0:
                 done = min(self.files[at].source.position(), sizes[at])
                 report(sum(sizes[:at]) + done, sum(sizes))
         if not number:
             raise self._no_rows(damage)
-        self._say_damage(damage)
+        self._note_damage(damage)
         if number == most:
             self.notes.append(f"Only the first {most:,} rows are read.")
         if report:
             report(sum(sizes), sum(sizes))
 
     def _rows(self, damage: DamageLog) -> Iterator[tuple[int, dict]]:
-        """(which file, row) of all files, pictures of an archive put in."""
+        """(index of the file, row) of all files, with the images of archives."""
         for at, file in enumerate(self.files):
             damage.prefix = f"{file.source.name}: " if len(self.files) > 1 else ""
             for _, row in file.rows(damage):
                 yield at, file.archive.with_images(row, file.source) if file.archive else row
 
-    def _say_damage(self, damage: DamageLog) -> int:
-        """Keep the sentence about rows left out up to date among the notes."""
+    def _note_damage(self, damage: DamageLog) -> int:
+        """Replace the note about rows left out; returns their number."""
         self.notes[:] = [note for note in self.notes if LEFT_OUT not in note]
         if damage.count:
             self.notes.append(damage.sentence())
@@ -124,8 +112,8 @@ class RowReader:
         name = self.files[0].source.name
         if damage.count:
             what = f"None of the {damage.count:,} rows can be read: {damage.rows[0][1]}"
-            return UserError(what, name, "Correct the file, or choose how it is to be read.")
-        table = self.kind in ("csv", "xlsx")
+            return UserError(what, name, "Correct the file, or choose another way to read it.")
+        table = self.files[0].kind in ("csv", "xlsx")
         what = "The file has a header but no rows." if table else "The file has no rows."
         return UserError(what, name, "Add at least one row of data below it.")
 
@@ -136,7 +124,7 @@ def read_rows(
     options: ReadOptions = DEFAULT,
     on_progress: Progress | None = None,
 ) -> Iterator[tuple[int, dict]]:
-    """Every row as (number from 1, {column: exact value}); UserError names file, line, column."""
+    """(number from 1, {column: value}) for every row. Raises UserError with file, line, column."""
     yield from open_rows(path, options=options, on_progress=on_progress)
 
 
@@ -146,50 +134,53 @@ def open_rows(
     options: ReadOptions = DEFAULT,
     on_progress: Progress | None = None,
 ) -> RowReader:
-    """Tell what the files hold, refuse what cannot be data, and return their reader.
+    """Open files for reading as one table; of a zip archive, the data files in it.
 
-    Several files are read one after another as one; a zip archive is the data files in it.
+    Raises UserError for a file that is missing, unsafe or of an unknown kind. No row is read yet,
+    except that the first rows of several files are compared.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if not 0 < len(paths) <= MAX_FILES:
         what = f"{len(paths):,} files were given; between 1 and {MAX_FILES:,} are read together."
         raise UserError(what, "the upload", "Put the rows into fewer files.")
     options.check(paths[0].name)
-    files, notes = [], []
+    files: list[DataFile] = []
+    notes: list[str] = []
     for one in paths:
-        found, said = _open_one(one, options)
+        found, of_file = _open_one(one, options)
         files += found
-        notes += [f"{one.name}: {note}" for note in said] if len(paths) > 1 else said
+        notes += [f"{one.name}: {note}" for note in of_file] if len(paths) > 1 else of_file
     if len(files) > 1:
         notes += _different_columns(files, options)
     return RowReader(files, options, list(dict.fromkeys(notes)), on_progress)
 
 
 def _open_one(path: Path, options: ReadOptions) -> tuple[list[DataFile], list[str]]:
-    """The data files in one upload, and what is to be said of it."""
+    """The data files in one upload, and the notes on it."""
     source = Source(path)
     if source.ending != ".zip" or source.file_name.lower().endswith(".gz"):
-        file = _tell(source, options)
+        file = _data_file(source, options)
         return [file], file.notes
     if not source.head(4).startswith(b"PK"):
         fix = "Give the file the ending of what it holds, or pack it again."
-        raise UserError("This is not a zip archive, though its name says so.", path.name, fix)
+        what = "This is not a zip archive, although its name ends with “.zip”."
+        raise UserError(what, path.name, fix)
     archive = Archive(path)
-    files = [_tell(one, options, archive) for one in archive.sources]
-    notes = [f"{file.source.entry.filename}: {note}" for file in files for note in file.notes]
+    files = [_data_file(one, options, archive) for one in archive.sources]
+    notes = [f"{file.source.file_name}: {note}" for file in files for note in file.notes]
     return files, archive.notes + notes
 
 
-def _tell(source: Source, options: ReadOptions, archive: Archive | None = None) -> DataFile:
+def _data_file(source: Source, options: ReadOptions, archive: Archive | None = None) -> DataFile:
     file = DataFile(source, kind_of(source), archive=archive)
     if file.kind == "xlsx":
-        _tell_sheet(file, options.sheet)
+        _choose_sheet(file, options.sheet)
     elif file.kind in ("csv", "json", "text"):
-        _tell_text(file, options)
+        _detect_layout(file, options)
     return file
 
 
-def _tell_sheet(file: DataFile, wanted: str | None) -> None:
+def _choose_sheet(file: DataFile, wanted: str | None) -> None:
     file.sheets = sheet_names(file.source)
     if not file.sheets:
         fix = "Put the rows into a sheet, or save them as CSV UTF-8."
@@ -206,13 +197,13 @@ def _tell_sheet(file: DataFile, wanted: str | None) -> None:
         file.notes.append(f"Read from the sheet “{file.layout[:60]}”; not {listed}{more}.")
 
 
-def _tell_text(file: DataFile, options: ReadOptions) -> None:
+def _detect_layout(file: DataFile, options: ReadOptions) -> None:
     text = TextFile(file.source, options.encoding, DamageLog(options.skip_damaged))
     file.encoding = text.encoding
     if text.encoding != "utf-8":
-        file.notes.append(f"Read as {spoken_encoding(text.encoding)}.")
+        file.notes.append(f"Read as {encoding_name(text.encoding)}.")
     if file.kind == "json":
-        _tell_json(file, text)
+        _detect_json_layout(file, text)
     elif file.kind == "csv":
         preferred = "\t" if file.source.ending == ".tsv" else ","
         file.layout = find_layout(text, preferred, options.delimiter)
@@ -230,16 +221,16 @@ def _tell_text(file: DataFile, options: ReadOptions) -> None:
         )
 
 
-def _tell_json(file: DataFile, text: TextFile) -> None:
+def _detect_json_layout(file: DataFile, text: TextFile) -> None:
     file.layout = json_layout(text)
-    said = {"array": "one list of rows", "object": "one object", "lines": "one object a line"}
+    names = {"array": "one list of rows", "object": "one object", "lines": "one object a line"}
     by_line = file.source.ending in (".jsonl", ".ndjson")
     if (file.layout == "lines") != by_line and not (by_line and file.layout == "object"):
-        file.notes.append(f"The file holds {said[file.layout]}, and was read as such.")
+        file.notes.append(f"The file holds {names[file.layout]}, and was read as such.")
 
 
 def _different_columns(files: list[DataFile], options: ReadOptions) -> list[str]:
-    """One sentence if the files' first rows do not have the same columns."""
+    """One sentence if the first rows of the files have different columns."""
     seen: dict[frozenset, str] = {}
     for file in files:
         first = next(iter(file.rows(DamageLog(options.skip_damaged))), None)
@@ -248,8 +239,8 @@ def _different_columns(files: list[DataFile], options: ReadOptions) -> list[str]
     if len(seen) < 2:
         return []
     shared = frozenset.intersection(*seen)
-    said = []
+    parts = []
     for columns, name in list(seen.items())[:4]:
         own = ", ".join(f"“{column[:60]}”" for column in sorted(columns - shared)[:6])
-        said.append(f"{name} also has {own}" if own else f"{name} has only what all have")
-    return [f"The files have different columns: {'; '.join(said)}."]
+        parts.append(f"{name} also has {own}" if own else f"{name} has only shared columns")
+    return [f"The files have different columns: {'; '.join(parts)}."]

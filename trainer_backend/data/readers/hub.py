@@ -1,7 +1,6 @@
-"""A dataset of the Hugging Face Hub as files on this machine, at one pinned revision.
+"""Fetches the data files of a Hugging Face Hub dataset, or only their first rows, at one commit.
 
-Nothing of the repository is run. Which files belong to which split is hub_files.py; the first rows
-of a large file are taken in hub_rows.py; reading the files is files.py. Torch-free.
+No code of the repository runs, and torch is not imported.
 """
 
 import errno
@@ -24,17 +23,129 @@ from trainer_backend.data.readers.hub_files import HubChoices, Splits, configs_o
 from trainer_backend.data.readers.options import TABLE_SUFFIXES
 from trainer_backend.errors import UserError
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,199}")
+CONVERTED = "refs/convert/parquet"  # the Hub's own branch of Parquet copies
+TIMEOUT = 5  # seconds for an answer, so that being offline is noticed soon
 BATCH_ROWS = 256
 BLOCK = 1 << 20  # bytes fetched at a time
 
 
-def is_cut_by_rows(file: str) -> bool:
-    """Whether the first rows of such a file can be had alone."""
-    return file.lower().endswith((".parquet", ".jsonl", ".ndjson"))
+def is_hub_id(text: str) -> bool:
+    """Whether a text could be a dataset id like “owner/name”."""
+    return bool(HUB_ID.fullmatch(text)) and ".." not in text
 
 
-def first_rows(repo_id: str, revision: str, file: str, max_rows: int) -> Path:
-    """A local file of the same kind with the first `max_rows` rows; kept beside the Hub's cache."""
+def hub_choices(repo_id: str, *, revision: str | None = None) -> HubChoices:
+    """The configs and splits of a Hub dataset and its commit; no rows are fetched.
+
+    Raises UserError: malformed id, offline, unknown, gated, no readable data.
+    """
+    where = _place(repo_id, revision)
+    with _hub_errors(where):
+        info = hub.HfApi().dataset_info(repo_id, revision=revision, timeout=TIMEOUT)
+        card = info.card_data.to_dict() if info.card_data else None
+        configs = configs_of(_names(info), card)
+        if not configs and revision is None:
+            try:
+                info = hub.HfApi().dataset_info(repo_id, revision=CONVERTED, timeout=TIMEOUT)
+            except hub_errors.RevisionNotFoundError:
+                pass
+            else:
+                configs = converted_configs(_names(info))
+    if not configs:
+        fix = f"Choose a dataset with files in {', '.join(TABLE_SUFFIXES)}."
+        raise UserError("The dataset has no data file that can be read here.", where, fix)
+    assert info.sha is not None, "the Hub names the commit of every revision"
+    return HubChoices(repo_id, info.sha, configs)
+
+
+def download_hub_data(
+    repo_id: str,
+    *,
+    config: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    max_rows: int | None = None,
+) -> list[Path]:
+    """Fetch the files of one split, with `max_rows` no more of them than these rows need.
+
+    Of a Parquet or JSON Lines file only the rows needed are fetched. Raises UserError as
+    hub_choices does, and for an unknown config or split.
+    """
+    choices = hub_choices(repo_id, revision=revision)
+    where = _place(repo_id, revision)
+    splits = _chosen_config(choices.configs, config, where)
+    files = _chosen_split(splits, split, where)
+    if max_rows is not None and max_rows < 1:
+        raise UserError("A row limit must be 1 or more.", where, "Give a larger number.")
+    paths: list[Path] = []
+    missing = max_rows
+    with _hub_errors(where):
+        for file in files:
+            paths.append(_fetch(choices, file, missing))
+            if missing is not None:
+                missing -= _count_rows(paths[-1], missing)
+                if missing <= 0:
+                    break
+    return paths
+
+
+def _names(info: hub.DatasetInfo) -> list[str]:
+    return [one.rfilename for one in info.siblings or []]
+
+
+def _place(repo_id: str, revision: str | None) -> str:
+    """The dataset as errors name it. Raises UserError for a malformed id or revision."""
+    where = f"Hub dataset “{repo_id[:200]}”"
+    if not is_hub_id(repo_id):
+        fix = "Write it as owner/name, as at the top of the dataset's page."
+        raise UserError("This is not the id of a Hub dataset.", where, fix)
+    if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
+        fix = "Use a branch, a tag or a commit of the dataset."
+        raise UserError("This is not a revision of a Hub dataset.", where, fix)
+    return where
+
+
+def _chosen_config(configs: dict[str, Splits], config: str | None, where: str) -> Splits:
+    if config is None:
+        if "default" in configs or len(configs) == 1:
+            return configs.get("default") or next(iter(configs.values()))
+        what = f"The dataset has {len(configs):,} configs; choose one."
+        raise UserError(what, where, f"Choose one of {_listed(configs)}.")
+    if config not in configs:
+        what = f"The dataset has no config “{config[:60]}”."
+        raise UserError(what, where, f"Choose one of {_listed(configs)}.")
+    return configs[config]
+
+
+def _chosen_split(splits: Splits, split: str, where: str) -> tuple[str, ...]:
+    if split in splits:
+        return splits[split]
+    what = f"The dataset has no split “{split[:60]}”."
+    raise UserError(what, where, f"Choose one of {_listed(splits)}.")
+
+
+def _listed(names: dict) -> str:
+    shown = ", ".join(f"“{name[:60]}”" for name in list(names)[:12])
+    return shown + (f" and {len(names) - 12:,} more" if len(names) > 12 else "")
+
+
+def _fetch(choices: HubChoices, file: str, max_rows: int | None) -> Path:
+    """One file, or its first rows if these can be fetched alone and the file is not cached."""
+    repo, commit = choices.repo_id, choices.revision
+    if max_rows is not None and file.lower().endswith((".parquet", ".jsonl", ".ndjson")):
+        cached = hub.try_to_load_from_cache(repo, file, repo_type="dataset", revision=commit)
+        if not isinstance(cached, str):
+            return _first_rows(repo, commit, file, max_rows)
+    path = hub.hf_hub_download(
+        repo, file, repo_type="dataset", revision=commit, etag_timeout=TIMEOUT
+    )
+    return Path(path)
+
+
+def _first_rows(repo_id: str, revision: str, file: str, max_rows: int) -> Path:
+    """A file of the same kind with the first `max_rows` rows, cached beside the Hub's cache."""
     folder = Path(constants.HF_HUB_CACHE) / "first-rows" / repo_id.replace("/", "--") / revision
     stem, _, ending = file.replace("/", "--").rpartition(".")
     target = folder / f"{stem}.first-{max_rows}.{ending}"
@@ -74,120 +185,6 @@ def _copy_parquet(remote: BinaryIO, out: BinaryIO, max_rows: int) -> None:
                     return
 
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,199}")
-CONVERTED = "refs/convert/parquet"  # where the Hub keeps a copy of most datasets as Parquet
-TIMEOUT = 5  # seconds for an answer, so that being offline is said at once
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether a text could be a dataset id like “owner/name”."""
-    return bool(HUB_ID.fullmatch(text)) and ".." not in text
-
-
-def hub_choices(repo_id: str, *, revision: str | None = None) -> HubChoices:
-    """Configs and splits of a Hub dataset and the commit they are at, without fetching any rows.
-
-    Raises UserError: no such id, offline, unknown, gated, no readable data.
-    """
-    where = _where(repo_id, revision)
-    with _said(repo_id, where):
-        info = hub.HfApi().dataset_info(repo_id, revision=revision, timeout=TIMEOUT)
-        card = info.card_data.to_dict() if info.card_data else None
-        configs = configs_of(_names(info), card)
-        if not configs and revision is None:
-            try:
-                info = hub.HfApi().dataset_info(repo_id, revision=CONVERTED, timeout=TIMEOUT)
-            except hub_errors.RevisionNotFoundError:
-                pass
-            else:
-                configs = converted_configs(_names(info))
-    if not configs:
-        fix = f"Choose a dataset with files in {', '.join(TABLE_SUFFIXES)}."
-        raise UserError("The dataset has no data file that can be read here.", where, fix)
-    return HubChoices(repo_id, info.sha, configs)
-
-
-def download_hub_data(
-    repo_id: str,
-    *,
-    config: str | None = None,
-    split: str = "train",
-    revision: str | None = None,
-    max_rows: int | None = None,
-) -> list[Path]:
-    """Fetch the files of one split, no more of them than `max_rows` rows need, pinned to a commit.
-
-    Of a Parquet or JSON Lines file only the rows needed are fetched. Raises UserError: as
-    hub_choices, and for a config or split that is not there.
-    """
-    choices = hub_choices(repo_id, revision=revision)
-    where = _where(repo_id, revision)
-    splits = _chosen_config(choices.configs, config, where)
-    files = _chosen_split(splits, split, where)
-    if max_rows is not None and max_rows < 1:
-        raise UserError("A row limit must be 1 or more.", where, "Give a larger number.")
-    paths: list[Path] = []
-    missing = max_rows
-    with _said(repo_id, where):
-        for file in files:
-            paths.append(_fetch(choices, file, missing))
-            if missing is not None:
-                missing -= _count_rows(paths[-1], missing)
-                if missing <= 0:
-                    break
-    return paths
-
-
-def _names(info: hub.DatasetInfo) -> list[str]:
-    return [one.rfilename for one in info.siblings or []]
-
-
-def _where(repo_id: str, revision: str | None) -> str:
-    where = f"Hub dataset “{repo_id[:200]}”"
-    if not is_hub_id(repo_id):
-        fix = "Write it as owner/name, as it stands at the top of the dataset's page."
-        raise UserError("This is not the id of a Hub dataset.", where, fix)
-    if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
-        fix = "Use a branch, a tag or a commit, as the dataset's page shows them."
-        raise UserError("This is not a revision of a Hub dataset.", where, fix)
-    return where
-
-
-def _chosen_config(configs: dict[str, Splits], config: str | None, where: str) -> Splits:
-    if config is None:
-        if "default" in configs or len(configs) == 1:
-            return configs.get("default") or next(iter(configs.values()))
-        what = f"The dataset has {len(configs):,} configs, and none is chosen."
-        raise UserError(what, where, f"Choose a config: {_listed(configs)}.")
-    if config not in configs:
-        what = f"The dataset has no config “{config[:60]}”."
-        raise UserError(what, where, f"Choose one of {_listed(configs)}.")
-    return configs[config]
-
-
-def _chosen_split(splits: Splits, split: str, where: str) -> tuple[str, ...]:
-    if split in splits:
-        return splits[split]
-    what = f"The dataset has no split “{split[:60]}”."
-    raise UserError(what, where, f"Choose one of {_listed(splits)}.")
-
-
-def _listed(names: dict) -> str:
-    shown = ", ".join(f"“{name[:60]}”" for name in list(names)[:12])
-    return shown + (f" and {len(names) - 12:,} more" if len(names) > 12 else "")
-
-
-def _fetch(choices: HubChoices, file: str, max_rows: int | None) -> Path:
-    """One file, or as much of it as the rows need, from the cache if it is there."""
-    given = {"repo_type": "dataset", "revision": choices.revision}
-    if max_rows is not None and is_cut_by_rows(file):
-        cached = hub.try_to_load_from_cache(choices.repo_id, file, **given)
-        if not isinstance(cached, str):
-            return first_rows(choices.repo_id, choices.revision, file, max_rows)
-    return Path(hub.hf_hub_download(choices.repo_id, file, etag_timeout=TIMEOUT, **given))
-
-
 def _count_rows(path: Path, most: int) -> int:
     count = 0
     for count, _ in open_rows(path):
@@ -196,39 +193,38 @@ def _count_rows(path: Path, most: int) -> int:
     return count
 
 
+_ANSWERS = (
+    (hub_errors.GatedRepoError, "hub_gated", "You must accept the terms of this dataset first.",
+     "Accept them on the dataset's page, then set HF_TOKEN and try again."),
+    (hub_errors.RevisionNotFoundError, "hub_missing", "The dataset has no such revision.",
+     "Check the spelling, or leave the revision empty for the newest."),
+    (hub_errors.RepositoryNotFoundError, "hub_missing", "The Hub has no such dataset.",
+     "Check the spelling (owner/name). A private dataset also needs HF_TOKEN."),
+    (hub_errors.RemoteEntryNotFoundError, "hub_missing", "A file of the dataset no longer exists.",
+     "Choose another split, or another revision."),
+    (pa.ArrowInvalid, "", "A Parquet file of the dataset is damaged.",
+     "Choose another split, or leave out the row limit."),
+)  # fmt: skip  # (error, code, what, fix), the special before the general
+
+
 @contextmanager
-def _said(repo_id: str, where: str) -> Iterator[None]:
-    """Say in words what the Hub answers."""
+def _hub_errors(where: str) -> Iterator[None]:
+    """Turn errors of the Hub and the network into UserErrors."""
     try:
         yield
-    except hub_errors.GatedRepoError:
-        fix = f"Accept its terms on the page of {repo_id}, then set HF_TOKEN and try again."
-        what = "This dataset asks you to accept its terms first."
-        raise UserError(what, where, fix, code="hub_gated") from None
-    except hub_errors.RevisionNotFoundError:
-        fix = "Check the spelling, or leave the revision empty for the newest."
-        what = "The dataset has no such revision."
-        raise UserError(what, where, fix, code="hub_missing") from None
-    except hub_errors.RepositoryNotFoundError:
-        fix = "Check the spelling (owner/name). A private dataset also needs HF_TOKEN."
-        raise UserError("The Hub has no such dataset.", where, fix, code="hub_missing") from None
-    except hub_errors.RemoteEntryNotFoundError:
-        fix = "Choose another split, or another revision."
-        what = "A file of the dataset is not there any more."
-        raise UserError(what, where, fix, code="hub_missing") from None
-    except pa.ArrowInvalid:
-        fix = "Choose another split, or leave out the row limit."
-        raise UserError("A Parquet file of the dataset is damaged.", where, fix) from None
-    except (hub_errors.HTTPError, OSError) as error:  # OfflineModeIsEnabled is an OSError
+    except (hub_errors.HTTPError, OSError, pa.ArrowInvalid) as error:
         raise _refused(error, where) from None
 
 
 def _refused(error: Exception, where: str) -> UserError:
+    for kind, code, what, fix in _ANSWERS:
+        if isinstance(error, kind):
+            return UserError(what, where, fix, code=code)
     if getattr(error, "errno", None) == errno.ENOSPC:
         what, fix = "The disk is full.", "Free some space, or choose a row limit."
         return UserError(what, where, fix, code="disk_full")
     if "Consistency check failed" in str(error):
-        what, fix = "The download ended early.", "Try again: it goes on where it stopped."
+        what, fix = "The download ended early.", "Try again: it continues where it stopped."
         return UserError(what, where, fix, code="hub_partial")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
@@ -236,7 +232,7 @@ def _refused(error: Exception, where: str) -> UserError:
         what = "The Hub does not accept the access token."
         return UserError(what, where, fix, code="hub_login")
     if status == 429:
-        what = "The Hub has had too many requests from here."
+        what = "The Hub received too many requests from this address."
         return UserError(what, where, "Wait a few minutes and try again.", code="hub_busy")
     fix = "Check the network, or give the path of a data file on this machine."
     what = "The Hub cannot be reached."

@@ -1,6 +1,7 @@
-"""Which files of a Hub dataset belong to which config and split, from its card or their names.
+"""Which files of a Hub dataset belong to which config and split, from its card or file names.
 
-Pure: names in, choices out. Asking the Hub and fetching files is hub.py.
+Pure functions of names; nothing is requested or fetched. The rules follow the Hub's:
+https://huggingface.co/docs/hub/datasets-data-files-configuration
 """
 
 import re
@@ -24,7 +25,7 @@ _NOT_DATA = ("dataset_infos.json", "dataset_info.json", "config.json", "state.js
 
 @dataclass(frozen=True)
 class HubChoices:
-    """What can be loaded of a Hub dataset: `configs` maps config → split → files."""
+    """The configs and splits of a Hub dataset: `configs` maps config → split → files."""
 
     repo_id: str
     revision: str  # the commit the files are taken from
@@ -32,11 +33,11 @@ class HubChoices:
 
 
 def configs_of(names: list[str], card: dict | None) -> dict[str, Splits]:
-    """Configs and splits as the card says; as the files are called if it says nothing."""
+    """The configs that the card declares; without any, one “default” config from file names."""
     data = sorted(name for name in names if _is_data(name))
     configs = {}
-    said = (card or {}).get("configs")
-    for one in said if isinstance(said, list) else []:
+    declared = (card or {}).get("configs")
+    for one in declared if isinstance(declared, list) else []:
         if isinstance(one, dict):
             splits = _splits_of_card(data, one)
             if splits:
@@ -47,7 +48,7 @@ def configs_of(names: list[str], card: dict | None) -> dict[str, Splits]:
 
 
 def converted_configs(names: list[str]) -> dict[str, Splits]:
-    """The same for the branch on which the Hub keeps a Parquet copy: config/split/0000.parquet."""
+    """The configs of the Hub's branch of Parquet copies, named config/split/0000.parquet."""
     configs: dict[str, dict[str, list[str]]] = {}
     for name in sorted(names):
         parts = name.split("/")
@@ -68,7 +69,7 @@ def _is_data(name: str) -> bool:
 
 
 def _commonest_kind(data: list[str]) -> list[str]:
-    """The files of one kind: a repository often holds the same rows as CSV and as Parquet."""
+    """The files of the commonest kind: repositories often hold the same rows in several."""
     kinds = [PurePosixPath(name.lower().removesuffix(".gz")).suffix for name in data]
     commonest = Counter(kinds).most_common(1)[0][0]
     return [name for name, kind in zip(data, kinds, strict=True) if kind == commonest]
@@ -78,15 +79,15 @@ def _splits_of_card(data: list[str], config: dict) -> Splits:
     """The splits of one entry under `configs:` of a dataset card."""
     folder = str(config.get("data_dir") or "").strip("/")
     inside = [name for name in data if name.startswith(f"{folder}/")] if folder else data
-    said = config.get("data_files")
-    if said is None:
+    declared = config.get("data_files")
+    if declared is None:
         return _splits_of_names(_commonest_kind(inside)) if inside else {}
-    if isinstance(said, dict):
-        said = [{"split": split, "path": path} for split, path in said.items()]
-    if isinstance(said, str) or all(isinstance(one, str) for one in said):
-        said = [{"split": "train", "path": said}]
+    if isinstance(declared, dict):
+        declared = [{"split": split, "path": path} for split, path in declared.items()]
+    if isinstance(declared, str) or all(isinstance(one, str) for one in declared):
+        declared = [{"split": "train", "path": declared}]
     splits: dict[str, tuple[str, ...]] = {}
-    for one in said:
+    for one in declared:
         if isinstance(one, dict):
             found = _matching(inside, one.get("path"), folder)
             if found:
@@ -118,7 +119,7 @@ def _splits_of_names(data: list[str]) -> Splits:
 
 
 def _split_in(name: str) -> str:
-    """The split that a file's name says, its own name before its folders'."""
+    """The split in a file's name, else in its folders' names; "" if there is none."""
     for part in reversed(name.lower().split("/")):
         for split, words in _SPLIT_WORDS.items():
             if re.search(rf"(?<![a-z])(?:{'|'.join(words)})(?![a-z])", part):

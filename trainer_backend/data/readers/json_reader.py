@@ -1,6 +1,6 @@
-"""Rows from JSON files: one object a line, an array, an object of columns, one object.
+"""Rows from JSON files: JSON Lines (https://jsonlines.org), an array, or one object.
 
-Streaming, except for objects of columns, which JSON cannot give row by row. Values: json_values.py.
+One object is a row, a wrapped list of rows, or columns; it is read at once, all else is streamed.
 """
 
 import re
@@ -20,13 +20,13 @@ from trainer_backend.data.readers.options import MAX_LINE
 from trainer_backend.data.readers.text_reader import TextFile
 from trainer_backend.errors import UserError
 
-MAX_WHOLE = 128 * 1024 * 1024  # characters of a file that can only be read at once
+MAX_WHOLE = 128 * 1024 * 1024  # characters of a file that is one object
 _SPACE = " \t\r\n"
-Rows = Iterator[tuple[int, dict]]  # (line where the row begins, the row)
+Rows = Iterator[tuple[int, dict]]  # (first line of the row, the row)
 
 
 def json_layout(file: TextFile) -> str:
-    """Tell "lines", "array" or "object" from how the text begins."""
+    """Detect "lines", "array" or "object" from the beginning of the text."""
     head = next(file.chunks(MAX_LINE), "").lstrip(_SPACE + "\ufeff")
     if head.startswith("["):
         return "array"
@@ -43,9 +43,12 @@ def json_layout(file: TextFile) -> str:
 
 
 def read_json(file: TextFile, layout: str) -> Rows:
-    """Rows of a JSON file whose layout is known."""
+    """The rows of a file with that layout; damaged rows are reported.
+
+    Raises UserError for a fault that is not inside one row.
+    """
     readers = {"lines": _read_lines, "array": _read_array, "object": _read_object}
-    yield from readers[layout](file)
+    return readers[layout](file)
 
 
 def _read_lines(file: TextFile) -> Rows:
@@ -89,13 +92,15 @@ def _read_array(file: TextFile) -> Rows:
 
 
 class _Window:
-    """The part of a JSON array that is in memory, and the line it begins at."""
+    """The part of a JSON array that is in memory, from position `at` on."""
 
     def __init__(self, file: TextFile):
         self.file, self.chunks = file, file.chunks()
-        self.text, self.at, self.counted, self.number = "", 0, 0, 1
+        self.text, self.at = "", 0
+        self.counted, self.number = 0, 1  # the line number at position `counted`
 
     def more(self) -> bool:
+        """Drop the text before `at` and read a chunk; False at the end of the file."""
         chunk = next(self.chunks, "")
         if not chunk:
             return False
@@ -104,7 +109,7 @@ class _Window:
         return True
 
     def _twice_as_much(self) -> bool:
-        """Read on until the text from here is twice as long, so that parsing again is rare."""
+        """Double the text after `at`, so that a large value is parsed only a few times."""
         wanted, grown = 2 * (len(self.text) - self.at), False
         while len(self.text) - self.at < wanted and self.more():
             grown = True
@@ -115,11 +120,13 @@ class _Window:
         return grown
 
     def line(self) -> int:
+        """The line of position `at`."""
         self.number += self.text.count("\n", self.counted, self.at)
         self.counted = self.at
         return self.number
 
     def peek(self) -> str:
+        """The next character that is not white space; "" at the end."""
         while True:
             end = len(self.text)
             while self.at < end and self.text[self.at] in " \t\r\n\ufeff":
@@ -130,6 +137,7 @@ class _Window:
                 return ""
 
     def skip(self, mark: str) -> bool:
+        """Whether `mark` is next; if so, go past it."""
         found = self.peek() == mark
         self.at += found
         return found
@@ -139,11 +147,12 @@ class _Window:
         self.peek()
         while True:
             value = fault = None
+            end: int | None
             try:
                 value, end = parse_at(self.text, self.at)
             except BadJSON as error:
                 end = end_of_value(self.text, self.at)
-                if end is None:  # no JSON at all, or not all of it is here yet
+                if end is None:  # not JSON, or not all of it has been read
                     too_much = error.too_deep or len(self.text) - self.at > MAX_LINE
                     if too_much or not self._twice_as_much():
                         raise self._located(error) from None
@@ -158,17 +167,13 @@ class _Window:
             return line, value, fault
 
     def expected(self) -> tuple[str, str]:
+        """(what, fix) where neither a comma nor the end of the list follows a value."""
         if self.peek():
             return "Broken JSON: a comma is missing between two rows.", "Add the comma."
         return "Broken JSON: the list is not closed.", "The file is cut off: add the closing ]."
 
     def _located(self, error: BadJSON) -> UserError:
-        line = self.line()
-        if error.position is None:
-            return self.file.error(error.what, error.fix, line)
-        line += self.text.count("\n", self.at, error.position)
-        column = error.position - self.text.rfind("\n", 0, error.position)
-        return UserError(error.what, f"{self.file.name}, line {line}, column {column}", error.fix)
+        return _located(error, self.file, self.text, self.line(), self.at)
 
 
 def _read_object(file: TextFile) -> Rows:
@@ -197,7 +202,7 @@ def _read_object(file: TextFile) -> Rows:
 
 
 def _top_keys(text: str) -> int:
-    """About how many keys the object has that begins the text; the text may be cut off."""
+    """Estimate the number of keys of the object that begins the (perhaps cut) text."""
     depth = keys = 0
     for mark in re.findall(r"[\[{\]}:]", STRING.sub("", text)):
         if mark == ":":
@@ -212,8 +217,8 @@ def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
     if len(wrapped) == 1 and wrapped[0] not in ("messages", "conversations"):
         return value[wrapped[0]]
     if 1 < len(wrapped) == len(value) and not any(_is_chat(value[key]) for key in wrapped):
-        said = ", ".join(f"“{key[:40]}”" for key in wrapped[:5])
-        what = f"The object holds several lists of rows: {said}."
+        names = ", ".join(f"“{key[:40]}”" for key in wrapped[:5])
+        what = f"The object holds several lists of rows: {names}."
         raise UserError(what, file.name, "Save each list as a file of its own.")
     columns = list(value.values())
     if columns and all(isinstance(column, dict) for column in columns):
@@ -226,9 +231,9 @@ def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
         return [value]
     lengths = {name: len(column) for name, column in zip(value, columns, strict=True)}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
+        sizes = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
         raise UserError(
-            f"The columns have different lengths: {said}.",
+            f"The columns have different lengths: {sizes}.",
             file.name,
             "Give every column the same number of values.",
         )
@@ -260,10 +265,10 @@ def _not_a_row(value: Any, file: TextFile, line: int) -> UserError:
     )
 
 
-def _located(error: BadJSON, file: TextFile, text: str, line: int) -> UserError:
-    """Put a line and column to a position in `text`, whose first character is on `line`."""
+def _located(error: BadJSON, file: TextFile, text: str, line: int, at: int = 0) -> UserError:
+    """The error with line and column in `text`, whose character `at` is on `line`."""
     if error.position is None:
         return file.error(error.what, error.fix, line)
-    line += text.count("\n", 0, error.position)
+    line += text.count("\n", at, error.position)
     column = error.position - text.rfind("\n", 0, error.position)
     return UserError(error.what, f"{file.name}, line {line}, column {column}", error.fix)

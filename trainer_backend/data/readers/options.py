@@ -1,6 +1,6 @@
-"""Which files are data, how to read one where its content does not say it, what was left out.
+"""What the user can choose for reading (file types, encodings, delimiters), and damaged rows.
 
-The readers ask this room what to do with a row they cannot read; nothing is read here.
+Shared by all readers; nothing is read here.
 """
 
 from dataclasses import dataclass, field
@@ -30,27 +30,27 @@ ENCODINGS = {
     "big5": "Big5 (Chinese)",
     "shift_jis": "Shift JIS (Japanese)",
     "euc-kr": "EUC-KR (Korean)",
-}  # what a person may choose, and how it is shown
+}  # the encodings to choose from, with their names on the page
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-OFFERED = ("encoding", "skip_damaged")  # what a reader may offer to do instead
+OFFERED = ("encoding", "skip_damaged")  # options that an error may offer
 LEFT_OUT = "left out: line"
-MAX_LISTED = 10_000  # damaged rows kept by line; all of them are counted
+MAX_LISTED = 10_000  # damaged rows that are listed; all are counted
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user chose for reading; None is what the content says."""
+    """What the user chose for reading; None means: detect it."""
 
     encoding: str | None = None  # one of ENCODINGS
     delimiter: str | None = None  # of a csv file: one of DELIMITERS
     skip_damaged: bool = False  # leave out rows that cannot be read, and list them
     sheet: str | None = None  # of a workbook; None is the first
-    max_rows: int | None = None  # read no more than the first so many
+    max_rows: int | None = None  # read only the first rows
 
     def check(self, where: str) -> None:
-        """Refuse a choice that does not exist."""
+        """Raise UserError for a value that is not among the choices."""
         if self.encoding is not None and self.encoding not in ENCODINGS:
-            what = f"There is no encoding “{self.encoding[:40]}” to choose."
+            what = f"Unknown encoding “{self.encoding[:40]}”."
             raise UserError(what, where, f"Use one of {', '.join(ENCODINGS)}.")
         if self.delimiter is not None and self.delimiter not in DELIMITERS:
             what = f"Columns cannot be separated by “{self.delimiter[:10]}”."
@@ -64,15 +64,15 @@ DEFAULT = ReadOptions()
 
 @dataclass
 class DamageLog:
-    """The rows that cannot be read: the first is an error, unless they are to be left out."""
+    """The damaged rows of a file: listed with `skip`, else the first one is an error."""
 
     skip: bool = False
-    rows: list[tuple[int, str]] = field(default_factory=list)  # (line or row in its file, what)
+    rows: list[tuple[int, str]] = field(default_factory=list)  # (line or row in its file, reason)
     count: int = 0
-    prefix: str = ""  # the file, when there are several
+    prefix: str = ""  # the name of the file, if there are several
 
     def report(self, line: int, error: UserError) -> None:
-        """Note a row that is left out; raises the error, with the offer to skip, if none may be."""
+        """Count a row that is left out. Without `skip`, raises the error with the offer to skip."""
         if not self.skip:
             raise UserError(
                 error.what,
@@ -86,7 +86,7 @@ class DamageLog:
             self.rows.append((line, f"{self.prefix}{error.what}"))
 
     def sentence(self) -> str:
-        """How many rows were left out and where they stood; empty if none."""
+        """A sentence on how many rows were left out, and their lines; "" if none was."""
         if not self.count:
             return ""
         lines = ", ".join(f"{line:,}" for line, _ in self.rows[:5])

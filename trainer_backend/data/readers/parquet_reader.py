@@ -1,7 +1,7 @@
-"""Rows from Parquet, a few at a time, once its sizes have been looked at.
+"""Rows from Parquet, a few at a time, after its decoded size has been checked.
 
-What a file unpacks to is added up before anything is decoded: from the footer, and in a small file
-from its dictionaries, where one long text may stand for thousands of cells.
+The size is added up from the footer and, in a small file, from its dictionaries, where one long
+text may be the value of thousands of cells. Format: https://parquet.apache.org/docs/file-format/
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from trainer_backend.data.readers.source import Source
 from trainer_backend.errors import UserError
 
 MAX_FOOTER = 16 * 1024 * 1024  # bytes: with 1,000 columns about 80 row groups
-SMALL = 8 * 1024 * 1024  # bytes stored: a larger one is stopped on the way, should it be a bomb
-COUNTED_ROWS = 8_192
+SMALL = 8 * 1024 * 1024  # stored bytes; a larger file reaches its budget only after some reading
+COUNTED_ROWS = 8_192  # decoded at a time to measure dictionaries
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def read_parquet(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]]:
-    """(row number, row) of a Parquet file."""
+    """(row number, row) for every row. Raises UserError if damaged or far too large."""
     made = None
     with source.seekable() as file:
         _check_footer(source, file)
@@ -36,7 +36,7 @@ def read_parquet(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]
                 size = BATCH_ROWS if _is_plain(parquet) else 1
                 for batch in parquet.iter_batches(batch_size=size, use_threads=False):
                     yield from made.rows(batch)
-                    source.share = made.number / max(1, parquet.metadata.num_rows)
+                    source.fraction = made.number / max(1, parquet.metadata.num_rows)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             if made:
                 raise made.unreadable("Parquet", error) from None
@@ -44,7 +44,7 @@ def read_parquet(source: Source, damage: DamageLog) -> Iterator[tuple[int, dict]
 
 
 def _check_footer(source: Source, file: Path) -> None:
-    """Refuse a footer that would not fit the memory before all of it is decoded."""
+    """Raise UserError for a huge footer, whose decoding alone could exhaust the memory."""
     with file.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - 8))
@@ -55,19 +55,19 @@ def _check_footer(source: Source, file: Path) -> None:
 
 
 def _groups(metadata: pq.FileMetaData) -> Iterator[pq.RowGroupMetaData]:
-    """The row groups; asking one for an encrypted column would end the process."""
+    """The row groups. Asking one for an encrypted column would abort the process."""
     return map(metadata.row_group, range(metadata.num_row_groups))
 
 
 def _check_sizes(source: Source, metadata: pq.FileMetaData) -> None:
-    """Refuse a file whose footer says that its columns unpack to more than the budget."""
+    """Raise UserError if the columns unpack to more than the budget, according to the footer."""
     budget = source.budget()
     if sum(max(0, group.total_byte_size) for group in _groups(metadata)) > budget:
         raise source.over_budget(budget)
 
 
 def _check_dictionaries(source: Source, file: Path) -> None:
-    """Refuse a small file whose dictionaries stand for more text than the budget."""
+    """Raise UserError for a small file whose dictionaries expand to more than the budget."""
     if file.stat().st_size > SMALL:
         return
     budget, decoded = source.budget(), 0
@@ -82,7 +82,7 @@ def _check_dictionaries(source: Source, file: Path) -> None:
 
 
 def _text_columns(metadata: pq.FileMetaData) -> list[str]:
-    """The columns, also those inside others, whose values are of any length."""
+    """The paths of all columns, nested ones included, with values of variable length."""
     return [
         one.path
         for one in map(metadata.schema.column, range(metadata.num_columns))
@@ -91,10 +91,7 @@ def _text_columns(metadata: pq.FileMetaData) -> list[str]:
 
 
 def _text_size(column: pa.Array) -> int:
-    """Bytes of all texts in a column, or inside its lists and objects, once dictionaries are gone.
-
-    Of other columns nothing is counted.
-    """
+    """Decoded bytes of the dictionary texts in a column, its lists and its objects."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         sizes = pc.binary_length(column.dictionary).take(column.indices)
@@ -110,6 +107,6 @@ def _text_size(column: pa.Array) -> int:
 
 
 def _is_plain(file: pq.ParquetFile) -> bool:
-    """Whether the footer's sizes allow reading many rows at once."""
+    """Whether rows are small enough, by the footer, to read many at once."""
     sizes = [group.total_byte_size / max(1, group.num_rows) for group in _groups(file.metadata)]
     return max(sizes, default=0) < 1 << 18

@@ -1,7 +1,7 @@
-"""Rows from an Excel workbook (.xlsx): the text a person sees in the cells of one sheet.
+"""Rows from an Excel workbook (.xlsx): the text that the cells of one sheet show.
 
-Text cells are exact. Numbers are shown by their format where that is simple, else in full; dates
-become ISO text, formulas the value that was saved with them.
+Text cells are exact. Numbers follow their number format if it is simple, else they are in full;
+dates become ISO 8601 text, formulas their saved value.
 """
 
 import re
@@ -27,30 +27,30 @@ MAX_UNPACKED = 512 * 1024 * 1024  # bytes of XML in one workbook; its shared tex
 _BROKEN_BOOK = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError,
     ParseError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip  # what openpyxl raises for a workbook that is none
+)  # fmt: skip  # what openpyxl raises for a damaged workbook
 _SIMPLE_FORMAT = re.compile(r"(#,##)?(0+)(?:\.(0+))?(%)?")
-_ESCAPED = re.compile(r"_x00(09|0A|0D)_", re.IGNORECASE)  # how a workbook writes a tab or return
+_ESCAPED = re.compile(r"_x00(09|0A|0D)_", re.IGNORECASE)  # tab, line feed, return (ST_Xstring)
 
 
 def sheet_names(source: Source) -> list[str]:
-    """The sheets of a workbook in their order."""
+    """The names of a workbook's sheets in order. Raises UserError if it is damaged."""
     with _opened(source) as book:
         return [sheet.title for sheet in book.worksheets]
 
 
 def read_sheet(source: Source, sheet: str, damage: DamageLog) -> Iterator[tuple[int, dict]]:
-    """(row of the sheet, row) under the first row that is not empty, which is the header."""
+    """(row of the sheet, row); the first row that is not empty is the header."""
     columns: list[str] = []
     with _opened(source) as book:
         try:
             page = book[sheet]
             total = min(page.max_row or MAX_ROWS, MAX_ROWS)
-            page.reset_dimensions()  # some programs write them wrong, which would cut rows off
+            page.reset_dimensions()  # wrong ones, as some programs write, would cut rows off
             for number, cells in enumerate(page.iter_rows(max_row=MAX_ROWS), start=1):
                 texts = [_cell_text(cell) for cell in cells]
                 while texts and not texts[-1]:
                     texts.pop()
-                source.share = min(0.99, number / total)
+                source.fraction = min(0.99, number / total)
                 if not texts:
                     continue
                 where = f"{source.name}, sheet “{sheet[:60]}”, row {number}"
@@ -68,7 +68,7 @@ def read_sheet(source: Source, sheet: str, damage: DamageLog) -> Iterator[tuple[
 @contextmanager
 def _opened(source: Source) -> Iterator[openpyxl.Workbook]:
     with source.seekable() as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # openpyxl warns of styles and extensions it does not know
+        warnings.simplefilter("ignore")  # openpyxl's, on unknown styles and extensions
         book = None
         try:
             _check_unpacked(source, file)
@@ -110,7 +110,7 @@ def _fault(texts: list[str], width: int, where: str) -> UserError | None:
 
 
 def _cell_text(cell: Any) -> str:
-    """What a person sees in a cell, as far as that does not depend on the person's machine."""
+    """The text a cell shows, except for what depends on the locale."""
     value = cell.value
     if value is None:
         return ""

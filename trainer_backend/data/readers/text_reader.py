@@ -1,12 +1,13 @@
-"""Bytes to lines of exact text: encoding, limits, and where a broken byte sits.
+"""Bytes to lines or chunks of exact text: encoding, limits, and the place of a bad byte.
 
-Nothing here knows CSV or JSON; the readers for those ask this room for lines or chunks.
+CSV and JSON are not known here.
 """
 
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from trainer_backend.data.readers.options import ENCODINGS, MAX_LINE, DamageLog
 from trainer_backend.data.readers.source import BROKEN, Source
@@ -14,18 +15,18 @@ from trainer_backend.errors import UserError
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with the UTF-16 one
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SPOKEN = {"utf-8-sig": "UTF-8 with a byte order mark"}
-_KEPT_BYTE = re.compile("[\udc80-\udcff]")  # how the surrogateescape handler keeps a bad byte
+_KEPT_BYTE = re.compile("[\udc80-\udcff]")  # a bad byte under “surrogateescape” (PEP 383)
+_C1 = re.compile(rb"[\x80-\x9f]")
 _UNUSED_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 
 def detect_encoding(head: bytes) -> str:
-    """Name the encoding by its mark, or UTF-16 by its zero bytes; else it must be UTF-8."""
+    """The encoding by byte order mark, or UTF-16 by its zero bytes (RFC 4627, 3); else UTF-8."""
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding
@@ -36,13 +37,15 @@ def detect_encoding(head: bytes) -> str:
     return "utf-8"
 
 
-def spoken_encoding(encoding: str) -> str:
-    """The encoding as a person reads it: "UTF-16", "UTF-8 with a byte order mark"."""
-    return _SPOKEN.get(encoding) or ENCODINGS.get(encoding) or encoding.upper()
+def encoding_name(encoding: str) -> str:
+    """The encoding in a sentence: "UTF-16", "UTF-8 with a byte order mark"."""
+    if encoding == "utf-8-sig":
+        return "UTF-8 with a byte order mark"
+    return ENCODINGS.get(encoding) or encoding.upper()
 
 
 class TextFile:
-    """A source as lines or chunks of decoded text; every error names the file and the line."""
+    """A source as decoded text; its errors name the file and the line."""
 
     def __init__(
         self, source: Source, encoding: str | None = None, damage: DamageLog | None = None
@@ -52,14 +55,14 @@ class TextFile:
         if encoding is None or (encoding in ("utf-8", "utf-16") and found.startswith(encoding)):
             encoding = found
         elif encoding == "utf-16":
-            encoding = "utf-16-le"  # without a mark nearly all of it is
+            encoding = "utf-16-le"  # the usual one without a byte order mark
         self.encoding, self.damage = encoding, damage or DamageLog()
-        self.line = 0  # the line handed out last
+        self.line = 0  # the line that lines() yielded last
         self._budget = source.budget()
         self.keeps_bytes = self.damage.skip and encoding.startswith("utf-8")  # see undecoded()
 
     def lines(self) -> Iterator[str]:
-        """Every line with its line ending, exactly as it stands in the file."""
+        """Every line, unchanged and with its line ending. Raises UserError."""
         seen = 0
         self.line = 0
         for line in self._pull(lambda text: text.readline(MAX_LINE + 1)):
@@ -72,7 +75,7 @@ class TextFile:
             yield line
 
     def chunks(self, size: int = 1 << 20) -> Iterator[str]:
-        """The text in large pieces, for readers that do not go line by line."""
+        """The text in pieces of `size` characters. Raises UserError."""
         seen = 0
         for chunk in self._pull(lambda text: text.read(size)):
             seen += len(chunk)
@@ -81,11 +84,11 @@ class TextFile:
             yield chunk
 
     def error(self, what: str, fix: str, line: int | None = None) -> UserError:
-        """A UserError that points at a line of this file."""
+        """A UserError at a line of this file, the current one by default."""
         return UserError(what, f"{self.name}, line {line or self.line}", fix)
 
     def undecoded(self, text: str) -> bool:
-        """Whether a text holds bytes that are not UTF-8 (only met when damage is skipped)."""
+        """Whether a text holds bytes that are not UTF-8 (possible only when damage is skipped)."""
         return self.keeps_bytes and not text.isascii() and bool(_KEPT_BYTE.search(text))
 
     def not_decoded(self, line: int) -> UserError:
@@ -93,7 +96,7 @@ class TextFile:
         fix = "Save the file as UTF-8 and upload it again, or choose its encoding."
         return self.error("The text is not UTF-8.", fix, line)
 
-    def _pull(self, read) -> Iterator[str]:
+    def _pull(self, read: Callable[[io.TextIOWrapper], str]) -> Iterator[str]:
         errors = "surrogateescape" if self.keeps_bytes else "strict"
         with self.source.open() as stream:
             text = io.TextIOWrapper(stream, encoding=self.encoding, errors=errors, newline="")
@@ -109,18 +112,18 @@ class TextFile:
                 yield piece
 
     def _undecodable(self) -> UserError:
-        what = f"The text is not {spoken_encoding(self.encoding)}."
+        what = f"The text is not {encoding_name(self.encoding)}."
         if self.encoding.startswith(("utf-16", "utf-32")):
             fix = "Save the file as UTF-8 and upload it again."
             return UserError(what, f"{self.name}, near its end", fix, code="encoding")
         place, offer = self._bad_byte()
         fix = "Save the file as UTF-8 (in a spreadsheet: “CSV UTF-8”) and upload it again"
         other = offer.get("encoding")
-        fix += f", or read it as {spoken_encoding(other)}." if other else ", or leave the row out."
+        fix += f", or read it as {encoding_name(other)}." if other else ", or leave the row out."
         return UserError(what, f"{self.name}, {place}", fix, code="encoding", offer=offer)
 
-    def _bad_byte(self) -> tuple[str, dict]:
-        """Where the first byte stands that cannot be read, and what to offer for it."""
+    def _bad_byte(self) -> tuple[str, dict[str, Any]]:
+        """The place of the first byte that cannot be decoded, and what the error offers."""
         number, within, ascii_so_far = 1, 0, True
         with self.source.open() as stream:
             while piece := stream.readline(MAX_LINE):
@@ -138,12 +141,14 @@ class TextFile:
                 within = 0 if piece.endswith(b"\n") else within + len(piece)
         return f"line {number}", {"skip_damaged": True}
 
-    def _offer(self, ascii_so_far: bool, rest: bytes) -> dict:
-        """Another encoding, unless the text before shows that this is UTF-8 with a fault."""
+    def _offer(self, ascii_so_far: bool, rest: bytes) -> dict[str, Any]:
+        """Another encoding, unless text beyond ASCII before it shows that the file is UTF-8.
+
+        Bytes 0x80 to 0x9F are letters and quotes in Windows-1252, control codes in ISO 8859-1.
+        """
         if not self.encoding.startswith("utf-8"):
             return {"encoding": "latin-1"}
         if not ascii_so_far:
             return {"skip_damaged": True}
-        windows = not _UNUSED_IN_CP1252.search(rest)
-        letters = bytes(byte for byte in rest if 0x80 <= byte <= 0x9F)
-        return {"encoding": "cp1252" if letters and windows else "latin-1"}
+        windows = _C1.search(rest) and not _UNUSED_IN_CP1252.search(rest)
+        return {"encoding": "cp1252" if windows else "latin-1"}

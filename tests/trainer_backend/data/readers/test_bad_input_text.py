@@ -1,9 +1,9 @@
-"""Text files as people really have them: cases 46 to 56 and 60 of the acceptance list."""
+"""Text files with every kind of damage: cases 46 to 56 and 60 of the acceptance list."""
 
 import json
 
 import pytest
-from reading_cases import put, refusal, rows, skipped
+from reading_cases import detected, put, refusal, rows, skipped
 
 from trainer_backend.data.formats.example import to_example
 from trainer_backend.data.json_values import to_json
@@ -29,7 +29,7 @@ HEAD = "prompt,response\n"
 def test_case_46_marks_utf16_and_line_endings(tmp_path, content, said):
     path = put(tmp_path, "a.csv", content)
     assert rows(path) == [{"a": "ä", "b": "2"}]
-    assert said in " ".join(open_rows(path).notes) and preview_file(path).encoding
+    assert said in " ".join(open_rows(path).notes)
 
 
 def test_case_47_latin1_is_offered_with_a_preview(tmp_path):
@@ -38,11 +38,11 @@ def test_case_47_latin1_is_offered_with_a_preview(tmp_path):
     assert error.what == "The text is not UTF-8." and error.where == "a.csv, line 812, byte 4"
     assert error.code == "encoding" and error.offer == {"encoding": "latin-1"}
     preview = preview_file(latin, options=ReadOptions(**error.offer))
-    assert preview.rows == [(811, {"prompt": "café", "response": "y"})], "what it decides"
-    assert "Latin-1" in preview.notes[0] and preview.detection.sure
+    assert preview.rows == [(811, {"prompt": "café", "response": "y"})], "the row it decides"
+    assert "Latin-1" in open_rows(latin, options=ReadOptions(**error.offer)).notes[0]
 
 
-def test_case_47_windows_1252_is_told_from_latin1(tmp_path):
+def test_case_47_windows_1252_is_distinguished_from_latin1(tmp_path):
     path = put(tmp_path, "a.jsonl", '{"a":"“quoted” – €"}\n', encoding="cp1252")
     assert refusal(path).offer == {"encoding": "cp1252"}
     assert rows(path, encoding="cp1252") == [{"a": "“quoted” – €"}]
@@ -68,7 +68,7 @@ def test_case_47_a_wrong_choice_is_refused(tmp_path):
     path = put(tmp_path, "a.csv", HEAD.encode() + b"\x81,b\n")
     error = refusal(path, encoding="cp1252")
     assert "not Windows-1252" in error.what and "line 2, byte 1" in error.where
-    assert "no encoding “rot13”" in refusal(path, encoding="rot13").what
+    assert "Unknown encoding “rot13”" in refusal(path, encoding="rot13").what
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,7 @@ def test_case_49_other_delimiters_are_found_and_shown(tmp_path, mark, said):
     long = "x" * 1_000_000
     path = put(tmp_path, "a.csv", f'a{mark}b\n"one\ntwo"{mark}"say ""hi"", ok"\n{long}{mark}z\n')
     assert rows(path) == [{"a": "one\ntwo", "b": 'say "hi", ok'}, {"a": long, "b": "z"}]
-    preview = preview_file(path)
-    assert preview.delimiter == mark and said in preview.notes[0]
+    assert said in open_rows(path).notes[0]
 
 
 def test_case_49_a_delimiter_can_be_chosen(tmp_path):
@@ -114,10 +113,7 @@ def test_case_49_a_delimiter_can_be_chosen(tmp_path):
 def test_case_49_a_space_after_each_comma(tmp_path):
     path = put(tmp_path, "a.csv", 'prompt, response\n"a", "b, c"\n" d", "e"\n')
     assert rows(path) == [{"prompt": "a", "response": "b, c"}, {"prompt": " d", "response": "e"}]
-    preview = preview_file(path)
-    assert preview.delimiter == "," and preview.notes == [
-        "A space after each comma is not part of the text."
-    ]
+    assert open_rows(path).notes == ["A space after each comma is not part of the text."]
     path = put(tmp_path, "b.csv", 'prompt,response\na, "b"\nc, d\n')
     assert rows(path)[1] == {"prompt": "c", "response": " d"}, "where it fits as it stands"
 
@@ -149,7 +145,7 @@ def test_case_51_ragged_rows_are_named_and_never_shifted(tmp_path):
     assert [line for line, _ in damaged] == [3, 4, 5]
 
 
-def test_case_51_a_row_that_swallowed_lines_says_which(tmp_path):
+def test_case_51_a_row_that_swallowed_lines_names_them(tmp_path):
     path = put(tmp_path, "a.csv", HEAD + 'a,b\n"c\nd\ne" f,g\nh,i\n')
     kept, damaged = skipped(path)
     assert [row["prompt"] for row in kept] == ["a", "h"]
@@ -168,7 +164,7 @@ def test_case_52_text_that_looks_like_values_stays_text(tmp_path, kind):
     else:
         content = "".join(json.dumps(row) + "\n" for row in data)
     path = put(tmp_path, f"a.{kind}", content)
-    mapping = preview_file(path).detection.mapping
+    mapping = detected(path).mapping
     said = [to_example(1, row, mapping).messages[1]["content"] for row in rows(path)]
     assert said == texts
 
@@ -187,10 +183,9 @@ def test_case_53_headers(tmp_path, content, what):
     if what:
         assert what in refusal(path).what
         return
-    preview = preview_file(path)
-    assert not preview.detection.sure
-    blank = "“column 2”" in preview.detection.sentence
-    assert blank or "not a header" in preview.detection.sentence
+    found = detected(path)
+    assert not found.sure
+    assert "“column 2”" in found.sentence or "not a header" in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -249,7 +244,7 @@ def test_case_56_deep_nesting(tmp_path, depth):
     assert kept == [{"a": 0}]
 
 
-def test_rows_left_out_are_said_before_the_end(tmp_path):
+def test_rows_left_out_are_noted_before_the_end(tmp_path):
     path = put(tmp_path, "a.jsonl", '{"a":1}\n{\n{"a":2}\n{\n{"a":3}\n{"a":4}\n')
     reader = open_rows(path, options=ReadOptions(skip_damaged=True))
     rows = iter(reader)

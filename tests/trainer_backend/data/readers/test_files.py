@@ -1,4 +1,4 @@
-"""Reading: text is exact, and every bad file is refused with its line."""
+"""Readers: text is exact, and errors in bad files name the line."""
 
 import gzip
 import json
@@ -146,7 +146,7 @@ def test_array_larger_than_one_chunk(put):
     assert error.where == "b.json, line 2, column 4"
 
 
-def test_delimiter_is_found_and_said(put):
+def test_the_delimiter_is_found_and_noted(put):
     reader = open_rows(put("a.csv", "prompt;response\nHello, you;Hi, there\n"))
     assert [row for _, row in reader] == [{"prompt": "Hello, you", "response": "Hi, there"}]
     assert reader.notes == ["Columns are separated by a semicolon."]

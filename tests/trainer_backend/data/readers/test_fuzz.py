@@ -1,4 +1,4 @@
-"""Damaged files and made-up rows: reading and understanding raise UserError or nothing."""
+"""Fuzzing: damaged files and random rows raise UserError or nothing."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, name, data):
 
 @QUICK
 @given(rows=st.lists(ROW, min_size=1, max_size=6))
-def test_any_rows_are_understood_or_refused_in_words(rows):
+def test_any_rows_are_converted_or_refused(rows):
     found = detect_format(rows)
     assert found.sentence and found.columns == list(dict.fromkeys(n for row in rows for n in row))
     if found.mapping is None:
@@ -73,7 +73,7 @@ def test_any_rows_are_understood_or_refused_in_words(rows):
 
 @QUICK
 @given(turns=st.lists(TURN, max_size=5), images=VALUE)
-def test_any_conversation_is_understood_or_refused(turns, images):
+def test_any_conversation_is_converted_or_refused(turns, images):
     mapping = ColumnMapping("messages", {"messages": "m", "images": "images"})
     _use([{"m": turns, "images": images}, {"m": json.dumps(turns)}], mapping)
 

@@ -1,4 +1,4 @@
-"""Hub datasets: configs and splits, one pinned revision, few bytes; every refusal in words."""
+"""Hub datasets: configs and splits, one pinned revision, few bytes fetched, errors."""
 
 import io
 import json
@@ -124,7 +124,7 @@ def test_what_can_be_chosen_is_named(online):
     ("status", "code"),
     [(401, "hub_login"), (403, "hub_login"), (429, "hub_busy"), (500, "hub_down")],
 )
-def test_what_the_hub_answers_is_said(online, monkeypatch, status, code):
+def test_errors_of_the_hub_become_user_errors(online, monkeypatch, status, code):
     monkeypatch.setattr("time.sleep", lambda _: None)
     online.status = status
     with pytest.raises(UserError) as caught:
@@ -144,7 +144,7 @@ def test_unknown_empty_and_misspelt_ids(online):
 @pytest.mark.parametrize(
     "error", [hub.errors.OfflineModeIsEnabled("offline"), ConnectionError("no"), TimeoutError()]
 )
-def test_offline_is_said(monkeypatch, error):
+def test_offline_is_a_user_error(monkeypatch, error):
     def fail(*_, **__):
         raise error
 
@@ -175,7 +175,7 @@ def test_gated(monkeypatch):
         (["README.md", "x.zip", ".x/a.csv"], {}),
     ],
 )
-def test_splits_are_told_by_names(names, splits):
+def test_splits_are_found_by_file_names(names, splits):
     found = configs_of(names, None).get("default", {})
     assert {name: len(files) for name, files in found.items()} == splits
 

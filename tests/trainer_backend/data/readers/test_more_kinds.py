@@ -1,4 +1,4 @@
-"""Arrow, workbooks, archives, several files, documents and pictures, read with nothing changed."""
+"""Arrow, workbooks, archives, several files, documents and images, read with nothing changed."""
 
 import gzip
 import io
@@ -12,7 +12,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from reading_cases import put, refusal, rows, skipped
+from reading_cases import detected, put, refusal, rows, skipped
 
 from trainer_backend.data.formats.example import to_example
 from trainer_backend.data.images import ImageBytes
@@ -76,7 +76,7 @@ def workbook(path, *sheets: tuple[str, list[list]]) -> openpyxl.Workbook:
     return book
 
 
-def test_a_workbook_reads_as_a_person_sees_it(tmp_path):
+def test_a_workbook_reads_as_its_cells_show(tmp_path):
     path = tmp_path / "a.xlsx"
     book = openpyxl.Workbook()
     page = book.active
@@ -107,9 +107,8 @@ def test_sheets_are_listed_and_chosen(tmp_path):
     table = [[], ["prompt", "response"], ["a", None], [], ["c", "d", None]]
     workbook(path, ("First", table), ("Other", [["q", "a"], ["x", "y"]]), ("Empty", []))
     preview = preview_file(path)
-    assert (preview.kind, preview.sheet) == ("xlsx", "First")
-    assert preview.sheets == ["First", "Other", "Empty"]
-    assert preview.notes == ["Read from the sheet “First”; not “Other”, “Empty”."]
+    assert (preview.kind, preview.sheets) == ("xlsx", ["First", "Other", "Empty"])
+    assert open_rows(path).notes == ["Read from the sheet “First”; not “Other”, “Empty”."]
     assert rows(path) == [{"prompt": "a", "response": ""}, {"prompt": "c", "response": "d"}]
     assert rows(path, sheet="Other") == [{"q": "x", "a": "y"}]
     assert "no sheet “Gone”" in refusal(path, sheet="Gone").what
@@ -164,14 +163,14 @@ def test_an_archive_is_the_data_files_in_it(tmp_path):
     assert "holds no data file" in refusal(archive(tmp_path / "c.zip", **{"a.exe": b"x"})).what
 
 
-def test_several_files_are_one_and_differences_are_said(tmp_path):
+def test_several_files_read_as_one_and_differences_are_noted(tmp_path):
     a = put(tmp_path, "a.csv", "prompt,response\n1,x\n")
     b = put(tmp_path, "b.jsonl", '{"prompt":"2","response":"y","id":7}\n')
     c = put(tmp_path, "c.csv", "prompt,response\n3,z\n4,z\nragged\n")
     reader = open_rows([a, b])
     assert [(number, row["prompt"]) for number, row in reader] == [(1, "1"), (2, "2")]
     assert reader.notes == [
-        "The files have different columns: a.csv has only what all have; b.jsonl also has “id”."
+        "The files have different columns: a.csv has only shared columns; b.jsonl also has “id”."
     ]
     reader = open_rows([a, c], options=ReadOptions(skip_damaged=True))
     assert [number for number, _ in reader] == [1, 2, 3]
@@ -194,9 +193,8 @@ def test_documents_are_cut_at_paragraphs(tmp_path):
     assert "\n\n".join(piece["text"] for piece in pieces) == text
     assert all(len(piece["text"]) <= PIECE for piece in pieces)
     assert {piece["file"] for piece in pieces} == {"book.txt"}
-    preview = preview_file(path)
-    assert preview.detection.mapping.format == "text" and preview.detection.sure
-    assert "pieces of up to 4,000 characters" in preview.notes[0]
+    assert detected(path).mapping.format == "text" and detected(path).sure
+    assert "pieces of up to 4,000 characters" in open_rows(path).notes[0]
 
 
 def test_markdown_is_cut_at_headings_and_keeps_code_together(tmp_path):
@@ -210,7 +208,7 @@ def test_markdown_is_cut_at_headings_and_keeps_code_together(tmp_path):
     assert rows(put(tmp_path, "c.txt", '{"text":"a"}\n')) == [{"text": "a"}]
 
 
-def picture(colour: str = "red", format: str = "PNG") -> bytes:
+def encoded(colour: str = "red", format: str = "PNG") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (2, 2), colour).save(out, format)
     return out.getvalue()
@@ -218,28 +216,32 @@ def picture(colour: str = "red", format: str = "PNG") -> bytes:
 
 def example(path):
     ((number, row),) = read_rows(path)
-    mapping = preview_file(path).detection.mapping
+    mapping = detected(path).mapping
     json.loads(to_json(row))
     return mapping, to_example(number, row, mapping)
 
 
-def test_pictures_in_parquet(tmp_path):
-    row = {"image": {"bytes": picture(), "path": "a.png"}, "question": "What?", "answer": "Red."}
+def test_images_in_parquet(tmp_path):
+    row = {
+        "image": {"bytes": encoded(), "path": "a.png"},
+        "question": "What?",
+        "answer": "Red.",
+    }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
     mapping, found = example(tmp_path / "a.parquet")
     assert mapping.roles == {"prompt": "question", "completion": "answer", "images": "image"}
-    assert found.images == [ImageBytes(picture(), ".png", "a.png")]
+    assert found.images == [ImageBytes(encoded(), ".png", "a.png")]
     row["image"]["bytes"] = b"RIFF0000WAVEfmt "
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "b.parquet")
     assert "binary data" in refusal(tmp_path / "b.parquet").what
 
 
 @pytest.mark.parametrize("name", ["img/a.jpg", "./img/a.jpg", "a.jpg"])
-def test_pictures_in_an_archive_named_by_a_table(tmp_path, name):
+def test_images_in_an_archive_named_by_a_table(tmp_path, name):
     inside = "img/a.jpg" if "img" in name else "a.jpg"
     path = archive(tmp_path / "a.zip", **{
         "metadata.csv": f"file_name,prompt,response\n{name},What?,Red.\n".encode(),
-        inside: picture(format="JPEG"),
+        inside: encoded(format="JPEG"),
     })  # fmt: skip
     mapping, found = example(path)
     assert mapping.roles["images"] == "file_name"
@@ -247,10 +249,9 @@ def test_pictures_in_an_archive_named_by_a_table(tmp_path, name):
     assert found.images[0].stored_name.startswith("images/")
 
 
-def test_pictures_that_are_not_in_the_upload_are_said(tmp_path):
+def test_images_missing_from_the_upload_are_mentioned(tmp_path):
     path = put(tmp_path, "a.csv", "image,prompt,response\nhttp://x/y.png,a,b\n/etc/a.png,a,b\n")
-    sentence = preview_file(path).detection.sentence
-    assert "The pictures that “image” names are not in the upload." in sentence
+    assert "The images that “image” names are not in the upload." in detected(path).sentence
 
 
 @pytest.mark.parametrize(
