@@ -1,6 +1,7 @@
-"""The process that reads one upload: little memory, low priority, gone when the app is gone.
+"""The process that reads one upload or changes one dataset: limited memory, low priority.
 
-The app's side is reading.py. What reading means is store.py.
+Runs `request.json` of its folder and writes `progress.json`, `findings.json` and `result.json`.
+It ends when the app does.
 """
 
 import os
@@ -10,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -33,50 +35,50 @@ from trainer_backend.home import read_json, write_json
 try:
     import resource
 except ImportError:  # Windows has no such limits
-    resource = None
+    resource = None  # type: ignore[assignment]  # a module, or None where there is none
 
 PREVIEW_ROWS, OFFERED_ROWS = 25, 5
-PREVIEW_CELL, PREVIEW_NAME, PREVIEW_COLUMNS = 2_000, 200, 20  # so that the app reads little
-MAX_SHEETS = 200  # that are offered; no workbook has names of more than 31 letters
-EVERY_S = 0.2
+PREVIEW_CELL, PREVIEW_NAME, PREVIEW_COLUMNS = 2_000, 200, 20  # characters, characters, columns
+MAX_SHEETS = 200  # offered on the page
+EVERY_S = 0.2  # between two writes of the progress
 THREADS = 2
-OF_FEW_ROWS = ("one_row", "few_rows")  # not known before the last row
+OF_FEW_ROWS = ("one_row", "few_rows")  # findings that only the last row can settle
 
 
 class Report:
-    """Writes what is known so far to small files, at most a few times a second."""
+    """Writes progress and findings to small files that the app polls."""
 
     def __init__(self, folder: Path):
         self.folder, self._rows, self._last = folder, 0, 0.0
-        self.opened: dict = {}
+        self.opened: dict[str, Any] = {}
         self.say(what="Opening")
 
-    def say(self, **facts) -> None:
+    def say(self, **facts: int | str) -> None:
         """Replace progress.json."""
         self._last = time.monotonic()
         write_json(self.folder / "progress.json", {"rows": self._rows, **facts})
 
     def on_progress(self, done: int, total: int) -> None:
-        """Told by the reader every PROGRESS_ROWS rows, and at the end."""
+        """Called by the reader every PROGRESS_ROWS rows and at the end; writes 5 times a second."""
         self._rows += PROGRESS_ROWS if done < total else 0
         if time.monotonic() - self._last > EVERY_S or done >= total:
             what = "Reading and checking" if done < total else "Comparing rows with each other"
             self.say(bytes=done, total=total, what=what)
 
     def on_findings(self, problems: list[Problem], rows: list[tuple[int, dict]]) -> None:
-        """Told by the writer as soon as the first rows are understood, and now and then after."""
-        said = [one.to_dict() for one in problems if one.code not in OF_FEW_ROWS]
-        write_json(self.folder / "findings.json", {"problems": said, "rows": _shown(rows)})
+        """Called by the writer after the first rows, and from time to time."""
+        found = [one.to_dict() for one in problems if one.code not in OF_FEW_ROWS]
+        write_json(self.folder / "findings.json", {"problems": found, "rows": _shown(rows)})
 
     def on_opened(self, found: Preview) -> None:
-        """Told what the files were found to be; it becomes a part of result.json."""
+        """Called once the files are open; their kind and sheets become part of result.json."""
         sheets = [name for name in found.sheets if len(name) <= PREVIEW_NAME][:MAX_SHEETS]
         self.opened = {"kind": found.kind, "sheets": sheets}
         self.on_findings([], found.rows)
 
 
 def _shown(rows: list[tuple[int, dict]]) -> list[tuple[int, dict[str, str]]]:
-    """The first rows, cut to what a page has room for."""
+    """The first rows with few columns and short cells, so that the app reads little."""
     return [
         (number, {name[:PREVIEW_NAME]: cell_text(row[name])[:PREVIEW_CELL] for name in names})
         for number, row in rows[:PREVIEW_ROWS]
@@ -101,10 +103,10 @@ def _create(home: Path, report: Report, arguments: dict) -> str:
 
 
 def _hub_dataset(home: Path, report: Report, arguments: dict) -> str:
-    """Fetch a split of a Hub dataset, then read it; `arguments` are create_from_hub's."""
     report.say(what="Fetching from the Hub")
-    told = {"on_progress": report.on_progress, "on_findings": report.on_findings}
-    return create_from_hub(home, **arguments, **told).id
+    return create_from_hub(
+        home, **arguments, on_progress=report.on_progress, on_findings=report.on_findings
+    ).id
 
 
 def _remap(home: Path, report: Report, arguments: dict) -> str:
@@ -122,16 +124,16 @@ WORK: dict[str, Callable[[Path, Report, dict], str]] = {
     "edit_rows": lambda home, report, arguments: edit_rows(home, **arguments).id,
     "mix_datasets": lambda home, report, arguments: mix_datasets(home, **arguments).id,
     "with_held_out": lambda home, report, arguments: with_held_out(home, **arguments).id,
-}  # what the process can do: JSON arguments are those of the function of that name in store.py
+}  # by the name of the store's function; the JSON arguments are those of the function
 
 
 def run(folder: Path) -> dict:
-    """Do what request.json asks, unless it crashes; returns what result.json holds.
+    """Run request.json of a folder and return the content of result.json.
 
-    {"dataset_id"} or {"error"}; {"opened": {"kind", "sheets"}} of files that could be opened;
-    {"instead": {"rows"} or {"error"}} when the error offers another way of reading them.
+    {"dataset_id"} or {"error"}; "opened": {"kind", "sheets"}, {} if the files could not be opened;
+    "instead": {"rows"} or {"error"}, when the error offers another way to read the files.
     """
-    request = read_json(folder / "request.json")
+    request: Any = read_json(folder / "request.json")
     limit_memory(request["memory_limit"])
     report, work = Report(folder), WORK[request["work"]]
     home, arguments = Path(request["home"]), request["arguments"]
@@ -144,14 +146,14 @@ def run(folder: Path) -> dict:
 
 
 def _rows_instead(arguments: dict, offer: dict) -> list[tuple[int, dict[str, str]]]:
-    """The first rows as they would be read under an offer."""
+    """The first rows as read with the offered options."""
     options = ReadOptions(**(arguments["options"] | offer))
     files = list(map(Path, arguments["files"]))
     return _shown(preview_file(files, OFFERED_ROWS, options=options).rows)
 
 
-def _attempt(request: dict, action: Callable[[], dict]) -> dict:
-    """What the action returns, or {"error"}."""
+def _attempt(request: dict, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of the action, or {"error"}."""
     try:
         return action()
     except UserError as error:
@@ -164,9 +166,9 @@ def _attempt(request: dict, action: Callable[[], dict]) -> dict:
 
 
 def limit_memory(size: int) -> None:
-    """Let this process map `size` bytes more: what needs more fails here, and only here.
+    """Limit this process to `size` bytes of address space beyond what it has now (RLIMIT_AS).
 
-    Threads reserve memory too, so there are few of them however many cores there are.
+    Threads reserve address space too, so Arrow gets two of them, whatever the number of cores.
     """
     pa.set_cpu_count(THREADS)
     pa.set_io_thread_count(THREADS)
@@ -182,7 +184,7 @@ def limit_memory(size: int) -> None:
 def _mapped_now() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:  # only Linux tells it so
+    except OSError:  # not Linux
         return 0
     return pages * resource.getpagesize()
 
@@ -197,26 +199,26 @@ def _too_large(request: dict) -> UserError:
 
 
 def _unexpected(request: dict, error: Exception) -> UserError:
-    said = (str(error).strip().splitlines() or [""])[0][:200]
+    reason = (str(error).strip().splitlines() or [""])[0][:200]
     return UserError(
         "The data could not be read.",
-        f"{request['name']}: {type(error).__name__}: {said}" if said else request["name"],
+        f"{request['name']}: {type(error).__name__}: {reason}" if reason else request["name"],
         "Save it as JSON Lines (.jsonl) or CSV, and load it again.",
         code="failed",
     )
 
 
 def _end_with_the_app() -> None:
-    """Standard input ends when the app does, however it ends."""
+    """End with the app: its end closes standard input, even if it was killed."""
     sys.stdin.buffer.read()
     os._exit(1)
 
 
 def main() -> None:
-    """Read the request in the folder given, and leave result.json there."""
+    """Run the request in the folder given as the argument, and write result.json there."""
     folder = Path(sys.argv[1])
     if hasattr(os, "nice"):
-        os.nice(10)  # the page, a training and a chat on the same cores have right of way
+        os.nice(10)  # the page, training and chat go first
     threading.Thread(target=_end_with_the_app, daemon=True).start()
     write_json(folder / "result.json", run(folder))
 

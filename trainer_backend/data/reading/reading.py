@@ -1,6 +1,6 @@
-"""The app's side of reading data: each upload is read in a process of its own, and polled here.
+"""Starts the process that reads an upload or changes a dataset, and polls its files.
 
-What that process does is reading_process.py; the command line calls store.py directly.
+The app's side: no file of a user is parsed here.
 """
 
 import os
@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.readers.options import ReadOptions
@@ -20,72 +21,77 @@ from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, remove_old, write_json
 from trainer_backend.processes import child_environment
 
-MEMORY_LIMIT = 3 * 1024**3  # bytes it may map beyond its start; a million rows take half of it
-MEMORY_SHARE = 0.5  # of the machine's memory, for files that need more than that
+MEMORY_LIMIT = 3 * 1024**3  # bytes beyond its start; a million rows take half of it
+MEMORY_FRACTION = 0.5  # of the machine's memory, at most, for larger files
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What the reader found the (first) file to be; nothing of one that it could not open."""
+    """What the (first) file is; empty if it could not be opened."""
 
     kind: str = ""  # "csv", "json", "parquet", "arrow", "xlsx" or "text"
     sheets: list[str] = field(default_factory=list)  # of a workbook
 
 
 class Reading:
-    """An upload that is being read, or any other work on stored data that takes long.
+    """A running process that reads an upload or changes a stored dataset.
 
-    Every method may be called from any thread at any time; only `result` waits, and `opened` and
-    `instead` when they are asked before it is done.
+    All methods may be called from any thread; `result`, `opened` and `instead` wait for its end.
     """
 
-    def __init__(self, home: Path, name: str, folder: Path, process: subprocess.Popen):
+    def __init__(self, home: Path, name: str, folder: Path, process: subprocess.Popen[bytes]):
         self.home, self.name, self._folder, self._process = home, name, folder, process
         self._cancelled = False
         self._lock = threading.Lock()
-        self._outcome: dict | None = None
+        self._outcome: dict[str, Any] | None = None
 
-    def progress(self) -> dict:
-        """{"rows", "bytes", "total", "what"}: rows and bytes so far, and what is done now."""
-        start = {"rows": 0, "bytes": 0, "total": 0, "what": "Starting"}
-        return start | (read_json(self._folder / "progress.json") or {})
+    def progress(self) -> dict[str, Any]:
+        """{"rows", "bytes", "total", "what"}: rows and bytes so far, all bytes, and the step."""
+        found: Any = read_json(self._folder / "progress.json")
+        return {"rows": 0, "bytes": 0, "total": 0, "what": "Starting", **(found or {})}
 
     def findings(self) -> list[Problem]:
-        """What the rows read so far have shown; the finished dataset has all of it."""
-        said = read_json(self._folder / "findings.json") or {"problems": []}
-        return [Problem(**problem) for problem in said["problems"]]
+        """The problems in the rows read so far; the finished dataset has all of them."""
+        found: Any = read_json(self._folder / "findings.json")
+        return [Problem(**problem) for problem in found["problems"]] if found else []
 
     def preview(self) -> list[tuple[int, dict[str, str]]]:
-        """The first rows as (number, {column: text}), like StoredDataset.page; [] before that."""
-        said = read_json(self._folder / "findings.json") or {"rows": []}
-        return [(number, cells) for number, cells in said["rows"]]
+        """The first rows as (number, {column: text}), like StoredDataset.page; [] at the start."""
+        found: Any = read_json(self._folder / "findings.json")
+        return [(number, cells) for number, cells in found["rows"]] if found else []
 
     @property
     def done(self) -> bool:
-        """Whether `result` answers at once."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def result(self, timeout: float | None = None) -> StoredDataset:
-        """The stored dataset. Raises the UserError of the reading, or TimeoutError (it goes on)."""
+        """The stored dataset, waiting up to `timeout` seconds for it (None: without limit).
+
+        Raises the UserError of the process, or TimeoutError while it still runs.
+        """
         outcome = self._end(timeout)
         if "error" in outcome:
             raise UserError(**outcome["error"])
         return open_dataset(self.home, outcome["dataset_id"])
 
     def opened(self) -> Opened:
-        """What the files were found to be."""
+        """The kind and the sheets of the file."""
         return Opened(**self._end().get("opened") or {})
 
     def instead(self) -> list[tuple[int, dict[str, str]]]:
-        """The first rows under what the error offers; [] without an offer. Raises UserError."""
+        """The first rows as read with the options that the error offers; [] without an offer.
+
+        Raises UserError if they cannot be read that way either.
+        """
         outcome = self._end().get("instead") or {"rows": []}
         if "error" in outcome:
             raise UserError(**outcome["error"])
         return [(number, cells) for number, cells in outcome["rows"]]
 
-    def _end(self, timeout: float | None = None) -> dict:
-        """What result.json said."""
+    def _end(self, timeout: float | None = None) -> dict[str, Any]:
+        """The content of result.json, once the process has ended."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -96,25 +102,25 @@ class Reading:
             return self._outcome
 
     def cancel(self) -> None:
-        """End the process and remove what it had built; a finished dataset stays."""
+        """Kill the process and delete its unfinished files; a finished dataset stays."""
         self._cancelled = True
         self._process.kill()
         try:
             self.result()
         except UserError:
-            pass  # that it was cancelled is known to who asked for it
+            pass  # “Reading was cancelled.”
 
-    def _settle(self) -> dict:
-        """Read the outcome, close the pipe and remove every file but the stored dataset."""
-        outcome = read_json(self._folder / "result.json")
+    def _settle(self) -> dict[str, Any]:
+        """Read the outcome, close the pipe, and delete all files but those still polled."""
+        outcome: Any = read_json(self._folder / "result.json")
         if outcome is None:
             outcome = {"error": self._death().to_dict()}
-        self._process.stdin.close()
+        if self._process.stdin:
+            self._process.stdin.close()
         for left in (self.home / "datasets").glob(f".building-{self._process.pid}-*"):
             shutil.rmtree(left, ignore_errors=True)
-        findings = self._folder / "findings.json"
         for path in self._folder.iterdir():
-            if path != findings and path.name != "progress.json":
+            if path.name not in ("findings.json", "progress.json"):
                 path.unlink(missing_ok=True)
         return outcome
 
@@ -123,10 +129,10 @@ class Reading:
             return UserError("Reading was cancelled.", self.name, "Load the data again.")
         code, fix = -self._process.returncode, "Save the data as JSON Lines (.jsonl) or CSV."
         if code in _CRASHES:
-            what = "The file made its reader crash; it is most likely damaged."
+            what = "Reading the file crashed; it is most likely damaged."
             return UserError(what, self.name, f"{fix} Or export it again.", code="damaged")
         if code == signal.SIGKILL:
-            what = "Reading was ended by the system, most likely because memory ran out."
+            what = "The system ended the reading, most likely because memory ran out."
             return UserError(what, self.name, f"End other programs. {fix}", code="system_memory")
         what = "The process that reads the data ended unexpectedly."
         return UserError(what, self.name, f"Try again. If it happens again: {fix}", code="crashed")
@@ -141,7 +147,7 @@ def start_reading(
     options: ReadOptions | None = None,
     system_prompt: str = "",
 ) -> Reading:
-    """Read files as create_dataset does, in a process that can neither slow nor end this one."""
+    """Read files as create_dataset does, in a separate process with a memory limit."""
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
     arguments = {
         "files": [str(path) for path in paths],
@@ -156,18 +162,21 @@ def start_reading(
 
 
 def memory_limit(size: int) -> int:
-    """Bytes for reading files of this size: a few numbers about each row are kept in memory."""
+    """The limit for files of `size` bytes: a few numbers about each row are kept in memory."""
     try:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError):  # not every system tells
+    except (AttributeError, ValueError):  # not every system has these
         return MEMORY_LIMIT
-    return max(MEMORY_LIMIT, min(MEMORY_LIMIT + size, int(MEMORY_SHARE * machine)))
+    return max(MEMORY_LIMIT, min(MEMORY_LIMIT + size, int(MEMORY_FRACTION * machine)))
 
 
 def start_work(
     home: Path, work: str, arguments: dict, name: str, limit: int | None = None
 ) -> Reading:
-    """Do one of reading_process.WORK on stored data; `arguments` are plain JSON values."""
+    """Start the work of that name in a new process; `arguments` are plain JSON values.
+
+    `name` is what errors name as the place, `limit` the bytes of memory it may use.
+    """
     folder = home / "tmp" / new_id("reading")
     folder.mkdir(parents=True)
     remove_old(folder.parent, "reading-*")
@@ -176,7 +185,7 @@ def start_work(
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "trainer_backend.data.reading.process", str(folder)],
-            stdin=subprocess.PIPE,  # it ends when this pipe does: never longer than the app
+            stdin=subprocess.PIPE,  # the process ends when this pipe closes, with the app
             stdout=log,
             stderr=subprocess.STDOUT,
             env=child_environment(OMP_NUM_THREADS="1", MALLOC_ARENA_MAX="2"),

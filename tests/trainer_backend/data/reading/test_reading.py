@@ -1,4 +1,4 @@
-"""Reading in a process of its own: progress, first rows, errors in words, no harm to the app."""
+"""Reading in a separate process: progress, first rows, errors, and crashes that spare the app."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_an_error_arrives_whole(home, tmp_path):
     assert leftovers(home) == []
 
 
-def test_findings_are_told_before_the_end(home, tmp_path):
+def test_findings_arrive_before_the_end(home, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "a", "response": "lost \\ufffd letter"}\n' * 40)
     work = start_reading(home, path)
@@ -160,7 +160,7 @@ def test_other_work_on_stored_data(home):
         unknown.result(LIMIT)
 
 
-def test_an_unexpected_error_is_said_without_its_trace(home, monkeypatch, capfd):
+def test_an_unexpected_error_is_shown_without_its_traceback(home, monkeypatch, capfd):
     def broken(*_):
         raise ZeroDivisionError("what\nnobody thought of")
 
