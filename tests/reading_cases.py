@@ -50,8 +50,8 @@ def skipped(path: Path) -> tuple[list[dict], list[tuple[int, str]]]:
     """The rows without the damaged ones, and the list of those."""
     reader = open_rows(path, options=ReadOptions(skip_damaged=True))
     kept = [row for _, row in reader]
-    assert any(f"{len(reader.damaged):,} damaged row" in note for note in reader.notes)
-    return kept, reader.damaged
+    assert any(f"{len(reader.damage.rows):,} damaged row" in note for note in reader.notes)
+    return kept, reader.damage.rows
 
 
 READ = """

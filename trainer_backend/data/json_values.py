@@ -41,13 +41,14 @@ class NumberText:
 
 
 class BadJSON(ValueError):
-    """A JSON text that is refused; `position` is the character offset of the fault, if known."""
+    """A JSON text that is refused; `position` is the character offset of the fault, if known.
 
-    too_deep = False  # or too wide: the end of the value is not searched for
+    `too_deep` (or too wide): reading more of the text or searching for its end is no use.
+    """
 
-    def __init__(self, what: str, fix: str, position: int | None = None):
+    def __init__(self, what: str, fix: str, position: int | None = None, *, too_deep: bool = False):
         super().__init__(what)
-        self.what, self.fix, self.position = what, fix, position
+        self.what, self.fix, self.position, self.too_deep = what, fix, position, too_deep
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,9 +113,8 @@ def parse(text: str, *, wide: bool = False) -> Any:
 def check_keys(text: str) -> None:
     """Raise BadJSON, without parsing, for a large text with more than MAX_KEYS keys."""
     if len(text) > 1 << 20 and text.count('":') > MAX_KEYS:
-        error = BadJSON(f"A row has more than {MAX_KEYS:,} keys.", "Keep only what matters.")
-        error.too_deep = True
-        raise error
+        what = f"A row has more than {MAX_KEYS:,} keys."
+        raise BadJSON(what, "Keep only what matters.", too_deep=True)
 
 
 def parse_at(text: str, start: int = 0, decoder: json.JSONDecoder = _DECODER) -> tuple[Any, int]:
@@ -141,9 +141,8 @@ def end_of_value(text: str, start: int) -> int | None:
 
 
 def _too_deep() -> BadJSON:
-    error = BadJSON(f"The JSON is nested deeper than {MAX_DEPTH} levels.", "Flatten the data.")
-    error.too_deep = True
-    return error
+    what = f"The JSON is nested deeper than {MAX_DEPTH} levels."
+    return BadJSON(what, "Flatten the data.", too_deep=True)
 
 
 def _check_depth(text: str) -> None:

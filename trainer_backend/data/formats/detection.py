@@ -104,8 +104,8 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
         talks = [name for name in chats if plain_name(name) in SYNONYMS["messages"]]
         if talks or not (one_pair and set(chats) <= {*prompts, *found["completion"]}):
             return _detect_chat(rows, columns, talks or chats, extra)
-    elif _is_alpaca(found):
-        return _detect_alpaca(columns, found, extra)
+    elif alpaca := _alpaca_roles(found):
+        return _sure(columns, ColumnMapping("alpaca", alpaca | extra))
     if one_pair:
         roles = {"prompt": prompts[0], "completion": found["completion"][0]}
         return _sure(columns, ColumnMapping("prompt_completion", roles | extra))
@@ -124,22 +124,16 @@ def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
     return "The columns could mean more than one thing"
 
 
-def _is_alpaca(found: dict[str, list[str]]) -> bool:
+def _alpaca_roles(found: dict[str, list[str]]) -> dict[str, str]:
+    """The roles of instruction, output and perhaps input; {} if the columns are not Alpaca's."""
     instruction = [name for name in found["prompt"] if plain_name(name) == "instruction"]
     extras = {"instruction", *SYNONYMS["input"]}
     alone = all(plain_name(name) in extras for name in found["prompt"])
-    one_answer = len(found["completion"]) == 1
-    return len(instruction) == 1 and alone and one_answer and len(found["input"]) < 2
-
-
-def _detect_alpaca(
-    columns: list[str], found: dict[str, list[str]], extra: dict[str, str]
-) -> Detection:
-    prompt = next(name for name in found["prompt"] if plain_name(name) == "instruction")
-    roles = {"prompt": prompt, "completion": found["completion"][0]}
-    if found["input"]:
-        roles["input"] = found["input"][0]
-    return _sure(columns, ColumnMapping("alpaca", roles | extra))
+    one_each = len(instruction) == len(found["completion"]) == 1
+    if not (alone and one_each and len(found["input"]) < 2):
+        return {}
+    roles = {"prompt": instruction[0], "completion": found["completion"][0]}
+    return roles | ({"input": found["input"][0]} if found["input"] else {})
 
 
 def _detect_chat(

@@ -20,6 +20,7 @@ from trainer_backend.data.readers.options import (
     LEFT_OUT,
     DamageLog,
     ReadOptions,
+    listed,
 )
 from trainer_backend.data.readers.parquet_reader import read_parquet
 from trainer_backend.data.readers.sheet_reader import read_sheet, sheet_names
@@ -68,16 +69,11 @@ class RowReader:
     options: ReadOptions = field(default_factory=ReadOptions)
     notes: list[str] = field(default_factory=list)
     on_progress: Progress | None = None
-    _damage: DamageLog = field(default_factory=DamageLog)
-
-    @property
-    def damaged(self) -> list[tuple[int, str]]:
-        """(line or row in its file, reason) of the first 10,000 rows that skip_damaged left out."""
-        return self._damage.rows
+    damage: DamageLog = field(default_factory=DamageLog)  # of the iteration begun last
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         number, noted, report, most = 0, 0, self.on_progress, self.options.max_rows
-        self._damage = damage = DamageLog(self.options.skip_damaged)
+        self.damage = damage = DamageLog(self.options.skip_damaged)
         sizes = [file.source.size for file in self.files]
         for number, (at, row) in enumerate(islice(self._rows(damage), most), start=1):
             if damage.count != noted:  # at once: not every caller reads to the end
@@ -186,15 +182,12 @@ def _choose_sheet(file: DataFile, wanted: str | None) -> None:
         fix = "Put the rows into a sheet, or save them as CSV UTF-8."
         raise UserError("The workbook has no sheet with cells.", file.source.name, fix)
     if wanted is not None and wanted not in file.sheets:
-        known = ", ".join(f"“{name[:60]}”" for name in file.sheets[:12])
         what = f"The workbook has no sheet “{wanted[:60]}”."
-        raise UserError(what, file.source.name, f"Choose one of {known}.")
+        raise UserError(what, file.source.name, f"Choose one of {listed(file.sheets)}.")
     file.layout = file.sheets[0] if wanted is None else wanted
     others = [name for name in file.sheets if name != file.layout]
     if others:
-        listed = ", ".join(f"“{name[:60]}”" for name in others[:5])
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        file.notes.append(f"Read from the sheet “{file.layout[:60]}”; not {listed}{more}.")
+        file.notes.append(f"Read from the sheet “{file.layout[:60]}”; not {listed(others, 5)}.")
 
 
 def _detect_layout(file: DataFile, options: ReadOptions) -> None:

@@ -20,7 +20,7 @@ from huggingface_hub import errors as hub_errors
 
 from trainer_backend.data.readers.files import open_rows
 from trainer_backend.data.readers.hub_files import HubChoices, Splits, configs_of, converted_configs
-from trainer_backend.data.readers.options import TABLE_SUFFIXES
+from trainer_backend.data.readers.options import TABLE_SUFFIXES, listed
 from trainer_backend.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -112,10 +112,10 @@ def _chosen_config(configs: dict[str, Splits], config: str | None, where: str) -
         if "default" in configs or len(configs) == 1:
             return configs.get("default") or next(iter(configs.values()))
         what = f"The dataset has {len(configs):,} configs; choose one."
-        raise UserError(what, where, f"Choose one of {_listed(configs)}.")
+        raise UserError(what, where, f"Choose one of {listed(configs)}.")
     if config not in configs:
         what = f"The dataset has no config “{config[:60]}”."
-        raise UserError(what, where, f"Choose one of {_listed(configs)}.")
+        raise UserError(what, where, f"Choose one of {listed(configs)}.")
     return configs[config]
 
 
@@ -123,12 +123,7 @@ def _chosen_split(splits: Splits, split: str, where: str) -> tuple[str, ...]:
     if split in splits:
         return splits[split]
     what = f"The dataset has no split “{split[:60]}”."
-    raise UserError(what, where, f"Choose one of {_listed(splits)}.")
-
-
-def _listed(names: dict) -> str:
-    shown = ", ".join(f"“{name[:60]}”" for name in list(names)[:12])
-    return shown + (f" and {len(names) - 12:,} more" if len(names) > 12 else "")
+    raise UserError(what, where, f"Choose one of {listed(splits)}.")
 
 
 def _fetch(choices: HubChoices, file: str, max_rows: int | None) -> Path:

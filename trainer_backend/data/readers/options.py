@@ -3,6 +3,7 @@
 Shared by all readers; nothing is read here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from trainer_backend.errors import UserError
@@ -60,6 +61,13 @@ class ReadOptions:
 
 
 DEFAULT = ReadOptions()
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names in quotes, cut at 60 characters, and how many more there are."""
+    shown = [f"“{name[:60]}”" for name in names]
+    more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
 
 
 @dataclass

@@ -174,7 +174,7 @@ def test_several_files_read_as_one_and_differences_are_noted(tmp_path):
     ]
     reader = open_rows([a, c], options=ReadOptions(skip_damaged=True))
     assert [number for number, _ in reader] == [1, 2, 3]
-    assert reader.damaged == [(4, "c.csv: The row has 1 column, the header has 2.")]
+    assert reader.damage.rows == [(4, "c.csv: The row has 1 column, the header has 2.")]
     assert reader.files[1].kind == "csv" and "different" not in " ".join(reader.notes)
     assert "0 files were given" in refusal_of([])
 
