@@ -1,4 +1,1 @@
-"""The page: everything that imports gradio lives here.
-
-No training, no file formats and no model code: those are in trainer_backend.
-"""
+"""The web page. Everything that imports gradio lives here; it trains and parses nothing itself."""

@@ -1,6 +1,6 @@
-"""Who may use the page: login, host, origin and size checks, headers on every answer.
+"""Access to the page: login, host, origin and size checks, security headers on every response.
 
-What a visitor can do once inside is in the tabs.
+Knows requests only, nothing of datasets, runs or components.
 """
 
 import hmac
@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainer_backend.errors import UserError
 
@@ -29,7 +30,7 @@ CONTENT_SECURITY_POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 MAX_BODY, MAX_LOGIN_BODY = 32 * 2**20, 64 * 2**10  # bytes; uploads have a limit of their own
-# What the page that asks for the login loads, and what is asked while the app starts.
+# Paths that the sign-in page and the start of the app need.
 FOR_ALL = ("/", "/theme.css", "/gradio_api/theme.css", "/gradio_api/startup-events", "/logout",
            "/gradio_api/login_check", "/favicon.ico", "/robots.txt", "/manifest.json")  # fmt: skip
 FOR_ALL_BELOW = ("/assets/", "/static/", "/svelte/", "/pwa_icon")
@@ -41,7 +42,7 @@ HEADERS = (
 
 
 class Login:
-    """Checks one user and password; after five wrong tries it waits before it looks again."""
+    """Checks one user and password; locked for LOCK_SECONDS after NUM_FREE_TRIES wrong attempts."""
 
     def __init__(self, user: str, password: str, clock: Callable[[], float] = time.monotonic):
         self._expected = (user.encode(), password.encode())
@@ -65,17 +66,22 @@ class Login:
             return False
 
 
-def read_login(text: str | None = None, environment: Mapping[str, str] = os.environ):
-    """The login from "user:password" (flag first, then SFT_STUDIO_AUTH), or None."""
+def read_login(
+    text: str | None = None, environment: Mapping[str, str] = os.environ
+) -> Login | None:
+    """The login from "user:password": the flag first, then SFT_STUDIO_AUTH; None without either.
+
+    Raises UserError when a part is missing.
+    """
     text = text or environment.get(AUTH_VARIABLE, "")
     if not text:
         return None
     user, colon, password = text.partition(":")
     if not (user and colon and password):
         raise UserError(
-            "The login is not complete.",
+            "The login is incomplete.",
             f"{AUTH_VARIABLE} or --auth",
-            'Write it as "user:password", both parts filled.',
+            'Write it as "user:password"; neither part may be empty.',
         )
     return Login(user, password)
 
@@ -96,7 +102,7 @@ def is_locked(
     allow_open: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> bool:
-    """Whether this is a Space that nobody may use yet: no login, and not opened on purpose."""
+    """Whether this is a Hugging Face Space without a login and without `allow_open`."""
     return bool(environment.get("SPACE_ID")) and not (login or allow_open)
 
 
@@ -107,16 +113,16 @@ def check_bind(
     allow_open: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Refuse to open the page to a network without a login, unless that was asked for.
+    """Raises UserError when a network could reach the page without a login (see `allow_open`).
 
-    On a Space also this machine's own address is open to everyone.
+    A Space is public even when it listens on a loopback address.
     """
     if login or allow_open:
         return
     if is_loopback(host) and not is_locked(login, environment=environment):
         return
     raise UserError(
-        "Everyone on the network could use this page.",
+        "Anyone on the network could use this page.",
         f"--host {host} without a login",
         f'Set {AUTH_VARIABLE}="user:password", or use --host 127.0.0.1, or add --allow-open.',
     )
@@ -132,16 +138,16 @@ def build_middleware(host: str) -> list[Middleware]:
 
 
 class EdgeRules:
-    """What is decided before anything of a request is routed or its body read.
+    """ASGI middleware that runs before routing and before a body is read.
 
-    Refused are requests that another website makes, whatever a visitor who has not signed in does
-    not need for that, and bodies that are too large. Every answer gets the safety headers.
+    Rejects cross-site requests (403), everything but the sign-in page for visitors who have not
+    signed in (401) and bodies that are too large (413). Adds the security headers to each response.
     """
 
-    def __init__(self, app):
+    def __init__(self, app: ASGIApp):
         self.app = app
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and not await signed_in(HTTPConnection(scope)):
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -149,26 +155,26 @@ class EdgeRules:
             await self.app(scope, receive, send)
             return
 
-        async def send_with_headers(message):
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
         refusal = await _refusal(Request(scope))
         if refusal:
-            refusal.headers["connection"] = "close"  # the rest of a body is not waited for
+            refusal.headers["connection"] = "close"  # do not wait for the rest of the body
             await refusal(scope, receive, send_with_headers)
         else:
             await self.app(scope, _limited(receive, _most(scope)), send_with_headers)
 
 
 async def _refusal(request: Request) -> Response | None:
-    """Why a request goes no further, as the answer to it."""
+    """The response to a request that is rejected; None for one that may pass."""
     reason = _why_refused(request.scope)
     if reason:
         return PlainTextResponse(reason, 403)
     if not _is_for_signing_in(request) and not await signed_in(request):
-        detail = {"error": "Not authenticated", "auth_message": None}  # as Gradio says it
+        detail = {"error": "Not authenticated", "auth_message": None}  # the shape Gradio uses
         return JSONResponse({"detail": detail}, 401)
     length, most = request.headers.get("content-length", ""), _most(request.scope)
     if most is not None and length.isdecimal() and int(length) > most:
@@ -177,7 +183,7 @@ async def _refusal(request: Request) -> Response | None:
 
 
 def _is_for_signing_in(request: Request) -> bool:
-    """Whether the page that asks for the login needs it."""
+    """Whether the sign-in page needs this request."""
     path = request.scope["path"]
     if request.method == "POST":
         return path.rstrip("/") == "/login"
@@ -186,7 +192,7 @@ def _is_for_signing_in(request: Request) -> bool:
 
 
 async def signed_in(request: HTTPConnection) -> bool:
-    """Whether the visitor may use the page: Gradio's own tokens and its auth dependency."""
+    """Whether the visitor is signed in, by Gradio's access token or its auth dependency."""
     app = request.app
     if getattr(app, "auth", None) is None and getattr(app, "auth_dependency", None) is None:
         return True
@@ -197,8 +203,8 @@ async def signed_in(request: HTTPConnection) -> bool:
     return any(app.tokens.get(request.cookies.get(name)) is not None for name in names)
 
 
-def _most(scope) -> int | None:
-    """Bytes a body may have; None for uploads, whose limit is counted as they are stored."""
+def _most(scope: Scope) -> int | None:
+    """Bytes a body may have; None for uploads, which Gradio limits while it stores them."""
     path = scope["path"].rstrip("/")
     if path == "/gradio_api/upload":
         return None
@@ -210,13 +216,13 @@ def _too_large(most: int) -> str:
     return f"The request is larger than {size}. Send data as a file upload."
 
 
-def _limited(receive, most: int | None):
-    """The same body, given up as soon as it is longer than `most` bytes."""
+def _limited(receive: Receive, most: int | None) -> Receive:
+    """`receive` that raises HTTPException 413 once a body exceeds `most` bytes."""
     if most is None:
         return receive
     done = 0
 
-    async def receive_some():
+    async def receive_some() -> Message:
         nonlocal done
         message = await receive()
         done += len(message.get("body", b""))
@@ -227,7 +233,7 @@ def _limited(receive, most: int | None):
     return receive_some
 
 
-def _why_refused(scope) -> str:
+def _why_refused(scope: Scope) -> str:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     site = headers.get("sec-fetch-site", "none")
     navigates = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in ("GET", "HEAD")
@@ -235,5 +241,5 @@ def _why_refused(scope) -> str:
         return "Requests from another website are blocked."
     # Gradio's file route would fetch any public address on the server's behalf.
     if "/file=http" in scope["path"] or "/proxy=" in scope["path"]:
-        return "Addresses of other servers are not served."
+        return "Fetching from other servers is not allowed."
     return ""

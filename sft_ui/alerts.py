@@ -1,11 +1,9 @@
-"""A user's mistake becomes a message on the page, and nothing else does.
-
-Mistakes are found in trainer_backend; this is one of the two places that catch UserError.
-"""
+"""Turns UserError, and nothing else, into a message on the page or in the web API."""
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
 from xml.sax.saxutils import escape
 
 import gradio as gr
@@ -16,18 +14,20 @@ from trainer_backend.errors import UserError
 
 SECONDS_SHOWN = 15
 BREAK = Markup("<br>")
-SHOWN = (UserError, OSError)  # of the second kind only that the disk is full
+SHOWN = (UserError, OSError)  # of OSError only a full disk; the rest is raised again
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def toast(error: UserError) -> gr.Error:
-    """The message as Gradio shows it. Gradio renders it as HTML, so user text is escaped here."""
+    """The message for the page. Gradio renders it as HTML, so user text is escaped here."""
     message = str(BREAK.join((error.where, error.fix)))
     title = str(Markup.escape(error.what))
     return gr.Error(message, title=title, duration=SECONDS_SHOWN, print_exception=False)
 
 
 def answer(error: UserError) -> gr.Error:
-    """The message as a script gets it: all of it in lines of text, quotes left as they are."""
+    """The message for a script: what, where and fix as lines of text, quotes not escaped."""
     message = escape("\n".join((error.what, error.where, error.fix)))
     return gr.Error(message, title=str(Markup.escape(error.what)), print_exception=False)
 
@@ -38,49 +38,54 @@ def tell(error: UserError) -> None:
     gr.Warning(str(message), duration=SECONDS_SHOWN)
 
 
-def attempt(action: Callable, *args, **kwargs) -> tuple[object, UserError | None]:
-    """Call something that may raise UserError; return (result, None) or (None, the error)."""
+def attempt(
+    action: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> tuple[T | None, UserError | None]:
+    """Call `action`; returns (result, None), or (None, error) when it raises UserError."""
     try:
         return action(*args, **kwargs), None
     except UserError as error:
         return None, error
 
 
-def show_user_errors(handler: Callable, shape: Callable[[UserError], gr.Error] = toast) -> Callable:
-    """Turn a handler's UserError, or a full disk, into a message of some shape.
+def show_user_errors(
+    handler: Callable[..., Any], shape: Callable[[UserError], gr.Error] = toast
+) -> Callable[..., Any]:
+    """Wrap a handler so that UserError, or a full disk, is raised as a gr.Error made by `shape`.
 
-    Plain, async and generator handlers keep their kind: Gradio looks at it.
+    Plain, async and generator handlers keep their kind, which Gradio inspects.
     """
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
-        def shown(*args, **kwargs):
+        def streamed(*args: Any, **kwargs: Any) -> Iterator[Any]:
             try:
                 yield from handler(*args, **kwargs)
             except SHOWN as error:
                 raise shape(for_people(error)) from None
 
-    elif inspect.iscoroutinefunction(handler):
+        return streamed
+    if inspect.iscoroutinefunction(handler):
 
         @functools.wraps(handler)
-        async def shown(*args, **kwargs):
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
             try:
                 return await handler(*args, **kwargs)
             except SHOWN as error:
                 raise shape(for_people(error)) from None
 
-    else:
+        return awaited
 
-        @functools.wraps(handler)
-        def shown(*args, **kwargs):
-            try:
-                return handler(*args, **kwargs)
-            except SHOWN as error:
-                raise shape(for_people(error)) from None
+    @functools.wraps(handler)
+    def shown(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except SHOWN as error:
+            raise shape(for_people(error)) from None
 
     return shown
 
 
-def answer_user_errors(handler: Callable) -> Callable:
-    """The same for what scripts call."""
+def answer_user_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """`show_user_errors` for the web API, whose callers are scripts."""
     return show_user_errors(handler, answer)

@@ -1,11 +1,8 @@
-"""What every tab works with: where things are kept, and the two things that do the work.
-
-How it is shown is in the tabs; how it works is in trainer_backend.
-"""
+"""What every tab receives (home folder, scheduler, model process), and the options of events."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer_backend.scheduling import Scheduler
@@ -14,15 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Studio:
-    """The home folder, the scheduler that drives runs and the process that holds a model."""
+    """The home folder, the scheduler of runs, and the client of the process that holds a model."""
 
     home: Path
     scheduler: "Scheduler"
     model_process: "ModelProcess"
 
 
-# How events run: none of the page's own events is part of the web API.
-PRIVATE = {"api_visibility": "private"}
-QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# Gradio tells the page that a State changed only when the event went through the queue.
-SETS_STATE = {"show_progress": "hidden", "api_visibility": "private"}
+# Options of events; the page's own events are not part of the web API.
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# A State fires `change` only when the event that set it went through the queue.
+SETS_STATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -1,9 +1,10 @@
-"""Two addresses of a stored dataset: one of its pictures, and all of it to take away.
+"""HTTP routes of a stored dataset: its images and its downloads.
 
-Both go by ids; what a download holds is decided in trainer_backend/data/store/downloads.py.
+Both take ids, never paths, and require the page's login.
 """
 
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -33,7 +34,7 @@ SAFE = {
 
 
 def build_routes(home: Path) -> list[Route]:
-    """The two routes, for the web server that Gradio starts."""
+    """The two routes for Gradio's web server."""
 
     def image(request: Request) -> Response:
         found = image_file(home, request.path_params["dataset"], request.path_params["name"])
@@ -60,20 +61,20 @@ def build_routes(home: Path) -> list[Route]:
     ]
 
 
-def behind_login(answer):
-    """Ask for the same login as the page does."""
+def behind_login(answer: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """The route, answered with 401 for visitors who have not signed in to the page."""
 
     async def asked(request: Request) -> Response:
         if not await signed_in(request):
             return PlainTextResponse("Sign in first.", 401)
-        # off the event loop: making a download takes as long as the data is large
+        # a download of a large dataset takes a while: keep it off the event loop
         return await run_in_threadpool(answer, request)
 
     return asked
 
 
 def image_file(home: Path, dataset_id: str, name: str) -> tuple[Path, str] | None:
-    """The file of one image and its kind; None unless it is there and what its name says."""
+    """(path, media type) of an image; None if missing or if its bytes do not match its suffix."""
     if not IMAGE_NAME.fullmatch(name):
         return None
     try:
@@ -86,10 +87,10 @@ def image_file(home: Path, dataset_id: str, name: str) -> tuple[Path, str] | Non
 
 
 def image_address(dataset_id: str, name: str) -> str:
-    """Where the page finds an image, from the page's own address."""
+    """URL of an image, relative to the page."""
     return f"studio/images/{dataset_id}/{name.rpartition('/')[2]}"
 
 
 def download_address(dataset_id: str, format: str) -> str:
-    """Where the page finds a download, from the page's own address."""
+    """URL of a download, relative to the page."""
     return f"studio/datasets/{dataset_id}/{format}"

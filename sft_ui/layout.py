@@ -1,11 +1,12 @@
-"""The whole page: header, tabs in order, everything that happens between tabs, page load.
+"""The page: header, tabs, page load, and every event that crosses tabs.
 
-What happens inside a tab is in the tab's own file.
+Events within one tab belong to that tab; no tab imports another.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -28,41 +29,18 @@ from sft_ui.web_api import build_web_api
 from trainer_backend.data.store import open_dataset
 from trainer_backend.hardware import hardware
 from trainer_backend.runs import LIVE, list_runs, open_run
-
-
-def run_to_show(studio: Studio, asked: str) -> str:
-    """The run in the address if there is one, else the newest that is live, else none."""
-    if asked:
-        run, error = attempt(open_run, studio.home, asked)
-        if run:
-            return run.id
-        tell(error)
-    live = (run.id for run in list_runs(studio.home) if run.state()["state"] in LIVE)
-    return next(live, "")
-
-
-def restored(studio: Studio, draft: dict | None) -> tuple[str, str, dict]:
-    """Dataset, preset and form values a reload brings back, as far as they still hold."""
-    if not isinstance(draft, dict):
-        return "", "", {}
-    dataset_id = str(draft.get("dataset_id") or "")
-    dataset, _ = attempt(open_dataset, studio.home, dataset_id) if dataset_id else (None, None)
-    values = draft.get("values") if isinstance(draft.get("values"), dict) else {}
-    recipe, problems = read_form(values)
-    whole = form_values(recipe) if recipe and not problems and values else {}
-    return (dataset.id if dataset else ""), str(draft.get("preset") or ""), whole
-
+from trainer_backend.scheduling import Scheduler
+from trainer_backend.serving.client import ModelProcess
 
 TITLE = "SFT Studio"
 MAX_UPLOAD = "16gb"
-MAX_PAGES = 300  # open pages that are remembered; each takes 0.4 MB, and they never expire
+MAX_PAGES = 300  # pages whose state is kept; 0.4 MB each, and they never expire
 KEEP_UPLOADS_S = (3600, 86400)
-TABS = ("data", "model", "train", "chat", "runs")
 SWITCH_THEME = """
 element.querySelector('button')
   .addEventListener('click', () => document.body.classList.toggle('dark'));
 """
-# The address names the run that is shown, so that a reload or a shared link shows it again.
+# Keep the shown run in the URL, so that a reload or a shared link shows it again.
 RUN_IN_ADDRESS = """(run) => {
   const address = new URL(location.href);
   if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
@@ -72,7 +50,7 @@ RUN_IN_ADDRESS = """(run) => {
 
 @dataclass(frozen=True)
 class Page:
-    """The five tabs and what belongs to the page as a whole."""
+    """The five tabs and the components of the page as a whole."""
 
     tabs: gr.Tabs
     data: DataTab
@@ -84,8 +62,8 @@ class Page:
     opened: dict[str, gr.Tab]
 
 
-def build_app(home: Path, scheduler, model_process) -> gr.Blocks:
-    """Build the page. Nothing starts here: the caller starts the scheduler and launches."""
+def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> gr.Blocks:
+    """Build the page. The caller starts the scheduler and launches the server."""
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home / "tmp" / "uploads"))
     studio = Studio(home, scheduler, model_process)
     with gr.Blocks(
@@ -101,9 +79,14 @@ def build_app(home: Path, scheduler, model_process) -> gr.Blocks:
 
 
 def launch_options(
-    home: Path, *, host: str, port: int | None = None, auth: str | None = None, allow_open=False
-) -> dict:
-    """Everything `launch` needs. Raises UserError when the page would be open to everyone."""
+    home: Path,
+    *,
+    host: str,
+    port: int | None = None,
+    auth: str | None = None,
+    allow_open: bool = False,
+) -> dict[str, Any]:
+    """Arguments of `Blocks.launch`. Raises UserError when anyone could use the page."""
     login = access.read_login(auth)
     access.check_bind(host, login, allow_open=allow_open)
     return {
@@ -127,10 +110,10 @@ def launch_options(
 
 
 def header(device: str) -> Markup:
-    """Name, device and the switch between light and dark."""
+    """Title, device and the switch between the light and dark themes."""
     template = Markup(
         '<header class="masthead"><div class="logo" aria-hidden="true">S</div>'
-        "<div><h1>{}</h1><p>Teach a language model from your examples</p></div>"
+        "<div><h1>{}</h1><p>Fine-tune a language model on your examples</p></div>"
         '<div class="space"></div><span class="pill">{}</span>'
         '<button type="button" aria-label="Switch between light and dark" title="Light or dark">'
         "◐</button></header>"
@@ -140,29 +123,39 @@ def header(device: str) -> Markup:
 
 def _build_tabs(studio: Studio) -> Page:
     draft = gr.BrowserState(None, storage_key="sft-studio-draft", secret="sft-studio")
-    builders = (build_data_tab, build_model_tab, build_train_tab, build_chat_tab, build_runs_tab)
-    built, opened = [], {}
+    opened: dict[str, gr.Tab] = {}
+
+    def tab(name: str) -> gr.Tab:
+        opened[name] = gr.Tab(name.capitalize(), id=name)
+        return opened[name]
+
     with gr.Tabs(selected="data") as tabs:
-        for name, build in zip(TABS, builders, strict=True):
-            with gr.Tab(name.capitalize(), id=name) as tab:
-                built.append(build(studio))
-            opened[name] = tab
-    return Page(tabs, *built, draft, opened)
+        with tab("data"):
+            data = build_data_tab(studio)
+        with tab("model"):
+            model = build_model_tab(studio)
+        with tab("train"):
+            train = build_train_tab(studio)
+        with tab("chat"):
+            chat = build_chat_tab(studio)
+        with tab("runs"):
+            runs = build_runs_tab(studio)
+    return Page(tabs, data, model, train, chat, runs, draft, opened)
 
 
 def _wire_settings(studio: Studio, page: Page) -> None:
-    """Data and settings decide the estimate, what Start says, and the held-out share."""
+    """Recompute the estimate, the Start button and the draft when data or settings change."""
     data, model, train = page.data, page.model, page.train
     chosen = {"dataset_id": data.dataset_id, "preset": model.preset, **model.fields}
 
-    def refresh(dataset_id: str, preset: str, **values):
+    def refresh(dataset_id: str, preset: str, **values: Any) -> list[Any]:
         draft = {"dataset_id": dataset_id, "preset": preset, "values": values}
-        means = estimate(studio, dataset_id, preset, values)
-        return [means, *start_state(studio, dataset_id, preset, values), draft]
+        shown = estimate(studio, dataset_id, preset, values)
+        return [shown, *start_state(studio, dataset_id, preset, values), draft]
 
     refreshed = [model.estimate, train.start, train.next_card, page.draft]
     again = {"inputs_kwargs": chosen, "outputs": refreshed, "trigger_mode": "always_last", **QUICK}
-    gr.on(edits(model.fields), refresh, **again)
+    gr.on(edits(model.fields.values()), refresh, **again)
     for event in model.filled:
         event.then(refresh, **again)
     train.chart.statuschange(refresh, **again)
@@ -172,9 +165,9 @@ def _wire_settings(studio: Studio, page: Page) -> None:
 
 
 def _wire_runs(studio: Studio, page: Page) -> None:
-    """Starting, opening and talking to runs."""
+    """Start, open and chat with runs."""
     train, chat, runs, model = page.train, page.chat, page.runs, page.model
-    chosen = {
+    chosen: dict[str, Any] = {
         "dataset_id": page.data.dataset_id,
         "preset": model.preset,
         "key": train.start_key,
@@ -182,15 +175,17 @@ def _wire_runs(studio: Studio, page: Page) -> None:
     }
 
     @show_user_errors
-    def start(dataset_id: str, preset: str, key: str, **values):
+    def start(dataset_id: str, preset: str, key: str, **values: Any) -> tuple[str, str]:
         run = start_run(studio, dataset_id, preset, key, values)
-        gr.Info("The run is on its way. You can close this page; it goes on.")
+        gr.Info("The run has started. You can close this page; training continues.")
         return run.id, new_key()
 
     @show_user_errors
-    def build_on(run_id: str, dataset_id: str, preset: str, key: str, **values):
+    def build_on(
+        run_id: str, dataset_id: str, preset: str, key: str, **values: Any
+    ) -> tuple[str, str]:
         run = start_from(studio, run_id, dataset_id, preset, key, values)
-        gr.Info("A new run starts from these weights.")
+        gr.Info("Started a new run from these weights.")
         return run.id, new_key()
 
     started = [train.run_id, train.start_key]
@@ -201,7 +196,7 @@ def _wire_runs(studio: Studio, page: Page) -> None:
     train.shown.then(None, train.chart, None, js=RUN_IN_ADDRESS, **PRIVATE)
 
     base_model = model.fields["base_model"]
-    # an event of our own, like statuschange, cannot be listed in gr.on
+    # gr.on does not accept custom events such as statuschange
     page.opened["chat"].select(lambda run: warm_up(studio, run), chat.run, None, **QUICK)
     for event in (train.chart.statuschange, page.opened["chat"].select):
         choices = [base_model, chat.run]
@@ -223,12 +218,12 @@ def _wire_runs(studio: Studio, page: Page) -> None:
 
 
 def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
-    """A page that opens shows the run in its address or the newest live one, and the draft."""
+    """On page load, show the run of the URL or the newest live one, and restore the draft."""
     names = list(page.model.fields)
     train = page.train
 
-    def load(draft: dict | None, base_model: str, request: gr.Request):
-        # nothing to restore leaves things alone: a quick visitor may already have chosen data
+    def load(draft: dict | None, base_model: str, request: gr.Request) -> list[Any]:
+        # skip what has nothing to restore: a quick visitor may already have chosen data
         run_id = run_to_show(studio, request.query_params.get("run", ""))
         dataset_id, preset, values = restored(studio, draft)
         recipe, _ = read_form(values) if values else (None, [])
@@ -264,3 +259,27 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         outputs=[page.model.estimate, train.start, train.next_card],
         **QUICK,
     )
+
+
+def run_to_show(studio: Studio, asked: str) -> str:
+    """The id of the run in the URL, else of the newest live run, else ""."""
+    if asked:
+        run, error = attempt(open_run, studio.home, asked)
+        if run:
+            return run.id
+        assert error is not None
+        tell(error)
+    live = (run.id for run in list_runs(studio.home) if run.state()["state"] in LIVE)
+    return next(live, "")
+
+
+def restored(studio: Studio, draft: dict | None) -> tuple[str, str, dict]:
+    """(dataset id, preset, form values) of a draft kept in the browser, where still valid."""
+    if not isinstance(draft, dict):
+        return "", "", {}
+    dataset_id = str(draft.get("dataset_id") or "")
+    dataset, _ = attempt(open_dataset, studio.home, dataset_id) if dataset_id else (None, None)
+    kept = draft.get("values")
+    recipe, _ = read_form(kept) if isinstance(kept, dict) and kept else (None, [])
+    values = form_values(recipe) if recipe else {}
+    return (dataset.id if dataset else ""), str(draft.get("preset") or ""), values

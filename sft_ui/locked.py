@@ -1,6 +1,6 @@
-"""A Space without a login: one page that says what to set, and nothing behind it.
+"""The app of a Hugging Face Space without a login: one page that explains how to set one.
 
-It is a web application of its own. No page, scheduler or model process is started beside it.
+It replaces the studio: no scheduler and no model process is started.
 """
 
 import os
@@ -9,6 +9,7 @@ import re
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from sft_ui.access import AUTH_VARIABLE, HEADERS
 from sft_ui.theme import static_text
@@ -19,8 +20,8 @@ FIX = f'Set the secret {AUTH_VARIABLE} to "name:password" in Settings, Variables
 
 
 def locked_page(space: str) -> str:
-    """The page; `space` is "owner/name", whose settings it links to."""
-    settings = Markup("the <b>Settings</b> of the Space")
+    """The page as HTML, with a link to the settings of `space` ("owner/name")."""
+    settings = Markup("the Space's <b>Settings</b>")
     if SPACE_NAME.fullmatch(space):
         address = f"https://huggingface.co/spaces/{space}/settings"
         link = Markup('<a href="{}" target="_blank" rel="noopener">{}</a>')
@@ -28,8 +29,8 @@ def locked_page(space: str) -> str:
     return static_text("locked.html").replace("[settings]", settings)
 
 
-async def locked_app(scope, receive, send) -> None:
-    """Answer every request with the page, or with the same in words where a script asks."""
+async def locked_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request with the page, or with a JSON error where a script asks."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": WHAT})
     elif scope["type"] == "http":

@@ -1,10 +1,12 @@
-"""The form of a recipe: one component a setting, built from the recipe's own table, and read back.
+"""The recipe form: one component per setting, built from the settings table, and read back.
 
-Labels, sentences, limits, choices and sections are the recipe's.
+Labels, help texts, limits, choices and sections come from that table, never from here.
 """
 
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import groupby
+from typing import Any
 
 import gradio as gr
 
@@ -14,6 +16,7 @@ from trainer_backend.hardware import hardware
 from trainer_backend.recipe import SETTINGS, Recipe, is_relevant, label, parse_settings
 from trainer_backend.recipe.settings import Setting
 
+FormField = gr.Textbox | gr.Dropdown | gr.Checkbox | gr.Number
 WIDE = ("system_prompt", "lora_target_modules")
 CONDITIONAL = tuple(
     name
@@ -28,9 +31,9 @@ CONDITIONAL = tuple(
 )
 
 
-def build_fields(recipe: Recipe) -> dict[str, gr.components.Component]:
-    """The form's components by field name: all of the recipe but the model."""
-    found = {}
+def build_fields(recipe: Recipe) -> dict[str, FormField]:
+    """The form's components by field name: every recipe field except the model."""
+    found: dict[str, FormField] = {}
     shown = (one for one in SETTINGS.values() if one.section)
     for section, settings in groupby(shown, key=lambda one: one.section):
         with gr.Accordion(section, open=not found), gr.Row():
@@ -39,10 +42,10 @@ def build_fields(recipe: Recipe) -> dict[str, gr.components.Component]:
     return found
 
 
-def build_field(setting: Setting, recipe: Recipe) -> gr.components.Component:
-    """One component; its kind follows from the setting's type."""
+def build_field(setting: Setting, recipe: Recipe) -> FormField:
+    """One component, of the kind that suits the setting's type."""
     name, value = setting.name, getattr(recipe, setting.name)
-    common = {
+    common: dict[str, Any] = {
         "label": setting.label,
         "info": setting.help,
         "value": value,
@@ -60,23 +63,25 @@ def build_field(setting: Setting, recipe: Recipe) -> gr.components.Component:
     return gr.Textbox(**{**common, "value": str(value)}, lines=2 if name == "system_prompt" else 1)
 
 
-def edits(fields: dict[str, gr.components.Component]) -> list:
-    """The events that say a user changed the form. A text box has no `input` for pasted text."""
-    return [f.change if isinstance(f, gr.Textbox) else f.input for f in fields.values()]
+def edits(fields: Iterable[FormField]) -> list[Any]:
+    """The events of a user's edit. Text boxes use `change`: `input` misses pasted text."""
+    return [f.change if isinstance(f, gr.Textbox) else f.input for f in fields]
 
 
 def form_values(recipe: Recipe) -> dict[str, object]:
-    """The recipe as the form shows it."""
+    """The values of the form for a recipe; settings that may be “auto” are text."""
     texts = (name for name, one in SETTINGS.items() if one.may_be_auto)
     return {**recipe.to_dict(), **{name: str(getattr(recipe, name)) for name in texts}}
 
 
-def read_form(values: dict) -> tuple[Recipe | None, list[Problem]]:
-    """The recipe the form describes, or None and every field that cannot be right."""
-    settings, problems = {}, []
+def read_form(values: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+    """(recipe, []) from the form, or (None, one problem per invalid field)."""
+    settings: dict[str, Any] = {}
+    problems: list[Problem] = []
     for name, value in values.items():
         setting, error = attempt(parse_settings, {name: _cleaned(name, value)}, "Model tab")
-        if error:
+        if setting is None:
+            assert error is not None
             shown = label(name) if name in SETTINGS else name
             what = error.what.replace(f"“{name}”", f"“{shown}”")
             problems.append(Problem("error", what, error.where, error.fix))
@@ -92,7 +97,7 @@ def _cleaned(name: str, value: object) -> object:
 
 
 def relevance(recipe: Recipe) -> dict[str, bool]:
-    """For the fields that come and go: whether each matters now."""
+    """Which of the CONDITIONAL fields apply to this recipe."""
     return {name: is_relevant(name, recipe, _devices()) for name in CONDITIONAL}
 
 

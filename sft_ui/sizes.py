@@ -1,4 +1,4 @@
-"""What this machine has free, and how many examples a dataset trains on, as the tabs show it."""
+"""Cached answers that several tabs show: free memory of the machine, sizes of a dataset's split."""
 
 import time
 from functools import lru_cache
@@ -14,18 +14,18 @@ SECONDS_MACHINE_IS_KNOWN = 5
 
 
 def machine_now() -> Hardware:
-    """The machine as it was at most five seconds ago: asking a GPU takes time."""
+    """The machine as of at most five seconds ago; querying a GPU is slow."""
     return _machine_at(int(time.monotonic() // SECONDS_MACHINE_IS_KNOWN))
 
 
 @lru_cache(maxsize=1)
-def _machine_at(moment: int) -> Hardware:
+def _machine_at(moment: int) -> Hardware:  # `moment` is the cache key
     return hardware()
 
 
 @lru_cache(maxsize=64)
 def split_sizes(home: Path, dataset_id: str, eval_fraction: float, seed: int) -> tuple[int, int]:
-    """How many examples are trained on and held out; a dataset with an id never changes."""
+    """Numbers of (training, held-out) examples; cached, as a stored dataset never changes."""
     dataset = open_dataset(home, dataset_id)
     if not dataset.num_examples:
         return 0, 0
@@ -34,7 +34,7 @@ def split_sizes(home: Path, dataset_id: str, eval_fraction: float, seed: int) ->
 
 
 def sizes_for(studio: Studio, dataset_id: str, recipe: Recipe | None) -> tuple[int, int]:
-    """Split sizes for the form as it stands; nothing without data."""
+    """Numbers of (training, held-out) examples for the current form; (0, 0) without data."""
     if not dataset_id or recipe is None:
         return 0, 0
     sizes, _ = attempt(split_sizes, studio.home, dataset_id, recipe.eval_fraction, recipe.seed)

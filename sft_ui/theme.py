@@ -1,7 +1,4 @@
-"""How the page looks: colours, fonts and the style sheets.
-
-What the page contains is in layout.py and the tabs.
-"""
+"""The look of the page (colours, fonts, style sheets) and access to its static files."""
 
 from pathlib import Path
 
@@ -20,17 +17,17 @@ STYLE_SHEETS = [
 
 
 def static_text(*names: str) -> str:
-    """Files of this folder as one text: the templates and scripts beside their components."""
+    """The named files of this package, joined: templates and scripts of components."""
     return "\n".join((PAGE / name).read_text(encoding="utf-8") for name in names)
 
 
-# Some fonts bundled with Gradio lack Latin letters in their semi-bold files; these two are whole.
+# Some fonts bundled with Gradio lack Latin letters in their semi-bold files; these two do not.
 SANS = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
 MONO = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))
 
 
 def build_theme() -> gr.themes.Base:
-    """The studio's theme for light and dark."""
+    """The theme, for light and dark."""
     base = gr.themes.Base(
         primary_hue="indigo",
         secondary_hue="violet",

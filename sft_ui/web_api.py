@@ -1,6 +1,6 @@
-"""The web API: the names scripts call. Everything else the page does is private.
+"""The public web API. Every other event of the page is private.
 
-Each function takes ids and plain data, uploads excepted, and does what the buttons do.
+Endpoints take ids and plain data (uploads excepted) and do what the buttons of the page do.
 """
 
 import json
@@ -30,7 +30,7 @@ def _files(studio: Studio) -> None:
     def load_dataset(file: str | None, more_files: list[str] | None = None) -> dict:
         files = [Path(path) for path in ([file] if file else []) + (more_files or [])]
         if not files:
-            raise UserError("There is no file.", "/load_dataset", "Send one data file.")
+            raise UserError("No file was sent.", "/load_dataset", "Send one data file.")
         dataset = start_reading(studio.home, files).result()
         return {
             "dataset_id": dataset.id,
@@ -56,7 +56,7 @@ def _files(studio: Studio) -> None:
 def _training(studio: Studio) -> None:
     @answer_user_errors
     def start_training(dataset_id: str, recipe_json: str) -> str:
-        """Start a run on a stored dataset; recipe_json holds Recipe fields and maybe "preset"."""
+        """Start a run on a stored dataset; recipe_json holds Recipe fields, optionally "preset"."""
         values = read_json_object(recipe_json)
         recipe = recipe_from_request(values)
         dataset = open_dataset(studio.home, dataset_id)
@@ -66,13 +66,13 @@ def _training(studio: Studio) -> None:
 
     @answer_user_errors
     def stop_training(run_id: str) -> str:
-        """Stop a run; what it learned is kept."""
+        """Stop a run; its progress is saved in a checkpoint."""
         studio.scheduler.stop(run_id)
         return open_run(studio.home, run_id).state()["state"]
 
     @answer_user_errors
     def resume_training(run_id: str, changes_json: str = "") -> str:
-        """Go on with a run that was stopped, paused or failed; with {"max_steps": 200} longer."""
+        """Resume a stopped, paused or failed run; {"max_steps": 200} also extends it."""
         studio.scheduler.resume(run_id, read_json_object(changes_json, "changes_json"))
         return open_run(studio.home, run_id).state()["state"]
 
@@ -83,15 +83,15 @@ def _training(studio: Studio) -> None:
 def _reading(studio: Studio) -> None:
     @answer_user_errors
     def run_status(run_id: str) -> dict:
-        """Where a run stands: state, step, total_steps, loss, eval_loss and more."""
+        """Status of a run: state, step, total_steps, loss, eval_loss and more."""
         return public(open_run(studio.home, run_id).summary())
 
     @answer_user_errors
-    def run_metrics(run_id: str, since: int = 0) -> list:
-        """The rows of a run's curves after the first `since` rows."""
+    def run_metrics(run_id: str, since: int = 0) -> list[dict]:
+        """The rows of a run's metrics after the first `since` rows."""
         return open_run(studio.home, run_id).metrics(row_number(since))
 
-    def list_all() -> list:
+    def list_all() -> list[dict]:
         """All runs, newest first."""
         return [public(run.summary()) for run in list_runs(studio.home)]
 
@@ -124,7 +124,10 @@ def _chat(studio: Studio) -> None:
 
 
 def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dict:
-    """A JSON object sent as text or as an object; nothing is {}. Raises UserError."""
+    """A JSON object sent as text or as an object; nothing is {}.
+
+    Raises UserError when it is anything else.
+    """
     try:
         found = value if isinstance(value, dict) else json.loads(value or "{}")
     except (TypeError, ValueError, RecursionError):
@@ -136,13 +139,13 @@ def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dic
 
 
 def row_number(value: int | str | None) -> int:
-    """`since` as a script sends it; nothing is 0. Raises UserError for what is no number."""
+    """`since` as a script sends it; nothing is 0. Raises UserError unless it is a number."""
     try:
         return max(0, int(value or 0))
     except (TypeError, ValueError, OverflowError):
-        raise UserError("This is not a number of rows.", "since", "Send 0 for all rows.") from None
+        raise UserError("This is not a whole number.", "since", "Send 0 for all rows.") from None
 
 
 def public(summary: dict) -> dict:
-    """A run's summary without the place of its folder on the server."""
+    """A run's summary without the path of its folder on the server."""
     return {name: value for name, value in summary.items() if name != "dir"}

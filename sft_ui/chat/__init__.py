@@ -1,1 +1,1 @@
-"""Package."""
+"""The Chat tab."""

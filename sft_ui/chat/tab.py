@@ -1,10 +1,9 @@
-"""The Chat tab: base and tuned model side by side, answered from one copy of the weights.
+"""The Chat tab: base and tuned model side by side, with their sampling settings."""
 
-What is said is kept in conversation.py; which runs can be talked to is read from their folders.
-"""
-
+from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import shorten
+from typing import Any
 
 import gradio as gr
 
@@ -21,13 +20,14 @@ from sft_ui.chat.conversation import (
 from sft_ui.context import PRIVATE, QUICK, Studio
 from trainer_backend.errors import UserError
 from trainer_backend.runs import list_runs, open_run
+from trainer_backend.runs.checkpoints import Checkpoint
 
 NEWEST = -1
 
 
 @dataclass(frozen=True)
 class ChatTab:
-    """What the wiring in layout.py needs."""
+    """What the page needs of the tab."""
 
     run: gr.Dropdown
     checkpoint: gr.Dropdown
@@ -36,7 +36,7 @@ class ChatTab:
 
 @dataclass(frozen=True)
 class Controls:
-    """The parts of the conversation."""
+    """The components of the conversation."""
 
     talk: gr.State
     panes: list[gr.HTML]
@@ -54,7 +54,9 @@ def build_chat_tab(studio: Studio) -> ChatTab:
         with gr.Column(scale=8, min_width=340):
             controls = _build_conversation()
         with gr.Column(scale=3, min_width=260):
-            run = gr.Dropdown([], label="Run", info="Its tuned model answers.", elem_id="chat-run")
+            run = gr.Dropdown(
+                [], label="Run", info="The run whose tuned model answers.", elem_id="chat-run"
+            )
             checkpoint = gr.Dropdown(
                 [("Newest", NEWEST)], value=NEWEST, label="Checkpoint", elem_id="chat-checkpoint"
             )
@@ -88,7 +90,7 @@ def _build_conversation() -> Controls:
     expected = gr.HTML(elem_id="chat-expected")
     message = gr.Textbox(
         label="Your message",
-        placeholder="Ask both models the same thing…",
+        placeholder="Ask both models the same question…",
         lines=2,
         max_lines=8,
         elem_id="chat-input",
@@ -105,25 +107,27 @@ def _build_conversation() -> Controls:
 
 
 def _build_sampling() -> dict[str, gr.Slider]:
-    likeliest, unlikely = "0 always takes the likeliest word.", "Below 1 leaves out unlikely words."
+    greedy, nucleus = "0 always picks the likeliest token.", "Below 1 skips unlikely tokens."
     return {
-        "temperature": gr.Slider(0, 2, value=0, step=0.05, label="Temperature", info=likeliest),
-        "top_p": gr.Slider(0.05, 1, value=1, step=0.05, label="Top-p", info=unlikely),
-        "max_new_tokens": gr.Slider(1, 2048, value=256, step=1, label="Longest answer, in tokens"),
+        "temperature": gr.Slider(0, 2, value=0, step=0.05, label="Temperature", info=greedy),
+        "top_p": gr.Slider(0.05, 1, value=1, step=0.05, label="Top-p", info=nucleus),
+        "max_new_tokens": gr.Slider(1, 2048, value=256, step=1, label="Maximum answer tokens"),
     }
 
 
-def _wire_sending(studio: Studio, parts: Controls, asked: dict, sampling: dict) -> None:
+def _wire_sending(
+    studio: Studio, parts: Controls, asked: dict[str, Any], sampling: dict[str, gr.Slider]
+) -> None:
     ready = [gr.update(interactive=True), gr.update(interactive=False)]
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
 
     @show_user_errors
-    def answer(talk: dict, text: str, **chosen):
+    def answer(talk: dict, text: str, **chosen: Any) -> Iterator[list[Any]]:
         for grown in stream_talk(studio, talk, text, **chosen):
             yield [grown, *panes(grown), "", *busy]
         yield [grown, *panes(grown), "", *ready]
 
-    events = [
+    events: list[Any] = [
         trigger(
             answer,
             inputs_kwargs={"talk": parts.talk, "text": parts.message, **asked, **sampling},
@@ -140,7 +144,7 @@ def _wire_sending(studio: Studio, parts: Controls, asked: dict, sampling: dict) 
         event.then(lambda: ready, None, buttons, **QUICK)
     parts.stop.click(lambda: ready, None, buttons, cancels=events, **QUICK)
 
-    def start_again():
+    def start_again() -> list[Any]:
         talk = new_conversation()
         return [talk, *panes(talk), "", *ready]
 
@@ -158,19 +162,19 @@ def _wire_choices(studio: Studio, tab: ChatTab, parts: Controls) -> None:
     )
 
     @show_user_errors
-    def ask(run_id: str | None):
+    def ask(run_id: str | None) -> tuple[Any, Any, Any]:
         if not run_id or run_id.startswith(MODEL_PREFIX):
             raise UserError("Only a run has held-out rows.", "Chat", "Choose a run first.")
         question, system, answer = held_out_turn(open_run(studio.home, run_id))
-        asked = markup.line(f"To: {shorten(question, 160, placeholder=' …')}", "quiet")
+        asked = markup.line(f"Prompt: {shorten(question, 160, placeholder=' …')}", "quiet")
         card = markup.card("Expected answer", asked + markup.line(answer, "expected"))
         return question, system or gr.skip(), card
 
     parts.held_out.click(ask, tab.run, [parts.message, tab.system, parts.expected], **PRIVATE)
 
 
-def chat_choices(studio: Studio, base_model: str, current: str | None) -> dict:
-    """The runs that have a model, newest first, and the plain base model of the form."""
+def chat_choices(studio: Studio, base_model: str, current: str | None) -> dict[str, Any]:
+    """Update of the run picker: runs with a checkpoint, newest first, and the form's base model."""
     runs = [run for run in list_runs(studio.home) if run.checkpoints()]
     choices = [(f"{run.name()} ({run.id[-6:]})", run.id) for run in runs]
     short_name = base_model.rstrip("/").rpartition("/")[2]
@@ -179,8 +183,8 @@ def chat_choices(studio: Studio, base_model: str, current: str | None) -> dict:
     return gr.update(choices=choices, value=current if current in ids else ids[0])
 
 
-def run_choices(studio: Studio, run_id: str | None) -> list:
-    """The checkpoints of a run and the system prompt it was trained with."""
+def run_choices(studio: Studio, run_id: str | None) -> list[Any]:
+    """Updates: the checkpoints of a run, and the system prompt it was trained with."""
     if not run_id or run_id.startswith(MODEL_PREFIX):
         return [gr.update(choices=[("–", NEWEST)], value=NEWEST), gr.skip()]
     run = open_run(studio.home, run_id)
@@ -190,11 +194,11 @@ def run_choices(studio: Studio, run_id: str | None) -> list:
 
 
 def warm_up(studio: Studio, run: str | None) -> None:
-    """Somebody opened the Chat tab: load the model before the first question."""
+    """Load the model of a run ahead of the first question."""
     if run and not run.startswith(MODEL_PREFIX):
         studio.model_process.prepare(run)
 
 
-def _checkpoint_words(checkpoint) -> str:
+def _checkpoint_words(checkpoint: Checkpoint) -> str:
     loss = checkpoint.eval_loss
     return f"Step {checkpoint.step}" + (f" · eval loss {loss:.3f}" if loss is not None else "")

@@ -1,1 +1,1 @@
-"""Package."""
+"""The Data tab."""

@@ -1,7 +1,4 @@
-"""The stored datasets: open one, delete one, or mix several with weights.
-
-Storing, deleting and mixing are done in trainer_backend/data.
-"""
+"""The list of stored datasets as HTML, with buttons to open, delete and mix them."""
 
 from markupsafe import Markup
 
@@ -12,16 +9,16 @@ from trainer_backend.errors import UserError
 MAX_SHOWN = 60
 MIX_LINE = Markup(
     '<div class="mix-line"><input type="text" data-name="1" maxlength="120" '
-    'placeholder="Name of the mix" aria-label="Name of the mix">'
+    'placeholder="Mix name" aria-label="Mix name">'
     '<button type="button" class="action" data-mix="1" disabled>'
-    "Mix: give two datasets a weight</button></div>"
+    "To mix, give two datasets a weight</button></div>"
 )
 
 
 def dataset_list(datasets: list[StoredDataset], shown: str) -> Markup:
-    """All stored datasets, newest first, with what can be done with each."""
+    """All stored datasets, newest first; `shown` is the id of the current one."""
     if not datasets:
-        return markup.empty("Nothing is stored yet", "Datasets you load are kept here.")
+        return markup.empty("No stored datasets yet", "Datasets you load are kept here.")
     rows = Markup().join(_row(one, one.id == shown) for one in datasets[:MAX_SHOWN])
     more = len(datasets) - MAX_SHOWN
     note = markup.line(f"{more} older datasets are not shown.", "quiet") if more > 0 else ""
@@ -50,7 +47,7 @@ def _row(one: StoredDataset, here: bool) -> Markup:
 
 
 def read_weights(weights: object) -> list[tuple[str, float]]:
-    """Dataset ids with their weights. Raises UserError unless two or more are above zero."""
+    """(dataset id, weight) of each weight above 0. Raises UserError for fewer than two."""
     known = weights if isinstance(weights, dict) else {}
     found = [
         (str(key), float(value))
@@ -58,6 +55,6 @@ def read_weights(weights: object) -> list[tuple[str, float]]:
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
     ]
     if len(found) < 2:
-        fix = "Write a number above 0 next to at least two datasets."
-        raise UserError("A mix needs two datasets with a weight.", "Stored datasets", fix)
+        fix = "Enter a number above 0 next to at least two datasets."
+        raise UserError("A mix needs at least two datasets with a weight.", "Stored datasets", fix)
     return found

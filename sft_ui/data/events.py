@@ -1,23 +1,27 @@
-"""What happens in the Data tab: reading, columns, fixes, changes, stored datasets.
+"""Events of the Data tab that need no recipe: loading, column roles, fixes, edits, stored datasets.
 
-Every event hands over ids and plain data; what needs the recipe's settings is data_wiring.py.
+Handlers take ids and plain data; long work runs as a reading, outside this process.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors, tell
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
 from sft_ui.data.dataset_list import dataset_list, read_weights
-from sft_ui.data.reading.columns import mapping_preview, read_mapping
+from sft_ui.data.reading.columns import mapping_preview, read_mapping, roles_of
 from sft_ui.data.reading.readings import failure, shown_again, wire_read_again
 from sft_ui.data.reading.sources import pasted_cells, pasted_kind, typed_rows, write_pasted
 from sft_ui.data.rows.card import Changes, read_changes
 from sft_ui.data.rows.table import count_filter, rows_of_count
 from sft_ui.data.tab import DataTab
 from trainer_backend.data.store import (
+    StoredDataset,
     create_from_rows,
     create_from_sample,
     list_datasets,
@@ -31,7 +35,7 @@ MAX_HUB_ROWS = 10_000_000
 
 
 def wire_events(studio: Studio, tab: DataTab) -> None:
-    """Connect everything of the tab that does not need the recipe."""
+    """Wire every event of the tab that does not need the recipe."""
     _wire_sources(studio, tab)
     _wire_finish(studio, tab)
     _wire_mapping(studio, tab)
@@ -44,16 +48,16 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     sources = tab.sources
     begun = [tab.reading, tab.notice, sources.upload]
 
-    def begin(action, *args, **kwargs) -> list:
-        """Outputs `begun`: the reading that began, or why it did not."""
+    def begin(action: Callable[..., str], *args: Any, **kwargs: Any) -> list[Any]:
+        """Updates of `begun`: the id of the new reading, or why it did not start."""
         reading, error = attempt(action, *args, **kwargs)
         return [reading or "", markup.error_card(error) if error else "", None]
 
-    def from_files(paths: list[str] | str | None):
+    def from_files(paths: list[str] | str | None) -> list[Any]:
         paths = [paths] if isinstance(paths, str) else paths
         return begin(tab.readings.read, paths) if paths else [gr.skip(), "", None]
 
-    def from_hub(repo_id: str, config: str, split: str, rows: float, known: dict):
+    def from_hub(repo_id: str, config: str, split: str, rows: float, known: dict) -> list[Any]:
         revision = known.get("revision") if isinstance(known, dict) else None
         chosen = {"config": config or None, "split": split or "train", "revision": revision}
         return begin(read_hub, tab, repo_id, rows, chosen)
@@ -62,18 +66,21 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     chosen = [sources.hub_id, sources.hub_config, sources.hub_split, sources.hub_rows]
     sources.use_hub.click(from_hub, [*chosen, sources.hub_known], begun, **PRIVATE)
 
-    def from_sample(sample_id: str | None):
-        dataset, error = attempt(create_from_sample, studio.home, sample_id or "")
-        return [gr.skip() if error else dataset.id, markup.error_card(error) if error else ""]
+    def loaded(dataset: StoredDataset | None, error: UserError | None) -> list[Any]:
+        return [dataset.id if dataset else gr.skip(), markup.error_card(error) if error else ""]
 
-    def from_text(rows: list[list], text: str):
+    def from_sample(sample_id: str | None) -> list[Any]:
+        return loaded(*attempt(create_from_sample, studio.home, sample_id or ""))
+
+    def from_text(rows: list[list], text: str) -> list[Any]:
         kind = pasted_kind(text or "")
         if kind != "cells":
             path = write_pasted(studio.home, text, kind)
             return [gr.skip(), *begin(tab.readings.read, [path], name="Pasted text")[:2]]
         filled = typed_rows(rows) + typed_rows(pasted_cells(text))
-        dataset, error = attempt(create_from_rows, studio.home, filled, name="Typed examples")
-        return [gr.skip() if error else dataset.id, "", markup.error_card(error) if error else ""]
+        made = attempt(create_from_rows, studio.home, filled, name="Typed examples")
+        dataset_id, notice = loaded(*made)
+        return [dataset_id, "", notice]
 
     out = [tab.dataset_id, tab.notice]
     sources.sample.input(from_sample, sources.sample, out, **SETS_STATE)
@@ -81,24 +88,28 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     sources.use_grid.click(from_text, [sources.grid, sources.pasted], typed, **SETS_STATE)
 
 
-def read_hub(tab: DataTab, repo_id: str, rows: float, chosen: dict) -> str:
-    """Begin to load the chosen config, split and revision of a Hub dataset; the reading."""
+def read_hub(tab: DataTab, repo_id: str, rows: float, chosen: dict[str, Any]) -> str:
+    """Start loading a config, split and revision of a Hub dataset; returns the reading's id.
+
+    Raises UserError when `rows` is out of range.
+    """
     repo_id = (repo_id or "").strip()
     limit = int(rows or 0)
     if not 0 <= limit <= MAX_HUB_ROWS:
-        fix = f"Write a number from 0 (all rows) to {MAX_HUB_ROWS:,}."
-        raise UserError("So many rows cannot be loaded.", "Rows at most", fix)
+        what = f"The row limit must be between 0 and {MAX_HUB_ROWS:,}."
+        raise UserError(what, "Maximum rows", "Enter a number in this range; 0 loads all rows.")
     arguments = {"repo_id": repo_id, **chosen, "max_rows": limit or None}
     return tab.readings.work("hub_dataset", arguments, repo_id)
 
 
 def _wire_finish(studio: Studio, tab: DataTab) -> None:
-    def finished(event: gr.EventData, kept: dict | None):
-        """The dataset of a reading that ended, or its error with what could be done instead."""
+    def finished(event: gr.EventData, kept: dict | None) -> list[Any]:
+        """Show the dataset of a finished reading, or its error with what could be done instead."""
         reading = str(getattr(event, "reading", ""))
         dataset, error = attempt(tab.readings.result, reading)
         again = shown_again(tab.readings, reading)
-        if error:
+        if dataset is None:
+            assert error is not None
             return [gr.skip(), failure(tab.readings, reading, error), gr.skip(), None, *again]
         saved = isinstance(kept, dict) and kept.get("dataset_id") == dataset.parent
         return [dataset.id, "", None if saved else gr.skip(), None, *again]
@@ -107,7 +118,7 @@ def _wire_finish(studio: Studio, tab: DataTab) -> None:
     tab.reading.finished(finished, tab.rows.changes, out, **SETS_STATE)
 
     @show_user_errors
-    def take_offer(event: gr.EventData):
+    def take_offer(event: gr.EventData) -> tuple[str, str]:
         return tab.readings.again(str(event.reading), dict(event.offer)), ""
 
     begun = [tab.reading, tab.notice]
@@ -118,18 +129,18 @@ def _wire_finish(studio: Studio, tab: DataTab) -> None:
 def _wire_mapping(studio: Studio, tab: DataTab) -> None:
     mapper = tab.mapper
 
-    def chosen(event: gr.EventData, dataset_id: str, system_prompt: str):
+    def chosen(event: gr.EventData, dataset_id: str, system_prompt: str) -> list[Any]:
         roles = dict(event.roles) if isinstance(event.roles, dict) else {}
         return [roles, gr.update(open=True), preview(dataset_id, roles, system_prompt)]
 
-    def preview(dataset_id: str, roles: dict | None, system_prompt: str):
+    def preview(dataset_id: str, roles: dict | None, system_prompt: str) -> Markup | str:
         if not dataset_id:
             return ""
         dataset = open_dataset(studio.home, dataset_id)
         return roles_preview(dataset, roles, system_prompt)
 
     @show_user_errors
-    def apply(dataset_id: str, roles: dict | None, system_prompt: str):
+    def apply(dataset_id: str, roles: dict | None, system_prompt: str) -> str:
         dataset = open_dataset(studio.home, dataset_id)
         mapping = read_mapping(roles_or_known(dataset, roles), dataset)
         arguments = {
@@ -141,44 +152,44 @@ def _wire_mapping(studio: Studio, tab: DataTab) -> None:
 
     asked = [tab.dataset_id, mapper.system_prompt]
     shown = [mapper.roles, mapper.box, mapper.preview]
-    # every choice, in its turn: “always_last” would come with the choice of the first event
-    in_turn = {"trigger_mode": "multiple", "concurrency_limit": 1}
+    # handle every choice, in order: “always_last” would pass the data of the first event
+    in_turn: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1}
     tab.rows.preview.roles(chosen, asked, shown, **in_turn, **SETS_STATE)
     given = [tab.dataset_id, mapper.roles, mapper.system_prompt]
     mapper.system_prompt.change(preview, given, mapper.preview, trigger_mode="always_last", **QUICK)
     mapper.apply.click(apply, given, tab.reading, **PRIVATE)
 
 
-def roles_or_known(dataset, roles: dict | None) -> dict:
-    """The roles the user chose on the page, else those the dataset has."""
-    if roles is not None:
-        return roles
-    mapping = dataset.mapping or dataset.suggestion
-    return mapping.roles if mapping else {}
+def roles_or_known(dataset: StoredDataset, roles: dict[str, str] | None) -> dict[str, str]:
+    """The roles chosen on the page, else those of the dataset."""
+    return roles_of(dataset) if roles is None else roles
 
 
-def roles_preview(dataset, roles: dict | None, system_prompt: str) -> str:
-    """How the first rows read under the chosen columns, or what is wrong with the choice."""
+def roles_preview(
+    dataset: StoredDataset, roles: dict[str, str] | None, system_prompt: str
+) -> Markup:
+    """The first rows under the chosen roles, or what is wrong with the choice."""
     mapping, error = attempt(read_mapping, roles_or_known(dataset, roles), dataset)
-    if error:
+    if mapping is None:
+        assert error is not None
         return markup.line(f"{error.what} {error.fix}", "quiet")
     return mapping_preview(dataset, mapping, system_prompt or "")
 
 
 def _wire_report(studio: Studio, tab: DataTab) -> None:
     @show_user_errors
-    def clean(event: gr.EventData, dataset_id: str):
+    def clean(event: gr.EventData, dataset_id: str) -> str:
         dataset = open_dataset(studio.home, dataset_id)
         fixes = {str(code): str(switch) for code, switch in dict(event.fixes).items()}
         arguments = {"dataset_id": dataset.id, "fixes": fixes}
         return tab.readings.work("apply_fixes", arguments, dataset.name)
 
     @show_user_errors
-    def show_version(event: gr.EventData):
+    def show_version(event: gr.EventData) -> str:
         return open_dataset(studio.home, str(event.id)).id
 
     @show_user_errors
-    def clean_lengths(event: gr.EventData, dataset_id: str):
+    def clean_lengths(event: gr.EventData, dataset_id: str) -> str:
         dataset, code = open_dataset(studio.home, dataset_id), str(event.code)
         rows = rows_of_count(dataset, count_filter(str(event.count), code, int(event.limit)))
         arguments = {"dataset_id": dataset.id, "fixes": {code: "drop"}, "rows": {code: rows}}
@@ -193,31 +204,24 @@ def _wire_report(studio: Studio, tab: DataTab) -> None:
 def _wire_changes(studio: Studio, tab: DataTab) -> None:
     rows = tab.rows
 
-    def changed(event: gr.EventData, kept: dict | None, dataset_id: str, action: str):
-        changes, row = read_changes(kept, dataset_id), int(event.row)
-        if action == "keep":
-            cells = {str(name): str(text) for name, text in dict(event.cells).items()}
-            changes = changes.edited(row, as_before(studio, dataset_id, row, cells))
-        else:
-            changes = changes.dropped(row) if action == "drop" else changes.restored(row)
-        return changes.to_dict()
-
     @show_user_errors
-    def save(kept: dict | None, dataset_id: str):
+    def save(kept: dict | None, dataset_id: str) -> str:
         changes = read_changes(kept, dataset_id)
         dataset = open_dataset(studio.home, dataset_id)
         edits = {str(row): cells for row, cells in changes.edits.items()}
         arguments = {"dataset_id": dataset.id, "edits": edits, "drops": list(changes.drops)}
         return tab.readings.work("edit_rows", arguments, dataset.name)
 
-    def keep(event: gr.EventData, kept, dataset_id):
-        return changed(event, kept, dataset_id, "keep")
+    def keep(event: gr.EventData, kept: dict | None, dataset_id: str) -> dict[str, Any]:
+        row, cells = int(event.row), {str(name): str(v) for name, v in dict(event.cells).items()}
+        cells = as_before(studio, dataset_id, row, cells)
+        return read_changes(kept, dataset_id).edited(row, cells).to_dict()
 
-    def drop(event: gr.EventData, kept, dataset_id):
-        return changed(event, kept, dataset_id, "drop")
+    def drop(event: gr.EventData, kept: dict | None, dataset_id: str) -> dict[str, Any]:
+        return read_changes(kept, dataset_id).dropped(int(event.row)).to_dict()
 
-    def restore(event: gr.EventData, kept, dataset_id):
-        return changed(event, kept, dataset_id, "restore")
+    def restore(event: gr.EventData, kept: dict | None, dataset_id: str) -> dict[str, Any]:
+        return read_changes(kept, dataset_id).restored(int(event.row)).to_dict()
 
     given = [rows.changes, tab.dataset_id]
     for listener, handler in (
@@ -233,7 +237,7 @@ def _wire_changes(studio: Studio, tab: DataTab) -> None:
 
 
 def as_before(studio: Studio, dataset_id: str, row: int, cells: dict[str, str]) -> dict[str, str]:
-    """Line ends as the row has them: a text box of a browser turns all of them into one kind."""
+    """The cells with the line endings of the stored row, which a browser turns into \\n."""
     dataset = open_dataset(studio.home, dataset_id)
     place = dataset.place_of(row)
     old = dict(dataset.page(place, 1)[0]).get(row, {}) if place is not None else {}
@@ -244,10 +248,10 @@ def as_before(studio: Studio, dataset_id: str, row: int, cells: dict[str, str]) 
 
 
 def _wire_stored(studio: Studio, tab: DataTab) -> None:
-    def listed(dataset_id: str) -> str:
+    def listed(dataset_id: str) -> Markup:
         return dataset_list(list_datasets(studio.home), dataset_id)
 
-    def remove(event: gr.EventData, dataset_id: str):
+    def remove(event: gr.EventData, dataset_id: str) -> list[Any]:
         _, error = attempt(delete_dataset, studio.home, str(event.id))
         if error:
             tell(error)
@@ -256,7 +260,7 @@ def _wire_stored(studio: Studio, tab: DataTab) -> None:
         return ["" if gone else gr.skip(), "", listed(dataset_id)]
 
     @show_user_errors
-    def mix(event: gr.EventData):
+    def mix(event: gr.EventData) -> str:
         parts = read_weights(event.weights)
         name = str(event.name or "").strip() or "Mix"
         arguments = {"parts": [list(part) for part in parts], "name": name, "seed": MIX_SEED}

@@ -1,9 +1,10 @@
-"""What was understood of a dataset, as HTML: its versions, totals, notes, downloads and problems.
+"""The report of a dataset as HTML: versions, totals, notes, downloads, and the list of problems.
 
-Reading files and finding problems is in trainer_backend/data; the rows are row_table.py.
+Reads what is stored with the dataset; checks nothing itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -19,36 +20,139 @@ from trainer_backend.errors import Problem
 SHOWN_ROWS = 8
 MARKS = {"error": "✕", "warning": "!", "info": "i"}
 SWITCH_WORDS = {
-    "drop": "Leave these rows out",
+    "drop": "Drop these rows",
     "keep_one": "Keep one of each",
-    "trim": "Remove white space at the ends",
-    "clean": "Remove the invisible characters",
+    "trim": "Trim surrounding whitespace",
+    "clean": "Remove invisible characters",
 }
 CLEAN_BUTTON = Markup(
     '<div class="clean-line"><button type="button" class="action" data-clean="1" '
-    'id="make-cleaned">Make a cleaned version</button><span class="quiet">'
-    "The upload stays as it is; you can always go back to it.</span></div>"
+    'id="make-cleaned">Create a cleaned version</button><span class="quiet">'
+    "Your upload is kept; you can always return to it.</span></div>"
 )
 
 
+def report(
+    dataset: StoredDataset | None,
+    held_out: int,
+    eval_fraction: float,
+    versions: Sequence[Mapping[str, Any]] = (),
+) -> Markup:
+    """The report: what the dataset is, how many rows it has, and every problem, worst first.
+
+    `held_out` counts examples; `eval_fraction` is the requested part of them.
+    """
+    if dataset is None:
+        return markup.empty("No data yet", "Choose a file, try a sample, or type a few examples.")
+    head = markup.card(
+        dataset.name,
+        version_line(versions),
+        markup.line(dataset.sentence, "understood"),
+        totals(_counts(dataset, held_out, eval_fraction)),
+        *(markup.line(note, "quiet") for note in dataset.notes),
+        _downloads(dataset) if dataset.num_examples else "",
+        kind="problem good" if _is_ready(dataset) else "problem error",
+    )
+    return markup.stack([head, _found(dataset)])
+
+
+def _found(dataset: StoredDataset) -> Markup | str:
+    """The problems; none while the column roles are unclear, which the report asks for first."""
+    if dataset.mapping is None:
+        return ""
+    counts = markup.line(summary(dataset.problems), "quiet") if dataset.problems else ""
+    return markup.card("Findings", counts, problem_list(dataset.problems), kind="found")
+
+
+def _is_ready(dataset: StoredDataset) -> bool:
+    return dataset.mapping is not None and dataset.num_examples > 0
+
+
+def _counts(dataset: StoredDataset, held_out: int, eval_fraction: float) -> list[tuple[str, str]]:
+    counts = [(f"{dataset.num_rows:,}", "rows")]
+    if dataset.mapping is not None:
+        counts.append((f"{dataset.num_examples:,}", "usable examples"))
+    if _is_ready(dataset):
+        counts.append((f"{dataset.num_examples - held_out:,}", "for training"))
+        own = dataset.held_out["name"] if dataset.held_out else ""
+        share = f", {eval_fraction:.0%} requested" if eval_fraction else ""
+        how = f"held out (from {own})" if own else f"held out{share}"
+        counts.append((f"{held_out:,}", how))
+    return counts
+
+
+def totals(counts: Sequence[tuple[str, str]]) -> Markup:
+    """Large numbers, each with its label: (number, label)."""
+    inside = markup.each(Markup("<div><b>{}</b> <span>{}</span></div>"), counts)
+    return Markup('<div class="totals">{}</div>').format(inside)
+
+
+def family(dataset: StoredDataset, stored: Sequence[StoredDataset]) -> list[dict[str, Any]]:
+    """Stored versions of one upload, oldest first: {"id", "what", "rows", "done", "here"}."""
+    before = {one.id: one.parent for one in [*stored, dataset]}
+
+    def root(key: str) -> str:
+        while (parent := before.get(key)) in before:
+            key = parent
+        return key
+
+    mine = [one for one in stored if root(one.id) == root(dataset.id)]
+    return [
+        {
+            "id": one.id,
+            "what": STEPS.get(one.step, one.step),
+            "rows": one.num_rows,
+            "done": one.done or one.sentence,
+            "here": one.id == dataset.id,
+        }
+        for one in sorted(mine, key=lambda one: (one.version, one.created_at))
+    ]
+
+
+def version_line(versions: Sequence[Mapping[str, Any]]) -> Markup | str:
+    """Buttons for the versions of the data, oldest first; "" when there is only one."""
+    if len(versions) < 2:
+        return ""
+    steps = Markup().join(_version(number, one) for number, one in enumerate(versions, start=1))
+    return Markup('<nav class="versions" aria-label="Versions of this data">{}</nav>').format(steps)
+
+
+def _version(number: int, one: Mapping[str, Any]) -> Markup:
+    here = Markup(' aria-current="true"') if one["here"] else ""
+    words = f"{number} · {one['what']} · {one['rows']:,} rows"
+    template = Markup('<button type="button" data-open="{}"{} title="{}">{}</button>')
+    return template.format(one["id"], here, one.get("done") or "", words)
+
+
+def _downloads(dataset: StoredDataset) -> Markup:
+    notes = {"csv": Markup(' title="{}"').format(CSV_NOTE)}
+    links = markup.each(
+        Markup('<a href="{}"{} download>{}</a>'),
+        (
+            (download_address(dataset.id, format), notes.get(format, ""), words)
+            for format, words in FORMATS.items()
+        ),
+    )
+    template = Markup('<div class="downloads"><span>Download this version:</span>{}</div>')
+    return template.format(links)
+
+
 def problem_list(problems: list[Problem]) -> Markup:
-    """All findings, worst first, and the one button that uses the chosen fixes."""
+    """All problems, worst first, and the button that applies the chosen fixes."""
     if not problems:
-        return Markup(
-            '<p class="all-good"><i aria-hidden="true">✓</i> Nothing was found to be wrong.</p>'
-        )
+        return Markup('<p class="all-good"><i aria-hidden="true">✓</i> No problems found.</p>')
     order = sorted(enumerate(problems), key=lambda one: SEVERITY_ORDER.get(one[1].severity, 3))
     items = Markup().join(_finding(index, problem) for index, problem in order)
     button = CLEAN_BUTTON if any(_fixable(problem) for problem in problems) else ""
-    template = Markup('<ul class="findings" aria-label="What was found">{}</ul>{}')
+    template = Markup('<ul class="findings" aria-label="Findings">{}</ul>{}')
     return template.format(items, button)
 
 
 def summary(problems: list[Problem]) -> str:
-    """How much was found, in words."""
+    """The number of problems by severity, in words."""
     counts = [sum(one.severity == kind for one in problems) for kind in SEVERITY_ORDER]
     words = [("must be fixed", counts[0]), ("worth a look", counts[1]), ("good to know", counts[2])]
-    return ", ".join(f"{count} {said}" for said, count in words if count)
+    return ", ".join(f"{count} {what}" for what, count in words if count)
 
 
 def _fixable(problem: Problem) -> bool:
@@ -92,110 +196,6 @@ def _switch(problem: Problem) -> Markup:
     if not _fixable(problem):
         return Markup()
     first = problem.switches[0] if problem.severity != "info" else ""
-    choices = [("", "Leave as it is"), *((one, SWITCH_WORDS[one]) for one in problem.switches)]
+    choices = [("", "Leave as is"), *((one, SWITCH_WORDS[one]) for one in problem.switches)]
     template = Markup('<select data-fix="{}" aria-label="Fix for: {}">{}</select>')
     return template.format(problem.code, problem.what, markup.options(choices, first))
-
-
-def report(
-    dataset: StoredDataset | None,
-    held_out: int,
-    eval_fraction: float,
-    versions: Sequence[dict] = (),
-) -> Markup:
-    """The report card: what it is, how much there is, and every problem, worst first."""
-    if dataset is None:
-        return markup.empty(
-            "No data yet", "Choose a file, try a sample, or type a few examples of your own."
-        )
-    head = markup.card(
-        dataset.name,
-        version_line(versions),
-        markup.line(dataset.sentence, "understood"),
-        totals(_counts(dataset, held_out, eval_fraction)),
-        *(markup.line(note, "quiet") for note in dataset.notes),
-        _downloads(dataset) if dataset.num_examples else "",
-        kind="problem good" if _is_ready(dataset) else "problem error",
-    )
-    return markup.stack([head, _found(dataset)])
-
-
-def _found(dataset: StoredDataset) -> Markup | str:
-    """The findings; while the columns are not clear, the sentence above says what to do."""
-    if dataset.mapping is None:
-        return ""
-    said = markup.line(summary(dataset.problems), "quiet") if dataset.problems else ""
-    return markup.card("What was found", said, problem_list(dataset.problems), kind="found")
-
-
-def _is_ready(dataset: StoredDataset) -> bool:
-    return dataset.mapping is not None and dataset.num_examples > 0
-
-
-def _counts(dataset: StoredDataset, held_out: int, eval_fraction: float) -> list[tuple[str, str]]:
-    counts = [(f"{dataset.num_rows:,}", "rows")]
-    if dataset.mapping is not None:
-        counts.append((f"{dataset.num_examples:,}", "usable examples"))
-    if _is_ready(dataset):
-        counts.append((f"{dataset.num_examples - held_out:,}", "to learn from"))
-        own = dataset.held_out["name"] if dataset.held_out else ""
-        share = f", {eval_fraction:.0%} asked for" if eval_fraction else ""
-        how = f"held out to measure (from {own})" if own else f"held out to measure{share}"
-        counts.append((f"{held_out:,}", how))
-    return counts
-
-
-def totals(counts: Sequence[tuple[str, str]]) -> Markup:
-    """Large numbers with what they count."""
-    inside = markup.each(Markup("<div><b>{}</b> <span>{}</span></div>"), counts)
-    return Markup('<div class="totals">{}</div>').format(inside)
-
-
-def family(dataset: StoredDataset, stored: Sequence[StoredDataset]) -> list[dict]:
-    """All stored versions of the same upload, oldest first, as StoredDataset.lineage() has them."""
-    before = {one.id: one.parent for one in [*stored, dataset]}
-
-    def root(key: str) -> str:
-        while before.get(key) in before:
-            key = before[key]
-        return key
-
-    mine = [one for one in stored if root(one.id) == root(dataset.id)]
-    return [
-        {
-            "id": one.id,
-            "what": STEPS.get(one.step, one.step),
-            "rows": one.num_rows,
-            "done": one.done or one.sentence,
-            "here": one.id == dataset.id,
-        }
-        for one in sorted(mine, key=lambda one: (one.version, one.created_at))
-    ]
-
-
-def version_line(versions: Sequence[dict]) -> Markup | str:
-    """The versions of the data as a way from the upload on; each can be shown again."""
-    if len(versions) < 2:
-        return ""
-    steps = Markup().join(_version(number, one) for number, one in enumerate(versions, start=1))
-    return Markup('<nav class="versions" aria-label="Versions of this data">{}</nav>').format(steps)
-
-
-def _version(number: int, one: dict) -> Markup:
-    here = Markup(' aria-current="true"') if one["here"] else ""
-    words = f"{number} · {one['what']} · {one['rows']:,} rows"
-    template = Markup('<button type="button" data-open="{}"{} title="{}">{}</button>')
-    return template.format(one["id"], here, one.get("done") or "", words)
-
-
-def _downloads(dataset: StoredDataset) -> Markup:
-    notes = {"csv": Markup(' title="{}"').format(CSV_NOTE)}
-    links = markup.each(
-        Markup('<a href="{}"{} download>{}</a>'),
-        (
-            (download_address(dataset.id, format), notes.get(format, ""), words)
-            for format, words in FORMATS.items()
-        ),
-    )
-    template = Markup('<div class="downloads"><span>Download this version:</span>{}</div>')
-    return template.format(links)

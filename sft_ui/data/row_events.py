@@ -1,9 +1,13 @@
-"""The browser of rows: pages, search, jumps, the row that is picked and how it reads as tokens.
+"""Events of the row browser: pages, search, jumps, the chosen row and its tokens.
 
-How a page looks is row_table.py, one row row_card.py; what a dataset shows is data_wiring.py.
+Handlers take ids and plain data; the HTML comes from the row views.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import gradio as gr
+from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
@@ -14,20 +18,26 @@ from sft_ui.data.rows import tokens as token_view
 from sft_ui.data.rows.card import Changes, changes_bar, read_changes, row_card
 from sft_ui.data.rows.tokens import pack_strip, packed_with
 from sft_ui.data.tab import DataTab
+from sft_ui.recipe_form import FormField, edits
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 
-# On a phone the tokens stand below the table: bring them into view.
+# On a narrow screen the tokens are below the table: scroll to them.
 SHOW_TOKENS = """() => {
   if (innerWidth < 720) document.querySelector('#token-view')?.scrollIntoView({ block: 'start' });
 }"""
 SHOW_ROWS = "() => document.querySelector('#row-search')?.scrollIntoView({ block: 'start' })"
-# A row shown as tokens is out of date when one of these changes.
+# The settings that the tokens of a row depend on.
 TOKEN_FIELDS = ("base_model", "max_length", "assistant_only_loss", "system_prompt")
 
 
-def wire_rows(studio: Studio, tab: DataTab, given: dict, fields: dict) -> None:
-    """Connect the finders, the table, the card of a row and its tokens."""
+def wire_rows(
+    studio: Studio, tab: DataTab, given: dict[str, Any], fields: dict[str, FormField]
+) -> None:
+    """Wire the search, the table, the card of a row and its tokens.
+
+    `given` are the inputs of handlers that need the recipe: dataset id and form fields.
+    """
     _wire_pages(studio, tab)
     _wire_pick(studio, tab, given, fields)
 
@@ -38,9 +48,11 @@ def _wire_pages(studio: Studio, tab: DataTab) -> None:
     find = [rows.search, rows.filter, rows.sort, tab.share]
     asked = [tab.dataset_id, rows.start, rows.changes, tab.mapper.roles, rows.row, *find]
 
-    def turn(step: int | None):
+    def turn(step: int | None) -> Callable[..., Any]:
         @show_user_errors
-        def turned(dataset_id, start, kept, roles, row, *found):
+        def turned(
+            dataset_id: str, start: int, kept: Any, roles: Any, row: int | None, *found: Any
+        ) -> tuple[Any, ...]:
             first = 0 if step is None else start + step
             changes = read_changes(kept, dataset_id)
             view = view_of(*found)
@@ -57,7 +69,9 @@ def _wire_pages(studio: Studio, tab: DataTab) -> None:
     rows.sort.input(first_page, asked, shown, **QUICK)
 
     @show_user_errors
-    def changed(dataset_id, start, kept, roles, row, *found):
+    def changed(
+        dataset_id: str, start: int, kept: Any, roles: Any, row: int | None, *found: Any
+    ) -> list[Any]:
         changes = read_changes(kept, dataset_id)
         page = show_page(studio, dataset_id, start, view_of(*found), changes, roles=roles, row=row)
         return [*page, changes_bar(changes), shown_row(studio, dataset_id, row, changes)]
@@ -66,35 +80,37 @@ def _wire_pages(studio: Studio, tab: DataTab) -> None:
     _wire_jumps(studio, tab, shown)
 
 
-def _wire_jumps(studio: Studio, tab: DataTab, shown: list) -> None:
+def _wire_jumps(studio: Studio, tab: DataTab, shown: Sequence[gr.blocks.Block]) -> None:
     rows = tab.rows
     cleared = [*shown, rows.search, rows.filter, rows.sort]
     given = [tab.dataset_id, rows.changes, tab.mapper.roles, tab.share]
 
-    def jump_to(dataset_id, kept, roles, share, number):
+    def jump_to(dataset_id: str, kept: Any, roles: Any, share: Any, number: int) -> list[Any]:
         dataset = open_dataset(studio.home, dataset_id)
         view, changes = view_of("", row_table.ALL, "row", share), read_changes(kept, dataset_id)
         start = row_table.start_of(dataset, number, view)
         if start is None:
-            fix = "Write a number that stands in the first column of the table."
+            fix = "Enter a row number from the first column of the table."
             raise UserError(f"There is no row {number:,}.", dataset.name, fix)
         page = show_page(studio, dataset_id, start, view, changes, roles=roles, row=number)
         return [*page, "", row_table.ALL, "row"]
 
     @show_user_errors
-    def go(dataset_id, kept, roles, share, text):
+    def go(dataset_id: str, kept: Any, roles: Any, share: Any, text: str) -> list[Any]:
         number = str(text).replace(",", "").strip()
         if not number.isdecimal():
             return [gr.skip()] * len(cleared)
         return jump_to(dataset_id, kept, roles, share, int(number))
 
     @show_user_errors
-    def jump(event: gr.EventData, dataset_id, kept, roles, share):
+    def jump(event: gr.EventData, dataset_id: str, kept: Any, roles: Any, share: Any) -> list[Any]:
         return jump_to(dataset_id, kept, roles, share, int(event.row))
 
-    def only(show: str):
+    def only(show: str) -> Callable[..., Any]:
         @show_user_errors
-        def shown_only(event: gr.EventData, dataset_id, kept, roles, share):
+        def shown_only(
+            event: gr.EventData, dataset_id: str, kept: Any, roles: Any, share: Any
+        ) -> list[Any]:
             which = show or str(int(event.problem))
             view = view_of("", which, "row", share)
             changes = read_changes(kept, dataset_id)
@@ -103,11 +119,13 @@ def _wire_jumps(studio: Studio, tab: DataTab, shown: list) -> None:
         return shown_only
 
     @show_user_errors
-    def over_limit(event: gr.EventData, dataset_id, kept, roles, share):
+    def over_limit(
+        event: gr.EventData, dataset_id: str, kept: Any, roles: Any, share: Any
+    ) -> list[Any]:
         dataset = open_dataset(studio.home, dataset_id)
         which = row_table.count_filter(str(event.count), str(event.code), int(event.limit))
         page = show_page(studio, dataset_id, 0, view_of("", which, "row", share), roles=roles)
-        words = f"Rows too long for {int(event.limit):,} tokens"
+        words = f"Rows affected by the limit of {int(event.limit):,} tokens"
         choices = [*row_table.filter_choices(dataset.problems), (words, which)]
         return [*page, "", gr.update(choices=choices, value=which), "row"]
 
@@ -122,23 +140,23 @@ def _wire_jumps(studio: Studio, tab: DataTab, shown: list) -> None:
         done.then(None, None, None, js=SHOW_ROWS, **PRIVATE)
 
 
-def view_of(query: str, show: str, sort: str, share: list) -> row_table.View:
-    """What the finders ask for, as plain data."""
+def view_of(query: str | None, show: str, sort: str, share: object) -> row_table.View:
+    """The view that the search, filter and order components describe."""
     fraction, seed = share if isinstance(share, list) and len(share) == 2 else (0.0, 0)
     return row_table.View(query or "", str(show), str(sort), float(fraction), int(seed))
 
 
-def show_page(  # noqa: PLR0913 - what a page of rows depends on
+def show_page(  # noqa: PLR0913 - everything a page of rows depends on
     studio: Studio,
     dataset_id: str,
     start: int,
     view: row_table.View,
     changes: Changes | None = None,
     *,
-    roles: dict | None = None,
+    roles: Mapping[str, str] | None = None,
     row: int | None = None,
-) -> tuple[str, str, int]:
-    """One page of rows: (table, where we are, first row shown)."""
+) -> tuple[Markup | str, Markup | str, int]:
+    """One page of rows: (table, position line, start); `row` is the chosen row."""
     if not dataset_id:
         return "", "", 0
     dataset = open_dataset(studio.home, dataset_id)
@@ -148,15 +166,17 @@ def show_page(  # noqa: PLR0913 - what a page of rows depends on
     return table, markup.line(where, "quiet"), start
 
 
-def _wire_pick(studio: Studio, tab: DataTab, given: dict, fields: dict) -> None:
+def _wire_pick(
+    studio: Studio, tab: DataTab, given: dict[str, Any], fields: dict[str, FormField]
+) -> None:
     rows = tab.rows
 
     @show_user_errors
-    def card(event: gr.EventData, dataset_id, kept):
+    def card(event: gr.EventData, dataset_id: str, kept: Any) -> tuple[int, Markup | str]:
         row = picked_row(event)
         return row, shown_row(studio, dataset_id, row, read_changes(kept, dataset_id))
 
-    def tokens(event: gr.EventData, dataset_id: str, **values):
+    def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Markup:
         return show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
 
     rows.preview.pick(card, [tab.dataset_id, rows.changes], [rows.row, rows.card], **QUICK)
@@ -164,18 +184,17 @@ def _wire_pick(studio: Studio, tab: DataTab, given: dict, fields: dict) -> None:
         tokens, inputs_kwargs=given, outputs=tab.tokens, concurrency_limit=4, **PRIVATE
     )
     picked.then(None, None, None, js=SHOW_TOKENS, **PRIVATE)
-    deciding = [fields[name] for name in TOKEN_FIELDS]
-    changed = [f.change if isinstance(f, gr.Textbox) else f.input for f in deciding]
+    changed = edits(fields[name] for name in TOKEN_FIELDS)
     gr.on(changed, token_view.hint, None, tab.tokens, **QUICK)
 
 
 def picked_row(event: gr.EventData) -> int:
-    """The row number of a pick; 0 for anything else."""
+    """The row number of a pick event; 0 if it is not one."""
     return int(event.id) if str(event.id).isdecimal() else 0
 
 
-def shown_row(studio: Studio, dataset_id: str, row: int | None, changes: Changes) -> str:
-    """The card of one row; nothing if there is no such row."""
+def shown_row(studio: Studio, dataset_id: str, row: int | None, changes: Changes) -> Markup | str:
+    """The card of one row; "" if there is no such row."""
     if not dataset_id or not row:
         return ""
     dataset = open_dataset(studio.home, dataset_id)
@@ -186,17 +205,18 @@ def shown_row(studio: Studio, dataset_id: str, row: int | None, changes: Changes
 
 def show_tokens(
     studio: Studio, dataset_id: str, row: int, values: dict, feed: LengthFeed | None = None
-) -> str:
-    """One row as tokens. A row the checks left out says so instead."""
+) -> Markup:
+    """One row as tokens, or the reason why it has none."""
     model = str(values.get("base_model") or "").rstrip("/").rpartition("/")[2]
     view, error = attempt(studio.model_process.token_view, dataset_id, row, values)
-    if error:
+    if view is None:
+        assert error is not None
         return markup.error_card(error)
     return token_view.token_card(view, row, model, _packed(feed, dataset_id, row, values))
 
 
-def _packed(feed: LengthFeed | None, dataset_id: str, row: int, values: dict) -> str:
-    """Where the row lies when rows are packed, once their lengths are counted."""
+def _packed(feed: LengthFeed | None, dataset_id: str, row: int, values: dict) -> Markup | str:
+    """The packed sequence of a row, if packing is on and the lengths have been counted."""
     lengths = feed.known(dataset_id, values) if feed and values.get("packing") else None
     limit = values.get("max_length")
     if lengths is None or not isinstance(limit, int | float) or limit < 1:

@@ -1,6 +1,6 @@
-"""What is in a dataset, as small pictures: roles, turns, lengths of the answers, languages.
+"""Statistics of a dataset as small charts: roles, turns, answer lengths, languages.
 
-The numbers come with the dataset; nothing is counted here.
+The numbers are stored with the dataset; nothing is counted here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,20 +16,20 @@ UNKNOWN = "unknown"
 
 
 def statistics_cards(found: Statistics | None) -> Markup | str:
-    """All cards; nothing for a dataset without statistics."""
+    """All cards; "" for a dataset without statistics."""
     if found is None or not found.rows:
         return ""
     pieces = [
         _roles(found),
-        _measures("Answers in a conversation", _turns(found.turns)) if len(found.turns) > 1 else "",
-        _lengths("Length of the answers", found.answers, found.edges),
+        _measures("Answers per conversation", _turns(found.turns)) if len(found.turns) > 1 else "",
+        _lengths("Answer length", found.answers, found.edges),
         _languages(found),
     ]
     return Markup('<div class="stats">{}</div>').format(Markup().join(pieces))
 
 
 def _turns(turns: dict[str, int]) -> list[tuple[str, int]]:
-    """Answers in a conversation; long conversations are joined."""
+    """(answers per conversation, rows); the longest conversations are joined."""
     counts = sorted((int(key), count) for key, count in turns.items())
     if len(counts) <= MAX_BARS:
         return [(_answers(key), count) for key, count in counts]
@@ -44,7 +44,7 @@ def _answers(count: int) -> str:
 
 
 def _languages(found: Statistics) -> Markup | str:
-    """Languages of the answers, and of the prompts where those differ."""
+    """Languages of the answers, with a note where most prompts differ."""
     answers = found.answer_languages
     known = {name: count for name, count in answers.items() if name != UNKNOWN}
     if not known:
@@ -52,14 +52,14 @@ def _languages(found: Statistics) -> Markup | str:
     body = _bars(_spoken(answers), found.rows)
     asked = {name: count for name, count in found.prompt_languages.items() if name != UNKNOWN}
     first = next(iter(asked), None)
-    note = ""
+    note: Markup | str = ""
     if first and first != next(iter(known)):
         note = markup.line(f"Most prompts are {first}.", "quiet")
-    return markup.card("Languages of the answers", body, note)
+    return markup.card("Answer languages", body, note)
 
 
 def _spoken(languages: dict[str, int]) -> list[tuple[str, int]]:
-    shown = [(name if name != UNKNOWN else "not clear", n) for name, n in languages.items()]
+    shown = [(name if name != UNKNOWN else "unclear", n) for name, n in languages.items()]
     if len(shown) <= MAX_BARS:
         return shown
     rest = sum(count for _, count in shown[MAX_BARS - 1 :])
@@ -67,19 +67,21 @@ def _spoken(languages: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _roles(found: Statistics) -> Markup | str:
-    """Messages by role; says so where every conversation has the same number of answers."""
+    """Messages by role, with a note where all conversations have as many answers."""
     same = next(iter(found.turns), "") if len(found.turns) == 1 else ""
     note = markup.line(f"Every row has {_answers(int(same))}.", "quiet") if same else ""
     return _measures(f"{found.messages:,} messages", found.roles.items(), note)
 
 
-def _measures(title: str, pairs: Iterable[tuple[str, int]], note: str = "") -> Markup | str:
+def _measures(
+    title: str, pairs: Iterable[tuple[str, int]], note: Markup | str = ""
+) -> Markup | str:
     known = [(name, count) for name, count in pairs if count]
     return markup.card(title, _bars(known, sum(n for _, n in known)), note) if known else ""
 
 
 def _bars(pairs: Sequence[tuple[str, int]], total: int) -> Markup:
-    """Names with a bar each, as long as their share."""
+    """One bar per name, as long as its share."""
     most = max(count for _, count in pairs)
     rows = markup.each(
         Markup('<span>{}</span><i style="width:{:.1f}%"></i><b>{:,} · {}</b>'),
@@ -89,17 +91,17 @@ def _bars(pairs: Sequence[tuple[str, int]], total: int) -> Markup:
 
 
 def share(count: int, total: int) -> str:
-    """A part in percent, never a rounded 0 or 100."""
+    """A share in percent, never rounded to 0% or 100%."""
     percent = 100 * count / total if total else 0
     if 0 < percent < 1:
-        return "under 1 %"
+        return "under 1%"
     if 99 < percent < 100:
-        return "over 99 %"
-    return f"{percent:.0f} %"
+        return "over 99%"
+    return f"{percent:.0f}%"
 
 
 def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> Markup | str:
-    """A histogram with one bar for each range of lengths."""
+    """A histogram with one bar per range of lengths, in characters."""
     filled = [at for at, count in enumerate(lengths.counts) if count]
     if not filled:
         return ""
@@ -107,16 +109,16 @@ def _lengths(title: str, lengths: Lengths, edges: Sequence[int]) -> Markup | str
     bars = list(enumerate(lengths.counts))[first : filled[-1] + 1]
     if len(bars) < FEWEST_BARS:
         return markup.card(title, markup.line(_usual(lengths)))
-    picture = _histogram([(_range(edges, at), count) for at, count in bars])
+    chart = _histogram([(_range(edges, at), count) for at, count in bars])
     ends = Markup(
         '<div class="stats-ends"><span>{:,}</span><span>{:,} characters</span></div>'
     ).format(edges[first], lengths.longest)
-    return markup.card(title, picture, ends, markup.line(_usual(lengths), "quiet"))
+    return markup.card(title, chart, ends, markup.line(_usual(lengths), "quiet"))
 
 
 def _usual(lengths: Lengths) -> str:
-    said = f"Half are up to {lengths.median:,} characters, 95 % up to {lengths.p95:,}"
-    return f"{said}; the longest has {lengths.longest:,}."
+    middle = f"Median {lengths.median:,} characters, 95th percentile {lengths.p95:,}"
+    return f"{middle}, longest {lengths.longest:,}."
 
 
 def _range(edges: Sequence[int], at: int) -> str:
@@ -131,11 +133,11 @@ def _histogram(bars: Sequence[tuple[str, int]]) -> Markup:
     most = max(count for _, count in bars)
     width = max(4, len(bars)) * (BAR + GAP)
     rects = Markup().join(_rect(at, words, count, most) for at, (words, count) in enumerate(bars))
-    said = "; ".join(f"{words}: {count:,}" for words, count in bars if count)
+    label = "; ".join(f"{words}: {count:,}" for words, count in bars if count)
     template = Markup(
         '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
     )
-    return template.format(width, HEIGHT, said, rects)
+    return template.format(width, HEIGHT, label, rects)
 
 
 def _rect(at: int, words: str, count: int, most: int) -> Markup:

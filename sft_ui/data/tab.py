@@ -1,7 +1,6 @@
-"""The Data tab: bring data, see what was understood, what must be fixed, and what will be learned.
+"""The Data tab: load data, see its format and problems, and what will be learned.
 
-Where data comes from is data_sources.py, reading it readings.py; every part of the page that shows
-something has its own file. What needs the recipe's settings is wired in data_wiring.py.
+Builds the components; events are wired once the recipe's form exists.
 """
 
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from sft_ui.theme import static_text
 
 @dataclass(frozen=True)
 class Rows:
-    """The browser of rows."""
+    """The row browser."""
 
     search: gr.Textbox
     filter: gr.Dropdown
@@ -49,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Mapper:
-    """What the columns mean: the pickers stand in the table, the rest is here."""
+    """The column roles: everything but the pickers, which are in the table header."""
 
     box: gr.Accordion
     roles: gr.State
@@ -60,12 +59,12 @@ class Mapper:
 
 @dataclass(frozen=True)
 class DataTab:
-    """What the other tabs and the wiring need."""
+    """What the page needs of the tab."""
 
     readings: Readings
     feed: LengthFeed
     dataset_id: gr.State
-    shown: gr.State  # the dataset the page shows at this moment
+    shown: gr.State  # the id of the dataset the page shows at the moment
     share: gr.State  # [held-out share, seed] of the recipe
     sources: Sources
     again: ReadAgain
@@ -84,9 +83,9 @@ class DataTab:
 
 
 def build_data_tab(studio: Studio) -> DataTab:
-    """Build the tab; its events are wired in data_wiring.py and data_events.py."""
+    """Build the tab, without its events."""
     readings, feed = Readings(studio.home), LengthFeed(studio)
-    states = gr.State(""), gr.State(""), gr.State([0.0, 0])
+    dataset_id, shown, share = gr.State(""), gr.State(""), gr.State([0.0, 0])
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             sources = build_sources()
@@ -109,20 +108,37 @@ def build_data_tab(studio: Studio) -> DataTab:
         statistics = gr.HTML(elem_id="data-statistics")
         rows, tokens = _build_rows()
         held_out = build_held_out(readings)
-    parts = (sources, again, notice, reading, shown_report, stored_box, stored, browser, mapper)
-    return DataTab(readings, feed, *states, *parts, lengths, statistics, rows, tokens, held_out)
+    return DataTab(
+        readings=readings,
+        feed=feed,
+        dataset_id=dataset_id,
+        shown=shown,
+        share=share,
+        sources=sources,
+        again=again,
+        notice=notice,
+        reading=reading,
+        report=shown_report,
+        stored_box=stored_box,
+        stored=stored,
+        browser=browser,
+        mapper=mapper,
+        lengths=lengths,
+        statistics=statistics,
+        rows=rows,
+        tokens=tokens,
+        held_out=held_out,
+    )
 
 
 def _build_mapper() -> Mapper:
-    with gr.Accordion(
-        "What the columns mean", open=False, visible=False, elem_id="column-roles"
-    ) as box:
+    with gr.Accordion("Column roles", open=False, visible=False, elem_id="column-roles") as box:
         gr.HTML(markup.line(MAPPING_HINT, "quiet"))
         preview = gr.HTML(elem_id="mapping-preview")
         with gr.Row(equal_height=False):
             system_prompt = gr.Textbox(
                 label="System prompt for all rows",
-                info="Put in front of rows that have none of their own. Optional.",
+                info="Added to rows without a system prompt of their own. Optional.",
                 lines=2,
                 scale=4,
                 min_width=260,
@@ -141,7 +157,7 @@ def _build_mapper() -> Mapper:
 def _build_rows() -> tuple[Rows, gr.HTML]:
     start, row = gr.State(0), gr.State(None)
     changes = gr.BrowserState(None, storage_key="sft-studio-changes", secret="sft-studio")
-    finders = _build_finders()
+    search, shown, sort, go_to = _build_finders()
     bar = gr.HTML(elem_id="data-changes", js_on_load=static_text("data/rows/row_card.js"))
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=340):
@@ -153,13 +169,14 @@ def _build_rows() -> tuple[Rows, gr.HTML]:
         with gr.Column(scale=5, min_width=340):
             tokens = gr.HTML(token_view.hint(), elem_id="token-view")
             card = gr.HTML(elem_id="row-card", js_on_load=static_text("data/rows/row_card.js"))
-    return Rows(*finders, preview, back, on, line, card, bar, start, row, changes), tokens
+    rows = Rows(search, shown, sort, go_to, preview, back, on, line, card, bar, start, row, changes)
+    return rows, tokens
 
 
-def _build_finders() -> tuple:
+def _build_finders() -> tuple[gr.Textbox, gr.Dropdown, gr.Dropdown, gr.Textbox]:
     with gr.Row(equal_height=True):
         search = gr.Textbox(
-            label="Search the rows",
+            label="Search rows",
             placeholder="Any text",
             scale=4,
             min_width=180,

@@ -1,9 +1,12 @@
-"""What the Data tab shows of a dataset, and what of it depends on the recipe or changes it.
+"""Events of the Data tab that need the recipe's form: what is shown of a dataset, and the split.
 
-Events within the tab are data_events.py; everything else between tabs is layout.py.
+Reads and sets form fields by name; knows no other tab.
 """
 
+from typing import Any
+
 import gradio as gr
+from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
@@ -18,24 +21,36 @@ from sft_ui.data.rows import tokens
 from sft_ui.data.rows.card import changes_bar, read_changes
 from sft_ui.data.statistics import statistics_cards
 from sft_ui.data.tab import DataTab
-from sft_ui.recipe_form import read_form
+from sft_ui.recipe_form import FormField, read_form
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.data.checks import read_statistics
 from trainer_backend.data.store import StoredDataset, list_datasets, open_dataset
 from trainer_backend.recipe import Recipe, label, total_steps
 
 
-def wire_data(studio: Studio, tab: DataTab, fields: dict, opened: gr.Tab, refresh: dict) -> None:
-    """Connect the tab with the recipe's form; `refresh` are the arguments of the page's update."""
+def wire_data(
+    studio: Studio,
+    tab: DataTab,
+    fields: dict[str, FormField],
+    opened: gr.Tab,
+    refresh: dict[str, Any],
+) -> None:
+    """Wire the tab to the recipe's form; `refresh` are arguments of the event that updates it."""
     given = {"dataset_id": tab.dataset_id, **fields}
     _wire_show(studio, tab, given, opened, refresh)
     wire_rows(studio, tab, given, fields)
     _wire_takeover(studio, tab, fields, given, refresh)
 
 
-def _wire_show(studio: Studio, tab: DataTab, given: dict, opened: gr.Tab, refresh: dict) -> None:
+def _wire_show(
+    studio: Studio,
+    tab: DataTab,
+    given: dict[str, Any],
+    opened: gr.Tab,
+    refresh: dict[str, Any],
+) -> None:
     @show_user_errors
-    def show(dataset_id, was_shown, start, kept, **values):
+    def show(dataset_id: str, was_shown: str, start: int, kept: Any, **values: Any) -> list[Any]:
         return show_dataset(studio, dataset_id, (was_shown, start, kept), values)
 
     asked = {**given, "was_shown": tab.shown, "start": tab.rows.start, "kept": tab.rows.changes}
@@ -43,25 +58,27 @@ def _wire_show(studio: Studio, tab: DataTab, given: dict, opened: gr.Tab, refres
     shown.then(**refresh)
 
     @show_user_errors
-    def again(dataset_id, **values):
+    def again(dataset_id: str, **values: Any) -> list[Any]:
         return show_settings(studio, dataset_id, values)
 
     opened.select(again, inputs_kwargs=given, outputs=settings_outputs(tab), **QUICK)
 
 
-def show_dataset(studio: Studio, dataset_id: str, before: tuple, values: dict) -> list:
-    """Everything the tab shows of a dataset; outputs are `dataset_outputs`.
+def show_dataset(
+    studio: Studio, dataset_id: str, before: tuple[str, int, Any], values: dict[str, Any]
+) -> list[Any]:
+    """Updates of `dataset_outputs`: everything the tab shows of a dataset.
 
-    `before` is what was shown: (dataset id, first row, changes kept). A new version of the same
-    data stays at its place.
+    `before` is the previous (dataset id, first row, unsaved changes): a new version of the same
+    data stays on the same page of rows.
     """
     was_shown, start, kept = before
     dataset = open_dataset(studio.home, dataset_id) if dataset_id else None
     changes = read_changes(kept, dataset_id)
-    goes_on = dataset is not None and bool(was_shown) and dataset.parent == was_shown
+    is_successor = dataset is not None and bool(was_shown) and dataset.parent == was_shown
     settings = show_settings(studio, dataset_id, values)
     view = row_table.View()
-    table, where, first = show_page(studio, dataset_id, start if goes_on else 0, view, changes)
+    table, where, first = show_page(studio, dataset_id, start if is_successor else 0, view, changes)
     choices = row_table.filter_choices(dataset.problems if dataset else [])
     return [
         *settings,
@@ -73,8 +90,8 @@ def show_dataset(studio: Studio, dataset_id: str, before: tuple, values: dict) -
     ]
 
 
-def dataset_outputs(tab: DataTab) -> list:
-    """The components `show_dataset` fills, in its order."""
+def dataset_outputs(tab: DataTab) -> list[gr.blocks.Block]:
+    """The components that `show_dataset` updates, in its order."""
     rows, mapper = tab.rows, tab.mapper
     return [
         *settings_outputs(tab),
@@ -86,25 +103,25 @@ def dataset_outputs(tab: DataTab) -> list:
     ]
 
 
-def _mapper_shown(dataset: StoredDataset | None) -> list:
+def _mapper_shown(dataset: StoredDataset | None) -> list[Any]:
     if dataset is None:
         return [gr.update(visible=False), None, "", ""]
     preview = example_preview(dataset)
     return [gr.update(visible=True, open=not dataset.sure), None, dataset.system_prompt, preview]
 
 
-def statistics_card(dataset: StoredDataset | None) -> str:
-    """Roles, turns, lengths and languages; nothing without examples."""
+def statistics_card(dataset: StoredDataset | None) -> Markup | str:
+    """Roles, turns, lengths and languages; "" without data."""
     return statistics_cards(read_statistics(dataset.dir)) if dataset else ""
 
 
-def show_settings(studio: Studio, dataset_id: str, values: dict) -> list:
-    """What changes with the recipe: report, lengths, held-out rows; `settings_outputs`."""
+def show_settings(studio: Studio, dataset_id: str, values: dict[str, Any]) -> list[Any]:
+    """Updates of `settings_outputs`: report, lengths and held-out rows under the recipe."""
     recipe, _ = read_form(values)
     dataset = open_dataset(studio.home, dataset_id) if dataset_id else None
     train, held_out = sizes_for(studio, dataset_id, recipe)
     share = recipe.eval_fraction if recipe else 0.0
-    versions = report.family(dataset, list_datasets(studio.home)) if dataset else ()
+    versions = report.family(dataset, list_datasets(studio.home)) if dataset else []
     return [
         report.report(dataset, held_out, share, versions),
         lengths_asked(dataset, recipe, train),
@@ -115,8 +132,8 @@ def show_settings(studio: Studio, dataset_id: str, values: dict) -> list:
     ]
 
 
-def settings_outputs(tab: DataTab) -> list:
-    """The components `show_settings` fills, in its order."""
+def settings_outputs(tab: DataTab) -> list[gr.blocks.Block]:
+    """The components that `show_settings` updates, in its order."""
     held_out = tab.held_out
     return [
         *(tab.report, tab.lengths, held_out.said, held_out.share, held_out.forget),
@@ -125,23 +142,29 @@ def settings_outputs(tab: DataTab) -> list:
 
 
 def lengths_asked(dataset: StoredDataset | None, recipe: Recipe | None, train: int) -> str:
-    """What the length chart asks the server; nothing without examples or with a wrong form."""
+    """The value of the length chart; "" without examples or with an invalid form."""
     if dataset is None or not dataset.num_examples or recipe is None:
         return ""
     steps = total_steps(recipe, train, machine_now().num_devices) if train else 0
     return feed.asked(dataset.id, recipe.to_dict(), steps)
 
 
-def _wire_takeover(studio: Studio, tab: DataTab, fields: dict, given: dict, refresh: dict) -> None:
-    """The limit of the chart and the held-out share go into the recipe's form."""
+def _wire_takeover(
+    studio: Studio,
+    tab: DataTab,
+    fields: dict[str, FormField],
+    given: dict[str, Any],
+    refresh: dict[str, Any],
+) -> None:
+    """Copy the chart's limit and the held-out share into the recipe's form."""
 
-    def take_limit(event: gr.EventData):
+    def take_limit(event: gr.EventData) -> int:
         limit = int(event.max_length)
-        gr.Info(f"{label('max_length')}: {limit:,} tokens. It is also set in the Model tab.")
+        gr.Info(f"{label('max_length')} set to {limit:,} tokens, here and in the Model tab.")
         return limit
 
     @show_user_errors
-    def shown(dataset_id, **values):
+    def shown(dataset_id: str, **values: Any) -> list[Any]:
         return show_settings(studio, dataset_id, values)
 
     after = {"inputs_kwargs": given, "outputs": settings_outputs(tab), **QUICK}
@@ -158,21 +181,22 @@ def _wire_takeover(studio: Studio, tab: DataTab, fields: dict, given: dict, refr
 def _wire_own_held_out(tab: DataTab) -> None:
     held_out = tab.held_out
 
-    def begin(path: str | None):
+    def begin(path: str | None) -> tuple[Any, Any, Any]:
         if not path:
             return gr.skip(), None, ""
         reading, error = attempt(tab.readings.read, [path])
         return reading or "", None, markup.error_card(error) if error else ""
 
-    def finished(event: gr.EventData, dataset_id: str):
+    def finished(event: gr.EventData, dataset_id: str) -> tuple[Any, Any]:
         other, error = attempt(tab.readings.result, str(event.reading))
-        if error:
+        if other is None:
+            assert error is not None
             return gr.skip(), markup.error_card(error)
         arguments = {"dataset_id": dataset_id, "held_out_id": other.id}
         return tab.readings.work("with_held_out", arguments, other.name), ""
 
     @show_user_errors
-    def forget(dataset_id: str):
+    def forget(dataset_id: str) -> str:
         arguments = {"dataset_id": dataset_id, "held_out_id": None}
         return tab.readings.work("with_held_out", arguments, "Held-out rows")
 

@@ -1,1 +1,1 @@
-"""Package."""
+"""The Model tab."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""The Runs tab."""

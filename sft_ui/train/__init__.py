@@ -1,1 +1,1 @@
-"""Package."""
+"""The Train tab."""

@@ -1,6 +1,6 @@
-"""The live view of a run as a component: template, script and the one question it asks the server.
+"""The live view of a run as a component: template, script, and the endpoint it polls.
 
-What is new in a run is found in run_feed.py; drawing is in static/.
+The browser draws; run folders are read elsewhere.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from trainer_backend.runs import LIVE
 def build_live_chart(studio: Studio) -> gr.HTML:
     """The component; its value is the id of the run to show ("" for none).
 
-    Its `statuschange` event fires when the run it shows changes state.
+    Its `statuschange` event fires when that run changes state.
     """
     feeds = RunFeeds(studio.home)
 
     async def watch_run(asked: dict) -> JSONResponse:
-        """Answer one poll. Async on purpose: it must not wait for busy worker threads.
+        """Answer one poll. Async, so that it does not wait for a free worker thread.
 
-        A long run that nobody looked at yet is read in a thread, while others get their answers.
-        The answer is made to text here: left to the framework, a whole curve takes it 50 ms.
+        A long run is first read in a thread, so that other polls are not blocked. The answer is
+        serialised here: Gradio would take 50 ms for a whole curve.
         """
         if isinstance(asked, dict) and feeds.is_slow(asked.get("run", "")):
             return JSONResponse(await asyncio.to_thread(answer_poll, feeds, studio, asked))
@@ -44,13 +44,13 @@ def build_live_chart(studio: Studio) -> gr.HTML:
 
 
 def _script() -> str:
-    """The component's script, after the one thing it must know from Python: the live states."""
+    """The component's script, preceded by the list of live states."""
     names = ("train/line_chart.js", "train/end_notice.js", "train/live_chart.js")
     return f"const LIVE = {json.dumps(LIVE)};\n{static_text(*names)}"
 
 
 def answer_poll(feeds: RunFeeds, studio: Studio, asked: object) -> dict:
-    """What is new for this viewer, or `gone` when the run is not there any more."""
+    """What is new for this viewer; {"gone": True} when the run no longer exists."""
     asked = asked if isinstance(asked, dict) else {}
     try:
         return feeds.of(asked.get("run", "")).since(asked, studio.scheduler.queue_position)

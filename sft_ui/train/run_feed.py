@@ -1,7 +1,6 @@
-"""What is new in a run since a viewer last asked: points, state, log; read once for all viewers.
+"""What changed in a run since a viewer last asked: points, state, log; read once for all viewers.
 
-How points are kept is curve.py, what a run folder holds trainer_backend/runs/run.py, how it is
-drawn static/live_chart.js.
+Reads run folders and returns plain data; knows no components and draws nothing.
 """
 
 import threading
@@ -12,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from math import isnan, nan
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.errors import UserError
 from trainer_backend.runs import LIVE, Run, open_run, read_event
@@ -19,12 +19,24 @@ from trainer_backend.runs.files import EVENTS, LOG, NAME, STALLED, STATE
 
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb")
 WIDTH = len(CURVES)
+MAX_FEEDS = 64
+MAX_POINTS_AT_ONCE = 2000
+ADDED_POINTS = 200
+LOG_CHUNK = 64_000
+EVENTS_CHUNK = 2**20
+PLACE_EVERY_S = 1.0  # finding the place in the queue looks at every run
+SLOW_TO_READ = 2 * 2**20  # bytes of unread events that are better read in a thread
+SHOWN = (
+    *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
+    *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
+    *("warnings", "answers", "skipped_steps"),
+)
 
 
 class Curve:
     """Points in the order of their steps: training points of CURVES, and evaluations."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._steps, self._values = array("q"), array("d")
         self._is_eval = bytearray()
 
@@ -32,7 +44,7 @@ class Curve:
         return len(self._steps)
 
     def add(self, event: dict) -> None:
-        """Add a “metrics” or an “eval” event."""
+        """Add a “metrics” or “eval” event."""
         evaluated = event["type"] == "eval"
         names = ("eval_loss",) if evaluated else CURVES
         values = [_number(event.get(name)) for name in names]
@@ -41,15 +53,15 @@ class Curve:
         self._is_eval.append(evaluated)
 
     def rewind(self, step: int) -> None:
-        """Forget what comes after a step: it is done again."""
+        """Drop the points after a step, which a resumed run repeats."""
         kept = bisect_right(self._steps, step)
         del self._steps[kept:], self._values[kept * WIDTH :], self._is_eval[kept:]
 
-    def points(self, start: int, limit: int) -> list[list]:
-        """[step, *values] of the points from `start` on, at most about `limit` of them."""
+    def points(self, start: int, limit: int) -> list[list[float | None]]:
+        """[step, *values] of the points from `start` on, thinned to about `limit`."""
         return [self._point(at) for at in self._thinned(start, limit)]
 
-    def _point(self, at: int) -> list:
+    def _point(self, at: int) -> list[float | None]:
         end = at * WIDTH + (1 if self._is_eval[at] else WIDTH)
         return [self._steps[at], *(_short(value) for value in self._values[at * WIDTH : end])]
 
@@ -63,7 +75,7 @@ class Curve:
         return sorted(self._extremes(evals, for_evals) + self._extremes(train, limit - for_evals))
 
     def _extremes(self, places: list[int], limit: int) -> list[int]:
-        """First, last, and the lowest and highest value of each of limit / 2 equal parts."""
+        """First, last, and the lowest and highest point of each of limit / 2 equal parts."""
         if len(places) <= limit:
             return places
         kept = {places[0], places[-1]}
@@ -82,66 +94,53 @@ def _number(value: object) -> float:
 
 
 def _short(value: float) -> float | None:
-    """A number with six digits, which is more than a screen can show; None where there is none."""
+    """The number with six digits, more than a screen can show; None for NaN."""
     return None if isnan(value) else float(f"{value:.6g}")
 
 
-MAX_FEEDS = 64
-MAX_POINTS_AT_ONCE = 2000
-ADDED_POINTS = 200
-LOG_CHUNK = 64_000
-EVENTS_CHUNK = 2**20
-PLACE_EVERY_S = 1.0
-SLOW_TO_READ = 2 * 2**20  # bytes of events that take longer than a look should
-SHOWN = (
-    *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
-    *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
-    *("warnings", "answers", "skipped_steps"),
-)
-
-
 class RunFeed:
-    """One run's curve and state in memory; every question costs a few stat calls."""
+    """One run's curve and state in memory; a poll costs a few stat calls."""
 
     def __init__(self, run: Run):
         self.run = run
         recipe = run.recipe()
-        # a run that goes by steps has no number of epochs to reach
+        # a run limited by max_steps has no target number of epochs
         self._num_epochs = recipe.num_train_epochs if recipe.max_steps < 0 else None
         self._offset, self._resumes = 0, 0
-        self._curve, self._whole = Curve(), (0, [])
-        self._state: dict = {}
+        self._curve = Curve()
+        self._whole: tuple[int, list[list[float | None]]] = (0, [])
+        self._state: dict[str, Any] = {}
         self._file_stamp, self._placed = "", float("-inf")
         self._lock = threading.Lock()
 
     def is_slow(self) -> bool:
-        """Whether the next answer takes long: much of the run is, or has to be, read."""
+        """Whether the next answer takes long: many events are unread or being read."""
         path = self.run.dir / EVENTS
-        return (
-            self._lock.locked()
-            or path.exists()
-            and path.stat().st_size - self._offset > SLOW_TO_READ
-        )
+        unread = path.stat().st_size - self._offset if path.exists() else 0
+        return self._lock.locked() or unread > SLOW_TO_READ
 
-    def since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict:
-        """Answer a viewer: points after its `seq`, the state and the log where they changed."""
+    def since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict[str, Any]:
+        """Answer a poll {"rev", "seq", "stamp", "log_at"}: points, state and log where new.
+
+        A `rev` other than the current one (the run was resumed) gets the whole curve.
+        """
         with self._lock:
             return self._since(asked, queue_position)
 
-    def _since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict:
+    def _since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict[str, Any]:
         self._read_events()
         rev = f"{self.run.id}.{self._resumes}"
         seq = asked.get("seq") if asked.get("rev") == rev else 0
         seq = seq if isinstance(seq, int) and 0 <= seq <= len(self._curve) else 0
         points = self._curve.points(seq, MAX_POINTS_AT_ONCE) if seq else self._whole_curve()
-        answer = {"rev": rev, "seq": len(self._curve), "points": points}
+        answer: dict[str, Any] = {"rev": rev, "seq": len(self._curve), "points": points}
         stamp = self._read_state(queue_position)
         if asked.get("stamp") != stamp or asked.get("rev") != rev:
             answer |= {"stamp": stamp, "state": self._state}
         return answer | self._log_after(asked.get("log_at"))
 
-    def _whole_curve(self) -> list[list]:
-        """All points, thinned out; many viewers may open a run at once, so most of it is kept."""
+    def _whole_curve(self) -> list[list[float | None]]:
+        """All points, thinned; most of the answer is cached for other viewers."""
         at, kept = self._whole
         if not 0 <= len(self._curve) - at <= ADDED_POINTS:
             at, kept = len(self._curve), self._curve.points(0, MAX_POINTS_AT_ONCE - ADDED_POINTS)
@@ -158,7 +157,7 @@ class RunFeed:
                 self._curve.add(event)
 
     def _new_events(self) -> Iterator[dict]:
-        """Events that were written since the last look, read in parts; a torn last line waits."""
+        """Events written since the last call; an incomplete last line is left for the next."""
         path = self.run.dir / EVENTS
         if not path.is_file() or path.stat().st_size == self._offset:
             return
@@ -185,14 +184,14 @@ class RunFeed:
         if self._state["state"] != "queued":
             return stamp
         now = time.monotonic()
-        if now - self._placed > PLACE_EVERY_S:  # it takes a look at every run
+        if now - self._placed > PLACE_EVERY_S:
             self._placed, position = now, queue_position(self.run.id)
             self._state = {**self._state, "queue_position": position}
         position = self._state.get("queue_position")
         return f"{stamp}-{position}"
 
-    def _log_after(self, at: object) -> dict:
-        """The log from a byte position on; a viewer far behind gets the last part only."""
+    def _log_after(self, at: object) -> dict[str, Any]:
+        """The log from a byte offset on; at most its last LOG_CHUNK bytes."""
         path = self.run.dir / LOG
         if not isinstance(at, int) or at < 0 or not path.is_file():
             return {}
@@ -210,7 +209,7 @@ class RunFeed:
 
 
 class RunFeeds:
-    """The feeds of the runs that somebody watches."""
+    """The feeds of the most recently watched runs."""
 
     def __init__(self, home: Path):
         self._home = home
@@ -218,7 +217,7 @@ class RunFeeds:
         self._lock = threading.Lock()
 
     def is_slow(self, run_id: str) -> bool:
-        """Whether an answer about this run takes longer than others should wait for it."""
+        """Whether the answer should be made in a thread (see `RunFeed.is_slow`)."""
         try:
             return self.of(run_id).is_slow()
         except (UserError, OSError):
@@ -237,6 +236,6 @@ class RunFeeds:
 
 
 def _event(line: bytes) -> dict | None:
-    """An event that a curve may need; None for any other line and for one that is damaged."""
+    """The event of a line if a curve needs it; None for any other or a damaged line."""
     event = read_event(line)
     return event if event and event["type"] in ("metrics", "eval", "resumed") else None

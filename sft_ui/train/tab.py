@@ -1,12 +1,16 @@
 """The Train tab: start, watch, stop and resume one run.
 
-The live view is live_chart.py; runs are driven by trainer_backend/scheduling/scheduler.py.
+Reads run folders and calls the scheduler; never trains itself.
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
+from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
@@ -31,7 +35,7 @@ from trainer_backend.runs import (
 
 @dataclass(frozen=True)
 class TrainTab:
-    """What the wiring in layout.py needs."""
+    """What the page needs of the tab."""
 
     run_id: gr.State
     start_key: gr.State
@@ -43,11 +47,11 @@ class TrainTab:
     run_card: gr.HTML
     chart: gr.HTML
     after: AfterRun
-    shown: gr.events.Dependency  # after which the page shows another run
+    shown: Dependency  # the event after which another run is shown
 
 
 def build_train_tab(studio: Studio) -> TrainTab:
-    """Build the tab; Start is wired in layout.py, where data and form meet."""
+    """Build the tab. Starting a run needs data and settings, so the page wires it."""
     run_id, start_key = gr.State(""), gr.State("")
     with gr.Row():
         start = gr.Button(
@@ -62,7 +66,7 @@ def build_train_tab(studio: Studio) -> TrainTab:
             "Stop", variant="stop", interactive=False, min_width=90, elem_id="stop-training"
         )
         resume = gr.Button("Resume", interactive=False, min_width=90, elem_id="resume-training")
-        talk = gr.Button("Talk to it →", interactive=False, min_width=120, elem_id="talk-to-it")
+        talk = gr.Button("Chat with it →", interactive=False, min_width=120, elem_id="talk-to-it")
     with gr.Row(equal_height=False):
         with gr.Column(scale=9, min_width=340):
             chart = build_live_chart(studio)
@@ -73,24 +77,25 @@ def build_train_tab(studio: Studio) -> TrainTab:
     buttons = [stop, resume, talk, run_card, *after.outputs()]
     shown = _wire(studio, run_id, chart, buttons)
     wire_after_run(studio, after, run_id, buttons, run_buttons)
-    parts = (start, stop, resume, talk, next_card, run_card, chart)
-    return TrainTab(run_id, start_key, *parts, after, shown)
+    return TrainTab(
+        run_id, start_key, start, stop, resume, talk, next_card, run_card, chart, after, shown
+    )
 
 
-def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list):
+def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list[Any]) -> Dependency:
     @show_user_errors
-    def stop(run_id: str):
+    def stop(run_id: str) -> list[Any]:
         studio.scheduler.stop(run_id)
         state = open_run(studio.home, run_id).state()["state"]
         if state in ACTIVE:
             gr.Info(
-                "Stopping: the current step is finished and saved. Nothing is lost. "
-                "Stop again after some seconds ends it at once."
+                "Stopping. The current step finishes and a checkpoint is saved. "
+                "Press Stop again after five seconds to end it immediately."
             )
         return run_buttons(studio, run_id)
 
     @show_user_errors
-    def resume(run_id: str):
+    def resume(run_id: str) -> list[Any]:
         studio.scheduler.resume(run_id)
         return run_buttons(studio, run_id)
 
@@ -103,12 +108,12 @@ def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list):
     )
 
 
-def run_buttons(studio: Studio, run_id: str) -> list:
-    """What Stop, Resume and Talk allow now, and the card of the run."""
+def run_buttons(studio: Studio, run_id: str) -> list[Any]:
+    """Updates of Stop, Resume, Chat, the card of the run and the actions after it."""
     run, error = attempt(readable_run, studio, run_id) if run_id else (None, None)
     if run is None:
-        said = markup.error_card(error) if error else ""
-        return [*([gr.update(interactive=False)] * 3), said, *shown_after(None)]
+        card = markup.error_card(error) if error else ""
+        return [*([gr.update(interactive=False)] * 3), card, *shown_after(None)]
     state = run.state()["state"]
     has_model = bool(run.checkpoints())
     return [
@@ -121,39 +126,39 @@ def run_buttons(studio: Studio, run_id: str) -> list:
 
 
 def readable_run(studio: Studio, run_id: str) -> Run:
-    """The run with this id. Raises UserError when there is none, or a file of it is damaged."""
+    """The run with this id. Raises UserError when it is missing or its recipe is damaged."""
     run = open_run(studio.home, run_id)
     run.recipe()
     return run
 
 
-def run_card(run: Run) -> str:
-    """The run as it was started: its own snapshot, never the form."""
+def run_card(run: Run) -> Markup:
+    """The card of a run, from its own snapshot of data and settings, not from the form."""
     recipe, spec, state = run.recipe(), run.spec(), run.state()
     rows = state.get("num_train_rows")
     pairs = [
         (label("base_model"), recipe.base_model),
         ("Data", spec["dataset"]["name"]),
-        ("Began with", _beginning(spec)),
-        ("Learns from", f"{rows:,} rows" if rows else None),
-        ("Held out", f"{state['num_eval_rows']:,} rows" if state.get("num_eval_rows") else None),
+        ("Started from", _beginning(spec)),
+        ("Training rows", f"{rows:,}" if rows else None),
+        ("Held-out rows", f"{state['num_eval_rows']:,}" if state.get("num_eval_rows") else None),
         *recipe_facts(recipe),
         (label("precision"), state.get("precision")),
-        ("On", spec.get("hardware")),
+        ("Hardware", spec.get("hardware")),
         ("Run", run.id),
     ]
     names = ", ".join(map(label, locked_fields()))
-    locked = markup.more("What cannot change within this run", markup.line(names, "quiet"))
+    locked = markup.more("Settings fixed for this run", markup.line(names, "quiet"))
     return markup.card(run.name(), markup.facts(pairs), locked)
 
 
-def _beginning(spec: dict) -> str | None:
+def _beginning(spec: Mapping[str, Any]) -> str | None:
     start = spec.get("start")
     return f"step {start['step']} of {start['run']}" if start else None
 
 
 def recipe_facts(recipe: Recipe) -> list[tuple[str, object]]:
-    """A recipe in a few lines."""
+    """The main settings of a recipe as pairs of label and text."""
     length = (
         f"{recipe.max_steps:,} steps"
         if recipe.max_steps > 0
@@ -169,28 +174,30 @@ def recipe_facts(recipe: Recipe) -> list[tuple[str, object]]:
     ]
 
 
-def missing(studio: Studio, dataset_id: str, values: dict) -> str:
-    """What is still needed before a run can start; "" when nothing is."""
+def missing(studio: Studio, dataset_id: str, values: Mapping[str, Any]) -> str:
+    """What must be done before a run can start; "" when nothing."""
     if not dataset_id:
         return "Choose data first"
-    dataset, error = attempt(open_dataset, studio.home, dataset_id)
-    if error:
+    dataset, _ = attempt(open_dataset, studio.home, dataset_id)
+    if dataset is None:
         return "Choose data first"
     if dataset.mapping is None:
-        return "Choose what the columns mean first"
+        return "Choose the column roles first"
     if not dataset.num_examples:
-        return "The data has no usable row"
+        return "The data has no usable rows"
     recipe, problems = read_form(values)
     if recipe is None:
-        return f"Correct {problems[0].what.split('”')[0].strip('“')} first"
+        return f"Fix {problems[0].what.split('”')[0].strip('“')} first"
     return ""
 
 
-def start_state(studio: Studio, dataset_id: str, preset_id: str, values: dict) -> list:
-    """The Start button and the card of the run it would start."""
+def start_state(
+    studio: Studio, dataset_id: str, preset_id: str, values: Mapping[str, Any]
+) -> list[Any]:
+    """Updates: the Start button and the card of the run it would start."""
     reason = missing(studio, dataset_id, values)
     waits = any(run.state()["state"] in LIVE for run in list_runs(studio.home)[:20])
-    words = "Start training" + (" (waits for the run before it)" if waits else "")
+    words = "Start training" + (" (queued behind the current run)" if waits else "")
     button = gr.update(value=reason or words, interactive=not reason)
     recipe, _ = read_form(values)
     if recipe is None or not dataset_id or reason.startswith("Choose data"):
@@ -208,10 +215,12 @@ def start_state(studio: Studio, dataset_id: str, preset_id: str, values: dict) -
 
 
 def start_run(studio: Studio, dataset_id: str, preset_id: str, key: str, values: dict) -> Run:
-    """Create the run and hand it to the scheduler. The same key twice is the same run."""
-    recipe, problems = read_form(values)
-    if recipe is None:
-        recipe = Recipe.from_dict(values, "Model tab")  # raises what the first problem says
+    """Create a run and wake the scheduler; the same key returns the same run.
+
+    Raises UserError when the form or the dataset is invalid.
+    """
+    recipe, _ = read_form(values)
+    recipe = recipe or Recipe.from_dict(values, "Model tab")  # raises the first problem
     dataset = open_dataset(studio.home, dataset_id)
     run = create_run(studio.home, recipe, dataset, preset=preset_id, key=key or None)
     studio.scheduler.wake()
@@ -219,5 +228,5 @@ def start_run(studio: Studio, dataset_id: str, preset_id: str, key: str, values:
 
 
 def new_key() -> str:
-    """A fresh key, so that a double click starts one run."""
+    """A new idempotency key: a double click starts one run."""
     return uuid.uuid4().hex

@@ -1,1 +1,1 @@
-"""Package."""
+"""The histogram of token lengths."""

@@ -1,7 +1,9 @@
-"""The histogram of token lengths as a component: template, script, and what it asks the server.
+"""The histogram of token lengths as a component: template, script, and the endpoint it polls.
 
-Counting goes on in length_feed.py; drawing and the line of the limit are in static/.
+The browser draws; counting happens elsewhere.
 """
+
+from typing import Any
 
 import gradio as gr
 
@@ -10,13 +12,13 @@ from sft_ui.theme import static_text
 
 
 def build_length_chart(feed: LengthFeed) -> gr.HTML:
-    """The component; its value is what `length_feed.asked` returns ("" for nothing to show).
+    """The component; its value is what `asked` returns ("" shows nothing).
 
-    Its `takeover` event carries the limit the user chose to train with.
+    Its `takeover` event carries the chosen limit: {"max_length": tokens}.
     """
 
-    def watch_lengths(asked: dict) -> dict:
-        """Answer one poll: how far counting is, or the whole report."""
+    def watch_lengths(asked: dict) -> dict[str, Any]:
+        """Answer one poll: the progress of counting, or the report."""
         return feed.watch(asked if isinstance(asked, dict) else {})
 
     return gr.HTML(

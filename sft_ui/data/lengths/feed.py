@@ -1,6 +1,6 @@
-"""Token lengths of datasets on their way to the page: one count for all who watch, then its report.
+"""Token lengths of datasets for the page: one count shared by all viewers, then its report.
 
-Counting is done in the model process (trainer_backend/tokens/counts.py); drawing in static/.
+The model process counts; this turns the counts into what the chart draws.
 """
 
 import hashlib
@@ -8,7 +8,9 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +22,14 @@ MAX_KEPT = 12
 MARKS = (512, 1024, 2048)
 MAX_STEPS = 1_500  # lengths sent to the page
 NUM_BARS = 56
-SECONDS_AN_ERROR_HOLDS = 10  # then counting is tried again for whoever asks
-# What token lengths depend on, besides the rows.
+SECONDS_AN_ERROR_HOLDS = 10  # after which the next poll counts again
+# The settings that token lengths depend on.
 DECIDING = ("base_model", "system_prompt", "assistant_only_loss")
 
 
 @dataclass
 class Count:
-    """One count that goes on or is over."""
+    """One count, running or finished; `done` and `total` are rows."""
 
     done: int = 0
     total: int = 0
@@ -36,8 +38,8 @@ class Count:
     failed_at: float = 0.0
 
 
-def asked(dataset_id: str, values: dict, steps: int = 0) -> str:
-    """What the chart asks for, as its value: JSON with a key that names what was counted."""
+def asked(dataset_id: str, values: Mapping[str, Any], steps: int = 0) -> str:
+    """The value of the chart: JSON with a key that changes when rows must be counted again."""
     fields = {name: values.get(name) for name in DECIDING}
     key = hashlib.sha256(json.dumps([dataset_id, fields]).encode()).hexdigest()[:16]
     limit = values.get("max_length")
@@ -46,15 +48,15 @@ def asked(dataset_id: str, values: dict, steps: int = 0) -> str:
 
 
 class LengthFeed:
-    """Counts by what they depend on; the newest are kept."""
+    """Counts by dataset and settings; the last MAX_KEPT are kept."""
 
     def __init__(self, studio: Studio):
         self._studio = studio
         self._counts: OrderedDict[str, Count] = OrderedDict()
         self._lock = threading.Lock()
 
-    def watch(self, wanted: dict) -> dict:
-        """{"state": "none" | "counting" | "done" | "error", …} for what the chart asks."""
+    def watch(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a poll with `asked`: {"state": "none" | "counting" | "done" | "error", …}."""
         dataset_id, fields = wanted.get("dataset"), wanted.get("fields")
         if not isinstance(dataset_id, str) or not isinstance(fields, dict):
             return {"state": "none"}
@@ -70,18 +72,17 @@ class LengthFeed:
         limit = limit if isinstance(limit, int) and limit > 0 else MARKS[-1]
         return {"state": "done", **about, **report(count.lengths, limit, wanted.get("steps") or 0)}
 
-    def known(self, dataset_id: str, values: dict) -> LengthReport | None:
-        """The lengths, if they were counted already with these settings."""
+    def known(self, dataset_id: str, values: Mapping[str, Any]) -> LengthReport | None:
+        """The lengths, if they have been counted with these settings."""
         fields = {name: values.get(name) for name in DECIDING}
         count = self._counts.get(json.dumps([dataset_id, fields]))
         return count.lengths if count else None
 
-    def _count_for(self, dataset_id: str, fields: dict) -> Count:
+    def _count_for(self, dataset_id: str, fields: dict[str, Any]) -> Count:
         key = json.dumps([dataset_id, fields])
         with self._lock:
             known = self._counts.get(key)
-            old = known is not None and known.error is not None
-            if known is not None and not (old and is_over(known.failed_at)):
+            if known is not None and not (known.error and is_over(known.failed_at)):
                 self._counts.move_to_end(key)
                 return known
             count = self._counts[key] = Count()
@@ -90,7 +91,7 @@ class LengthFeed:
         threading.Thread(target=self._run, args=(count, dataset_id, fields), daemon=True).start()
         return count
 
-    def _run(self, count: Count, dataset_id: str, fields: dict) -> None:
+    def _run(self, count: Count, dataset_id: str, fields: dict[str, Any]) -> None:
         try:
             dataset, key = open_dataset(self._studio.home, dataset_id), ""
             for part in self._studio.model_process.token_lengths(dataset_id, fields):
@@ -106,8 +107,11 @@ def is_over(failed_at: float) -> bool:
     return time.monotonic() - failed_at > SECONDS_AN_ERROR_HOLDS
 
 
-def report(lengths: LengthReport, limit: int, steps: int) -> dict:
-    """What the chart draws and works out limits with: bars, and rows above each length."""
+def report(lengths: LengthReport, limit: int, steps: int) -> dict[str, Any]:
+    """What the chart draws: histogram, rows above each length, totals and findings at `limit`.
+
+    `steps` are the optimizer steps of the run.
+    """
     total, here = lengths.total[lengths.total > 0], lengths.at(limit)
     return {
         "rows": len(total),
@@ -124,14 +128,14 @@ def report(lengths: LengthReport, limit: int, steps: int) -> dict:
     }
 
 
-def found(problem: Problem) -> dict:
-    """A finding about lengths as the chart's card lists it."""
-    said = {"code": problem.code, "what": problem.what, "fix": problem.fix, "count": problem.count}
-    return {**said, "can_drop": "drop" in problem.switches}
+def found(problem: Problem) -> dict[str, Any]:
+    """A finding about lengths as the chart lists it."""
+    facts = {"code": problem.code, "what": problem.what, "fix": problem.fix, "count": problem.count}
+    return {**facts, "can_drop": "drop" in problem.switches}
 
 
 def steps_above(values: np.ndarray) -> list[list[int]]:
-    """Ascending [value, how many are larger]; exact at every value unless there are too many."""
+    """Ascending [value, number of larger values]; thinned to about MAX_STEPS, exact at MARKS."""
     found, counts = np.unique(values, return_counts=True)
     larger = len(values) - np.cumsum(counts)
     if len(found) > MAX_STEPS:
@@ -143,8 +147,8 @@ def steps_above(values: np.ndarray) -> list[list[int]]:
     return np.stack([found, larger], axis=1).tolist()
 
 
-def bars(total: np.ndarray) -> dict:
-    """Edges and counts of the histogram: even steps, or doubling ones where lengths spread far."""
+def bars(total: np.ndarray) -> dict[str, Any]:
+    """Histogram {"edges", "counts", "log"}: linear bins, or logarithmic for a long tail."""
     low, high = (int(total.min()), int(total.max())) if len(total) else (0, 0)
     middle = float(np.median(total)) if len(total) else 0.0
     spread = high > 8 * max(1.0, middle) and high > 256

@@ -1,1 +1,1 @@
-"""Package."""
+"""Bringing data in: sources, uploads being read, column roles."""

@@ -1,6 +1,6 @@
-"""What each column means: a picker in every column header, and what the choice makes of the rows.
+"""Column roles: the picker in each column header, and a preview of the rows under a choice.
 
-What the columns seem to mean is decided in trainer_backend/data/formats/detection.py.
+Does not guess roles; format detection has done that.
 """
 
 from collections.abc import Iterable
@@ -15,19 +15,19 @@ from trainer_backend.errors import RowError, UserError
 
 ROLE_WORDS = {
     "prompt": "Prompt",
-    "input": "Input, after the prompt",
+    "input": "Input (added after the prompt)",
     "completion": "Answer",
     "system": "System message",
     "messages": "Conversation",
     "tools": "Tools",
     "images": "Images",
-    "text": "Text to learn whole",
+    "text": "Full text",
 }
 PAIR, CHAT, TEXT = ("prompt", "input", "completion"), ("messages",), ("text",)
 PREVIEW_ROWS, PREVIEW_CHARS = 3, 700
 MAPPING_HINT = (
-    "Every column of the table below has a picker in its header. "
-    "This is how the first rows read then:"
+    "Choose the role of each column in the table header below. "
+    "With this choice, the first rows read:"
 )
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
 
@@ -37,29 +37,29 @@ def picker(column: str, role: str) -> Markup:
     choices = [("", "not used"), *ROLE_WORDS.items()]
     used = Markup(' class="used"') if role else ""
     template = Markup(
-        '<select{} data-column="{column}" aria-label="What the column {column} is">{}</select>'
+        '<select{} data-column="{column}" aria-label="Role of the column {column}">{}</select>'
     )
     return template.format(used, markup.options(choices, role), column=column)
 
 
 def roles_of(dataset: StoredDataset) -> dict[str, str]:
-    """Role → column as the dataset is used now, or as it seems to be meant."""
+    """{role: column} as the dataset uses them, or else as suggested by format detection."""
     mapping = dataset.mapping or dataset.suggestion
     return dict(mapping.roles) if mapping else {}
 
 
 def read_mapping(roles: object, dataset: StoredDataset) -> ColumnMapping:
-    """The mapping that the pickers describe. Raises UserError when they contradict each other."""
+    """The mapping chosen with the pickers. Raises UserError when roles are missing or conflict."""
     known = roles if isinstance(roles, dict) else {}
     chosen = {role: str(known[role]) for role in ROLE_WORDS if known.get(role)}
     kinds = [kind for kind in (PAIR, CHAT, TEXT) if any(role in chosen for role in kind)]
     if not kinds:
-        fix = "Choose above the table which column is the prompt and which is the answer."
-        raise UserError("No column has a meaning yet.", dataset.name, fix)
+        fix = "In the table header, choose which column is the prompt and which is the answer."
+        raise UserError("No column has a role yet.", dataset.name, fix)
     if len(kinds) > 1:
         names = " and ".join(f"“{ROLE_WORDS[r]}”" for kind in kinds for r in kind if r in chosen)
-        fix = "Choose prompt and answer, or a conversation, or a text."
-        raise UserError(f"{names} do not go together.", dataset.name, fix)
+        fix = "Choose a prompt and an answer, or a conversation, or a full text."
+        raise UserError(f"{names} cannot be combined.", dataset.name, fix)
     if dataset.mapping is not None and dataset.mapping.roles == chosen:
         return dataset.mapping
     mapping = ColumnMapping(_format(kinds[0], chosen, dataset), chosen)
@@ -79,31 +79,28 @@ def _format(kind: tuple[str, ...], chosen: dict[str, str], dataset: StoredDatase
 def mapping_preview(
     dataset: StoredDataset, mapping: ColumnMapping, system_prompt: str = ""
 ) -> Markup:
-    """The first rows as the mapping reads them: conversations, or why a row cannot be used."""
+    """The first rows under a mapping: as conversations, or why a row cannot be used."""
     rows = pages.iter_rows(dataset.dir / "rows.parquet")
-    return _stack(_shown(number, row, mapping, system_prompt) for number, row in _first(rows))
+    first = islice(rows, PREVIEW_ROWS)
+    return _stack(_shown(number, row, mapping, system_prompt) for number, row in first)
 
 
 def example_preview(dataset: StoredDataset) -> Markup | str:
-    """The first rows as the dataset uses them now, or as it is suggested to use them."""
+    """The first rows under the dataset's mapping, or under the suggested one."""
     mapping = dataset.mapping or dataset.suggestion
     return mapping_preview(dataset, mapping, dataset.system_prompt) if mapping else ""
-
-
-def _first(rows: Iterable) -> Iterable:
-    return islice(rows, PREVIEW_ROWS)
 
 
 def _shown(number: int, row: dict, mapping: ColumnMapping, system_prompt: str) -> Markup:
     try:
         return example_turns(to_example(number, row, mapping, system_prompt), f"Row {number:,}")
     except RowError as error:
-        said = markup.line(f"Row {number:,} cannot be used: {error.what} {error.fix}", "quiet")
-        return Markup('<div class="turns">{}</div>').format(said)
+        reason = markup.line(f"Row {number:,} cannot be used: {error.what} {error.fix}", "quiet")
+        return Markup('<div class="turns">{}</div>').format(reason)
 
 
 def example_turns(example: Example, title: str) -> Markup:
-    """One example as the conversation that is trained on."""
+    """One example as the conversation, or the text, that is trained on."""
     if example.messages is None:
         turns = _turn("text", example.text or "")
     else:
@@ -113,8 +110,8 @@ def example_turns(example: Example, title: str) -> Markup:
 
 
 def _content(message: dict) -> str:
-    said = message.get("content")
-    text = said if isinstance(said, str) else "" if said is None else str(said)
+    content = message.get("content")
+    text = content if isinstance(content, str) else "" if content is None else str(content)
     calls = [_call(one) for one in message.get("tool_calls") or ()]
     thinking = message.get("reasoning_content") or message.get("thinking") or ""
     thought = f"(thinks) {thinking}" if thinking else ""

@@ -1,7 +1,6 @@
-"""What is being read now: one entry for each upload or other long work on data, by an id.
+"""Readings: uploads and other long work on data, tracked by id, with the card that shows one.
 
-No upload is ever parsed in this process: what a file is and what its rows look like is said by
-the process that reads it, whose memory is limited.
+No upload is parsed in this process; a separate process with limited memory reads it.
 """
 
 import asyncio
@@ -9,9 +8,10 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -27,12 +27,21 @@ from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 
 MAX_AT_ONCE, MAX_KEPT = 6, 100
-CHOSEN = (*OFFERED, "delimiter", "sheet")  # what a person may choose
+CHOSEN = (*OFFERED, "delimiter", "sheet")  # the read options a user may choose
+AS_FOUND = ("Detect automatically", "")
+BINARY = ("parquet", "arrow", "xlsx")  # kinds that define their own text encoding
+# The button that an error may offer; choosing it fires the event `offer`.
+OFFER_SCRIPT = """
+element.addEventListener('click', event => {
+  const chosen = event.target.closest('[data-offer]');
+  if (chosen) { chosen.disabled = true; trigger('offer', JSON.parse(chosen.dataset.offer)); }
+});
+"""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for, so that it can be asked again in another way."""
+    """The files and options of a reading, kept so that it can be repeated with other options."""
 
     files: tuple[Path, ...]
     name: str
@@ -42,89 +51,103 @@ class Asked:
 
 
 class Readings:
-    """The readings of this app. An id cannot be guessed: who has it may watch and cancel."""
+    """The readings of this app. Ids are unguessable: whoever has one may watch and cancel it."""
 
     def __init__(self, home: Path):
         self._home = home
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[Asked | None, Reading]] = OrderedDict()
 
-    def read(self, files: Sequence[Path], *, name: str | None = None, **how) -> str:
-        """Begin to read files; returns the id. Raises UserError when too much goes on."""
+    def read(self, files: Sequence[str | Path], *, name: str | None = None, **how: Any) -> str:
+        """Start reading files; returns the id. Raises UserError when too many are being read.
+
+        `how` are further fields of `Asked`.
+        """
         paths = tuple(Path(file) for file in files)
         if not paths:
-            raise UserError("There is no file.", "Your data", "Choose at least one data file.")
+            raise UserError("No file was chosen.", "Your data", "Choose at least one data file.")
         return self._begin(Asked(paths, name or spoken_name(paths), **how))
 
-    def again(self, reading_id: str, offer: dict) -> str:
-        """Read the same files as an error offered to; returns the new id."""
+    def again(self, reading_id: str, offer: Mapping[str, Any]) -> str:
+        """Read the same files with other options; returns the new id. Raises UserError."""
         asked = self._asked(reading_id)
         return self._begin(replace(asked, options=replace(asked.options, **taken(offer))))
 
     def instead(self, reading_id: str) -> list[tuple[int, dict[str, str]]]:
-        """The first rows as the offer of a reading's error would give them. Raises UserError."""
-        _, reading = self._known.get(str(reading_id), (None, None))
+        """(row number, cells) of the first rows under the options that a reading's error offers.
+
+        Raises UserError when that fails too.
+        """
+        reading = self._reading(reading_id)
         return reading.instead() if reading is not None and reading.done else []
 
     def opened(self, reading_id: str) -> Opened | None:
-        """What the files of a reading that is over were; None when there are none (any more)."""
+        """The kind and sheets of a finished reading's files; None when they no longer exist."""
         asked, reading = self._known.get(str(reading_id), (None, None))
-        if asked is None or not reading.done or not all(path.is_file() for path in asked.files):
+        if asked is None or reading is None or not reading.done:
             return None
-        return reading.opened()
+        return reading.opened() if all(path.is_file() for path in asked.files) else None
 
-    def work(self, work: str, arguments: dict, name: str) -> str:
-        """Begin other long work on stored data; returns the id."""
+    def work(self, work: str, arguments: dict[str, Any], name: str) -> str:
+        """Start other long work on stored data; returns the id. Raises UserError like `read`."""
         return self._keep(None, lambda: start_work(self._home, work, arguments, name))
 
-    def watch(self, reading_id: object, stamp: object = None) -> dict:
-        """How it goes: {"state": "reading" | "over" | "gone", …}; first rows when they are new."""
-        _, reading = self._known.get(str(reading_id), (None, None))
+    def watch(self, reading_id: object, stamp: object = None) -> dict[str, Any]:
+        """Progress: {"state": "reading" | "over" | "gone", …}; first rows only when new."""
+        reading = self._reading(reading_id)
         if reading is None:
             return {"state": "gone"}
         if reading.done:
             return {"state": "over"}
         problems, rows = reading.findings(), reading.preview()
         news = [len(rows), *((one.code or one.what, one.count) for one in problems)]
-        answer = {"state": "reading", "name": reading.name, "stamp": str(news)}
+        answer: dict[str, Any] = {"state": "reading", "name": reading.name, "stamp": str(news)}
         if answer["stamp"] != stamp:
             answer["problems"] = [{"what": one.what, "count": one.count} for one in problems]
             answer["preview"] = rows
         return {**reading.progress(), **answer}
 
     def result(self, reading_id: str) -> StoredDataset:
-        """The dataset of a reading that is over. Raises its UserError."""
-        _, reading = self._known.get(str(reading_id), (None, None))
+        """The dataset of a finished reading. Raises its UserError."""
+        reading = self._reading(reading_id)
         if reading is None:
-            raise UserError("This reading is not known any more.", "Data", "Load the data again.")
+            raise UserError("This upload is no longer available.", "Data", "Load the data again.")
         return reading.result()
 
     def cancel(self, reading_id: object) -> None:
-        """End a reading; nothing of it is kept."""
-        _, reading = self._known.get(str(reading_id), (None, None))
+        """Cancel a reading; nothing of it is kept."""
+        reading = self._reading(reading_id)
         if reading is not None and not reading.done:
             reading.cancel()
+
+    def _reading(self, reading_id: object) -> Reading | None:
+        _, reading = self._known.get(str(reading_id), (None, None))
+        return reading
 
     def _asked(self, reading_id: str) -> Asked:
         asked, _ = self._known.get(str(reading_id), (None, None))
         if asked is None or not all(path.is_file() for path in asked.files):
-            raise UserError("The upload is not here any more.", "Data", "Upload the file again.")
+            raise UserError("The upload no longer exists.", "Data", "Upload the file again.")
         return asked
 
     def _begin(self, asked: Asked) -> str:
-        how = {"name": asked.name, "mapping": asked.mapping, "options": asked.options}
         return self._keep(
             asked,
             lambda: start_reading(
-                self._home, list(asked.files), system_prompt=asked.system_prompt, **how
+                self._home,
+                list(asked.files),
+                name=asked.name,
+                mapping=asked.mapping,
+                options=asked.options,
+                system_prompt=asked.system_prompt,
             ),
         )
 
-    def _keep(self, asked: Asked | None, start) -> str:
+    def _keep(self, asked: Asked | None, start: Callable[[], Reading]) -> str:
         with self._lock:
             if sum(not reading.done for _, reading in self._known.values()) >= MAX_AT_ONCE:
-                what = f"{MAX_AT_ONCE} files are being read already."
-                raise UserError(what, "Data", "Wait until one of them is done, then try again.")
+                what = f"{MAX_AT_ONCE} files are already being read."
+                raise UserError(what, "Data", "Wait until one of them is finished, then try again.")
             reading_id = secrets.token_urlsafe(16)
             self._known[reading_id] = (asked, start())
             for old in [key for key, (_, one) in self._known.items() if one.done][:-MAX_KEPT]:
@@ -132,116 +155,33 @@ class Readings:
         return reading_id
 
 
-def taken(offer: dict) -> dict:
-    """The part of an offer that changes how files are read. Raises UserError for anything else."""
+def taken(offer: Mapping[str, Any]) -> dict[str, Any]:
+    """The read options of an offer. Raises UserError for anything else."""
     found = {key: value for key, value in (offer or {}).items() if key in CHOSEN}
     if not found or set(offer) - set(asdict(ReadOptions())):
-        raise UserError("This offer is not known.", "Data", "Load the data again.")
+        raise UserError("This option is unknown.", "Data", "Load the data again.")
     return found
 
 
 def spoken_name(paths: Sequence[Path]) -> str:
-    """A name for one file or several."""
+    """A name for one or more files: “a.csv and 2 more”."""
     more = len(paths) - 1
     return paths[0].name + (f" and {more} more" if more else "")
 
 
-AS_FOUND = ("As found", "")
-BINARY = ("parquet", "arrow", "xlsx")  # kinds that say themselves how their text is encoded
-
-
-@dataclass(frozen=True)
-class ReadAgain:
-    """The choices, and the reading they are about."""
-
-    box: gr.Accordion
-    reading: gr.State
-    encoding: gr.Dropdown
-    delimiter: gr.Dropdown
-    sheet: gr.Dropdown
-    skip_damaged: gr.Checkbox
-    use: gr.Button
-
-    def outputs(self) -> list:
-        """The components `shown_again` fills, in its order."""
-        return [self.box, self.reading, self.encoding, self.delimiter, self.sheet]
-
-
-def build_read_again() -> ReadAgain:
-    """Build the choices; they appear once a file was read."""
-    with gr.Accordion(
-        "Read the file differently", open=False, visible=False, elem_id="read-again"
-    ) as box:
-        encodings = [AS_FOUND, *((words, name) for name, words in ENCODINGS.items())]
-        encoding = gr.Dropdown(encodings, value="", label="Encoding", elem_id="read-encoding")
-        delimiters = [AS_FOUND, *((words, sign) for sign, words in DELIMITERS.items())]
-        delimiter = gr.Dropdown(
-            delimiters, value="", label="Columns are separated by", elem_id="read-delimiter"
-        )
-        sheet = gr.Dropdown([AS_FOUND], value="", label="Sheet", elem_id="read-sheet")
-        skip = gr.Checkbox(label="Leave out rows that cannot be read", elem_id="read-skip")
-        use = gr.Button("Read it again", elem_id="use-read-again")
-    return ReadAgain(box, gr.State(""), encoding, delimiter, sheet, skip, use)
-
-
-def shown_again(readings: Readings, reading_id: str) -> list:
-    """What `ReadAgain.outputs` show for a reading that is over: only what its kind of file has."""
-    found = readings.opened(reading_id)
-    if found is None:
-        return [gr.update(visible=False), "", gr.skip(), gr.skip(), gr.skip()]
-    sheets = [AS_FOUND, *((name, name) for name in found.sheets)]
-    return [
-        gr.update(visible=True),
-        reading_id,
-        gr.update(visible=found.kind not in BINARY, value=""),
-        gr.update(visible=found.kind in ("csv", ""), value=""),
-        gr.update(visible=len(found.sheets) > 1, choices=sheets, value=""),
-    ]
-
-
-def wire_read_again(readings: Readings, again: ReadAgain, begun: list) -> None:
-    """`begun` are the components of a reading that begins: the card and the notice."""
-
-    @show_user_errors
-    def read(reading_id: str, encoding: str, delimiter: str, sheet: str, skip: bool):
-        return readings.again(reading_id, chosen(encoding, delimiter, sheet, skip)), ""
-
-    choices = [again.encoding, again.delimiter, again.sheet, again.skip_damaged]
-    again.use.click(read, [again.reading, *choices], begun, **PRIVATE)
-
-
-def chosen(encoding: str, delimiter: str, sheet: str, skip: bool) -> dict:
-    """The read options that were chosen. Raises UserError when there is none."""
-    options = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "skip_damaged": skip}
-    options = {name: value for name, value in options.items() if value}
-    if not options:
-        fix = "Choose an encoding, a separator, a sheet or the box below them."
-        raise UserError("Nothing is to be read differently.", "Read the file differently", fix)
-    return options
-
-
-# One button an error may offer; choosing it fires the event `offer`.
-OFFER_SCRIPT = """
-element.addEventListener('click', event => {
-  const chosen = event.target.closest('[data-offer]');
-  if (chosen) { chosen.disabled = true; trigger('offer', JSON.parse(chosen.dataset.offer)); }
-});
-"""
-
-
 def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.HTML:
-    """The component; its value is the id of a reading. Its `finished` event names one that ended.
+    """The card of a reading; its value is the id. Its `finished` event carries {"reading": id}.
 
-    The visitor's browser keeps the id, so that a reload finds the reading again.
+    The browser keeps the id, so that a reload finds the reading again.
     """
 
-    async def watch_reading(asked: dict) -> dict:
-        """Answer one poll; small files only, so that it may be async and never wait in line."""
+    async def watch_reading(asked: dict) -> dict[str, Any]:
+        """Answer one poll. Async, so that it does not wait for a free worker thread."""
         asked = asked if isinstance(asked, dict) else {}
         return await asyncio.to_thread(readings.watch, asked.get("reading"), asked.get("stamp"))
 
     def cancel_reading(asked: dict) -> dict:
-        """End one reading."""
+        """Cancel one reading."""
         readings.cancel(asked.get("reading") if isinstance(asked, dict) else None)
         return {}
 
@@ -256,7 +196,7 @@ def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.
 
 
 def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
-    """Why the data could not be read and, if there is one, the button that reads it otherwise."""
+    """Why data could not be read, with a button and a preview where the error offers a way."""
     offer = error.offer if set(error.offer or ()) & set(OFFERED) else None
     parts = [markup.line(error.where, "where"), markup.line(error.fix)]
     if offer:
@@ -269,25 +209,100 @@ def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
     return markup.card(error.what, *parts, kind="problem error")
 
 
-def offer_button(reading_id: str, offer: dict) -> Markup:
-    """The button of an offer, in the words of what it does."""
-    what = json.dumps({"reading": reading_id, "offer": offer})
+def offer_button(reading_id: str, offer: Mapping[str, Any]) -> Markup:
+    """The button that reads the same files with the offered options."""
+    what = json.dumps({"reading": reading_id, "offer": dict(offer)})
     template = Markup('<button type="button" class="action" data-offer="{}">{}</button>')
     return template.format(what, offer_words(offer))
 
 
-def offer_words(offer: dict) -> str:
-    """What an offer would do."""
+def offer_words(offer: Mapping[str, Any]) -> str:
+    """The label of an offer's button."""
     if offer.get("skip_damaged"):
-        return "Leave damaged rows out"
+        return "Skip damaged rows"
     encoding = str(offer.get("encoding"))
     return f"Read as {ENCODINGS.get(encoding, encoding)}"
 
 
 def preview_table(first: list[tuple[int, dict[str, str]]]) -> Markup:
-    """The first rows as another way of reading would give them."""
+    """The first rows as the offered options would read them."""
     columns = list(dict.fromkeys(name for _, cells in first for name in cells))[:8]
     rows = [(number, [cells.get(name) for name in columns]) for number, cells in first]
-    return markup.line("It would give:", "quiet") + markup.plain_table(
-        "What it would give", columns, rows
-    )
+    return markup.line("Preview:", "quiet") + markup.plain_table("Preview", columns, rows)
+
+
+@dataclass(frozen=True)
+class ReadAgain:
+    """The options for reading a file again, and the reading they apply to."""
+
+    box: gr.Accordion
+    reading: gr.State
+    encoding: gr.Dropdown
+    delimiter: gr.Dropdown
+    sheet: gr.Dropdown
+    skip_damaged: gr.Checkbox
+    use: gr.Button
+
+    def outputs(self) -> list[gr.blocks.Block]:
+        """The components `shown_again` fills, in its order."""
+        return [self.box, self.reading, self.encoding, self.delimiter, self.sheet]
+
+
+def build_read_again() -> ReadAgain:
+    """Build the options; they appear once a file has been read."""
+    with gr.Accordion(
+        "Read the file differently", open=False, visible=False, elem_id="read-again"
+    ) as box:
+        encodings = [AS_FOUND, *((words, name) for name, words in ENCODINGS.items())]
+        encoding = gr.Dropdown(encodings, value="", label="Encoding", elem_id="read-encoding")
+        delimiters = [AS_FOUND, *((words, sign) for sign, words in DELIMITERS.items())]
+        delimiter = gr.Dropdown(
+            delimiters, value="", label="Column separator", elem_id="read-delimiter"
+        )
+        sheet = gr.Dropdown([AS_FOUND], value="", label="Sheet", elem_id="read-sheet")
+        skip = gr.Checkbox(label="Skip rows that cannot be read", elem_id="read-skip")
+        use = gr.Button("Read again", elem_id="use-read-again")
+    return ReadAgain(box, gr.State(""), encoding, delimiter, sheet, skip, use)
+
+
+def shown_again(readings: Readings, reading_id: str) -> list[Any]:
+    """Updates of `ReadAgain.outputs`: the options that apply to a finished reading's file."""
+    found = readings.opened(reading_id)
+    if found is None:
+        return [gr.update(visible=False), "", gr.skip(), gr.skip(), gr.skip()]
+    sheets = [AS_FOUND, *((name, name) for name in found.sheets)]
+    return [
+        gr.update(visible=True),
+        reading_id,
+        gr.update(visible=found.kind not in BINARY, value=""),
+        gr.update(visible=found.kind in ("csv", ""), value=""),
+        gr.update(visible=len(found.sheets) > 1, choices=sheets, value=""),
+    ]
+
+
+def wire_read_again(readings: Readings, again: ReadAgain, begun: Sequence[gr.blocks.Block]) -> None:
+    """Wire the button; `begun` are the outputs of a reading that starts: card and notice."""
+
+    @show_user_errors
+    def read(
+        reading_id: str, encoding: str, delimiter: str, sheet: str, skip: bool
+    ) -> tuple[str, str]:
+        return readings.again(reading_id, chosen(encoding, delimiter, sheet, skip)), ""
+
+    choices = [again.encoding, again.delimiter, again.sheet, again.skip_damaged]
+    again.use.click(read, [again.reading, *choices], begun, **PRIVATE)
+
+
+def chosen(encoding: str, delimiter: str, sheet: str, skip: bool) -> dict[str, Any]:
+    """The read options that were chosen. Raises UserError without any."""
+    options: dict[str, Any] = {
+        "encoding": encoding,
+        "delimiter": delimiter,
+        "sheet": sheet,
+        "skip_damaged": skip,
+    }
+    options = {name: value for name, value in options.items() if value}
+    if not options:
+        fix = "Set an encoding, a column separator or a sheet, or skip unreadable rows."
+        raise UserError("Choose at least one option.", "Read the file differently", fix)
+    return options

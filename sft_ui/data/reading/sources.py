@@ -1,14 +1,16 @@
-"""Where data comes from: files, a sample, text that is typed or pasted, a Hub dataset.
+"""Sources of data: files, a sample, typed or pasted text, a Hub dataset.
 
-What happens with it then is in data_tab.py.
+Builds the pickers and turns typed text into rows or files; parses no uploads.
 """
 
 import csv
 import io
 import json
 import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -28,7 +30,7 @@ DEFAULT_HUB_ROWS = 100_000
 
 @dataclass(frozen=True)
 class Sources:
-    """The components data comes in through."""
+    """The components through which data comes in."""
 
     upload: gr.File
     sample: gr.Radio
@@ -40,27 +42,30 @@ class Sources:
     hub_split: gr.Dropdown
     hub_rows: gr.Number
     use_hub: gr.Button
-    hub_known: gr.State  # the revision that was looked at, and its splits
+    hub_known: gr.State  # {"revision", "splits"} of the dataset that was looked up
 
 
 def build_sources() -> Sources:
-    """Build the left column of the tab and the events of the Hub's pickers."""
+    """Build the left column of the tab, and wire the pickers of the Hub."""
     upload = gr.File(
-        label="Your data: one file or several",
+        label="Your data: one or more files",
         file_types=list(UPLOAD_SUFFIXES),
         file_count="multiple",
         height=150,
         elem_id="data-upload",
     )
-    gr.HTML(markup.line(f"Reads {SPOKEN_SUFFIXES}, each also as .gz", "quiet hint"))
+    gr.HTML(markup.line(f"Accepts {SPOKEN_SUFFIXES}; each also as .gz", "quiet hint"))
     sample = gr.Radio(
         [(one.title, one.id) for one in samples()],
         label="Or try a sample",
         info="\n\n".join(f"**{one.title}**: {one.about}" for one in samples()),
         elem_id="data-sample",
     )
-    typed = _build_typed()
-    return Sources(upload, sample, *typed, *_build_hub())
+    grid, pasted, use_grid = _build_typed()
+    hub_id, config, split, rows, use_hub, known = _build_hub()
+    return Sources(
+        upload, sample, grid, pasted, use_grid, hub_id, config, split, rows, use_hub, known
+    )
 
 
 def _build_typed() -> tuple[gr.Dataframe, gr.Textbox, gr.Button]:
@@ -78,8 +83,8 @@ def _build_typed() -> tuple[gr.Dataframe, gr.Textbox, gr.Button]:
             elem_id="data-grid",
         )
         pasted = gr.Textbox(
-            label="Or paste cells of a spreadsheet, a table with a header, or JSON",
-            placeholder="prompt ⇥ answer, one example a line",
+            label="Or paste spreadsheet cells, a table with a header, or JSON",
+            placeholder="prompt ⇥ answer, one example per line",
             lines=3,
             max_lines=8,
             elem_id="data-paste",
@@ -88,8 +93,8 @@ def _build_typed() -> tuple[gr.Dataframe, gr.Textbox, gr.Button]:
     return grid, pasted, use_grid
 
 
-def _build_hub():
-    with gr.Accordion("Or take a dataset of the Hugging Face Hub", open=False):
+def _build_hub() -> tuple[gr.Textbox, gr.Dropdown, gr.Dropdown, gr.Number, gr.Button, gr.State]:
+    with gr.Accordion("Or load a dataset from the Hugging Face Hub", open=False):
         with gr.Row(equal_height=False):
             hub_id = gr.Textbox(
                 label="Dataset id",
@@ -99,15 +104,15 @@ def _build_hub():
                 min_width=160,
                 elem_id="hub-id",
             )
-            look = gr.Button("Look", size="sm", min_width=70, scale=1, elem_id="hub-look")
+            look = gr.Button("Look up", size="sm", min_width=80, scale=1, elem_id="hub-look")
         with gr.Column(visible=False) as found:
             with gr.Row():
-                config = gr.Dropdown([], label="Part", min_width=120, elem_id="hub-config")
+                config = gr.Dropdown([], label="Subset", min_width=120, elem_id="hub-config")
                 split = gr.Dropdown([], label="Split", min_width=120, elem_id="hub-split")
             rows = gr.Number(
                 DEFAULT_HUB_ROWS,
-                label="Rows at most",
-                info="0 reads all of them.",
+                label="Maximum rows",
+                info="0 loads all rows.",
                 precision=0,
                 minimum=0,
                 elem_id="hub-rows",
@@ -116,10 +121,10 @@ def _build_hub():
     known = gr.State({})
 
     @show_user_errors
-    def choices(repo_id: str):
-        choices = readers.hub_choices((repo_id or "").strip())
-        splits = splits_of(choices.configs)
-        known = {"revision": choices.revision, "splits": splits}
+    def choices(repo_id: str) -> tuple[Any, ...]:
+        found = readers.hub_choices((repo_id or "").strip())
+        splits = splits_of(found.configs)
+        known = {"revision": found.revision, "splits": splits}
         return known, gr.update(visible=True), *config_update(known, next(iter(splits)))
 
     outputs = [known, found, config, split]
@@ -129,13 +134,13 @@ def _build_hub():
     return hub_id, config, split, rows, use, known
 
 
-def splits_of(configs: dict) -> dict[str, list[str]]:
-    """The splits of each part of a Hub dataset."""
+def splits_of(configs: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """The splits of each subset of a Hub dataset."""
     return {str(config): [str(split) for split in splits] for config, splits in configs.items()}
 
 
-def config_update(known: dict, config: str) -> tuple[dict, dict]:
-    """The two pickers for a chosen part; training data first where there is some."""
+def config_update(known: Mapping[str, Any], config: str) -> tuple[dict, dict]:
+    """Updates of the subset and split pickers; the split “train” is chosen where it exists."""
     splits = known.get("splits") or {}
     names = splits.get(config, [])
     value = "train" if "train" in names else next(iter(names), None)
@@ -145,20 +150,20 @@ def config_update(known: dict, config: str) -> tuple[dict, dict]:
     )
 
 
-def typed_rows(grid: list[list]) -> list[dict]:
-    """The grid's filled rows as data rows. Raises nothing: empty rows are left out."""
+def typed_rows(grid: Sequence[Sequence[Any]]) -> list[dict[str, str]]:
+    """The rows of the grid as {"prompt", "response"}; empty rows are left out."""
     rows = [["" if value is None else str(value) for value in row[:2]] for row in grid or []]
     return [{"prompt": row[0], "response": row[1]} for row in rows if any(v.strip() for v in row)]
 
 
 def pasted_cells(text: str | None) -> list[list[str]]:
-    """Cells as a spreadsheet copies them: tabs between columns, quotes around line breaks."""
-    csv.field_size_limit(MAX_LINE + 1)  # of this process: as long a text as a file may hold
+    """Two cells per row of text copied from a spreadsheet (tab-separated, quoted line breaks)."""
+    csv.field_size_limit(MAX_LINE + 1)  # the same limit as for files
     return [[*row, "", ""][:2] for row in csv.reader(io.StringIO(text or ""), delimiter="\t")]
 
 
 def pasted_kind(text: str) -> str:
-    """What pasted text is: "json", "jsonl", "csv" (a table with a header) or "cells"."""
+    """The kind of pasted text: "json", "jsonl", "csv" (a table with a header) or "cells"."""
     start = text.lstrip()
     if start.startswith("["):
         return "json"
@@ -184,7 +189,7 @@ def _is_json(line: str) -> bool:
 
 
 def write_pasted(home: Path, text: str, kind: str) -> Path:
-    """Pasted text as a file of its kind, to be read like any other."""
+    """Write pasted text to a file of its kind, to be read like an upload."""
     path = home / "tmp" / f"pasted-{secrets.token_hex(8)}.{kind}"
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_old(path.parent, "pasted-*")

@@ -1,1 +1,1 @@
-"""Package."""
+"""The row browser: table, one row, its tokens."""

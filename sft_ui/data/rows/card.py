@@ -1,9 +1,10 @@
-"""One row to read and to change: its cells as text boxes, its pictures, and what is not saved yet.
+"""One row as an editable card (cells, images), and the changes that are not saved yet.
 
-Saving the changes makes a new version of the dataset.
+Changes live in the browser; saving them creates a new version of the dataset.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from markupsafe import Markup
 
@@ -27,9 +28,8 @@ class Changes:
 
     def edited(self, row: int, cells: dict[str, str]) -> "Changes":
         """With these cells of a row changed."""
-        return Changes(
-            self.dataset_id, {**self.edits, row: {**self.edits.get(row, {}), **cells}}, self.drops
-        )
+        edits = {**self.edits, row: {**self.edits.get(row, {}), **cells}}
+        return Changes(self.dataset_id, edits, self.drops)
 
     def dropped(self, row: int) -> "Changes":
         """Without this row."""
@@ -41,14 +41,14 @@ class Changes:
         edits = {number: cells for number, cells in self.edits.items() if number != row}
         return Changes(self.dataset_id, edits, tuple(one for one in self.drops if one != row))
 
-    def to_dict(self) -> dict:
-        """Plain data for the visitor's browser."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the browser, read again by `read_changes`."""
         edits = [[row, cells] for row, cells in self.edits.items()]
         return {"dataset_id": self.dataset_id, "edits": edits, "drops": list(self.drops)}
 
 
 def read_changes(kept: object, dataset_id: str) -> Changes:
-    """The changes kept in the browser, if they are whole and belong to this dataset."""
+    """The changes kept in the browser, if they are valid and belong to this dataset."""
     if not isinstance(kept, dict) or kept.get("dataset_id") != dataset_id:
         return Changes(dataset_id)
     edits, drops = kept.get("edits"), kept.get("drops")
@@ -67,31 +67,33 @@ def _is_row(value: object) -> bool:
 
 
 def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: Changes) -> Markup:
-    """The form of one row: every column as a text box, keep, drop or put back."""
+    """The card of one row: a text box per column, and buttons to apply, drop or restore."""
     changed = changes.edits.get(row, {})
     boxes = Markup().join(
         _box(name, cells.get(name), changed.get(name)) for name in dataset.columns
     )
-    pictures = _pictures(dataset, row)
+    images = row_images(dataset, row)
+    if images:
+        images = Markup('<div class="row-images">{}</div>').format(images)
     if row in changes.drops:
-        said = markup.line("This row is dropped once you save.", "quiet")
-        buttons = said + _button("restore", "Put it back")
+        note = markup.line("This row will be dropped when you save.", "quiet")
+        buttons = note + _button("restore", "Restore this row")
     else:
-        restore = _button("restore", "Undo the change") if changed else ""
-        keep = _button("keep", "Keep the change", disabled=True)
+        restore = _button("restore", "Undo change") if changed else ""
+        keep = _button("keep", "Apply change", disabled=True)
         buttons = keep + restore + _button("drop", "Drop this row", kind="careful")
     template = Markup(
         '<div class="card row-card" data-edit="{0}"><h3>Row {0:,}</h3>{1}{2}'
         '<div class="row-buttons">{3}</div></div>'
     )
-    return template.format(row, pictures, boxes, buttons)
+    return template.format(row, images, boxes, buttons)
 
 
 def _box(name: str, text: str | None, changed: str | None) -> Markup:
     shown = changed if changed is not None else text or ""
     if len(shown) > MAX_EDITED_CHARS:
-        said = markup.line(f"{name}: too long to change here ({len(shown):,} characters).", "quiet")
-        return Markup('<div class="field">{}</div>').format(said)
+        note = markup.line(f"{name}: too long to edit here ({len(shown):,} characters).", "quiet")
+        return Markup('<div class="field">{}</div>').format(note)
     mark = " changed" if changed is not None else ""
     lines = min(10, max(2, shown.count("\n") + 1 + len(shown) // 60))
     template = Markup(
@@ -107,15 +109,11 @@ def _button(action: str, words: str, *, disabled: bool = False, kind: str = "") 
     return template.format(kind, action, " disabled" if disabled else "", words)
 
 
-def _pictures(dataset: StoredDataset, row: int) -> Markup | str:
-    images = pictures(dataset, row)
-    return Markup('<div class="pictures">{}</div>').format(images) if images else ""
-
-
-def pictures(dataset: StoredDataset, row: int) -> Markup:
-    """The pictures of a row as images of the page, loaded once they come into view."""
+def row_images(dataset: StoredDataset, row: int) -> Markup:
+    """The images of a row as <img> tags, loaded lazily."""
     example = dataset.example(row)
-    names = list(example.images or ()) if example else []
+    # a stored example holds the names of its images, never their bytes
+    names = [str(name) for name in example.images or ()] if example else []
     return markup.each(
         Markup('<img loading="lazy" alt="Image {} of row {:,}" src="{}">'),
         (
@@ -126,15 +124,15 @@ def pictures(dataset: StoredDataset, row: int) -> Markup:
 
 
 def changes_bar(changes: Changes) -> Markup | str:
-    """What is not saved yet, with the buttons that save or forget it."""
+    """The number of unsaved changes, with buttons to save or discard them; "" without any."""
     if not changes:
         return ""
     counts = [(len(changes.edits), "edited"), (len(changes.drops), "dropped")]
-    said = " and ".join(f"{n:,} {'row' if n == 1 else 'rows'} {what}" for n, what in counts if n)
+    words = " and ".join(f"{n:,} {'row' if n == 1 else 'rows'} {what}" for n, what in counts if n)
     template = Markup(
         '<div class="changes" role="status"><b>{}, not saved yet.</b>'
         '<button type="button" class="action" data-save="1" id="save-changes">'
         'Save as a new version</button><button type="button" class="action small" data-undo="1">'
-        "Forget the changes</button></div>"
+        "Discard changes</button></div>"
     )
-    return template.format(said)
+    return template.format(words)

@@ -1,11 +1,12 @@
-"""One example as the exact tokens of training: learned, context only, cut off.
+"""One row as the exact tokens of training (learned, context, cut off), and its packed sequence.
 
-Text becomes tokens in trainer_backend/tokens/encode.py, inside the model process.
+Renders tokens; the model process makes them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -15,30 +16,34 @@ from trainer_backend.data.store import LengthReport
 from trainer_backend.tokens.packing import best_fit_bins
 
 MAX_TOKENS = 2000
+ROWS_PACKED_TOGETHER = 1_000  # as in training
 KINDS = {
-    "learned": "the model learns this",
+    "learned": "learned",
     "context": "context only",
-    "cut": "cut off: longer than the limit",
+    "cut": "cut off by the limit",
 }
 
 
-def token_card(view: dict, row: int, model: str, packed: Markup | str = "") -> Markup:
-    """The card of one row: counts, legend, tokens, and where it lies when packed."""
+def token_card(view: Mapping[str, Any], row: int, model: str, packed: Markup | str = "") -> Markup:
+    """The card of one row: counts, legend, tokens, and its place in a packed sequence.
+
+    `view` holds "tokens" ({"id", "text", "learned", "cut"}), their counts and "notes".
+    """
     tokens = view["tokens"]
     shown = tokens[:MAX_TOKENS]
     counts = [
         f"{view['num_tokens']:,} tokens",
         f"{view['num_learned']:,} learned",
-        f"longest allowed: {view['max_length']:,}",
+        f"limit: {view['max_length']:,}",
     ]
     if view.get("cut"):
         counts.append(f"{view['cut']:,} cut off")
     notes = [markup.line(note, "quiet") for note in view.get("notes") or ()]
     if len(tokens) > len(shown):
-        notes.append(markup.line(f"Only the first {MAX_TOKENS:,} tokens are drawn.", "quiet"))
+        notes.append(markup.line(f"Only the first {MAX_TOKENS:,} tokens are shown.", "quiet"))
     runs = Markup().join(_run(kind, group) for kind, group in groupby(shown, key=kind_of))
     return markup.card(
-        f"Row {row:,} as {model} reads it",
+        f"Row {row:,} as {model} sees it",
         markup.chips(counts),
         _legend({kind_of(token) for token in shown}),
         Markup(
@@ -49,14 +54,14 @@ def token_card(view: dict, row: int, model: str, packed: Markup | str = "") -> M
     )
 
 
-def kind_of(token: dict) -> str:
-    """Whether a token is learned, only context, or cut off."""
+def kind_of(token: Mapping[str, Any]) -> str:
+    """The kind of a token: a key of KINDS."""
     if token.get("cut"):
         return "cut"
     return "learned" if token.get("learned") else "context"
 
 
-def _run(kind: str, tokens: Iterable[dict]) -> Markup:
+def _run(kind: str, tokens: Iterable[Mapping[str, Any]]) -> Markup:
     pieces = ((token["id"], _marked(token["text"])) for token in tokens)
     template = Markup('<span class="{}"><b class="visually-hidden">[{}] </b>{}</span>')
     inside = markup.each(Markup('<i title="{}">{}</i>'), pieces)
@@ -64,7 +69,7 @@ def _run(kind: str, tokens: Iterable[dict]) -> Markup:
 
 
 def visible(text: str) -> Markup:
-    """Token text with its blanks made visible, as HTML."""
+    """Token text as HTML, with visible whitespace."""
     return Markup.escape(_marked(text))
 
 
@@ -75,36 +80,33 @@ def _marked(text: str) -> str:
 def _legend(kinds: set[str]) -> Markup:
     shown = ((kind, words) for kind, words in KINDS.items() if kind in kinds)
     items = markup.each(Markup('<span><i class="{}"></i>{}</span>'), shown)
-    template = Markup('<div class="legend">{}<span>· is a blank, ↵ a new line</span></div>')
+    template = Markup('<div class="legend">{}<span>· is a space, ↵ a line break</span></div>')
     return template.format(items)
 
 
 def hint() -> Markup:
-    """What stands there before a row was chosen."""
+    """The placeholder until a row is chosen."""
     return markup.empty(
         "See what the model will learn",
-        "Choose a row of the table: it appears here as the exact tokens of training.",
+        "Choose a row in the table to see the exact tokens used in training.",
     )
-
-
-AROUND = 1_000  # as many rows are packed at a time in training
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows that share a sequence, in order: (row number, tokens)."""
+    """The rows of one packed sequence, in order: (row number, tokens), and its length in tokens."""
 
     rows: list[tuple[int, int]]
     length: int
 
 
 def packed_with(lengths: LengthReport, row: int, max_length: int) -> Packed | None:
-    """The sequence a row would lie in; None for a row that is not trained on."""
+    """The packed sequence of a row; None for a row that is not trained on."""
     at = int(np.searchsorted(lengths.rows, row))
     if at == len(lengths.rows) or lengths.rows[at] != row or not lengths.total[at]:
         return None
-    start = at // AROUND * AROUND
-    here = slice(start, start + AROUND)
+    start = at // ROWS_PACKED_TOGETHER * ROWS_PACKED_TOGETHER
+    here = slice(start, start + ROWS_PACKED_TOGETHER)
     numbers, totals = lengths.rows[here], np.minimum(lengths.total[here], max_length)
     trained = np.flatnonzero((totals > 0) & (lengths.first[here] < max_length))
     if at - start not in trained:
@@ -115,16 +117,16 @@ def packed_with(lengths: LengthReport, row: int, max_length: int) -> Packed | No
 
 
 def pack_strip(packed: Packed, row: int) -> Markup:
-    """The strip: a piece for each row, as wide as its tokens, and what is left free."""
+    """A bar with one piece per row, as wide as its tokens; the rest is padding."""
     used = sum(tokens for _, tokens in packed.rows)
     pieces = (_piece(number, tokens, packed.length, row) for number, tokens in packed.rows)
     others = len(packed.rows) - 1
     with_whom = f"{others} other {'row' if others == 1 else 'rows'}" if others else "no other row"
-    said = f"Packed, it shares a sequence of {packed.length:,} tokens with {with_whom}"
-    said += f"; {packed.length - used:,} stay empty. No row sees another."
+    words = f"Packed into a sequence of {packed.length:,} tokens with {with_whom}"
+    words += f"; {packed.length - used:,} stay empty. Rows do not attend to each other."
     strip = Markup('<div class="pack" role="img" aria-label="{}">{}</div>')
-    return strip.format(said, Markup().join(pieces)) + markup.line(
-        f"{said} Training shuffles first, so the neighbours will be others.", "quiet"
+    return strip.format(words, Markup().join(pieces)) + markup.line(
+        f"{words} Training shuffles the rows, so the other rows will differ.", "quiet"
     )
 
 
