@@ -1,4 +1,4 @@
-// The stored datasets. Fires `open`, `remove` (after a second press) and `mix` with {weights: {id: weight}, name}.
+// The stored datasets. Fires `open` {id}, `remove` {id} (after a second click) and `mix` {weights: {id: weight}, name}.
 // In scope from gr.HTML: element, watch, trigger.
 const weights = () =>
   Object.fromEntries(
@@ -12,11 +12,11 @@ const showMix = () => {
   if (!button) return;
   button.disabled = all.length < 2;
   button.textContent =
-    all.length < 2 ? "Mix: give two datasets a weight" : `Mix ${all.length} datasets`;
+    all.length < 2 ? "To mix, give two datasets a weight" : `Mix ${all.length} datasets`;
   const sum = all.reduce((a, b) => a + b, 0);
   for (const input of element.querySelectorAll("input[data-weight]")) {
     const share =
-      +input.value > 0 && all.length > 1 ? `${Math.round((100 * input.value) / sum)} %` : "";
+      +input.value > 0 && all.length > 1 ? `${Math.round((100 * input.value) / sum)}%` : "";
     input.nextElementSibling.textContent = share;
   }
 };
@@ -35,7 +35,7 @@ element.addEventListener("click", (event) => {
     }
     const before = [...button.childNodes];
     button.classList.add("sure");
-    button.textContent = "Really delete?";
+    button.textContent = "Confirm delete";
     setTimeout(() => {
       button.classList.remove("sure");
       button.replaceChildren(...before);

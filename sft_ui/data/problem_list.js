@@ -1,4 +1,4 @@
-// The report and its findings. Fires `rows` (the rows of a finding), `jump` (to a row), `open` (a version) and `clean` (the fixes).
+// The report and its problems. Fires `rows` {problem}, `jump` {row}, `open` {id} (a version) and `clean` {fixes}.
 // In scope from gr.HTML: element, watch, trigger.
 const count = () => {
   const chosen = [...element.querySelectorAll("select[data-fix]")].filter((one) => one.value);
@@ -7,8 +7,8 @@ const count = () => {
   button.disabled = !chosen.length;
   const fixes = chosen.length === 1 ? "1 fix" : `${chosen.length} fixes`;
   button.textContent = chosen.length
-    ? `Make a cleaned version with ${fixes}`
-    : "Make a cleaned version";
+    ? `Create a cleaned version with ${fixes}`
+    : "Create a cleaned version";
 };
 element.addEventListener("change", (event) => {
   if (event.target.closest("select[data-fix]")) count();

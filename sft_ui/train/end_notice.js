@@ -1,5 +1,4 @@
-// A notice of the desktop when the run that is watched ends, for viewers who asked for it. Off until then.
-// What a run's states mean is live_chart.js; this file is put in front of it.
+// Desktop notification when the watched run ends, for users who turned it on. Knows nothing of run states.
 
 const NOTICE_KEY = "sft-studio-end-notice";
 
@@ -16,7 +15,7 @@ function makeEndNotice(button) {
     const wanted = !notice.on;
     const allowed = wanted && (await Notification.requestPermission()) === "granted";
     notice.on = allowed;
-    button.title = wanted && !allowed ? "The browser does not allow notices from this page" : "";
+    button.title = wanted && !allowed ? "The browser blocks notifications from this page" : "";
     localStorage.setItem(NOTICE_KEY, notice.on ? "on" : "off");
     show();
   });

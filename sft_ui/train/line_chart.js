@@ -1,5 +1,5 @@
 // A line chart on a canvas: several series, smoothing, log scale, zoom, crosshair, keyboard.
-// Where the numbers come from is in live_chart.js. Series: {name, color, points: [[x, y|null]], dots, smooth}.
+// Series: {name, color, points: [[x, y|null]], dots, smooth}; `color` is a CSS variable. Knows nothing of runs.
 
 function movingAverage(points, weight) {
   if (!weight) return points;
@@ -13,7 +13,7 @@ function movingAverage(points, weight) {
   });
 }
 
-// Keep the lowest and the highest point of every pixel column, so that no spike disappears.
+// Keep the lowest and highest point of every pixel column, so that no spike disappears.
 function thinToPixels(points, low, high, columns) {
   if (points.length <= columns * 2) return points;
   const width = (high - low) / columns || 1,
@@ -255,7 +255,8 @@ function makeLineChart(canvas, tip) {
           mark = document.createElement("i");
         mark.style.background = `var(${one.color})`;
         const where = x === step ? "" : ` (step ${x})`,
-          exact = one.smooth && view.smoothing && raw !== y ? ` · exact ${shortNumber(raw)}` : "";
+          exact =
+            one.smooth && view.smoothing && raw !== y ? ` · unsmoothed ${shortNumber(raw)}` : "";
         line.append(mark, `${one.name} ${shortNumber(y)}${exact}${where}`);
         return line;
       }),

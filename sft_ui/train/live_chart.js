@@ -1,6 +1,6 @@
-// The live view of one run: asks the server for what is new and fills tiles, chart, warnings, answers and log.
-// Drawing is in line_chart.js, the desktop's notice in end_notice.js, both put in front of this file, and so is LIVE, the states in which a run waits or works. In scope from gr.HTML: element, props, server, watch, trigger.
-// Every text is set with textContent: nothing a user or a model wrote can become markup here.
+// The live view of one run: polls the server and fills tiles, chart, warnings, answers and log.
+// In scope: makeLineChart, shortNumber, makeEndNotice, LIVE (the live states), and from gr.HTML element, props, server, watch, trigger.
+// Texts are set with textContent, so nothing a user or a model wrote becomes markup.
 
 const root = element.querySelector(".live");
 const host = element.closest("#live-chart") ?? element;
@@ -17,11 +17,11 @@ const WORDS = {
   failed: "Failed",
 };
 const EMPTY = {
-  idle: "The curve appears here when a run is training.",
-  queued: "Waiting for its turn…",
-  preparing: "Getting model and data ready…",
+  idle: "The curve appears here once a run is training.",
+  queued: "Waiting in the queue…",
+  preparing: "Preparing model and data…",
   running: "Waiting for the first step…",
-  failed: "The run ended before its first step.",
+  failed: "The run failed before its first step.",
 };
 const CHARTS = {
   loss: [
@@ -93,7 +93,7 @@ function showChart() {
     ...one,
     points: known.curves[one.key] ?? [],
   }));
-  chart.view.empty = EMPTY[known.status] ?? "Nothing was measured.";
+  chart.view.empty = EMPTY[known.status] ?? "No values were recorded.";
   const legend = chart.view.series.map((one) => {
     const item = document.createElement("span"),
       mark = document.createElement("i");
@@ -133,13 +133,13 @@ function progressOf(state) {
       ? ` · epoch ${state.epoch.toFixed(2)}` +
         (state.num_train_epochs ? ` of ${+state.num_train_epochs}` : "")
       : "";
-  if (known.status === "idle") return [0, "Nothing is training."];
+  if (known.status === "idle") return [0, "No run is training."];
   if (known.status === "queued")
     return [
       0,
       state.queue_position > 1
-        ? `Waiting: number ${state.queue_position} in line`
-        : "Waiting: next in line",
+        ? `Waiting: number ${state.queue_position} in the queue`
+        : "Waiting: next in the queue",
     ];
   if (prepares)
     return [
@@ -147,7 +147,7 @@ function progressOf(state) {
       `${progress.what}: ${amount(progress.done, progress.total, progress.unit)}`,
     ];
   if (known.status === "preparing" || (known.status === "running" && !total))
-    return [0, "Getting model and data ready"];
+    return [0, "Preparing model and data"];
   if (!total) return [0, "The run ended before its first step."];
   return [
     step / total,
@@ -173,7 +173,7 @@ function showProgress(state) {
   bar.setAttribute("aria-valuenow", percent);
   bar.setAttribute("aria-valuetext", where);
   bar.classList.toggle("busy", known.status === "preparing" && !state.progress?.total);
-  document.title = known.status === "running" ? `${percent} % · SFT Studio` : "SFT Studio";
+  document.title = known.status === "running" ? `${percent}% · SFT Studio` : "SFT Studio";
 }
 
 function showFindings(state) {
@@ -193,7 +193,7 @@ function showFindings(state) {
   if (still)
     put(
       "stalled",
-      `No progress for ${duration(still.seconds)}${still.frozen ? ": the training process does not answer" : ""}. It may still come; Stop ends the run and keeps its last checkpoint.`,
+      `No progress for ${duration(still.seconds)}${still.frozen ? ": the training process is not responding" : ""}. It may recover; Stop ends the run and keeps its last checkpoint.`,
     );
   warnings.hidden = !list.length;
   warnings
@@ -208,10 +208,10 @@ function showAnswers(answers) {
   card.hidden = !answers;
   if (!answers) return;
   const share = (part) =>
-    `${Math.round(part * 100)} % (${Math.round(part * answers.rows)} of ${answers.rows})`;
+    `${Math.round(part * 100)}% (${Math.round(part * answers.rows)} of ${answers.rows})`;
   put(
     "answers_score",
-    `Exactly right on held-out rows: base model ${share(answers.base)}, tuned model ${share(answers.tuned)}.`,
+    `Exact matches on held-out rows: base model ${share(answers.base)}, tuned model ${share(answers.tuned)}.`,
   );
   const rows = (answers.examples ?? []).map((example) => {
     const row = document.createElement("tr");

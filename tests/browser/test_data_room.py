@@ -40,7 +40,7 @@ def clean(page):
     findings = page.locator("#data-report .finding")
     expect(findings.filter(has_text="repeat an earlier row")).to_contain_text("4 rows")
     findings.filter(has_text="repeat an earlier row").get_by_text("Show these rows").click()
-    expect(page.locator("#rows-line")).to_contain_text("Rows 1 to 4 of 4 found of 45")
+    expect(page.locator("#rows-line")).to_contain_text("Rows 1 to 4 of 4 matching, 45 in all")
     for picker in findings.locator("select").all():
         picker.select_option("")
     findings.filter(has_text="repeat an earlier row").locator("select").select_option("keep_one")
@@ -57,7 +57,7 @@ def clean(page):
 def move_the_limit(page):
     chart = page.locator("#data-lengths")
     expect(chart.locator("[data-lengths=chart]")).to_be_visible(timeout=60_000)
-    expect(chart.locator("[data-lengths=totals]")).to_contain_text("tokens to learn")
+    expect(chart.locator("[data-lengths=totals]")).to_contain_text("learned tokens")
     handle = chart.locator(".handle")
     handle.focus()
     page.keyboard.press("Home")
@@ -108,9 +108,9 @@ def test_the_data_room(page, orders):
     move_the_limit(page)
     change_rows(page)
     take_away(page)
-    page.get_by_role("button", name="Rows that are held out").click()
+    page.get_by_role("button", name="Held-out rows").click()
     page.locator("#held-out-show").click()
-    expect(page.locator("#rows-line")).to_contain_text("found of 40")
+    expect(page.locator("#rows-line")).to_contain_text("matching, 40 in all")
     assert page.locator("main img:not(footer img), main script").count() == 0
 
 
@@ -163,7 +163,7 @@ def test_several_files_a_mix_and_a_refusal(page, tmp_path):
     expect(page.locator("#data-report")).to_contain_text("27 usable examples")
     mix = stored.filter(has=page.get_by_role("button", name="Mix", exact=True))
     mix.get_by_role("button", name="Delete").click()
-    mix.get_by_role("button", name="Really delete?").click()
+    mix.get_by_role("button", name="Confirm delete").click()
     expect(mix).to_have_count(0)
     expect(page.locator("#data-report")).to_contain_text("No data yet")
 
@@ -172,7 +172,7 @@ def test_with_data_nothing_is_wider_than_a_phone_or_hard_to_use(app, open_page):
     page = open_page(app.url, color_scheme="dark", **PHONE)
     page.locator("#data-sample label").first.click()
     expect(page.locator("#data-lengths [data-lengths=chart]")).to_be_visible(timeout=60_000)
-    for name in ("What the columns mean", "Stored datasets", "Rows that are held out"):
+    for name in ("Column roles", "Stored datasets", "Held-out rows"):
         page.get_by_role("button", name=name).click()
     page.locator("#data-preview button.pick").first.click()
     expect(page.locator("#row-card textarea").first).to_be_visible()

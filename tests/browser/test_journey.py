@@ -55,7 +55,7 @@ def ask_both(page):
         re.compile("lamps|books|cups|chairs|pens")
     )
     expect(page.locator("#chat-input textarea")).to_have_value(re.compile("orders"))
-    page.get_by_label("number input for Longest answer, in tokens").fill("12")
+    page.get_by_label("number input for Maximum answer tokens").fill("12")
     page.locator("#chat-send").click()
     for side in ("base", "tuned"):
         answer = page.locator(f"#chat-{side} .turn.assistant")
@@ -65,7 +65,7 @@ def ask_both(page):
 
 def stop_an_answer(page):
     page.locator("#chat-clear").click()  # after short answers the model would be brief again
-    page.get_by_label("number input for Longest answer, in tokens").fill("2000")
+    page.get_by_label("number input for Maximum answer tokens").fill("2000")
     page.locator("#chat-input textarea").fill("Tell a very long story <img src=x> ${1}")
     page.locator("#chat-send").click()
     expect(page.locator("#chat-stop")).to_be_enabled()

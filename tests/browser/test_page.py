@@ -80,13 +80,13 @@ def test_wrong_settings_are_named_and_stop_the_start(page):
     fill_field(page, "learning_rate", "1e9")
     expect(page.locator("#estimate")).to_contain_text("Use a number from")
     go(page, "Train")
-    expect(page.locator("#start-training")).to_have_text("Correct Learning rate first")
+    expect(page.locator("#start-training")).to_have_text("Fix Learning rate first")
     go(page, "Model")
     fill_field(page, "learning_rate", "0.001")
     fill_field(page, "max_steps", "7")
     expect(page.locator("#estimate")).to_contain_text("1 setting differs from the preset")
     page.locator("#preset-choice label", has_text="Full").click()
-    expect(page.locator("#estimate")).to_contain_text("All settings are as in the preset")
+    expect(page.locator("#estimate")).to_contain_text("All settings match the preset")
     expect(page.locator("#field-lora_r")).to_be_hidden()
 
 

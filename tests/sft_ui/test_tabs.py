@@ -33,7 +33,7 @@ def test_start_names_what_is_missing(studio, dataset):
     assert train_tab.missing(studio, "", VALUES) == "Choose data first"
     assert train_tab.missing(studio, "ds-gone", VALUES) == "Choose data first"
     wrong = {**VALUES, "learning_rate": "abc"}
-    assert train_tab.missing(studio, dataset.id, wrong) == "Correct Learning rate first"
+    assert train_tab.missing(studio, dataset.id, wrong) == "Fix Learning rate first"
     button, card = train_tab.start_state(studio, dataset.id, "quick_try", VALUES)
     assert button["interactive"] is True and "Start training" in button["value"]
     assert "Sixty" in card and "Quick try" in card

@@ -1,6 +1,6 @@
-// Token lengths of a dataset as a histogram, with a line where longer rows are cut. Drag it, or use the arrow keys.
-// Counting is done by the server (length_feed.py); what a limit does is worked out here, from the lengths it sent.
-// In scope from gr.HTML: element, props, server, watch, trigger. Every text is set with textContent.
+// Histogram of token lengths with a draggable limit (arrow keys work too) beyond which rows are cut.
+// The server counts; the effect of a limit is computed here from the lengths it sent.
+// In scope from gr.HTML: element, props, server, watch, trigger. Texts are set with textContent, never as markup.
 
 const root = element.querySelector(".lengths"),
   svg = root.querySelector("svg"),
@@ -19,7 +19,7 @@ function node(name, attributes, text) {
   return made;
 }
 
-// steps: ascending [length, rows longer than it]. Rows above a limit are those above the last length at or below it.
+// Number of rows longer than `limit`; `steps` are ascending [length, number of longer rows].
 function rowsOver(steps, limit, all = state.report.rows) {
   let low = 0,
     high = steps.length;
@@ -33,9 +33,9 @@ function rowsOver(steps, limit, all = state.report.rows) {
 
 function share(count, all) {
   const percent = (100 * count) / all;
-  if (!count) return "0 %";
-  if (percent < 0.1) return "under 0.1 %";
-  return `${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`;
+  if (!count) return "0%";
+  if (percent < 0.1) return "under 0.1%";
+  return `${percent < 10 ? percent.toFixed(1) : Math.round(percent)}%`;
 }
 
 function rowsWords(count) {
@@ -46,11 +46,11 @@ function consequence(limit) {
   const { rows, over, late, taught } = state.report,
     cut = rowsOver(over, limit),
     lost = rowsOver(late, limit - 1, taught);
-  if (!cut && !lost) return `At ${number(limit)} tokens no row is cut.`;
+  if (!cut && !lost) return `At ${number(limit)} tokens, no row is cut.`;
   const losing = lost
     ? `; ${rowsWords(lost)} (${share(lost, rows)}) would lose the whole answer`
     : "; every answer keeps at least its beginning";
-  return `At ${number(limit)} tokens ${rowsWords(cut)} (${share(cut, rows)}) would be cut${losing}.`;
+  return `At ${number(limit)} tokens, ${rowsWords(cut)} (${share(cut, rows)}) would be cut${losing}.`;
 }
 
 function scales() {
@@ -201,9 +201,7 @@ function draw() {
     button.setAttribute("aria-pressed", +button.dataset.limit === state.limit);
   part("take").disabled = state.limit === state.chosen;
   part("take").textContent =
-    state.limit === state.chosen
-      ? "This is the limit now"
-      : `Use ${number(state.limit)} as the limit`;
+    state.limit === state.chosen ? "Current limit" : `Use ${number(state.limit)} as the limit`;
 }
 
 function setLimit(value, from) {
@@ -251,9 +249,11 @@ function made(name, text, kind) {
 
 function showTotals({ trained, context, steps }) {
   const pairs = [
-    [trained, "tokens to learn"],
-    [context, "tokens of context"],
-    ...(steps ? [[steps, steps === 1 ? "step in this recipe" : "steps in this recipe"]] : []),
+    [trained, "learned tokens"],
+    [context, "context tokens"],
+    ...(steps
+      ? [[steps, steps === 1 ? "step with these settings" : "steps with these settings"]]
+      : []),
   ];
   part("totals").replaceChildren(
     ...pairs.map(([count, words]) => {
@@ -280,7 +280,10 @@ function finding({ code, what, fix, count, can_drop }) {
   tools.append(button(count === 1 ? "Show this row" : "Show these rows", "rows"));
   if (can_drop)
     tools.append(
-      button(count === 1 ? "Make a version without it" : "Make a version without them", "clean"),
+      button(
+        count === 1 ? "Create a version without it" : "Create a version without them",
+        "clean",
+      ),
     );
   item.append(head, made("p", fix), tools);
   return item;

@@ -1,5 +1,5 @@
-// The picker in each column's header. A role belongs to one column: choosing it frees it elsewhere.
-// Fires `roles` with all choices, once for choices in quick succession. In scope from gr.HTML: element, trigger.
+// The role picker in each column header. Choosing a role clears it from any other column.
+// Fires `roles` {role: column}, debounced. In scope from gr.HTML: element, trigger.
 const QUICK_MS = 150;
 let waiting = 0;
 element.addEventListener("change", (event) => {

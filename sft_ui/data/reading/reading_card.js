@@ -1,6 +1,6 @@
-// Data that is being read: how far it is, its first rows and first findings, and a way to stop it.
-// Reading is a process of its own on the server (readings.py); this card only asks how it goes, so that a reload or a second
-// tab finds it again. In scope from gr.HTML: element, props, server, watch, trigger. Every text is set with textContent.
+// Data being read: progress, first rows, first problems, and a cancel button.
+// The server reads in a process of its own; this card only polls it, so that a reload or a second tab finds it again.
+// In scope from gr.HTML: element, props, server, watch, trigger. Texts are set with textContent, never as markup.
 
 const root = element.querySelector(".reading"),
   KEPT = `sft-studio-reading-${element.closest("#held-out-reading") ? "held-out" : "data"}`,
@@ -21,7 +21,7 @@ function keep(reading) {
     if (reading) localStorage.setItem(KEPT, reading);
     else localStorage.removeItem(KEPT);
   } catch (refused) {
-    /* private browsing: a reload forgets */
+    /* private browsing: the id is lost on reload */
   }
 }
 function kept() {

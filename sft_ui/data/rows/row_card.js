@@ -1,4 +1,4 @@
-// One row and the changes not saved yet. Fires `keep` (changed cells of a row), `drop`, `restore`, and `save` or `undo` for all.
+// One row and the unsaved changes. Fires `keep` {row, cells}, `drop` {row}, `restore` {row}, and `save` or `undo` for all.
 // In scope from gr.HTML: element, trigger.
 element.addEventListener("input", (event) => {
   const box = event.target.closest("textarea[data-column]");

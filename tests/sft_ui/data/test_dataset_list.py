@@ -10,7 +10,7 @@ def test_the_list_marks_what_is_shown(dataset):
     html = dataset_list([dataset], dataset.id)
     assert "Sixty" in html and "60 examples" in html and 'aria-current="true"' in html
     assert 'aria-current="true"' not in dataset_list([dataset], "")
-    assert "Nothing is stored yet" in dataset_list([], "")
+    assert "No stored datasets yet" in dataset_list([], "")
 
 
 def test_data_that_cannot_train_has_no_weight(home):

@@ -33,7 +33,7 @@ def test_only_what_matters_is_switched_on_before_the_user_looks():
 
 def test_without_a_fix_there_is_no_button_and_without_findings_all_is_good():
     assert "data-clean" not in problem_list([PROBLEMS[1]])
-    assert "Nothing was found" in problem_list([])
+    assert "No problems found" in problem_list([])
 
 
 def test_every_safe_fix_has_words():

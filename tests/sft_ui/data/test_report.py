@@ -8,7 +8,7 @@ from trainer_backend.data.store.versions import apply_fixes, edit_rows
 
 def test_totals_say_what_is_held_out(dataset):
     html = report.report(dataset, 6, 0.1)
-    for said in ("<b>60</b> <span>usable examples", "<b>54</b>", "held out to measure, 10% asked"):
+    for said in ("<b>60</b> <span>usable examples", "<b>54</b>", "held out, 10% requested"):
         assert said in html
     assert html.count("download>") == 3 and f"studio/datasets/{dataset.id}/csv" in html
 
@@ -21,7 +21,7 @@ def test_unclear_columns_are_asked_for_once(home):
     rows = [{"left": f"l{n}", "right": f"r{n}"} for n in range(30)]
     dataset = create_from_rows(home, rows, name="Unclear")
     html = report.report(dataset, 0, 0.1)
-    assert html.count("could mean more than one thing") == 1 and "What was found" not in html
+    assert html.count("could mean more than one thing") == 1 and "Findings" not in html
     assert "usable examples" not in html and "download" not in html
 
 

@@ -1,4 +1,4 @@
-"""Roles, turns, lengths and languages as pictures."""
+"""Roles, turns, lengths and languages as small charts."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def statistics(**changed):
 
 def test_all_that_is_known_is_drawn():
     html = statistics_cards(statistics())
-    for said in ("10 messages", "user", "2 answers", "English", "not clear", "Most prompts are"):
+    for said in ("10 messages", "user", "2 answers", "English", "unclear", "Most prompts are"):
         assert said in html
     assert "1 to 9 characters: 1" in html and html.count("<rect") == 12
     assert "<span>1</span><span>30,000 characters</span>" in html
@@ -32,7 +32,7 @@ def test_all_that_is_known_is_drawn():
 def test_what_says_nothing_is_not_drawn():
     html = statistics_cards(statistics(turns={"1": 4}, answer_languages={"unknown": 4}))
     assert "Every row has 1 answer." in html and "Languages" not in html
-    assert "Answers in a conversation" not in html
+    assert "Answers per conversation" not in html
     assert statistics_cards(None) == "" and statistics_cards(Statistics()) == ""
 
 
@@ -46,11 +46,11 @@ def test_long_conversations_and_many_languages_are_joined():
 @pytest.mark.parametrize(
     "count, total, said",
     [
-        (1, 1_000, "under 1 %"),
-        (999, 1_000, "over 99 %"),
-        (0, 9, "0 %"),
-        (9, 9, "100 %"),
-        (0, 0, "0 %"),
+        (1, 1_000, "under 1%"),
+        (999, 1_000, "over 99%"),
+        (0, 9, "0%"),
+        (9, 9, "100%"),
+        (0, 0, "0%"),
     ],
 )
 def test_a_share_is_never_rounded_to_nothing_or_all(count, total, said):

@@ -67,14 +67,14 @@ def test_a_finished_run_can_be_made_longer(run):
     enter(run, "finished")
     keep_checkpoint(run)
     _, box, length = after_run.shown_after(run)
-    assert box["visible"] and (length["label"], length["value"]) == ("Steps in all", 8)
+    assert box["visible"] and (length["label"], length["value"]) == ("Total steps", 8)
     assert after_run.longer_by(run.recipe(), 6) == {"max_steps": 6}
     assert after_run.longer_by(Recipe(num_train_epochs=2), 2.5) == {"num_train_epochs": 2.5}
 
 
 @pytest.mark.parametrize("length", [None, 4, 1])
 def test_longer_must_be_longer(run, length):
-    with pytest.raises(UserError, match="already goes to 4 steps"):
+    with pytest.raises(UserError, match="already trains for 4 steps"):
         after_run.longer_by(run.recipe(), length)
 
 
@@ -86,7 +86,7 @@ def test_a_new_run_begins_with_the_weights_shown(studio, run, dataset):
     assert new.spec()["start"]["run"] == run.id and new.spec()["start"]["step"] == 4
     assert new.recipe().max_steps == 9 and new.spec()["dataset"]["id"] == dataset.id
     assert studio.scheduler.calls == ["wake"]
-    assert "Began with" in train_tab.run_card(new)
+    assert "Started from" in train_tab.run_card(new)
 
 
 def test_building_on_nothing_is_refused(studio, run):
@@ -96,7 +96,7 @@ def test_building_on_nothing_is_refused(studio, run):
 
 def test_the_card_names_what_cannot_change(run):
     card = train_tab.run_card(run)
-    assert "What cannot change within this run" in card and "Seed" in card
+    assert "Settings fixed for this run" in card and "Seed" in card
 
 
 def test_the_table_says_why_a_run_failed(studio, dataset, run):

@@ -31,7 +31,7 @@ def test_every_role_of_every_format_can_be_picked():
 
 def test_the_user_decides_when_columns_are_unclear(studio, home, unclear):
     values = form_values(Recipe(max_steps=5))
-    assert not unclear.sure and "columns" in tab.missing(studio, unclear.id, values)
+    assert not unclear.sure and "column roles" in tab.missing(studio, unclear.id, values)
     mapping = read_mapping({"prompt": "left", "completion": "right", "system": ""}, unclear)
     chosen = remap_dataset(home, unclear.id, mapping)
     assert chosen.num_examples == 29 and tab.missing(studio, chosen.id, values) == ""
@@ -53,10 +53,10 @@ def test_the_format_follows_from_the_roles(unclear, roles, format):
 @pytest.mark.parametrize(
     "roles, said",
     [
-        ({}, "No column has a meaning"),
-        (None, "No column has a meaning"),
-        ({"system": "left"}, "No column has a meaning"),
-        ({"prompt": "left", "text": "right"}, "do not go together"),
+        ({}, "No column has a role"),
+        (None, "No column has a role"),
+        ({"system": "left"}, "No column has a role"),
+        ({"prompt": "left", "text": "right"}, "cannot be combined"),
         ({"prompt": "left"}, "No column is chosen for the completion"),
         ({"prompt": "left", "completion": "gone"}, "no column"),
     ],

@@ -81,6 +81,6 @@ def test_work_on_stored_data_has_no_file_to_read_again(readings):
 
 
 def test_something_must_be_chosen():
-    with pytest.raises(UserError, match="Nothing is to be read differently"):
+    with pytest.raises(UserError, match="Choose at least one option"):
         chosen("", "", "", False)
     assert chosen("latin-1", "", "", True) == {"encoding": "latin-1", "skip_damaged": True}

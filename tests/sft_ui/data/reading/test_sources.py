@@ -70,5 +70,5 @@ def test_the_hub_data_that_was_looked_at_is_the_one_that_is_read():
     work, arguments, name = asked[0]
     assert (work, name) == ("hub_dataset", "owner/name")
     assert arguments == {**chosen, "repo_id": "owner/name", "max_rows": 50}
-    with pytest.raises(UserError, match="So many rows"):
+    with pytest.raises(UserError, match="between 0 and 10,000,000"):
         read_hub(tab, "owner/name", -1, chosen)

@@ -34,10 +34,10 @@ def test_what_is_spoiled_or_of_other_data_is_left_alone(kept):
 def test_the_card_shows_the_changed_text_and_the_way_back(dataset):
     cells = dict(dataset.page(0, 1)[0])[1]
     plain = row_card(dataset, 1, cells, Changes(dataset.id))
-    assert "Answer 0" in plain and "data-drop" in plain and "Undo the change" not in plain
+    assert "Answer 0" in plain and "data-drop" in plain and "Undo change" not in plain
     changed = row_card(dataset, 1, cells, Changes(dataset.id).edited(1, {"response": "New"}))
-    assert ">\nNew</textarea>" in changed and "Undo the change" in changed
-    assert "Put it back" in row_card(dataset, 1, cells, Changes(dataset.id).dropped(1))
+    assert ">\nNew</textarea>" in changed and "Undo change" in changed
+    assert "Restore this row" in row_card(dataset, 1, cells, Changes(dataset.id).dropped(1))
 
 
 def test_what_is_not_saved_is_counted():
