@@ -97,10 +97,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_locked(
-    login: Login | None,
-    *,
-    allow_open: bool = False,
-    environment: Mapping[str, str] = os.environ,
+    login: Login | None, *, allow_open: bool = False, environment: Mapping[str, str] = os.environ
 ) -> bool:
     """Whether this is a Hugging Face Space without a login and without `allow_open`."""
     return bool(environment.get("SPACE_ID")) and not (login or allow_open)

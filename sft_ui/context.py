@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from trainer_backend.serving.client import ModelProcess
 
 
+Options = dict[str, Any]  # keyword arguments of an event
+
+
 @dataclass(frozen=True)
 class Studio:
     """The home folder, the scheduler of runs, and the client of the process that holds a model."""
@@ -19,7 +22,7 @@ class Studio:
 
 
 # Options of events; the page's own events are not part of the web API.
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+PRIVATE: Options = {"api_visibility": "private"}
+QUICK: Options = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 # A State fires `change` only when the event that set it went through the queue.
-SETS_STATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+SETS_STATE: Options = {"show_progress": "hidden", "api_visibility": "private"}

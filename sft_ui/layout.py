@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sft_ui import access
 from sft_ui.alerts import attempt, show_user_errors, tell
 from sft_ui.chat.tab import ChatTab, build_chat_tab, chat_choices, warm_up
-from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
+from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Options, Studio
 from sft_ui.data.events import wire_events
 from sft_ui.data.tab import DataTab, build_data_tab
 from sft_ui.data.wiring import wire_data
@@ -61,6 +61,11 @@ class Page:
     draft: gr.BrowserState
     opened: dict[str, gr.Tab]
 
+    def chosen(self) -> Options:
+        """The inputs that a run is made of: data, preset and form."""
+        data, model = self.data, self.model
+        return {"dataset_id": data.dataset_id, "preset": model.preset, **model.fields}
+
 
 def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> gr.Blocks:
     """Build the page. The caller starts the scheduler and launches the server."""
@@ -95,10 +100,7 @@ def launch_options(
         "auth": login,
         "theme": build_theme(),
         "css_paths": STYLE_SHEETS,
-        "app_kwargs": {
-            "middleware": access.build_middleware(host),
-            "routes": build_routes(home),
-        },
+        "app_kwargs": {"middleware": access.build_middleware(host), "routes": build_routes(home)},
         "allowed_paths": [str(home / "exports")],
         "footer_links": ["api"],
         "run_history": False,
@@ -146,15 +148,14 @@ def _build_tabs(studio: Studio) -> Page:
 def _wire_settings(studio: Studio, page: Page) -> None:
     """Recompute the estimate, the Start button and the draft when data or settings change."""
     data, model, train = page.data, page.model, page.train
-    chosen = {"dataset_id": data.dataset_id, "preset": model.preset, **model.fields}
 
     def refresh(dataset_id: str, preset: str, **values: Any) -> list[Any]:
         draft = {"dataset_id": dataset_id, "preset": preset, "values": values}
-        shown = estimate(studio, dataset_id, preset, values)
-        return [shown, *start_state(studio, dataset_id, preset, values), draft]
+        return [*_cards(studio, dataset_id, preset, values), draft]
 
     refreshed = [model.estimate, train.start, train.next_card, page.draft]
-    again = {"inputs_kwargs": chosen, "outputs": refreshed, "trigger_mode": "always_last", **QUICK}
+    again = {"inputs_kwargs": page.chosen(), "outputs": refreshed, **QUICK}
+    again["trigger_mode"] = "always_last"
     gr.on(edits(model.fields.values()), refresh, **again)
     for event in model.filled:
         event.then(refresh, **again)
@@ -164,15 +165,16 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     wire_data(studio, data, model.fields, page.opened["data"], {"fn": refresh, **again})
 
 
+def _cards(studio: Studio, dataset_id: str, preset: str, values: dict[str, Any]) -> list[Any]:
+    """Updates: the estimate, the Start button and the card of the next run."""
+    shown = estimate(studio, dataset_id, preset, values)
+    return [shown, *start_state(studio, dataset_id, preset, values)]
+
+
 def _wire_runs(studio: Studio, page: Page) -> None:
     """Start, open and chat with runs."""
     train, chat, runs, model = page.train, page.chat, page.runs, page.model
-    chosen: dict[str, Any] = {
-        "dataset_id": page.data.dataset_id,
-        "preset": model.preset,
-        "key": train.start_key,
-        **model.fields,
-    }
+    chosen = {"key": train.start_key, **page.chosen()}
 
     @show_user_errors
     def start(dataset_id: str, preset: str, key: str, **values: Any) -> tuple[str, str]:
@@ -247,15 +249,8 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         [*shown, page.chat.run, page.data.dataset_id, *form],
         **SETS_STATE,
     ).then(
-        lambda dataset_id, preset, **values: [
-            estimate(studio, dataset_id, preset, values),
-            *start_state(studio, dataset_id, preset, values),
-        ],
-        inputs_kwargs={
-            "dataset_id": page.data.dataset_id,
-            "preset": page.model.preset,
-            **page.model.fields,
-        },
+        lambda dataset_id, preset, **values: _cards(studio, dataset_id, preset, values),
+        inputs_kwargs=page.chosen(),
         outputs=[page.model.estimate, train.start, train.next_card],
         **QUICK,
     )
@@ -267,8 +262,8 @@ def run_to_show(studio: Studio, asked: str) -> str:
         run, error = attempt(open_run, studio.home, asked)
         if run:
             return run.id
-        assert error is not None
-        tell(error)
+        if error:
+            tell(error)
     live = (run.id for run in list_runs(studio.home) if run.state()["state"] in LIVE)
     return next(live, "")
 

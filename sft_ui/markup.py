@@ -98,8 +98,10 @@ def problem_card(problem: Problem) -> Markup:
     return card(title, line(where, "where"), line(problem.fix), kind=kind)
 
 
-def error_card(error: UserError) -> Markup:
-    """A UserError as a card on the page."""
+def error_card(error: UserError | None) -> Markup | str:
+    """A UserError as a card on the page; "" for None."""
+    if error is None:
+        return ""
     return card(error.what, line(error.where, "where"), line(error.fix), kind="problem error")
 
 
@@ -108,12 +110,8 @@ def stack(pieces: Iterable[Markup | str]) -> Markup:
     return Markup('<div class="stack">{}</div>').format(Markup().join(pieces))
 
 
-def cell(value: object) -> Markup:
-    """A table cell; text is cut to MAX_CELL characters."""
-    return each(Markup("{}{}{}"), [_cell_parts(value)])
-
-
 def _cell_parts(value: object) -> tuple[Markup, str, Markup]:
+    """Opening tag, text cut to MAX_CELL characters, closing tag."""
     if isinstance(value, Markup):
         return value, "", Markup()
     if value is None:

@@ -17,6 +17,7 @@ from trainer_backend.recipe import SETTINGS, Recipe, is_relevant, label, parse_s
 from trainer_backend.recipe.settings import Setting
 
 FormField = gr.Textbox | gr.Dropdown | gr.Checkbox | gr.Number
+Fields = dict[str, FormField]  # by name of the setting
 WIDE = ("system_prompt", "lora_target_modules")
 CONDITIONAL = tuple(
     name
@@ -31,9 +32,9 @@ CONDITIONAL = tuple(
 )
 
 
-def build_fields(recipe: Recipe) -> dict[str, FormField]:
+def build_fields(recipe: Recipe) -> Fields:
     """The form's components by field name: every recipe field except the model."""
-    found: dict[str, FormField] = {}
+    found: Fields = {}
     shown = (one for one in SETTINGS.values() if one.section)
     for section, settings in groupby(shown, key=lambda one: one.section):
         with gr.Accordion(section, open=not found), gr.Row():
@@ -80,13 +81,12 @@ def read_form(values: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
     problems: list[Problem] = []
     for name, value in values.items():
         setting, error = attempt(parse_settings, {name: _cleaned(name, value)}, "Model tab")
-        if setting is None:
-            assert error is not None
+        if error:
             shown = label(name) if name in SETTINGS else name
             what = error.what.replace(f"“{name}”", f"“{shown}”")
             problems.append(Problem("error", what, error.where, error.fix))
         else:
-            settings |= setting
+            settings |= setting or {}
     return (None if problems else Recipe.from_dict(settings)), problems
 
 

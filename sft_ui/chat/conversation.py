@@ -5,7 +5,7 @@ Knows no components; text is generated in the model process.
 
 import random
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from markupsafe import Markup
@@ -22,9 +22,10 @@ SECONDS_BETWEEN_UPDATES = 0.05
 WAITING = "…"
 NUM_TRIED = 20  # held-out rows from which a question is chosen
 Turns = list[dict]
+Talk = dict[str, Turns]  # by side: "base", "tuned"
 
 
-def new_conversation() -> dict[str, Turns]:
+def new_conversation() -> Talk:
     """A conversation without turns: {"base": [], "tuned": []}."""
     return {"base": [], "tuned": []}
 
@@ -39,24 +40,18 @@ def pane(side: str, turns: Turns) -> Markup:
     template = Markup(
         '<section class="chat" role="log" aria-label="{label}"><h3>{label}</h3>{turns}</section>'
     )
-    nothing = markup.line(f"{label}: no answer yet", "quiet")
+    nothing = markup.line("No answer yet", "quiet")
     return template.format(label=label, turns=shown or nothing)
 
 
-def panes(talk: dict[str, Turns]) -> list[Markup]:
+def panes(talk: Talk) -> list[Markup]:
     """Both sides as HTML: [base, tuned]."""
     return [pane(side, talk[side]) for side in LABELS]
 
 
 def stream_talk(
-    studio: Studio,
-    talk: dict[str, Turns],
-    text: str,
-    run: str,
-    checkpoint: int,
-    system: str,
-    **sampling: Any,
-) -> Iterator[dict[str, Turns]]:
+    studio: Studio, talk: Talk, text: str, run: str, checkpoint: int, system: str, **sampling: Any
+) -> Iterator[Talk]:
     """Send a message to both models; yields the conversation as the answers grow.
 
     Closing the generator stops the models. Raises UserError without a message or a model.
@@ -70,8 +65,9 @@ def stream_talk(
     for side in sides:
         talk[side] += [{"role": "user", "content": text}, {"role": "assistant", "content": ""}]
     yield talk
+    asked = {side: with_system(talk[side][:-1], system) for side in sides}
     shown_at = 0.0
-    for side, so_far in _answers(studio, talk, sides, run, checkpoint, system, sampling):
+    for side, so_far in _answers(studio, asked, run, checkpoint, sampling):
         talk[side][-1] = {"role": "assistant", "content": so_far}
         if time.monotonic() - shown_at > SECONDS_BETWEEN_UPDATES:
             shown_at = time.monotonic()
@@ -80,18 +76,10 @@ def stream_talk(
 
 
 def _answers(
-    studio: Studio,
-    talk: dict[str, Turns],
-    sides: Sequence[str],
-    run: str,
-    checkpoint: int,
-    system: str,
-    sampling: dict[str, Any],
+    studio: Studio, asked: Talk, run: str, checkpoint: int, sampling: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """(side, answer so far); both sides share one request, each with its own conversation."""
-    asked = {side: with_system(talk[side][:-1], system) for side in sides}
-    which = "both" if len(sides) == 2 else sides[0]
-    messages: Any = asked if len(sides) == 2 else asked[sides[0]]
+    which, messages = ("both", asked) if len(asked) == 2 else next(iter(asked.items()))
     step = checkpoint if isinstance(checkpoint, int) and checkpoint >= 0 else None
     name = run.removeprefix(MODEL_PREFIX)
     stream = studio.model_process.chat(name, messages, checkpoint=step, which=which, **sampling)

@@ -54,9 +54,7 @@ def build_chat_tab(studio: Studio) -> ChatTab:
         with gr.Column(scale=8, min_width=340):
             controls = _build_conversation()
         with gr.Column(scale=3, min_width=260):
-            run = gr.Dropdown(
-                [], label="Run", info="The run whose tuned model answers.", elem_id="chat-run"
-            )
+            run = gr.Dropdown([], label="Run", info="Its tuned model answers.", elem_id="chat-run")
             checkpoint = gr.Dropdown(
                 [("Newest", NEWEST)], value=NEWEST, label="Checkpoint", elem_id="chat-checkpoint"
             )
@@ -100,7 +98,7 @@ def _build_conversation() -> Controls:
         stop = gr.Button(
             "Stop", variant="stop", interactive=False, min_width=90, elem_id="chat-stop"
         )
-        held_out = gr.Button("Ask a held-out row", min_width=150, elem_id="chat-held-out")
+        held_out = gr.Button("Try a held-out row", min_width=150, elem_id="chat-held-out")
         clear = gr.Button("New conversation", min_width=150, elem_id="chat-clear")
     talk = gr.State(new_conversation())
     return Controls(talk, sides, expected, message, send, stop, held_out, clear)

@@ -51,7 +51,7 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     def begin(action: Callable[..., str], *args: Any, **kwargs: Any) -> list[Any]:
         """Updates of `begun`: the id of the new reading, or why it did not start."""
         reading, error = attempt(action, *args, **kwargs)
-        return [reading or "", markup.error_card(error) if error else "", None]
+        return [reading or "", markup.error_card(error), None]
 
     def from_files(paths: list[str] | str | None) -> list[Any]:
         paths = [paths] if isinstance(paths, str) else paths
@@ -67,7 +67,7 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     sources.use_hub.click(from_hub, [*chosen, sources.hub_known], begun, **PRIVATE)
 
     def loaded(dataset: StoredDataset | None, error: UserError | None) -> list[Any]:
-        return [dataset.id if dataset else gr.skip(), markup.error_card(error) if error else ""]
+        return [dataset.id if dataset else gr.skip(), markup.error_card(error)]
 
     def from_sample(sample_id: str | None) -> list[Any]:
         return loaded(*attempt(create_from_sample, studio.home, sample_id or ""))
@@ -106,10 +106,10 @@ def _wire_finish(studio: Studio, tab: DataTab) -> None:
     def finished(event: gr.EventData, kept: dict | None) -> list[Any]:
         """Show the dataset of a finished reading, or its error with what could be done instead."""
         reading = str(getattr(event, "reading", ""))
-        dataset, error = attempt(tab.readings.result, reading)
         again = shown_again(tab.readings, reading)
-        if dataset is None:
-            assert error is not None
+        try:
+            dataset = tab.readings.result(reading)
+        except UserError as error:
             return [gr.skip(), failure(tab.readings, reading, error), gr.skip(), None, *again]
         saved = isinstance(kept, dict) and kept.get("dataset_id") == dataset.parent
         return [dataset.id, "", None if saved else gr.skip(), None, *again]
@@ -142,7 +142,7 @@ def _wire_mapping(studio: Studio, tab: DataTab) -> None:
     @show_user_errors
     def apply(dataset_id: str, roles: dict | None, system_prompt: str) -> str:
         dataset = open_dataset(studio.home, dataset_id)
-        mapping = read_mapping(roles_or_known(dataset, roles), dataset)
+        mapping = read_mapping(roles_of(dataset, roles), dataset)
         arguments = {
             "dataset_id": dataset.id,
             "mapping": asdict(mapping),
@@ -160,18 +160,13 @@ def _wire_mapping(studio: Studio, tab: DataTab) -> None:
     mapper.apply.click(apply, given, tab.reading, **PRIVATE)
 
 
-def roles_or_known(dataset: StoredDataset, roles: dict[str, str] | None) -> dict[str, str]:
-    """The roles chosen on the page, else those of the dataset."""
-    return roles_of(dataset) if roles is None else roles
-
-
 def roles_preview(
     dataset: StoredDataset, roles: dict[str, str] | None, system_prompt: str
 ) -> Markup:
     """The first rows under the chosen roles, or what is wrong with the choice."""
-    mapping, error = attempt(read_mapping, roles_or_known(dataset, roles), dataset)
-    if mapping is None:
-        assert error is not None
+    try:
+        mapping = read_mapping(roles_of(dataset, roles), dataset)
+    except UserError as error:
         return markup.line(f"{error.what} {error.fix}", "quiet")
     return mapping_preview(dataset, mapping, system_prompt or "")
 

@@ -11,14 +11,14 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
-from sft_ui.context import PRIVATE, QUICK, Studio
+from sft_ui.context import PRIVATE, QUICK, Options, Studio
 from sft_ui.data.lengths.feed import LengthFeed
 from sft_ui.data.rows import table as row_table
 from sft_ui.data.rows import tokens as token_view
 from sft_ui.data.rows.card import Changes, changes_bar, read_changes, row_card
 from sft_ui.data.rows.tokens import pack_strip, packed_with
 from sft_ui.data.tab import DataTab
-from sft_ui.recipe_form import FormField, edits
+from sft_ui.recipe_form import Fields, edits
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 
@@ -31,9 +31,7 @@ SHOW_ROWS = "() => document.querySelector('#row-search')?.scrollIntoView({ block
 TOKEN_FIELDS = ("base_model", "max_length", "assistant_only_loss", "system_prompt")
 
 
-def wire_rows(
-    studio: Studio, tab: DataTab, given: dict[str, Any], fields: dict[str, FormField]
-) -> None:
+def wire_rows(studio: Studio, tab: DataTab, given: Options, fields: Fields) -> None:
     """Wire the search, the table, the card of a row and its tokens.
 
     `given` are the inputs of handlers that need the recipe: dataset id and form fields.
@@ -166,9 +164,7 @@ def show_page(  # noqa: PLR0913 - everything a page of rows depends on
     return table, markup.line(where, "quiet"), start
 
 
-def _wire_pick(
-    studio: Studio, tab: DataTab, given: dict[str, Any], fields: dict[str, FormField]
-) -> None:
+def _wire_pick(studio: Studio, tab: DataTab, given: Options, fields: Fields) -> None:
     rows = tab.rows
 
     @show_user_errors
@@ -176,7 +172,7 @@ def _wire_pick(
         row = picked_row(event)
         return row, shown_row(studio, dataset_id, row, read_changes(kept, dataset_id))
 
-    def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Markup:
+    def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Markup | str:
         return show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
 
     rows.preview.pick(card, [tab.dataset_id, rows.changes], [rows.row, rows.card], **QUICK)
@@ -205,12 +201,11 @@ def shown_row(studio: Studio, dataset_id: str, row: int | None, changes: Changes
 
 def show_tokens(
     studio: Studio, dataset_id: str, row: int, values: dict, feed: LengthFeed | None = None
-) -> Markup:
+) -> Markup | str:
     """One row as tokens, or the reason why it has none."""
     model = str(values.get("base_model") or "").rstrip("/").rpartition("/")[2]
     view, error = attempt(studio.model_process.token_view, dataset_id, row, values)
     if view is None:
-        assert error is not None
         return markup.error_card(error)
     return token_view.token_card(view, row, model, _packed(feed, dataset_id, row, values))
 

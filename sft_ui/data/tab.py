@@ -109,25 +109,9 @@ def build_data_tab(studio: Studio) -> DataTab:
         rows, tokens = _build_rows()
         held_out = build_held_out(readings)
     return DataTab(
-        readings=readings,
-        feed=feed,
-        dataset_id=dataset_id,
-        shown=shown,
-        share=share,
-        sources=sources,
-        again=again,
-        notice=notice,
-        reading=reading,
-        report=shown_report,
-        stored_box=stored_box,
-        stored=stored,
-        browser=browser,
-        mapper=mapper,
-        lengths=lengths,
-        statistics=statistics,
-        rows=rows,
-        tokens=tokens,
-        held_out=held_out,
+        *(readings, feed, dataset_id, shown, share, sources, again, notice, reading),
+        *(shown_report, stored_box, stored, browser, mapper, lengths, statistics, rows, tokens),
+        held_out,
     )
 
 

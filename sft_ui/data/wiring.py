@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
-from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
+from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Options, Studio
 from sft_ui.data import report
 from sft_ui.data.held_out import held_out_words
 from sft_ui.data.lengths import feed
@@ -21,7 +21,7 @@ from sft_ui.data.rows import tokens
 from sft_ui.data.rows.card import changes_bar, read_changes
 from sft_ui.data.statistics import statistics_cards
 from sft_ui.data.tab import DataTab
-from sft_ui.recipe_form import FormField, read_form
+from sft_ui.recipe_form import Fields, read_form
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.data.checks import read_statistics
 from trainer_backend.data.store import StoredDataset, list_datasets, open_dataset
@@ -29,11 +29,7 @@ from trainer_backend.recipe import Recipe, label, total_steps
 
 
 def wire_data(
-    studio: Studio,
-    tab: DataTab,
-    fields: dict[str, FormField],
-    opened: gr.Tab,
-    refresh: dict[str, Any],
+    studio: Studio, tab: DataTab, fields: Fields, opened: gr.Tab, refresh: Options
 ) -> None:
     """Wire the tab to the recipe's form; `refresh` are arguments of the event that updates it."""
     given = {"dataset_id": tab.dataset_id, **fields}
@@ -43,11 +39,7 @@ def wire_data(
 
 
 def _wire_show(
-    studio: Studio,
-    tab: DataTab,
-    given: dict[str, Any],
-    opened: gr.Tab,
-    refresh: dict[str, Any],
+    studio: Studio, tab: DataTab, given: Options, opened: gr.Tab, refresh: Options
 ) -> None:
     @show_user_errors
     def show(dataset_id: str, was_shown: str, start: int, kept: Any, **values: Any) -> list[Any]:
@@ -135,10 +127,7 @@ def show_settings(studio: Studio, dataset_id: str, values: dict[str, Any]) -> li
 def settings_outputs(tab: DataTab) -> list[gr.blocks.Block]:
     """The components that `show_settings` updates, in its order."""
     held_out = tab.held_out
-    return [
-        *(tab.report, tab.lengths, held_out.said, held_out.share, held_out.forget),
-        tab.share,
-    ]
+    return [*(tab.report, tab.lengths, held_out.said, held_out.share, held_out.forget), tab.share]
 
 
 def lengths_asked(dataset: StoredDataset | None, recipe: Recipe | None, train: int) -> str:
@@ -150,11 +139,7 @@ def lengths_asked(dataset: StoredDataset | None, recipe: Recipe | None, train: i
 
 
 def _wire_takeover(
-    studio: Studio,
-    tab: DataTab,
-    fields: dict[str, FormField],
-    given: dict[str, Any],
-    refresh: dict[str, Any],
+    studio: Studio, tab: DataTab, fields: Fields, given: Options, refresh: Options
 ) -> None:
     """Copy the chart's limit and the held-out share into the recipe's form."""
 
@@ -185,12 +170,11 @@ def _wire_own_held_out(tab: DataTab) -> None:
         if not path:
             return gr.skip(), None, ""
         reading, error = attempt(tab.readings.read, [path])
-        return reading or "", None, markup.error_card(error) if error else ""
+        return reading or "", None, markup.error_card(error)
 
     def finished(event: gr.EventData, dataset_id: str) -> tuple[Any, Any]:
         other, error = attempt(tab.readings.result, str(event.reading))
         if other is None:
-            assert error is not None
             return gr.skip(), markup.error_card(error)
         arguments = {"dataset_id": dataset_id, "held_out_id": other.id}
         return tab.readings.work("with_held_out", arguments, other.name), ""

@@ -11,14 +11,7 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import QUICK, Studio
-from sft_ui.recipe_form import (
-    CONDITIONAL,
-    FormField,
-    build_fields,
-    form_values,
-    read_form,
-    relevance,
-)
+from sft_ui.recipe_form import CONDITIONAL, Fields, build_fields, form_values, read_form, relevance
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import Hardware
@@ -45,7 +38,7 @@ class ModelTab:
     """What the page needs of the tab; `fields` holds every recipe field by name."""
 
     preset: gr.Radio
-    fields: dict[str, FormField]
+    fields: Fields
     estimate: gr.HTML
     filled: list[Dependency]  # events that put other values into the form
 
@@ -73,15 +66,13 @@ def build_model_tab(studio: Studio) -> ModelTab:
             )
             when = gr.HTML(about_preset(FIRST_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
-                fields: dict[str, FormField] = {"base_model": model, **build_fields(recipe)}
+                fields: Fields = {"base_model": model, **build_fields(recipe)}
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(elem_id="estimate")
     return ModelTab(preset, fields, estimate, _wire(preset, fields, about, when))
 
 
-def _wire(
-    preset: gr.Radio, fields: dict[str, FormField], about: gr.HTML, when: gr.HTML
-) -> list[Dependency]:
+def _wire(preset: gr.Radio, fields: Fields, about: gr.HTML, when: gr.HTML) -> list[Dependency]:
     names = list(fields)
 
     @show_user_errors
@@ -184,8 +175,8 @@ def _facts(
         ("Held-out rows", f"{held_out:,}" if train else None),
         (label("adapter"), SETTINGS["adapter"].words(recipe.adapter)),
         (label("learning_rate"), str(final.learning_rate)),
-        (f"{label('precision')} here", final.precision),
-        (f"{label('optim')} here", SETTINGS["optim"].words(final.optim)),
+        (f"Effective {label('precision').lower()}", final.precision),
+        (f"Effective {label('optim').lower()}", SETTINGS["optim"].words(final.optim)),
     ]
 
 

@@ -82,9 +82,7 @@ def _build_changes() -> Changes:
         rename = gr.Button("Rename", min_width=90, elem_id="run-rename")
         delete = gr.Button("Delete…", variant="stop", min_width=90, elem_id="run-delete")
     with gr.Row(visible=False) as confirm:
-        yes = gr.Button(
-            "Delete permanently", variant="stop", min_width=130, elem_id="run-delete-yes"
-        )
+        yes = gr.Button("Delete forever", variant="stop", min_width=130, elem_id="run-delete-yes")
         no = gr.Button("Cancel", min_width=90, elem_id="run-delete-no")
     return Changes(name, open_button, rename, delete, confirm, yes, no)
 
@@ -126,11 +124,7 @@ def _wire_export(
     studio: Studio, tab: RunsTab, format: gr.Radio, export: gr.Button, file: gr.DownloadButton
 ) -> None:
     @show_user_errors
-    def make(
-        run_id: str,
-        kind: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio's way to inject it
-    ) -> str:
+    def make(run_id: str, kind: str, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008 - Gradio's way
         progress(None, desc="Writing files")
         return str(studio.model_process.export(open_run(studio.home, run_id).id, kind))
 
@@ -212,10 +206,9 @@ def load_code(studio: Studio, run_id: str, kind: str) -> Markup | str:
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
     if run is None:
         return ""
-    recipe, unreadable = attempt(run.recipe)
-    if recipe is None:
-        assert unreadable is not None
-        return markup.card(unreadable.what, markup.line(unreadable.fix))
-    text = snippet(recipe, kind)
+    try:
+        text = snippet(run.recipe(), kind)
+    except UserError as error:
+        return markup.card(error.what, markup.line(error.fix))
     body = Markup('<pre class="snippet" tabindex="0" aria-label="Code">{}</pre>')
     return markup.card("How to use it", body.format(text))

@@ -19,6 +19,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.recipe import SETTINGS, Recipe
 from trainer_backend.runs import OVER, Run, new_run_from, open_run, retry_run
 
+Show = Callable[[Studio, str], list[Any]]
 WAYS = (
     "Train longer continues with the same data and settings up to the total you enter. "
     "A new run uses the data and settings chosen now."
@@ -53,11 +54,7 @@ def build_after_run() -> AfterRun:
 
 
 def wire_after_run(
-    studio: Studio,
-    after: AfterRun,
-    run_id: gr.State,
-    shown: list[gr.blocks.Block],
-    show: Callable[[Studio, str], list[Any]],
+    studio: Studio, after: AfterRun, run_id: gr.State, shown: list[Any], show: Show
 ) -> None:
     """Wire retry and “Train longer”; `show(studio, run_id)` returns the updates of `shown`."""
 
@@ -124,10 +121,7 @@ def longer_by(recipe: Recipe, length: float | None) -> dict[str, float]:
 def start_from(
     studio: Studio, run_id: str, dataset_id: str, preset: str, key: str, values: dict
 ) -> Run:
-    """A new run from the weights of an ended one, with the data and settings of the page.
-
-    Raises UserError when the form is invalid or the run has no checkpoint.
-    """
+    """A new run from another's weights. Raises UserError if form or checkpoint is missing."""
     recipe, _ = read_form(values)
     recipe = recipe or Recipe.from_dict(values, "Model tab")  # raises the first problem
     run = open_run(studio.home, run_id)

@@ -112,8 +112,8 @@ def run_buttons(studio: Studio, run_id: str) -> list[Any]:
     """Updates of Stop, Resume, Chat, the card of the run and the actions after it."""
     run, error = attempt(readable_run, studio, run_id) if run_id else (None, None)
     if run is None:
-        card = markup.error_card(error) if error else ""
-        return [*([gr.update(interactive=False)] * 3), card, *shown_after(None)]
+        off = gr.update(interactive=False)
+        return [off, off, off, markup.error_card(error), *shown_after(None)]
     state = run.state()["state"]
     has_model = bool(run.checkpoints())
     return [

@@ -1,4 +1,4 @@
-"""The app as a subprocess and a real Chromium; every page must stay on this machine and silent."""
+"""The app as a subprocess and a real Chromium; pages must make no foreign request and no error."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ RELOAD_NOISE = ("AbortError", "Connection errored out", "net::ERR_ABORTED", "Fai
 
 @dataclass(frozen=True)
 class App:
-    """A running app: where it answers and where it keeps things."""
+    """A running app: its URL and its home folder."""
 
     url: str
     home: Path
@@ -100,7 +100,7 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium):
-    """Open pages of visitors of their own; at the end no page may have misbehaved."""
+    """Open pages in separate browser contexts; fails if any of them reported trouble."""
     contexts, troubles = [], []
 
     def open_one(url: str = "", **options):
@@ -141,5 +141,5 @@ def page(app, open_page):
 
 @pytest.fixture
 def finished_run(app, tmp_path):
-    """A run that is over, put into the app's home whole; its texts try to be markup."""
+    """A finished run in the app's home; its texts contain markup."""
     return add_finished_run(app.home, tmp_path)

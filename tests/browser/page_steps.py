@@ -1,4 +1,4 @@
-"""What a user does on the page, and runs made by hand to look at. Fixtures are in conftest.py."""
+"""Steps of a user on the page, and hand-made runs."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def wait_for_state(page, *states: str, seconds: float = 240) -> str:
 
 
 def upload(page, path: Path) -> None:
-    """Give the page a data file and wait for its report."""
+    """Upload a data file and wait for its report."""
     page.set_input_files("#data-upload input[type=file]", path)
     page.wait_for_selector(f"#data-report :text('{path.name}')")
 
@@ -48,7 +48,7 @@ def fill_field(page, name: str, value: str) -> None:
 
 
 def add_finished_run(home: Path, workplace: Path) -> Run:
-    """A run that is over, built elsewhere and moved in whole so that nothing starts it."""
+    """A finished run, built elsewhere and moved in, so that the scheduler does not start it."""
     elsewhere = open_home(workplace / "elsewhere")
     rows = [{"prompt": f"{HOSTILE} {n}", "response": HOSTILE} for n in range(20)]
     dataset = create_from_rows(elsewhere, rows, name=HOSTILE)

@@ -1,4 +1,4 @@
-"""The Data tab as a user goes through it: read, map, look, fix, change, take away."""
+"""A session in the Data tab: load, map columns, browse, fix, edit, download."""
 
 import json
 import re
@@ -14,7 +14,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 @pytest.fixture
 def orders(tmp_path):
-    """Rows with twins, an empty answer and a long one; every cell tries to be markup."""
+    """Rows with duplicates, an empty answer and a long one; every cell contains markup."""
     rows = [{"ask": f"{HOSTILE} {n}", "reply": f"Reply {n}. {HOSTILE}"} for n in range(40)]
     rows += rows[:4] + [{"ask": "Empty?", "reply": ""}]
     rows[30]["reply"] = "many words " * 400
@@ -28,7 +28,7 @@ def choose_columns(page):
     expect(pickers).to_have_count(2)
     pickers.nth(0).select_option("completion")
     pickers.nth(1).select_option("prompt")
-    pickers.nth(0).select_option("prompt")  # frees it in the other header
+    pickers.nth(0).select_option("prompt")  # clears it in the other header
     expect(pickers.nth(1)).to_have_value("")
     pickers.nth(1).select_option("completion")
     expect(page.locator("#mapping-preview")).to_contain_text("Reply 0. <script>alert(1)</script>")
@@ -114,13 +114,13 @@ def test_the_data_room(page, orders):
     assert page.locator("main img:not(footer img), main script").count() == 0
 
 
-def test_case_47_one_button_reads_it_otherwise(page, tmp_path):
+def test_case_47_one_button_reads_with_another_encoding(page, tmp_path):
     file = tmp_path / "latin.csv"
     lines = ["prompt,response", *(f"Wie heißt {n}?,Käse {n}" for n in range(30))]
     file.write_bytes("\n".join(lines).encode("latin-1"))
     page.set_input_files("#data-upload input[type=file]", file)
     notice = page.locator("#data-notice")
-    expect(notice).to_contain_text("Käse 0")  # what reading it so would give
+    expect(notice).to_contain_text("Käse 0")  # the preview of reading it so
     notice.get_by_role("button", name="Read as Latin-1").click()
     expect(page.locator("#data-preview")).to_contain_text("Käse 0")
     expect(page.locator("#data-report")).to_contain_text("30 usable examples")

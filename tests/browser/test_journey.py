@@ -1,4 +1,4 @@
-"""The whole way on the page with the real starter model: file, tokens, training, chat, export."""
+"""A whole session with the real starter model: file, tokens, training, chat, export."""
 
 import re
 import time

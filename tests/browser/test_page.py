@@ -1,4 +1,4 @@
-"""The page without training: text stays text, small screens, dark, keyboard, wrong input."""
+"""The page without training: escaping, small screens, dark theme, keyboard, invalid input."""
 
 import re
 
@@ -114,7 +114,7 @@ def test_unclear_columns_are_asked_for(page, tmp_path):
     file.write_text("left,right\n" + "".join(f"l{n},r{n}\n" for n in range(30)))
     upload(page, file)
     go(page, "Train")
-    expect(page.locator("#start-training")).to_contain_text("columns")
+    expect(page.locator("#start-training")).to_contain_text("column roles")
     go(page, "Data")
     page.locator("#apply-columns").click()
     expect(page.locator("#data-report")).to_contain_text("30 usable examples")
@@ -148,7 +148,7 @@ def test_settings_and_data_survive_a_reload(page):
     expect(page.locator("#field-max_steps input")).to_have_value("9")
 
 
-def test_an_unknown_run_in_the_address_is_said(app, open_page):
+def test_an_unknown_run_in_the_address_is_reported(app, open_page):
     page = open_page(f"{app.url}/?run=run-000000000000")
     expect(page.locator(".toast-body")).to_contain_text("no such run")
     expect(page.locator("#data-report")).to_be_visible()

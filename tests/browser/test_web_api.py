@@ -70,14 +70,14 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
         ("/export_run", ["/etc/passwd", "adapter"]),
     ],
 )
-def test_a_mistake_is_answered_in_words(client, name, arguments):
+def test_a_mistake_is_answered_with_its_message(client, name, arguments):
     with pytest.raises(AppError) as error:
         client.predict(*arguments, api_name=name)
     assert "Traceback" not in str(error.value) and str(error.value).count("\n") == 2
 
 
 def memory_of(app) -> int:
-    """Resident bytes of the app's own process."""
+    """Resident memory of the app's process, in bytes."""
     found = [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -86,11 +86,11 @@ def memory_of(app) -> int:
     return found[0].memory_info().rss
 
 
-def test_case_41_a_download_of_5_gb_may_be_dropped_and_gone_on_with(app):
+def test_case_41_a_download_of_5_gb_may_be_dropped_and_resumed(app):
     size, mark = 5 * 2**30, b"the last bytes"
     file = app.home / "exports" / "large.zip"
     file.parent.mkdir(exist_ok=True)
-    with open(file, "wb") as out:  # sparse: it takes no room
+    with open(file, "wb") as out:  # sparse: it takes no disk space
         out.seek(size - len(mark))
         out.write(mark)
     address = f"{app.url}/gradio_api/file={file}"

@@ -25,7 +25,7 @@ class SchedulerStandIn:
 
 
 class ModelStandIn:
-    """Answers with the words given; remembers what was asked and whether a stream was closed."""
+    """Answers with the given words; records requests and whether a stream was closed."""
 
     def __init__(self, words=("Par", "Paris")):
         self.words, self.asked, self.closed = words, [], 0

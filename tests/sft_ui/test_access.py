@@ -1,4 +1,4 @@
-"""Who may use the page."""
+"""Login, host and origin checks, security headers."""
 
 import pytest
 from starlette.applications import Starlette
@@ -30,7 +30,7 @@ def test_a_login_needs_user_and_password():
     assert not login("anna", "falsch") and not login("ben", "geheim") and not login("", "")
 
 
-def test_many_wrong_tries_close_the_door_for_a_while():
+def test_many_wrong_attempts_lock_the_login_for_a_while():
     clock = Clock()
     login = Login("anna", "geheim", clock)
     assert not any(login("anna", str(n)) for n in range(5))
@@ -40,7 +40,7 @@ def test_many_wrong_tries_close_the_door_for_a_while():
 
 
 @pytest.mark.parametrize("text", ["anna", ":geheim", "anna:"])
-def test_half_a_login_is_refused(text):
+def test_an_incomplete_login_is_refused(text):
     with pytest.raises(UserError):
         read_login(text, {})
 
@@ -51,12 +51,12 @@ def test_the_login_comes_from_the_flag_or_the_environment():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_this_machine_alone_needs_no_login(host):
+def test_a_loopback_address_needs_no_login(host):
     assert is_loopback(host)
     check_bind(host, None, environment={})
 
 
-def test_an_open_page_must_be_asked_for():
+def test_an_open_page_needs_allow_open():
     with pytest.raises(UserError):
         check_bind("0.0.0.0", None, environment={})
     check_bind("0.0.0.0", Login("a", "b"), environment={})
@@ -83,7 +83,7 @@ def test_the_server_fetches_no_addresses_for_a_visitor():
     assert client().get("/gradio_api/file=http://169.254.169.254/").status_code == 403
 
 
-def test_every_answer_carries_the_safety_headers():
+def test_every_response_has_the_security_headers():
     headers = client().get("/").headers
     assert "frame-ancestors 'self' https://huggingface.co" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"

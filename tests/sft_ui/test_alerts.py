@@ -1,4 +1,4 @@
-"""UserError becomes a message; nothing else is caught."""
+"""UserError becomes a message; other errors are not caught."""
 
 import asyncio
 import errno
@@ -25,7 +25,7 @@ def test_a_plain_handler_shows_an_escaped_message():
     assert shown.value.print_exception is False
 
 
-def test_a_full_disk_is_said_and_any_other_fault_is_not_hidden():
+def test_a_full_disk_is_reported_and_other_errors_are_not_hidden():
     def write(number: int):
         raise OSError(number, "words of the system")
 
@@ -69,7 +69,7 @@ def test_an_async_handler_stays_async():
         fail()
 
     with pytest.raises(gr.Error):
-        # in a thread of its own: browser tests leave an event loop running in this one
+        # in its own thread: browser tests leave an event loop running in this one
         ThreadPoolExecutor().submit(asyncio.run, later()).result()
 
 

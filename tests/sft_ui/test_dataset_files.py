@@ -1,4 +1,4 @@
-"""The two addresses of a dataset: only its own pictures, only raster, only for who is signed in."""
+"""Routes of a dataset: only its own images, only raster formats, only after signing in."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ def client(home):
 
 
 @pytest.fixture
-def pictures(dataset):
+def image_data(dataset):
     folder = dataset.dir / "images"
     folder.mkdir()
     (folder / f"{NAME}.png").write_bytes(PNG)
@@ -32,8 +32,8 @@ def pictures(dataset):
     return dataset
 
 
-def test_a_picture_is_served_with_its_own_kind_and_nothing_else(client, pictures):
-    answer = client.get(f"/{image_address(pictures.id, f'images/{NAME}.png')}")
+def test_an_image_is_served_with_its_media_type_and_nothing_else(client, image_data):
+    answer = client.get(f"/{image_address(image_data.id, f'images/{NAME}.png')}")
     assert answer.status_code == 200 and answer.content == PNG
     assert answer.headers["content-type"] == "image/png"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -43,20 +43,20 @@ def test_a_picture_is_served_with_its_own_kind_and_nothing_else(client, pictures
 @pytest.mark.parametrize(
     "name",
     [
-        f"{'b' * 64}.png",  # not what its name says
+        f"{'b' * 64}.png",  # bytes that do not match the suffix
         f"{'c' * 64}.svg",
-        f"{'d' * 64}.png",  # not there
+        f"{'d' * 64}.png",  # missing
         "notes.txt",
         "..%2fmeta.json",
         "%2e%2e%2f%2e%2e%2fmeta.json",
     ],
 )
-def test_case_66_only_raster_pictures_of_the_dataset_are_served(client, pictures, name):
-    assert client.get(f"/studio/images/{pictures.id}/{name}").status_code == 404
+def test_case_66_only_raster_images_of_the_dataset_are_served(client, image_data, name):
+    assert client.get(f"/studio/images/{image_data.id}/{name}").status_code == 404
 
 
 @pytest.mark.parametrize("dataset_id", ["..", "%2e%2e", "no-such", "0" * 16])
-def test_an_unknown_dataset_has_no_picture(client, home, dataset_id):
+def test_an_unknown_dataset_has_no_image(client, home, dataset_id):
     assert client.get(f"/studio/images/{dataset_id}/{NAME}.png").status_code == 404
     assert image_file(home, "../datasets", f"{NAME}.png") is None
 
@@ -70,22 +70,25 @@ def test_a_download_is_a_file_of_all_rows(client, dataset):
     assert len(table) == 61
 
 
-def test_an_unknown_format_or_dataset_is_said(client, dataset):
+def test_an_unknown_format_or_dataset_is_a_404(client, dataset):
     assert client.get(f"/studio/datasets/{dataset.id}/exe").status_code == 404
     answer = client.get("/studio/datasets/0000000000000000/csv")
     assert answer.status_code == 404 and "no such dataset" in answer.text
 
 
-def test_the_login_of_the_page_guards_both(client, pictures):
+def test_the_login_of_the_page_guards_both(client, image_data):
     client.app.auth = lambda user, password: True
-    addresses = (f"/studio/images/{pictures.id}/{NAME}.png", f"/studio/datasets/{pictures.id}/csv")
+    addresses = (
+        f"/studio/images/{image_data.id}/{NAME}.png",
+        f"/studio/datasets/{image_data.id}/csv",
+    )
     assert [client.get(one).status_code for one in addresses] == [401, 401]
     client.cookies.set("access-token-unsecure-x", "t")
     assert [client.get(one).status_code for one in addresses] == [200, 200]
 
 
-def test_a_login_by_a_proxy_is_asked_too(client, pictures):
+def test_an_auth_dependency_is_checked_too(client, image_data):
     client.app.auth_dependency = lambda request: request.headers.get("who")
-    address = f"/studio/images/{pictures.id}/{NAME}.png"
+    address = f"/studio/images/{image_data.id}/{NAME}.png"
     assert client.get(address).status_code == 401
     assert client.get(address, headers={"who": "me"}).status_code == 200

@@ -1,4 +1,4 @@
-"""What the edge refuses before it reads it, asked the way a web server asks: raw ASGI calls."""
+"""Requests the middleware rejects before reading their body, as raw ASGI calls."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ async def swallow(request: Request):
 
 @pytest.fixture
 def app():
-    """The edge before an application that reads whatever it is sent."""
+    """The middleware in front of an application that reads every body."""
     route = Route("/{path:path}", swallow, methods=["GET", "HEAD", "POST"])
     app = Starlette(routes=[route], middleware=build_middleware("127.0.0.1"))
     app.auth, app.auth_dependency = lambda user, password: False, None
@@ -103,12 +103,12 @@ def test_a_login_is_small(app):
 def test_a_large_body_is_refused_by_its_length(app):
     answer = ask(app, "/gradio_api/queue/join", COOKIE, size=60_000_000)
     assert (answer.status, answer.taken) == (413, 0) and "larger than 32 MB" in answer.text
-    kind = "multipart/form-data; boundary=a"  # it is the address that tells an upload
+    kind = "multipart/form-data; boundary=a"  # an upload is recognised by its path
     assert ask(app, "/gradio_api/queue/join", COOKIE, size=60_000_000, kind=kind).status == 413
     assert ask(app, "/gradio_api/queue/join", COOKIE, size=20_000_000).text == "20000000"
 
 
-def test_an_endless_body_is_given_up_at_the_limit(app):
+def test_an_endless_body_is_rejected_at_the_limit(app):
     answer = ask(app, "/gradio_api/queue/join", COOKIE)
     assert answer.status == 413 and "larger than 32 MB" in answer.text
     assert answer.taken <= MAX_BODY + len(PIECE)

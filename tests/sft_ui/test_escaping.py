@@ -1,4 +1,4 @@
-"""Whatever a user or a model wrote is text on the page, never markup."""
+"""Texts of users and models are escaped everywhere on the page."""
 
 from html.parser import HTMLParser
 
@@ -45,7 +45,7 @@ PAYLOADS = {
 
 
 class Reader(HTMLParser):
-    """What a browser makes of HTML: tags with the names of their attributes, and every text."""
+    """Parsed HTML: tags with the names of their attributes, and every text."""
 
     def __init__(self, html):
         super().__init__()
@@ -68,7 +68,7 @@ class Reader(HTMLParser):
 
 
 def assert_same_shape(make, text):
-    """The page made of a text has the shape it has with a plain word, and shows the text whole."""
+    """The HTML of a text has the tags it has for a plain word, and contains the whole text."""
     plain, shown = Reader(make("word")), Reader(make(text))
     assert shown.shape == plain.shape
     assert any(text in one for one in shown.texts)
@@ -131,7 +131,7 @@ def test_a_file_and_its_rows_never_change_the_shape_of_the_page(home, kind):
     assert_same_shape(stored, PAYLOADS[kind])
 
 
-def test_a_warning_that_ends_nothing_is_text_too(monkeypatch, hostile):
+def test_a_warning_is_text_too(monkeypatch, hostile):
     said = []
     monkeypatch.setattr(gr, "Warning", lambda message, **_: said.append(message))
     alerts.tell(UserError(hostile, hostile, hostile))
@@ -203,7 +203,7 @@ def test_a_run_is_shown_as_text(run, hostile):
 
 
 def test_tokens_are_text_with_visible_blanks(hostile):
-    tokens = [{"text": hostile, "id": 1, "learned": True, "cut": False}]
+    tokens = [{"text": hostile + "a b\n<", "id": 1, "learned": True, "cut": False}]
     view = {
         "tokens": tokens,
         "num_tokens": 1,
@@ -211,8 +211,9 @@ def test_tokens_are_text_with_visible_blanks(hostile):
         "max_length": 8,
         "notes": [hostile],
     }
-    assert_is_text(token_view.token_card(view, 1, hostile))
-    assert token_view.visible("a b\n<") == "a·b↵\n&lt;"
+    card = token_view.token_card(view, 1, hostile)
+    assert_is_text(card)
+    assert "a·b↵\n&lt;" in card
 
 
 @pytest.mark.parametrize(
@@ -228,5 +229,5 @@ def test_a_token_has_one_kind(token, kind):
 
 
 def test_a_cell_is_cut_to_a_readable_length():
-    assert len(markup.cell("x" * 5000)) < 400
-    assert "empty" in markup.cell(None)
+    long, empty = (markup.plain_table("", [], [(1, [text])]) for text in ("x" * 5000, None))
+    assert "x" * 300 + "…" in long and "x" * 301 not in long and "empty" in empty

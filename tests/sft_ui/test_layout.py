@@ -1,4 +1,4 @@
-"""The page as a whole: ids, tabs, the web API's names, what a reload brings back."""
+"""The page as a whole: element ids, tabs, names of the web API, restoring after a reload."""
 
 import json
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def config(studio):
     return app.get_config_file()
 
 
-def test_the_tabs_stand_in_order(config):
+def test_the_tabs_are_in_order(config):
     labels = [c["props"]["label"] for c in config["components"] if c["type"] == "tabitem"]
     assert labels == ["Data", "Model", "Train", "Chat", "Runs"]
 
@@ -68,7 +68,7 @@ def test_launch_options_refuse_an_open_page(home, monkeypatch):
     assert options["run_history"] is False and options["max_file_size"]
 
 
-def test_a_reload_brings_back_data_and_settings(studio, dataset):
+def test_a_reload_restores_data_and_settings(studio, dataset):
     values = form_values(Recipe(max_steps=7))
     draft = {"dataset_id": dataset.id, "preset": "quick_try", "values": values}
     assert layout.restored(studio, json.loads(json.dumps(draft))) == (
@@ -81,7 +81,7 @@ def test_a_reload_brings_back_data_and_settings(studio, dataset):
 @pytest.mark.parametrize(
     "draft", [None, [], {"dataset_id": "../x", "values": {"a": 1}}, {"values": 3}]
 )
-def test_a_spoiled_draft_is_left_alone(studio, draft):
+def test_an_invalid_draft_is_ignored(studio, draft):
     dataset_id, _, values = layout.restored(studio, draft)
     assert dataset_id == "" and values == {}
 
@@ -101,5 +101,5 @@ def test_a_recipe_may_be_text_or_an_object():
             read_json_object(wrong)
 
 
-def test_the_place_of_a_run_on_the_server_is_not_told(run):
+def test_the_path_of_a_run_is_not_public(run):
     assert "dir" not in public(run.summary()) and public(run.summary())["id"] == run.id

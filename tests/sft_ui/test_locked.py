@@ -1,4 +1,4 @@
-"""A Space without a login: one page that says what to set, and nothing else."""
+"""A Space without a login: one page that explains how to set one, and nothing else."""
 
 import pytest
 from starlette.testclient import TestClient
@@ -25,7 +25,7 @@ def test_a_space_is_locked_until_it_has_a_login_or_is_opened_on_purpose():
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "localhost"])
-def test_the_variable_of_a_space_opens_nothing(host):
+def test_a_space_id_alone_does_not_open_the_page(host):
     with pytest.raises(UserError):
         check_bind(host, None, environment=SPACE)
     check_bind(host, Login("a", "b"), environment=SPACE)
@@ -45,7 +45,7 @@ def test_the_page_says_what_to_set(client):
     "path",
     ["/config", "/gradio_api/info", "/gradio_api/file=/etc", "/login", "/assets/a.js"],
 )
-def test_every_other_address_says_the_same(client, path):
+def test_every_other_path_gives_the_same_error(client, path):
     page = client.get(path, headers={"accept": "text/html"})
     assert page.status_code == 403 and "SFT_STUDIO_AUTH" in page.text
     for answer in (client.get(path), client.post(path, json={"data": []}), client.put(path)):
@@ -58,6 +58,6 @@ def test_a_socket_is_closed(client):
 
 
 @pytest.mark.parametrize("space", ["", "<script>/x", 'a/b"onclick="x', "a/b/c"])
-def test_a_name_that_is_none_is_no_link(client, monkeypatch, space):
+def test_an_invalid_space_name_is_not_linked(client, monkeypatch, space):
     monkeypatch.setenv("SPACE_ID", space)
     assert 'href="http' not in client.get("/").text

@@ -53,7 +53,7 @@ def test_a_wrong_number_is_named_by_its_label(value):
     assert "“Learning rate”" in problems[0].what and problems[0].fix
 
 
-def test_all_wrong_fields_are_told_at_once():
+def test_all_wrong_fields_are_reported_at_once():
     values = {**form_values(Recipe()), "learning_rate": "abc", "max_length": None, "lora_r": 9999}
     assert len(read_form(values)[1]) == 3
 

@@ -176,12 +176,12 @@ function drawHandle(at) {
     }),
   );
   handle.append(node("circle", { class: "grip", cx: x, cy: 14, r: 6 }));
-  const said = beyond ? `cut at ${number(state.limit)} →` : `cut at ${number(state.limit)}`;
+  const label = beyond ? `cut at ${number(state.limit)} →` : `cut at ${number(state.limit)}`;
   handle.append(
     node(
       "text",
       { x: x + (right ? -12 : 12), y: 18, "text-anchor": right ? "end" : "start" },
-      said,
+      label,
     ),
   );
   handle.addEventListener("keydown", onKey);

@@ -3,7 +3,7 @@
 Does not guess roles; format detection has done that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from itertools import islice
 
 from markupsafe import Markup
@@ -42,8 +42,10 @@ def picker(column: str, role: str) -> Markup:
     return template.format(used, markup.options(choices, role), column=column)
 
 
-def roles_of(dataset: StoredDataset) -> dict[str, str]:
-    """{role: column} as the dataset uses them, or else as suggested by format detection."""
+def roles_of(dataset: StoredDataset, chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+    """{role: column} as chosen on the page, else as the dataset uses them, else as suggested."""
+    if chosen is not None:
+        return dict(chosen)
     mapping = dataset.mapping or dataset.suggestion
     return dict(mapping.roles) if mapping else {}
 
@@ -82,7 +84,8 @@ def mapping_preview(
     """The first rows under a mapping: as conversations, or why a row cannot be used."""
     rows = pages.iter_rows(dataset.dir / "rows.parquet")
     first = islice(rows, PREVIEW_ROWS)
-    return _stack(_shown(number, row, mapping, system_prompt) for number, row in first)
+    shown = Markup().join(_shown(number, row, mapping, system_prompt) for number, row in first)
+    return Markup('<div class="turns-stack">{}</div>').format(shown)
 
 
 def example_preview(dataset: StoredDataset) -> Markup | str:
@@ -129,7 +132,3 @@ def _turn(role: str, text: str) -> Markup:
     speaker = SPEAKERS.get(role, role.capitalize())
     template = Markup('<div class="said {}"><b>{}</b><span>{}</span></div>')
     return template.format(kind, speaker, shown)
-
-
-def _stack(pieces: Iterable[Markup]) -> Markup:
-    return Markup('<div class="turns-stack">{}</div>').format(Markup().join(pieces))

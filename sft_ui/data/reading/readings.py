@@ -131,17 +131,9 @@ class Readings:
         return asked
 
     def _begin(self, asked: Asked) -> str:
-        return self._keep(
-            asked,
-            lambda: start_reading(
-                self._home,
-                list(asked.files),
-                name=asked.name,
-                mapping=asked.mapping,
-                options=asked.options,
-                system_prompt=asked.system_prompt,
-            ),
-        )
+        how = dict(vars(asked))
+        files = list(how.pop("files"))
+        return self._keep(asked, lambda: start_reading(self._home, files, **how))
 
     def _keep(self, asked: Asked | None, start: Callable[[], Reading]) -> str:
         with self._lock:

@@ -106,9 +106,7 @@ def rows_table(
     """
     changes = changes or Changes(dataset.id)
     columns = dataset.columns[:MAX_COLUMNS]
-    role_of = {
-        column: role for role, column in (roles_of(dataset) if roles is None else roles).items()
-    }
+    role_of = {column: role for role, column in roles_of(dataset, roles).items()}
     if not rows:
         nothing = markup.empty("No rows", "Nothing matches. Change the search or the filter.")
         return Markup('<div class="card rows">{}</div>').format(nothing)

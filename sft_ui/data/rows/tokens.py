@@ -17,11 +17,7 @@ from trainer_backend.tokens.packing import best_fit_bins
 
 MAX_TOKENS = 2000
 ROWS_PACKED_TOGETHER = 1_000  # as in training
-KINDS = {
-    "learned": "learned",
-    "context": "context only",
-    "cut": "cut off by the limit",
-}
+KINDS = {"learned": "learned", "context": "context only", "cut": "cut off by the limit"}
 
 
 def token_card(view: Mapping[str, Any], row: int, model: str, packed: Markup | str = "") -> Markup:
@@ -68,12 +64,8 @@ def _run(kind: str, tokens: Iterable[Mapping[str, Any]]) -> Markup:
     return template.format(kind, KINDS[kind], inside)
 
 
-def visible(text: str) -> Markup:
-    """Token text as HTML, with visible whitespace."""
-    return Markup.escape(_marked(text))
-
-
 def _marked(text: str) -> str:
+    """The text with visible whitespace."""
     return text.replace(" ", "·").replace("\t", "→").replace("\r", "␍").replace("\n", "↵\n")
 
 

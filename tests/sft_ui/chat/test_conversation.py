@@ -1,4 +1,4 @@
-"""What is said to both models, and what stops when it should."""
+"""Messages sent to both models, and stopping their answers."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_a_question_stopped_before_its_answer_is_left_out(studio):
 @pytest.mark.parametrize(
     "text, run", [("  ", "run-1"), ("", "run-1"), ("hello", ""), ("hello", None)]
 )
-def test_there_must_be_something_to_say_and_somebody(studio, text, run):
+def test_a_message_and_a_model_are_required(studio, text, run):
     with pytest.raises(UserError):
         next(say(studio, new_conversation(), text, run))
 
@@ -76,7 +76,7 @@ def test_an_empty_system_prompt_is_none():
     assert with_system([], "  ") == [] and with_system([], None) == []
 
 
-def test_a_held_out_row_is_asked_with_its_expected_answer(run):
+def test_a_held_out_question_comes_with_its_expected_answer(run):
     question, system, answer = held_out_turn(run)
     number = question.removeprefix("Question ")
     assert answer == f"Answer {number}" and system == ""

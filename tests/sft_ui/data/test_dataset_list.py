@@ -1,4 +1,4 @@
-"""The stored datasets: list, weights of a mix, words for an empty list."""
+"""The stored datasets: list, weights of a mix, the empty list."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The list of findings: worst first, rows to go to, fixes to choose, one button."""
+"""The list of problems: worst first, links to rows, choices of fixes, one button."""
 
 from sft_ui.data.report import SHOWN_ROWS, SWITCH_WORDS, problem_list, summary
 from trainer_backend.data.store.versions import SWITCHES

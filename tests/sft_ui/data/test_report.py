@@ -1,4 +1,4 @@
-"""The report of a dataset: totals, versions, downloads, and what it says of unclear columns."""
+"""The report of a dataset: totals, versions, downloads, and unclear columns."""
 
 from sft_ui.data import report
 from trainer_backend.data.store.dataset import list_datasets, open_dataset

@@ -21,7 +21,7 @@ def statistics(**changed):
     return Statistics(**{**known, **changed})
 
 
-def test_all_that_is_known_is_drawn():
+def test_every_known_statistic_is_drawn():
     html = statistics_cards(statistics())
     for said in ("10 messages", "user", "2 answers", "English", "unclear", "Most prompts are"):
         assert said in html
@@ -29,7 +29,7 @@ def test_all_that_is_known_is_drawn():
     assert "<span>1</span><span>30,000 characters</span>" in html
 
 
-def test_what_says_nothing_is_not_drawn():
+def test_uninformative_charts_are_not_drawn():
     html = statistics_cards(statistics(turns={"1": 4}, answer_languages={"unknown": 4}))
     assert "Every row has 1 answer." in html and "Languages" not in html
     assert "Answers per conversation" not in html

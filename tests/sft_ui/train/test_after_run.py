@@ -1,4 +1,4 @@
-"""What a run that is over offers: start again, train longer, build on its weights."""
+"""Actions on an ended run: retry, train longer, build on its weights."""
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_damaged_checkpoints_offer_the_base_model():
     assert after_run.offer_words({}) == "Start again from the base model"
 
 
-def test_a_finished_run_can_be_made_longer(run):
+def test_a_finished_run_can_be_extended(run):
     enter(run, "finished")
     keep_checkpoint(run)
     _, box, length = after_run.shown_after(run)
@@ -73,12 +73,12 @@ def test_a_finished_run_can_be_made_longer(run):
 
 
 @pytest.mark.parametrize("length", [None, 4, 1])
-def test_longer_must_be_longer(run, length):
+def test_train_longer_needs_a_larger_total(run, length):
     with pytest.raises(UserError, match="already trains for 4 steps"):
         after_run.longer_by(run.recipe(), length)
 
 
-def test_a_new_run_begins_with_the_weights_shown(studio, run, dataset):
+def test_a_new_run_starts_from_the_weights_shown(studio, run, dataset):
     enter(run, "finished")
     keep_checkpoint(run)
     values = form_values(Recipe(max_steps=9))
@@ -89,7 +89,7 @@ def test_a_new_run_begins_with_the_weights_shown(studio, run, dataset):
     assert "Started from" in train_tab.run_card(new)
 
 
-def test_building_on_nothing_is_refused(studio, run):
+def test_building_on_a_run_without_a_checkpoint_is_refused(studio, run):
     with pytest.raises(UserError, match="no checkpoint"):
         after_run.start_from(studio, run.id, "", "", "", form_values(Recipe(max_steps=9)))
 
@@ -99,7 +99,7 @@ def test_the_card_names_what_cannot_change(run):
     assert "Settings fixed for this run" in card and "Seed" in card
 
 
-def test_the_table_says_why_a_run_failed(studio, dataset, run):
+def test_the_table_shows_why_a_run_failed(studio, dataset, run):
     enter(run, "failed", error=NO_MEMORY)
     stuck = create_run(studio.home, Recipe(max_steps=4), dataset, name="Stuck")
     enter(stuck, "running")

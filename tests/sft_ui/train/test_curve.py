@@ -1,4 +1,4 @@
-"""Points of a curve: kept, rewound, thinned out without losing what stands out."""
+"""Points of a curve: added, rewound, and thinned without losing spikes."""
 
 import pytest
 
@@ -24,11 +24,11 @@ def test_points_come_back_as_they_were_added():
 
 
 @pytest.mark.parametrize("value", [None, "x"])
-def test_a_value_that_is_no_number_is_a_gap(value):
+def test_a_nan_is_a_gap(value):
     assert curve_of(metrics(1, value)).points(0, 10) == [[1, None, None, None, None, None]]
 
 
-def test_a_rewound_curve_ends_at_the_step_it_goes_on_from():
+def test_a_rewound_curve_ends_at_the_resumed_step():
     curve = curve_of(*(metrics(n) for n in range(1, 6)), {"type": "eval", "step": 5})
     curve.rewind(3)
     curve.add(metrics(4, 9.0))

@@ -1,4 +1,4 @@
-"""The live view's component: what its script is told by Python."""
+"""The live view's component: its script gets the live states from Python."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from sft_ui.train.live_chart import build_live_chart
 from trainer_backend.runs.state import LIVE
 
 
-def test_the_script_has_the_live_states_of_the_backend_and_none_of_its_own(studio):
+def test_the_script_takes_the_live_states_from_the_backend(studio):
     with gr.Blocks():
         script = build_live_chart(studio).js_on_load
     (given,) = re.findall(r"\bLIVE = (.*?);", script)

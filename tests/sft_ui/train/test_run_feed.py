@@ -1,4 +1,4 @@
-"""A viewer gets what is new, and asking costs almost nothing."""
+"""Polls return only what is new and cost almost nothing."""
 
 import json
 
@@ -80,12 +80,12 @@ def test_a_torn_last_line_waits(running):
     assert len(feed.since({}, never)["points"]) == 4
 
 
-def test_a_number_that_is_missing_is_a_gap(running):
+def test_a_missing_value_is_a_gap(running):
     append(running, {"type": "metrics", "step": 3, "loss": None})
     assert RunFeed(running).since({}, never)["points"][-1][1] is None
 
 
-def test_the_place_in_the_queue_is_told(run):
+def test_the_queue_position_is_included(run):
     answer = RunFeed(run).since({}, lambda run_id: 2)
     assert answer["state"]["queue_position"] == 2
 
@@ -111,7 +111,7 @@ def test_a_long_run_is_sent_thinned_out(running):
 @pytest.mark.parametrize(
     "line", ["[1]", "null", "{", '"x"', '{"type": "metrics"}', '{"type": "eval", "step": "x"}']
 )
-def test_lines_that_are_no_points_are_left_out(running, line):
+def test_lines_without_a_point_are_ignored(running, line):
     with open(running.dir / "events.jsonl", "a") as file:
         file.write(line + "\n")
     append(running, step(3))
@@ -131,7 +131,7 @@ def test_viewers_who_come_later_get_the_whole_curve_too(running):
     assert late[-1][0] == 1_999 and [p[0] for p in late] == sorted(p[0] for p in late)
 
 
-def test_a_long_run_that_is_new_is_read_aside(studio, running, monkeypatch):
+def test_a_long_unread_run_is_read_in_a_thread(studio, running, monkeypatch):
     feeds = RunFeeds(studio.home)
     assert not feeds.is_slow(running.id) and not feeds.is_slow("run-unknown")
     monkeypatch.setattr(run_feed, "SLOW_TO_READ", 10)
@@ -141,12 +141,12 @@ def test_a_long_run_that_is_new_is_read_aside(studio, running, monkeypatch):
 
 
 @pytest.mark.parametrize("request_", [None, [], {}, {"run": "../../etc"}, {"run": "run-unknown"}])
-def test_an_odd_request_gets_a_plain_answer(studio, request_):
+def test_a_malformed_poll_is_answered(studio, request_):
     assert answer_poll(RunFeeds(studio.home), studio, request_) == {"gone": True}
 
 
 @pytest.mark.parametrize("seq", ["x", -5, 10**9, None])
-def test_an_odd_position_starts_over(running, seq):
+def test_an_invalid_position_restarts_the_curve(running, seq):
     feed = RunFeed(running)
     rev = feed.since({}, never)["rev"]
     assert len(feed.since({"rev": rev, "seq": seq}, never)["points"]) == 3

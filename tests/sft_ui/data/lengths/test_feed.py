@@ -1,4 +1,4 @@
-"""Token lengths on their way to the page: one count for all, exact steps, bars with every row."""
+"""Token lengths for the page: one shared count, exact steps, a histogram of every row."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from trainer_backend.recipe.recipe import Recipe
 
 
 def over(steps, rows, limit):
-    """As the page works it out (static/length_chart.js, rowsOver)."""
+    """The same calculation as the chart's rowsOver."""
     below = [larger for value, larger in steps if value <= limit]
     return below[-1] if below else rows
 
@@ -34,7 +34,7 @@ def test_too_many_lengths_stay_exact_at_the_common_limits():
 
 
 @pytest.mark.parametrize("values", [[7], [5] * 9, range(60, 90), [3, 8, 9, 20_000], [0, 1, 2]])
-def test_every_row_stands_in_a_bar(values):
+def test_every_row_is_in_a_bar(values):
     found = bars(np.array(list(values)))
     assert sum(found["counts"]) == len(list(values))
     assert found["edges"] == sorted(set(found["edges"]))
@@ -94,7 +94,7 @@ def test_all_who_watch_share_one_count(studio, dataset, lengths):
     assert feed.known(dataset.id, {**values, "base_model": "other"}) is None
 
 
-def test_a_count_that_fails_is_said_and_tried_again(studio, dataset, monkeypatch):
+def test_a_failed_count_is_reported_and_tried_again(studio, dataset, monkeypatch):
     def fail(dataset_id, fields):
         raise UserError("The Hub cannot be reached.", "model", "Choose another model.")
         yield
@@ -114,7 +114,7 @@ def test_the_key_names_what_was_counted_and_not_the_limit():
     assert one["key"] == longer["key"] != other["key"] and longer["max_length"] == 99
 
 
-def test_what_is_not_a_question_is_nothing(studio):
+def test_a_malformed_poll_is_ignored(studio):
     feed = LengthFeed(studio)
     for wanted in ({}, {"dataset": 3, "fields": {}}, {"dataset": "d", "fields": "x"}):
         assert feed.watch(wanted) == {"state": "none"}

@@ -1,4 +1,4 @@
-"""Column pickers: what a choice means, what contradicts itself, how the first rows read then."""
+"""Column roles: the format they imply, conflicts, and the preview of the first rows."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_the_format_follows_from_the_roles(unclear, roles, format):
         ({"prompt": "left", "completion": "gone"}, "no column"),
     ],
 )
-def test_a_choice_that_cannot_be_is_refused(unclear, roles, said):
+def test_an_invalid_choice_is_refused(unclear, roles, said):
     with pytest.raises(UserError, match=said):
         read_mapping(roles, unclear)
 
@@ -73,7 +73,7 @@ def test_the_preview_shows_conversations_and_rows_that_cannot_be_used(unclear):
     assert html.count('class="turns"') == 3
 
 
-def test_a_text_is_shown_as_learned_whole(unclear):
+def test_a_full_text_is_shown_as_learned(unclear):
     html = mapping_preview(unclear, read_mapping({"text": "left"}, unclear))
     assert html.count("learned-turn") == 3 and "context-turn" not in html
 

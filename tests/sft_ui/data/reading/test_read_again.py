@@ -1,4 +1,4 @@
-"""Reading an upload in another way than it was read at first."""
+"""Reading an upload again with other options."""
 
 import time
 
@@ -52,7 +52,7 @@ def test_another_sheet_of_a_workbook_can_be_read(readings, tmp_path):
     assert readings.result(again).page(0, 1)[0][0][1]["response"] == "yes 0"
 
 
-def test_a_file_that_cannot_be_read_may_be_read_otherwise(readings, tmp_path):
+def test_an_unreadable_file_can_be_read_with_other_options(readings, tmp_path):
     (tmp_path / "cyrillic.csv").write_bytes("prompt,response\nкто?,никто\n".encode("cp1251"))
     reading = read(readings, tmp_path / "cyrillic.csv")
     with pytest.raises(UserError) as caught:
@@ -80,7 +80,7 @@ def test_work_on_stored_data_has_no_file_to_read_again(readings):
     assert shown_again(readings, "no-such")[0]["visible"] is False
 
 
-def test_something_must_be_chosen():
+def test_an_option_must_be_chosen():
     with pytest.raises(UserError, match="Choose at least one option"):
         chosen("", "", "", False)
     assert chosen("latin-1", "", "", True) == {"encoding": "latin-1", "skip_damaged": True}

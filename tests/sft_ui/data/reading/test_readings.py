@@ -1,4 +1,4 @@
-"""Readings as the page sees them: begun, watched, offered in another way, cancelled, forgotten."""
+"""Readings: started, watched, repeated with other options, cancelled, forgotten."""
 
 import time
 
@@ -49,7 +49,7 @@ def test_a_reading_is_watched_and_cancelled(readings, tmp_path):
         readings.result(reading)
 
 
-def test_what_is_not_known_is_gone(readings):
+def test_an_unknown_reading_is_gone(readings):
     assert readings.watch("no-such") == {"state": "gone"}
     assert readings.watch(None)["state"] == "gone"
     readings.cancel({"a": 1})
@@ -64,7 +64,7 @@ def test_nothing_is_read_without_a_file(readings):
 
 
 @pytest.mark.parametrize("offer", [{}, {"retry": {"max_steps": 3}}, {"encoding": "x", "home": "/"}])
-def test_only_ways_of_reading_are_taken_from_an_offer(offer):
+def test_only_read_options_are_taken_from_an_offer(offer):
     with pytest.raises(UserError, match="unknown"):
         taken(offer)
 

@@ -1,4 +1,4 @@
-"""Typed, pasted and Hub data on its way in."""
+"""Typed, pasted and Hub data."""
 
 import os
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def test_pasted_cells_are_read_as_a_spreadsheet_copies_them():
     text = 'a\t1\n"two\nlines"\t2\textra\nalone\n'
     assert sources.pasted_cells(text) == [["a", "1"], ["two\nlines", "2"], ["alone", ""]]
     assert sources.pasted_cells(None) == []
-    long = "word " * 40_000  # longer than Python's csv takes by itself
+    long = "word " * 40_000  # longer than the default limit of Python's csv
     assert sources.pasted_cells(f"a\t{long}") == [["a", long]]
 
 
@@ -40,7 +40,7 @@ def test_pasted_cells_are_read_as_a_spreadsheet_copies_them():
         ('{\n  "prompt": ["a"]\n}', "json"),
     ],
 )
-def test_pasted_text_is_told_apart(text, kind):
+def test_the_kind_of_pasted_text_is_recognised(text, kind):
     assert sources.pasted_kind(text) == kind
 
 
@@ -61,7 +61,7 @@ def test_the_hub_pickers_begin_with_training_data():
     assert sources.config_update({}, "gone")[1]["value"] is None
 
 
-def test_the_hub_data_that_was_looked_at_is_the_one_that_is_read():
+def test_the_revision_that_was_looked_up_is_the_one_that_is_read():
     asked = []
     readings = SimpleNamespace(work=lambda *what: asked.append(what) or "reading")
     chosen = {"config": None, "split": "train", "revision": "abc"}

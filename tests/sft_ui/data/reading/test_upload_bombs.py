@@ -1,4 +1,4 @@
-"""Uploads that unpack to a lot: the reader refuses them, and the web process does not even grow."""
+"""Decompression bombs: the reader refuses them, and the web process does not grow."""
 
 import base64
 import json
@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
-# Parquet files with the columns prompt and response, packed once more: to make them anew would take
-# as much memory as they are to be refused for.
+# Parquet files with the columns prompt and response, compressed once more: creating them here would
+# take the very memory they are refused for.
 BOMBS = {
     # one row, the prompt 900 MB of one letter: 28 KB
     "one.parquet": (
@@ -86,7 +86,7 @@ print(json.dumps(said))
 
 
 def play(home: Path, files: list[Path]) -> dict:
-    """What a process that does as the web process does says and takes for each upload."""
+    """The messages and the memory of a process that handles each upload as the web process does."""
     done = subprocess.run(
         [sys.executable, "-c", PLAY, str(home), *map(str, files)],
         capture_output=True, text=True, cwd=ROOT, timeout=120, check=False,
@@ -102,7 +102,7 @@ def bombs(tmp_path):
     return [tmp_path / name for name in BOMBS]
 
 
-def test_a_bomb_is_refused_in_words_and_costs_the_web_process_nothing(home, bombs):
+def test_a_bomb_is_refused_and_costs_the_web_process_nothing(home, bombs):
     for name, said in play(home, bombs).items():
         assert "unpacks to more than" in said["what"] and said["what"] in said["card"], name
         assert said["mb"] < 50, (name, said)

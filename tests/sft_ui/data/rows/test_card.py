@@ -1,4 +1,4 @@
-"""Changing rows: what is kept until it is saved, and what a browser may hand back."""
+"""Editing rows: unsaved changes, and what a browser may send back."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_changes_add_up_and_can_be_taken_back():
         {"dataset_id": "d", "edits": [[True, {}], ["1", {}], [0, {}], [1]], "drops": ["2", -1]},
     ],
 )
-def test_what_is_spoiled_or_of_other_data_is_left_alone(kept):
+def test_invalid_changes_and_those_of_other_data_are_ignored(kept):
     assert read_changes(kept, "d") == Changes("d")
 
 
@@ -40,13 +40,13 @@ def test_the_card_shows_the_changed_text_and_the_way_back(dataset):
     assert "Restore this row" in row_card(dataset, 1, cells, Changes(dataset.id).dropped(1))
 
 
-def test_what_is_not_saved_is_counted():
+def test_unsaved_changes_are_counted():
     assert changes_bar(Changes("d")) == ""
     assert "1 row edited" in changes_bar(Changes("d").edited(1, {"a": "b"}))
     assert "2 rows dropped, not saved" in changes_bar(Changes("d").dropped(1).dropped(2))
 
 
-def test_line_ends_stay_as_the_row_has_them(studio, home):
+def test_line_endings_of_the_row_are_kept(studio, home):
     rows = [{"prompt": "a\r\nb", "response": "c\nd"}, {"prompt": "e", "response": "f"}]
     dataset = create_from_rows(home, rows, name="Line ends")
     kept = as_before(studio, dataset.id, 1, {"prompt": "a\nb\nc", "response": "c\nx"})

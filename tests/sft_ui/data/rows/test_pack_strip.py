@@ -1,4 +1,4 @@
-"""Where a row lies when rows are packed."""
+"""The packed sequence of a row."""
 
 import numpy as np
 import pytest
@@ -27,11 +27,11 @@ def test_a_row_is_in_the_sequence_it_is_shown_in(lengths):
 
 
 @pytest.mark.parametrize("row", [5, 7, 3, 100])
-def test_a_row_that_is_not_trained_on_lies_nowhere(lengths, row):
+def test_a_row_that_is_not_trained_on_is_not_packed(lengths, row):
     assert packed_with(lengths, row, 128) is None
 
 
-def test_an_answer_that_is_cut_off_lies_nowhere(lengths):
+def test_a_row_whose_answer_is_cut_off_is_not_packed(lengths):
     assert packed_with(lengths, 4, 100) is None and packed_with(lengths, 4, 400) is not None
 
 

@@ -1,4 +1,4 @@
-"""The browser of rows: pages, filters, order, jumps, and what a picker in each header shows."""
+"""The row browser: pages, filters, order, jumps, and the role pickers."""
 
 import json
 
@@ -24,7 +24,7 @@ def numbers(dataset, view, start=0):
     return [number for number, _ in row_table.page(dataset, start, view)[0]]
 
 
-def test_a_page_has_25_rows_and_says_where_it_is(studio, dataset):
+def test_a_page_has_25_rows_and_its_position(studio, dataset):
     table, where, start = show_page(studio, dataset.id, 0, View())
     assert table.count("<tr data-pick") == 25 and "Rows 1 to 25 of 60" in where and start == 0
 
@@ -91,12 +91,12 @@ def test_headers_show_the_roles_chosen_on_the_page(dataset):
     assert 'value="text" selected' in table and 'value="completion" selected' not in table
 
 
-def test_spoiled_finders_are_the_whole_data(mixed):
+def test_invalid_filters_show_all_rows(mixed):
     view = view_of(None, "999", "row", None)
     assert row_table.page(mixed, 0, view)[1] == mixed.num_rows
 
 
-def test_pictures_are_small_in_the_table_and_come_by_id(home, tmp_path):
+def test_images_are_thumbnails_in_the_table_and_come_by_id(home, tmp_path):
     dot = (
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
         "AABJRU5ErkJggg=="
