@@ -1,7 +1,7 @@
 """Which characters of a rendered conversation the assistant wrote, for any chat template.
 
-Templates with generation markers say it themselves; for the others the spans are found by
-rendering and verified against the whole text. Token ids are chat_template.py's work.
+Templates with generation markers mark them; for all others the spans are found by rendering parts
+of the conversation and verified against the whole text. No token id is made here.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from functools import lru_cache
 from os.path import commonprefix
 
 from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.chat_template import (
@@ -18,6 +19,7 @@ from trainer_backend.tokens.chat_template import (
     template_of,
 )
 
+Span = tuple[int, int, int]  # index of the message (-1: unknown), start and end in the text
 _PROBE = "\ue000answer\ue001"
 
 
@@ -25,7 +27,8 @@ _PROBE = "\ue000answer\ue001"
 class TurnShape:
     """The text a template puts before and after an assistant's answer (each may be empty).
 
-    `opening` is what it asks for an answer with, `stem` the part of it that written answers have.
+    `opening` is the generation prompt; `stem` its beginning that finished answers share (the rest,
+    an open <think> for example, stands only where an answer is requested).
     """
 
     opening: str
@@ -35,15 +38,15 @@ class TurnShape:
 
 @dataclass(frozen=True)
 class Conversation:
-    """One conversation with all that its template needs."""
+    """Cleaned messages with everything that their template needs."""
 
     messages: list[dict]
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     tools: list | None
     template_kwargs: dict
 
     def text(self, count: int | None = None, prompt: bool = False) -> str:
-        """Render the first `count` messages."""
+        """Render the first `count` messages (all by default), with a generation prompt or not."""
         return render(
             self.messages[:count],
             self.tokenizer,
@@ -53,15 +56,19 @@ class Conversation:
         )
 
     def try_text(self, count: int, prompt: bool = False) -> str | None:
-        """Render a part, or None when the template refuses parts like this one."""
+        """Render the first `count` messages; None when the template refuses that part."""
         try:
             return self.text(count, prompt)
         except (TemplateError, TypeError, IndexError, KeyError):
             return None
 
 
-def learn_turn_shape(tokenizer, tools=None, template_kwargs=None) -> TurnShape:
-    """Learn from a few renders what surrounds an answer in this template, last or not."""
+def learn_turn_shape(
+    tokenizer: PreTrainedTokenizerBase,
+    tools: list | None = None,
+    template_kwargs: dict | None = None,
+) -> TurnShape:
+    """Find what surrounds an answer in this template by rendering four small conversations."""
     user, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}
     other = {"role": "assistant", "content": "y"}
     conversation = Conversation(
@@ -84,8 +91,13 @@ def learn_turn_shape(tokenizer, tools=None, template_kwargs=None) -> TurnShape:
     return TurnShape(opening, closing.rstrip(), stem)
 
 
-def assistant_spans(conversation: Conversation, shape: TurnShape | None = None):
-    """Return (text, [(message, start, end)]) of the assistant's turns, closing token included."""
+def assistant_spans(
+    conversation: Conversation, shape: TurnShape | None = None
+) -> tuple[str, list[Span]]:
+    """Return the rendered text and the spans of the assistant's turns, closing token included.
+
+    Raises TrainingDataError when a turn is not found in the text.
+    """
     turns = [
         i for i, message in enumerate(conversation.messages) if message.get("role") == "assistant"
     ]
@@ -111,11 +123,14 @@ def assistant_spans(conversation: Conversation, shape: TurnShape | None = None):
     )
 
 
-def _quick_spans(conversation: Conversation, turns: list[int], text: str, shape: TurnShape):
+def _quick_spans(
+    conversation: Conversation, turns: list[int], text: str, shape: TurnShape
+) -> list[Span] | None:
     """Find opening + answer + closing, each exactly once; None when anything is ambiguous."""
     if not (shape.opening and shape.closing):
         return None
-    spans, cursor = [], 0
+    spans: list[Span] = []
+    cursor = 0
     for i in turns:
         message = conversation.messages[i]
         content = message.get("content")
@@ -141,16 +156,19 @@ def _find_turn(text: str, content: str, shape: TurnShape, cursor: int) -> tuple[
     return None
 
 
-def _careful_spans(conversation: Conversation, turns: list[int], text: str, shape: TurnShape):
+def _careful_spans(
+    conversation: Conversation, turns: list[int], text: str, shape: TurnShape
+) -> list[Span]:
     """Find each turn by rendering the conversation up to it; every span must fit the whole text."""
-    spans, cursor = [], 0
+    spans: list[Span] = []
+    cursor = 0
     for i in turns:
         start = _turn_start(conversation, i, text, shape, cursor)
         end = _turn_end(conversation, i, text, shape, start)
         fits = _written(conversation.messages[i]) in text[start:end]
         if end <= start or start < cursor or not fits:
             raise TrainingDataError(
-                f"The assistant's message {i + 1} is not in the text that the chat template makes.",
+                f"The assistant's message {i + 1} is not in the rendered chat template.",
                 f"message {i + 1} of {len(conversation.messages)}",
                 "Use a template with {% generation %} markers, or prompt and completion columns.",
             )
@@ -175,7 +193,7 @@ def _turn_start(
 
 
 def _after_others(messages: list[dict], text: str, cursor: int) -> int:
-    """Past what was said since the last answer: those words may stand in the next one too."""
+    """Skip the messages since the last answer: the next answer may repeat their text."""
     turns = [at for at, one in enumerate(messages) if one.get("role") == "assistant"]
     for message in messages[turns[-1] + 1 if turns else 0 :]:
         written = _written(message)
@@ -193,25 +211,25 @@ def _turn_end(conversation: Conversation, i: int, text: str, shape: TurnShape, s
     written = _written(conversation.messages[i])
     after = max(text.find(written, start), start) + len(written)
     special = _special_at(conversation.tokenizer, text, after)
-    if special:  # some templates end the last turn with another token than the ones before
+    if special:  # some templates end the last turn with another token than earlier turns
         return after + len(special)
     closed = text.find(shape.closing, after) if shape.closing else -1
     return closed + len(shape.closing) if closed >= 0 else after
 
 
-def _special_at(tokenizer, text: str, place: int) -> str:
-    """The special token that a text has at a place; empty if there is none."""
+def _special_at(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> str:
+    """The longest special token at a position of a text; empty if there is none."""
     known = _special_tokens(tokenizer, len(tokenizer))
     return max((t for t in known if text.startswith(t, place)), key=len, default="")
 
 
 @lru_cache(maxsize=4)
-def _special_tokens(tokenizer, _size: int) -> tuple[str, ...]:
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, _size: int) -> tuple[str, ...]:
     added = tokenizer.added_tokens_decoder.values()
     return tuple({*tokenizer.all_special_tokens, *(t.content for t in added if t.special)} - {""})
 
 
 def _written(message: dict) -> str:
-    """The words of an answer that every template writes: many drop earlier thoughts and spaces."""
+    """The part of an answer that every template renders: many drop thinking and outer spaces."""
     content = message.get("content")
     return content.rpartition("</think>")[2].strip() if isinstance(content, str) else ""

@@ -1,13 +1,16 @@
-"""Messages to text, through the tokenizer's chat template: whole conversations and chat prompts.
+"""Renders the tokenizer's chat template: whole conversations and chat prompts become text.
 
-No token ids and no masks here: those are chat_template.py and assistant_mask.py.
+No token id and no label is made here.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
+from jinja2 import Template
 from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import (
     _compile_jinja_template,
     render_jinja_template,
@@ -29,19 +32,19 @@ PLAIN_CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_SIMPLE = {"role", "content"}  # messages that need none of the checks before rendering
+_SIMPLE = {"role", "content"}  # messages with these keys alone are rendered without checks
 
 
-def ensure_chat_template(tokenizer) -> bool:
-    """Give a base model's tokenizer the plain template if it has none; True if it was added."""
+def ensure_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Set PLAIN_CHAT_TEMPLATE on a tokenizer without a template; True if it was set."""
     if getattr(tokenizer, "chat_template", None):
         return False
     tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
     return True
 
 
-def clean_messages(messages) -> list[dict]:
-    """Parse JSON text, drop nulls and the train marks: what a template may see."""
+def clean_messages(messages: Sequence[Mapping] | str | None) -> list[dict]:
+    """Messages as a template may see them: JSON text parsed, nulls and train marks dropped."""
     parsed = parse_json_column(messages, "messages")
     return [
         {
@@ -53,8 +56,11 @@ def clean_messages(messages) -> list[dict]:
     ]
 
 
-def template_of(tokenizer, tools=None) -> str:
-    """Return the chat template in force, or say what to do when there is none."""
+def template_of(tokenizer: PreTrainedTokenizerBase, tools: Sequence | None = None) -> str:
+    """The Jinja source in use (some models have another one for tools).
+
+    Raises TrainingDataError when the tokenizer has no chat template.
+    """
     if not getattr(tokenizer, "chat_template", None):
         raise TrainingDataError(
             "This tokenizer has no chat template, so messages cannot be turned into text.",
@@ -65,30 +71,42 @@ def template_of(tokenizer, tools=None) -> str:
 
 
 def has_generation_markers(template: str) -> bool:
-    """Tell whether the template itself marks what the assistant writes."""
+    """Whether the template has `{% generation %}` blocks around what the assistant writes."""
     return _MARKER.search(template) is not None
 
 
 def render(
-    messages: Sequence[dict], tokenizer, *, tools=None, add_generation_prompt=False, **kwargs
+    messages: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tools: list | None = None,
+    add_generation_prompt: bool = False,
+    **kwargs: Any,
 ) -> str:
-    """Render cleaned messages once through the chat template."""
+    """Render cleaned messages; `kwargs` are further names for the template.
+
+    Raises TrainingDataError without a template, jinja2's TemplateError when the template refuses.
+    """
     return render_marked(
         messages, tokenizer, tools, False, add_generation_prompt=add_generation_prompt, **kwargs
     )[0]
 
 
 def render_marked(
-    messages, tokenizer, tools, marked: bool, **kwargs
+    messages: list[dict],
+    tokenizer: PreTrainedTokenizerBase,
+    tools: list | None,
+    marked: bool,
+    **kwargs: Any,
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Render, and return the character spans inside generation markers when `marked`."""
+    """Render, and when `marked` also return the [start, end) characters of generation blocks."""
     template, words = template_of(tokenizer, tools), {**tokenizer.special_tokens_map, **kwargs}
     if _wants_parts(template):
         messages = [_in_parts(message) for message in messages]
     if not marked and not tools and all(message.keys() <= _SIMPLE for message in messages):
         compiled, known = _compiled(template)
         names = {**known, **words, "messages": messages, "tools": None}
-        context = compiled.new_context(names, shared=True)  # render() would look through all again
+        context = compiled.new_context(names, shared=True)  # render() would copy all the names
         return compiled.environment.concat(compiled.root_render_func(context)), []
     texts, spans = render_jinja_template(
         conversations=[messages],
@@ -97,19 +115,19 @@ def render_marked(
         return_assistant_tokens_mask=marked,
         **words,
     )
-    return texts[0], [tuple(span) for span in spans[0]] if marked else []
+    return texts[0], [(start, end) for start, end in spans[0]] if marked else []
 
 
 @lru_cache(maxsize=32)
-def _compiled(template: str):
-    """A template ready to render, and the names that every template knows."""
+def _compiled(template: str) -> tuple[Template, dict[str, Any]]:
+    """A compiled template, and the global names of every template."""
     compiled = _compile_jinja_template(template)
     return compiled, dict(compiled.globals)
 
 
 @lru_cache(maxsize=32)
 def _wants_parts(template: str) -> bool:
-    """Tell whether a template writes out only content given as a list of parts (vision models)."""
+    """Whether a template renders content only as a list of parts (those of vision models)."""
     sign = "\ue000"
     for content, parts in ((sign, False), ([{"type": "text", "text": sign}], True)):
         try:
@@ -129,13 +147,18 @@ def _in_parts(message: dict) -> dict:
     return {**message, "content": [{"type": "text", "text": content}]}
 
 
-def render_prompt(messages, tokenizer, *, tools=None, **template_kwargs) -> str:
-    """Render messages as the model sees them just before it answers."""
-    tools = drop_nones(parse_json_column(tools, "tools"))
+def render_prompt(
+    messages: Sequence[Mapping] | str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tools: Sequence | str | None = None,
+    **template_kwargs: Any,
+) -> str:
+    """Render messages with the generation prompt, as the model sees them before it answers."""
     return render(
         clean_messages(messages),
         tokenizer,
-        tools=tools,
+        tools=drop_nones(parse_json_column(tools, "tools")),
         add_generation_prompt=True,
         **template_kwargs,
     )

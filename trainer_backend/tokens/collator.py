@@ -1,10 +1,11 @@
-"""Examples to one batch of tensors: joined in a single row without padding, or padded on the right.
+"""Rows to one batch of tensors: joined into a single row without padding, or padded on the right.
 
 Nothing is tokenised or packed here.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +15,31 @@ from trainer_backend.tokens.tokenise import IGNORED
 
 @dataclass
 class SFTCollator:
-    """Collate rows of `input_ids`, `labels` (default: the ids) and, if packed, `seq_lengths`."""
+    """Collate rows of `input_ids`, `labels` (default: the ids) and, if packed, `seq_lengths`.
+
+    Two rows, [1, 2, 3] and [4, 5], with their ids as labels; all tensors are int64:
+
+        padding_free=True                          padding_free=False
+        input_ids     [[1, 2, 3, 4, 5]]            input_ids       [[1, 2, 3], [4, 5, 0]]
+        labels        [[-100, 2, 3, -100, 5]]      labels          [[1, 2, 3], [4, 5, -100]]
+        position_ids  [[0, 1, 2, 0, 1]]            attention_mask  [[1, 1, 1], [1, 1, 0]]
+        seq_lengths   [3, 2]
+
+    Joined rows are one row of documents: `seq_lengths` (a list) tells attention where each begins,
+    and a document's first label is masked, since no token of it predicts that one.
+    """
 
     pad_token_id: int
     padding_free: bool = False
     pad_to_multiple_of: int | None = None
 
-    def __call__(self, rows: Sequence[Mapping]) -> dict:
-        """Join or pad; `seq_lengths` of the batch tells attention where documents begin."""
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return a batch of shape [1, tokens] when joined, else [rows, longest row]."""
         if self.padding_free:
             return self._join(rows)
         return self._pad(rows)
 
-    def _join(self, rows: Sequence[Mapping]) -> dict:
+    def _join(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         lengths = [n for row in rows for n in (row.get("seq_lengths") or [len(row["input_ids"])])]
         ids = np.concatenate([np.asarray(row["input_ids"]) for row in rows])
         labels = np.concatenate([np.asarray(_labels(row)) for row in rows]).astype(np.int64)
@@ -41,7 +54,7 @@ class SFTCollator:
             "seq_lengths": [int(n) for n in lengths],
         }
 
-    def _pad(self, rows: Sequence[Mapping]) -> dict:
+    def _pad(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         width = max(len(row["input_ids"]) for row in rows)
         if self.pad_to_multiple_of:
             width += -width % self.pad_to_multiple_of
@@ -56,5 +69,5 @@ class SFTCollator:
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def _labels(row: Mapping):
+def _labels(row: Mapping[str, Any]) -> Sequence[int]:
     return row["labels"] if row.get("labels") is not None else row["input_ids"]

@@ -1,6 +1,6 @@
-"""Tokens of a whole dataset with one model's tokenizer and template: counted once, on all cores.
+"""Counts the tokens of a stored dataset for one tokenizer and template, once, on all cores.
 
-What the numbers say is length_report.py; one row group is counted in token_counter.py.
+How the numbers are summarised or shown is not known here.
 """
 
 import hashlib
@@ -10,32 +10,37 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+from typing import IO, cast
 
 import numpy as np
 import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
 
 from trainer_backend.data.formats import Example
 from trainer_backend.data.store import LengthReport, StoredDataset, stored_report
 from trainer_backend.data.store.length_report import NOT_LEARNED
 from trainer_backend.errors import TrainingDataError, UserError
 from trainer_backend.processes import child_environment
-from trainer_backend.tokens.encode import Encoding, encode_arrays
+from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
 from trainer_backend.tokens.tokenise import IGNORED
 
-FEW_FAILURES = 5  # in a batch; with more, every row is tried alone
+VERSION = 2  # part of every key: raise it when counts change
+ROWS_FOR_ONE_MORE = 40_000  # examples per process; starting one takes about two seconds
+Progress = Callable[[int, int], None]  # (examples counted, examples in all)
+FEW_FAILURES = 5  # in a row group; after that many, rows are tried one by one
 REFUSALS = (TrainingDataError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
 class CountJob:
-    """All that counting depends on; it travels to other processes."""
+    """Everything that counts depend on; pickled for the worker processes."""
 
     examples: Path  # a dataset's examples.parquet
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     system_prompt: str = ""
     assistant_only_loss: bool = True
     chat_template_kwargs: dict | None = None
@@ -43,134 +48,28 @@ class CountJob:
 
 @dataclass
 class Counted:
-    """The numbers of one row group, as in LengthReport."""
+    """The counts of one row group, as in LengthReport."""
 
     group: int
-    rows: np.ndarray
-    numbers: np.ndarray  # int32 (4, examples): total, first, end, trained
-    failures: list[tuple[int, str]]
-    spelled: np.ndarray  # rows whose text spells a control token of the model
-
-
-def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
-    """Count row groups one after another."""
-    control = control_tokens(job.tokenizer)
-    with pq.ParquetFile(job.examples, memory_map=True) as file:
-        for group in groups:
-            columns = ["row", "messages", "text", "tools"]
-            cells = file.read_row_group(group, columns=columns, use_threads=False).to_pydict()
-            rows = [_row(job, *row) for row in zip(*map(cells.get, columns), strict=True)]
-            numbers, refused = count_rows(rows, job)
-            failures = [(cells["row"][at], reason) for at, reason in sorted(refused.items())]
-            numbered = np.array(cells["row"], np.int64)
-            texts = [
-                said or text or ""
-                for said, text in zip(cells["messages"], cells["text"], strict=True)
-            ]
-            spelled = numbered[spelling(texts, control)]
-            yield Counted(group, numbered, numbers, failures, spelled)
-
-
-def control_tokens(tokenizer) -> list[str]:
-    """The tokens that steer a model rather than being read, as they are spelled."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
-    return sorted(name for name in names if len(name) > 2)
-
-
-def spelling(texts: list[str], control: list[str]) -> list[int]:
-    """Indices of the texts (JSON or plain) that hold one of these names."""
-    joined = "\0".join(texts)
-    held = [name for name in control if name[:2] in joined and name in joined]
-    if not held:
-        return []
-    return [at for at, text in enumerate(texts) if any(name in text for name in held)]
-
-
-def _row(job: CountJob, row: int, messages: str | None, text: str | None, tools) -> dict:
-    said = messages and json.loads(messages)
-    example = Example(row, said, text, tools and json.loads(tools))
-    made = example.as_row(job.system_prompt)
-    if job.chat_template_kwargs and "messages" in made:
-        made["chat_template_kwargs"] = job.chat_template_kwargs
-    return made
-
-
-def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
-    """int32 (4, rows), and the reasons of rows that the template refuses."""
-    numbers = np.zeros((4, len(rows)), np.int32)
-    numbers[1] = NOT_LEARNED
-    refused: dict[int, str] = {}
-    left = list(range(len(rows)))
-    while left:
-        batch = left if len(refused) < FEW_FAILURES else left[:1]
-        try:
-            encodings = _encoded([rows[at] for at in batch], job)
-        except REFUSALS as error:
-            bad = batch[getattr(error, "index", 0)] if len(batch) > 1 else batch[0]
-            if len(batch) > 1 and not hasattr(error, "index"):
-                return _one_by_one(rows, job)
-            refused[bad] = _reason(error)
-            left.remove(bad)
-            continue
-        for at, encoding in zip(batch, encodings, strict=True):
-            numbers[:, at] = _numbers(encoding)
-        left = left[len(batch) :]
-    return numbers, refused
-
-
-def _one_by_one(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
-    """For errors that do not say which row they are about."""
-    parts = [count_rows([row], job) for row in rows]
-    refused = {at: reasons[0] for at, (_, reasons) in enumerate(parts) if reasons}
-    return np.concatenate([numbers for numbers, _ in parts], axis=1), refused
-
-
-def _encoded(rows: list[dict], job: CountJob) -> list[Encoding]:
-    masked = job.assistant_only_loss and "messages" in rows[0]
-    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked)
-
-
-def _reason(error: Exception) -> str:
-    said = getattr(error, "what", None) or f"{type(error).__name__}: {error}"
-    return said.removeprefix("The chat template refuses this conversation: ")[:300]
-
-
-def _numbers(encoding: Encoding) -> tuple[int, int, int, int]:
-    learned = np.flatnonzero(encoding.labels[1:] != IGNORED)
-    if not len(learned):
-        return encoding.length, NOT_LEARNED, 0, 0
-    return encoding.length, int(learned[0]) + 1, int(learned[-1]) + 2, len(learned)
-
-
-def main() -> None:
-    """Read (job, groups) as a pickle from the process that started this one, write what is counted.
-
-    Both ends are ours, over a pipe nobody else has; the pipe's end is the end of this process.
-    """
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    sys.stdout = sys.stderr  # what a library prints must not come in between
-    job, groups = pickle.load(sys.stdin.buffer)
-    for counted in count_groups(job, groups):
-        pickle.dump(counted, out)
-        out.flush()
-
-
-VERSION = 2  # part of every key: counting otherwise makes other files
-ROWS_FOR_ONE_MORE = 40_000  # another process takes about two seconds to start
-Progress = Callable[[int, int], None]  # (examples counted, examples in all)
+    rows: np.ndarray  # int64 [examples]: row numbers
+    numbers: np.ndarray  # int32 [4, examples]: total, first, end, trained
+    failures: list[tuple[int, str]]  # row number, and why the template refuses it
+    spelled: np.ndarray  # int64: rows whose text spells a control token of the model
 
 
 def token_lengths(
     dataset: StoredDataset,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     system_prompt: str = "",
     assistant_only_loss: bool = True,
     chat_template_kwargs: dict | None = None,
     on_progress: Progress | None = None,
 ) -> LengthReport:
-    """Count every example, or return what was counted before with all of this the same."""
+    """Token counts of every example; the stored report if nothing they depend on has changed.
+
+    Raises UserError when a counting process dies.
+    """
     job = CountJob(
         dataset.examples_path, tokenizer, system_prompt, assistant_only_loss, chat_template_kwargs
     )
@@ -184,8 +83,13 @@ def token_lengths(
             on_progress(*done)
 
 
-def iter_token_lengths(dataset: StoredDataset, job: CountJob) -> Iterator[tuple[int, int]]:
-    """The same as a generator of progress that returns the report; closing it ends all of it."""
+def iter_token_lengths(
+    dataset: StoredDataset, job: CountJob
+) -> Generator[tuple[int, int], None, LengthReport]:
+    """token_lengths() as a generator: yields (examples counted, in all), returns the report.
+
+    Closing it ends the counting processes.
+    """
     key = count_key(job)
     report = stored_report(dataset.dir, key)
     if report is None:
@@ -204,13 +108,13 @@ def iter_token_lengths(dataset: StoredDataset, job: CountJob) -> Iterator[tuple[
 
 
 def count_key(job: CountJob) -> str:
-    """Names everything that the counts of a dataset depend on, as 16 hex digits."""
+    """Hash of everything that the counts of a dataset depend on, as 16 hex digits."""
     tokenizer = job.tokenizer
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
     flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
-    said = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _joined(parts: list[Counted], key: str) -> LengthReport:
@@ -221,18 +125,18 @@ def _joined(parts: list[Counted], key: str) -> LengthReport:
     rows = np.concatenate([np.empty(0, np.int64)] + [part.rows for part in parts])
     failures = [failure for part in parts for failure in part.failures]
     spelled = np.concatenate([np.empty(0, np.int64)] + [part.spelled for part in parts])
-    return LengthReport(rows, *numbers, failures=failures, spelled=spelled, key=key)
+    total, first, end, trained = numbers
+    return LengthReport(rows, total, first, end, trained, failures, spelled, key)
 
 
 def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Counted]:
-    """Count in this process, or in as many as there are cores if that pays."""
+    """Count in this process, or in one per core where there are enough examples."""
     processes = min(os.cpu_count() or 1, num_examples // ROWS_FOR_ONE_MORE, len(groups))
     if processes < 2:
         yield from count_groups(job, groups)
         return
-    shares = [groups[at::processes] for at in range(processes)]
-    counted: Queue = Queue()
-    started = [_start(job, share) for share in shares]
+    counted: Queue[Counted | int] = Queue()
+    started = [_start(job, groups[at::processes]) for at in range(processes)]
     try:
         for process in started:
             threading.Thread(target=_read, args=(process, counted), daemon=True).start()
@@ -242,9 +146,9 @@ def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Coun
                 yield one
             elif one != 0:
                 raise UserError(
-                    "Counting tokens ended early, most likely because memory ran out.",
-                    f"a process that counts tokens (exit code {one})",
-                    "End other programs, then try again.",
+                    "Counting tokens stopped early, probably because memory ran out.",
+                    f"a token counting process (exit code {one})",
+                    "Close other programs, then try again.",
                     code="system_memory",
                 )
     finally:
@@ -253,28 +157,137 @@ def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Coun
             process.wait()
 
 
-def _start(job: CountJob, groups: Sequence[int]) -> subprocess.Popen:
+def _start(job: CountJob, groups: Sequence[int]) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-c", "from trainer_backend.tokens.counts import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=child_environment(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"),
     )
+    given = cast(IO[bytes], process.stdin)  # PIPE was asked for
     try:
-        pickle.dump((job, groups), process.stdin)
-        process.stdin.close()
+        pickle.dump((job, groups), given)
+        given.close()
     except BrokenPipeError:
-        pass  # it died at its start: reading from it tells
+        pass  # it died while starting: its exit code is read below
     return process
 
 
-def _read(process: subprocess.Popen, counted: Queue) -> None:
-    """Hand on what a process has counted, and at last its exit code."""
+def _read(process: subprocess.Popen[bytes], counted: Queue[Counted | int]) -> None:
+    """Queue what a process has counted, then its exit code."""
+    written = cast(IO[bytes], process.stdout)  # PIPE was asked for
     try:
         while True:
-            counted.put(pickle.load(process.stdout))
+            counted.put(pickle.load(written))
     except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-        pass  # its end, or its death while it wrote
+        pass  # the process has ended, or died while writing
     finally:
-        process.stdout.close()
+        written.close()
         counted.put(process.wait())
+
+
+# One row group, in this process or another
+
+
+def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
+    """Count the given row groups one after another, in this process."""
+    control = control_tokens(job.tokenizer)
+    with pq.ParquetFile(job.examples, memory_map=True) as file:
+        for group in groups:
+            columns = ["row", "messages", "text", "tools"]
+            cells = file.read_row_group(group, columns=columns, use_threads=False).to_pydict()
+            rows = [_row(job, *row) for row in zip(*(cells[c] for c in columns), strict=True)]
+            numbers, refused = count_rows(rows, job)
+            failures = [(cells["row"][at], reason) for at, reason in sorted(refused.items())]
+            numbered = np.array(cells["row"], np.int64)
+            pairs = zip(cells["messages"], cells["text"], strict=True)
+            texts = [messages or text or "" for messages, text in pairs]
+            spelled = numbered[spelling(texts, control)]
+            yield Counted(group, numbered, numbers, failures, spelled)
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Spellings of the tokenizer's special tokens, sorted; those of one or two letters left out."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+    return sorted(name for name in names if len(name) > 2)
+
+
+def spelling(texts: list[str], control: list[str]) -> list[int]:
+    """Indices of the texts (JSON or plain) that contain one of the `control` spellings."""
+    joined = "\0".join(texts)
+    held = [name for name in control if name[:2] in joined and name in joined]
+    if not held:
+        return []
+    return [at for at, text in enumerate(texts) if any(name in text for name in held)]
+
+
+def _row(
+    job: CountJob, row: int, messages: str | None, text: str | None, tools: str | None
+) -> dict:
+    parsed = json.loads(messages) if messages else None
+    example = Example(row, parsed, text, json.loads(tools) if tools else None)
+    made = example.as_row(job.system_prompt)
+    if job.chat_template_kwargs and "messages" in made:
+        made["chat_template_kwargs"] = job.chat_template_kwargs
+    return made
+
+
+def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
+    """Numbers as in Counted, int32 [4, rows], and by index why the template refuses a row."""
+    numbers = np.zeros((4, len(rows)), np.int32)
+    numbers[1] = NOT_LEARNED
+    refused: dict[int, str] = {}
+    left = list(range(len(rows)))
+    while left:
+        batch = left if len(refused) < FEW_FAILURES else left[:1]
+        try:
+            encodings = _encoded([rows[at] for at in batch], job)
+        except REFUSALS as error:
+            if len(batch) > 1 and not isinstance(error, ExampleError):
+                return _one_by_one(rows, job)
+            bad = batch[error.index] if isinstance(error, ExampleError) else batch[0]
+            refused[bad] = _reason(error)
+            left.remove(bad)
+            continue
+        for at, encoding in zip(batch, encodings, strict=True):
+            numbers[:, at] = _numbers(encoding)
+        left = left[len(batch) :]
+    return numbers, refused
+
+
+def _one_by_one(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
+    """Count each row alone, for errors that do not name their row."""
+    parts = [count_rows([row], job) for row in rows]
+    refused = {at: reasons[0] for at, (_, reasons) in enumerate(parts) if reasons}
+    return np.concatenate([numbers for numbers, _ in parts], axis=1), refused
+
+
+def _encoded(rows: list[dict], job: CountJob) -> list[TokenArrays]:
+    masked = job.assistant_only_loss and "messages" in rows[0]
+    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked)
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "what", None) or f"{type(error).__name__}: {error}"
+    return reason.removeprefix("The chat template refuses this conversation: ")[:300]
+
+
+def _numbers(encoding: TokenArrays) -> tuple[int, int, int, int]:
+    learned = np.flatnonzero(encoding.labels[1:] != IGNORED)
+    if not len(learned):
+        return encoding.length, NOT_LEARNED, 0, 0
+    return encoding.length, int(learned[0]) + 1, int(learned[-1]) + 2, len(learned)
+
+
+def main() -> None:
+    """Entry point of a counting process: reads (job, groups) from stdin, writes Counted to stdout.
+
+    Both as pickles: the pipe is private to this process and its parent.
+    """
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    sys.stdout = sys.stderr  # libraries must not print between the pickles
+    job, groups = pickle.load(sys.stdin.buffer)
+    for counted in count_groups(job, groups):
+        pickle.dump(counted, out)
+        out.flush()

@@ -1,19 +1,26 @@
-"""THE place where text becomes tokens and labels: for training, preview and chat prompts.
+"""The one place where messages become token ids and labels: for training, preview and chat prompts.
 
-How messages become text is render.py, where the assistant's words are is assistant_mask.py,
-and the tokenizer is called in tokens.py.
+Every label is the id at its position, or -100 where nothing is trained; the loss shifts them. No
+dataset, file or tensor is handled here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from trainer_backend.data.formats import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
-from trainer_backend.tokens.assistant_mask import Conversation, assistant_spans, learn_turn_shape
+from trainer_backend.tokens.assistant_mask import (
+    Conversation,
+    TurnShape,
+    assistant_spans,
+    learn_turn_shape,
+)
 from trainer_backend.tokens.chat_template import (
     clean_messages,
     has_generation_markers,
@@ -22,57 +29,21 @@ from trainer_backend.tokens.chat_template import (
 )
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
-
-def plan_ids(example: Mapping, completion_only: bool) -> Plan:
-    """Check ids and labels; without labels all ids are learned that no mask takes away.
-
-    Raises TrainingDataError for what is no list of token ids, or lists of different lengths.
-    """
-    given = example.get("labels") is not None
-    ids = _int_array(example, "input_ids")
-    labels = _int_array(example, "labels") if given else ids.copy()
-    if not given:
-        masks = []
-        if completion_only and example.get("completion_mask") is not None:
-            masks.append(example["completion_mask"])
-        if example.get("assistant_masks") is not None:
-            masks.append(example["assistant_masks"])
-        for mask in masks:
-            _check_length(ids, mask, "the mask")
-            labels[~np.asarray(mask, dtype=bool)] = IGNORED
-    _check_length(ids, labels, "labels")
-    return Plan(ids=ids, labels=labels)
+T = TypeVar("T")
+Shapes = dict[Hashable, TurnShape | None]  # of one batch, by tools and template arguments
 
 
-def _check_length(ids, other, name: str) -> None:
-    if len(other) != len(ids):
-        raise TrainingDataError(
-            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
-            "columns input_ids, labels",
-            "Make them equal.",
-        )
+class ExampleError(TrainingDataError):
+    """A TrainingDataError that knows its example's position in the batch (`index`, from 0)."""
 
-
-def _int_array(example: Mapping, column: str) -> np.ndarray:
-    try:
-        found = np.array(example[column])
-    except ValueError:  # lists of different lengths
-        found = np.zeros((0, 0))
-    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
-    if ids is None and found.shape == (0,):
-        return np.zeros(0, np.int32)
-    if ids is None or not np.array_equal(ids, found):
-        raise TrainingDataError(
-            f"“{column}” is not a list of token ids.",
-            f"column “{column}”",
-            "Give whole numbers, or text for the tokenizer.",
-        )
-    return ids
+    def __init__(self, index: int, what: str, where: str, fix: str):
+        super().__init__(what, where, fix)
+        self.index = index
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """One example as tokens; `length` counts the tokens before cutting."""
+    """One example as token ids and labels of equal length; `length` is that before truncation."""
 
     input_ids: list[int]
     labels: list[int]
@@ -80,98 +51,131 @@ class Encoding:
 
     @property
     def num_learned(self) -> int:
-        """Positions that teach something: the first token of a row is never predicted."""
+        """Number of trained positions; the first token of a row is never predicted."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(frozen=True)
+class TokenArrays:
+    """The same as int32 arrays of shape [tokens]."""
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    length: int
+
+
+@dataclass(frozen=True)
 class EncodeOptions:
-    """How examples are cut and masked (the same names as in SFTConfig)."""
+    """How examples are truncated and masked (the same names as in SFTConfig)."""
 
-    max_length: int | None = None
-    truncation_mode: str = "keep_start"
+    max_length: int | None = None  # in tokens; None: no truncation
+    truncation_mode: str = "keep_start"  # or "keep_end"
     assistant_only_loss: bool = False
-    completion_only_loss: bool | None = None  # None: yes for prompt and completion
-    last_turn_only: bool = False  # of the assistant's messages only the last one counts
+    completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
+    last_turn_only: bool = False  # train the assistant's last message only
 
 
-def encode(example: Mapping, tokenizer, **options) -> Encoding:
-    """Turn one example into token ids and labels; options are the fields of EncodeOptions."""
+def encode(example: Mapping, tokenizer: PreTrainedTokenizerBase, **options: Any) -> Encoding:
+    """Turn one example into token ids and labels; `options` are the fields of EncodeOptions.
+
+    An example is {"messages", "tools"?, "chat_template_kwargs"?}, {"prompt", "completion"} (text or
+    messages), {"text"} or {"input_ids", "labels"?}. Raises TrainingDataError when it is none of
+    these, the chat template rejects it, or the options do not fit it.
+
+        encode({"prompt": "2+2=", "completion": "4"}, tokenizer)
+        # input_ids [17, 10, 17, 28, 19, 0], labels [-100, -100, -100, -100, 19, 0], length 6
+    """
     return encode_batch([example], tokenizer, **options)[0]
 
 
-def encode_batch(examples: Sequence[Mapping], tokenizer, **options) -> list[Encoding]:
-    """Turn examples into token ids and labels, the same as one by one but faster."""
+def encode_batch(
+    examples: Sequence[Mapping], tokenizer: PreTrainedTokenizerBase, **options: Any
+) -> list[Encoding]:
+    """encode() for several examples: the same result, faster.
+
+    Raises ExampleError, a TrainingDataError with the position of the example, in `index`.
+    """
     return [
         Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length)
         for row in encode_arrays(examples, tokenizer, **options)
     ]
 
 
-def encode_arrays(examples: Sequence[Mapping], tokenizer, **options) -> list[Encoding]:
-    """The same with ids and labels as int32 arrays, for whole datasets."""
+def encode_arrays(
+    examples: Sequence[Mapping], tokenizer: PreTrainedTokenizerBase, **options: Any
+) -> list[TokenArrays]:
+    """encode_batch() without the conversion to lists, for whole datasets."""
     chosen = EncodeOptions(**options)
-    shapes: dict = {}
+    shapes: Shapes = {}
     plans = [
         _numbered(number, _plan, example, tokenizer, chosen, shapes)
         for number, example in enumerate(examples)
     ]
     try:
         tokenise(plans, tokenizer)
-    except (TypeError, UnicodeEncodeError):  # what tokenizers say of half a character
+    except (TypeError, UnicodeEncodeError):  # raised by tokenizers for a lone surrogate
         for number, plan in enumerate(plans):
             _numbered(number, _check_characters, plan)
         raise
     return [_cut(plan, chosen) for plan in plans]
 
 
-def _numbered(number: int, function, *args):
-    """Call, and let an error about an example say which one of the batch it was."""
+def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
+    """Call `function`; an error about the example becomes an ExampleError with its number."""
     try:
         return function(*args)
-    except (TemplateError, TypeError) as error:  # a template of text given a list of parts
-        failure = TrainingDataError(
+    except (TemplateError, TypeError) as error:  # TypeError: content is a list, text was expected
+        raise ExampleError(
+            number,
             f"The chat template refuses this conversation: {error}",
             "this row's messages",
             "Change the order or roles of its messages, or use a model with another template.",
-        )
-        failure.index = number
-        raise failure from error
+        ) from error
     except RowError as error:
-        failure = TrainingDataError(error.what, "this row's messages", error.fix)
-        failure.index = number
-        raise failure from error
+        raise ExampleError(number, error.what, "this row's messages", error.fix) from error
     except TrainingDataError as error:
-        error.index = number
-        raise
+        raise ExampleError(number, error.what, error.where, error.fix) from error
 
 
 def _check_characters(plan: Plan) -> None:
     if has_half_character(plan.text):
         raise TrainingDataError(
-            "A text holds half a character (a lone surrogate).",
+            "A text contains half a character (a lone surrogate).",
             "a text of this row",
-            "Write the whole character, or leave it out.",
+            "Write the whole character, or remove it.",
         )
 
 
-def prompt_ids(messages, tokenizer, *, tools=None, **template_kwargs) -> list[int]:
-    """Token ids of a chat prompt: the same as the context part of encode() for these messages."""
+def prompt_ids(
+    messages: Sequence[Mapping] | str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tools: Sequence | str | None = None,
+    **template_kwargs: Any,
+) -> list[int]:
+    """Token ids of a chat prompt, generation prompt included: what encode() makes the prompt part.
+
+    `messages` and `tools` may be JSON text. Raises TrainingDataError without a chat template.
+    """
     text = render_prompt(messages, tokenizer, tools=tools, **template_kwargs)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def text_plan(example: Mapping, tokenizer, options: EncodeOptions) -> Plan:
-    """One example before it becomes tokens: its text and what of it is learned.
+def text_plan(
+    example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions
+) -> Plan:
+    """An example's rendered text and trained spans, untokenised: a vision processor does the rest.
 
-    For a vision model, whose processor makes the tokens.
+    Raises TrainingDataError as encode() does.
     """
     return _numbered(0, _plan, example, tokenizer, options, {})
 
 
-def _plan(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
+def _plan(
+    example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions, shapes: Shapes
+) -> Plan:
     if example.get("input_ids") is not None:
-        return plan_ids(example, options.completion_only_loss is not False)
+        return _plan_ids(example, options.completion_only_loss is not False)
     if example.get("messages") is not None:
         return _plan_chat([], example["messages"], example, tokenizer, options, shapes)
     if "completion" in example:
@@ -185,7 +189,9 @@ def _plan(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> 
     return Plan(text=_with_eos(example["text"], tokenizer), special_tokens=True)
 
 
-def _plan_pair(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict) -> Plan:
+def _plan_pair(
+    example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions, shapes: Shapes
+) -> Plan:
     prompt, completion = example["prompt"], example["completion"]
     if not isinstance(prompt, str):
         return _plan_chat(prompt, completion, example, tokenizer, options, shapes)
@@ -197,7 +203,12 @@ def _plan_pair(example: Mapping, tokenizer, options: EncodeOptions, shapes: dict
 
 
 def _plan_chat(
-    prompt, rest, example: Mapping, tokenizer, options: EncodeOptions, shapes: dict
+    prompt: Sequence[Mapping] | str,
+    rest: Sequence[Mapping] | str,
+    example: Mapping,
+    tokenizer: PreTrainedTokenizerBase,
+    options: EncodeOptions,
+    shapes: Shapes,
 ) -> Plan:
     raw = [*_as_list(prompt), *_as_list(rest)]
     tools = _carried(example, "tools", list | tuple)
@@ -218,7 +229,7 @@ def _plan_chat(
         ]
         if not spans:
             raise TrainingDataError(
-                "This conversation has no message by the assistant: it teaches nothing.",
+                "This conversation has no assistant message: there is nothing to train.",
                 "assistant_only_loss",
                 "Add the assistant's reply, or switch assistant_only_loss off.",
             )
@@ -229,27 +240,27 @@ def _plan_chat(
     return plan
 
 
-def _carried(example: Mapping, column: str, kind):
-    """What a row brings for the template, JSON text or not; None if that is nothing."""
+def _carried(example: Mapping, column: str, kind: Any) -> Any:
+    """A row's template argument, parsed from JSON text where it is text; None if it is empty."""
     value = drop_nones(parse_json_column(example.get(column), column)) or None
     if not isinstance(value, kind | None):
         raise _not_carried(column, value)
     return value
 
 
-def _not_carried(column: str, value) -> TrainingDataError:
+def _not_carried(column: str, value: object) -> TrainingDataError:
     expected = "a list of objects" if column == "tools" else "an object with the template's names"
     return TrainingDataError(
-        f"“{column}” holds {value!r:.60}.", f"column “{column}”", f"Write it as {expected}."
+        f"“{column}” is {value!r:.60}.", f"column “{column}”", f"Write it as {expected}."
     )
 
 
-def _as_list(messages) -> list:
+def _as_list(messages: Sequence[Mapping] | str) -> list[dict]:
     return parse_json_column(messages, "messages") or []
 
 
 def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
-    """Indices of the assistant messages that count, or None when all messages do."""
+    """Indices of the assistant messages to train; None when no message is excluded."""
     kept = [is_trained(message) for message in raw]
     if not options.last_turn_only and all(kept):
         return None
@@ -257,7 +268,7 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
     return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
 
 
-def _shape_for(conversation: Conversation, shapes: dict):
+def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape | None:
     key = (bool(conversation.tools), repr(conversation.template_kwargs))
     if key not in shapes:
         marked = has_generation_markers(template_of(conversation.tokenizer, conversation.tools))
@@ -271,15 +282,63 @@ def _shape_for(conversation: Conversation, shapes: dict):
     return shapes[key]
 
 
-def _with_eos(text: str, tokenizer) -> str:
+def _with_eos(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     eos = tokenizer.eos_token
     return text if not eos or text.endswith(eos) else text + eos
 
 
-def _cut(plan: Plan, options: EncodeOptions) -> Encoding:
+def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     ids, labels, limit = plan.ids, plan.labels, options.max_length
+    assert ids is not None and labels is not None  # tokenise() has filled them in
     length = len(ids)
     if limit is not None and length > limit:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
-    return Encoding(ids, labels, length)
+    return TokenArrays(ids, labels, length)
+
+
+# Rows that are tokenised already
+
+
+def _plan_ids(example: Mapping, completion_only: bool) -> Plan:
+    """Plan a tokenised row; without a `labels` column every id that no mask excludes is trained."""
+    given = example.get("labels") is not None
+    ids = _int_array(example, "input_ids")
+    labels = _int_array(example, "labels") if given else ids.copy()
+    if not given:
+        masks = []
+        if completion_only and example.get("completion_mask") is not None:
+            masks.append(example["completion_mask"])
+        if example.get("assistant_masks") is not None:
+            masks.append(example["assistant_masks"])
+        for mask in masks:
+            _check_length(ids, mask, "the mask")
+            labels[~np.asarray(mask, dtype=bool)] = IGNORED
+    _check_length(ids, labels, "labels")
+    return Plan(ids=ids, labels=labels)
+
+
+def _check_length(ids: np.ndarray, other: Sequence | np.ndarray, name: str) -> None:
+    if len(other) != len(ids):
+        raise TrainingDataError(
+            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
+            "columns input_ids, labels",
+            "Make them equal.",
+        )
+
+
+def _int_array(example: Mapping, column: str) -> np.ndarray:
+    try:
+        found = np.array(example[column])
+    except ValueError:  # lists of different lengths
+        found = np.zeros((0, 0))
+    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
+    if ids is None and found.shape == (0,):
+        return np.zeros(0, np.int32)
+    if ids is None or not np.array_equal(ids, found):
+        raise TrainingDataError(
+            f"“{column}” is not a list of token ids.",
+            f"column “{column}”",
+            "Give integers, or text for the tokenizer.",
+        )
+    return ids

@@ -1,11 +1,12 @@
-"""What may be given as a dataset, as one: lists of rows, columns, tables, streams.
+"""Containers accepted as a dataset, turned into one: lists of rows, dicts of columns, streams.
 
-Nothing here asks what a row means, and no file is opened.
+What the columns mean is not known here, and no file is opened.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Number
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
@@ -18,14 +19,18 @@ _NESTED = {
     *(name for role in ("messages", "prompt", "completion", "tools") for name in SYNONYMS[role]),
     "chat_template_kwargs",
 }
+Rows: TypeAlias = (
+    Dataset | IterableDataset | Sequence[Mapping[str, Any]] | Mapping[str, Sequence]
+)
 _NO_TABLE = (pa.ArrowException, UnicodeEncodeError, OverflowError)
 
 
-def as_dataset(data, name: str = "train"):
-    """Accept a Dataset, an IterableDataset, a list of dicts or a dict of columns.
+def as_dataset(data: Rows, name: str = "train") -> Dataset | IterableDataset:
+    """Turn a list of dicts or a dict of columns into a Dataset; a dataset is returned as it is.
 
-    Messages of several shapes (text here, parts there) become JSON text. Raises TrainingDataError
-    naming the row that does not fit to the others, TypeError for any other container.
+    Nested cells whose shape differs between rows (content as text and as parts) become JSON text.
+    Raises TrainingDataError naming the row that does not fit the others, TypeError for any other
+    container. `name` is used in errors.
     """
     if isinstance(data, Dataset | IterableDataset):
         return data
@@ -42,14 +47,14 @@ def as_dataset(data, name: str = "train"):
     )
 
 
-def _rows_of(data, name: str) -> list[dict]:
+def _rows_of(data: Sequence[Mapping] | Mapping[str, Sequence], name: str) -> list[dict]:
     if not isinstance(data, Mapping):
-        return list(data)
+        return [dict(row) for row in data]
     lengths = {column: len(cells) for column, cells in data.items()}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{column} {count}" for column, count in lengths.items())
+        listed = ", ".join(f"{column} {count}" for column, count in lengths.items())
         raise TrainingDataError(
-            f"The columns have different lengths: {said}.",
+            f"The columns have different lengths: {listed}.",
             f"{name} dataset",
             "Give every column the same number of values.",
         )
@@ -71,27 +76,27 @@ def _flattened(row: Mapping) -> dict:
     return {key: json.dumps(cell) if _may_differ(key, cell) else cell for key, cell in row.items()}
 
 
-def _may_differ(column: str, cell) -> bool:
+def _may_differ(column: str, cell: object) -> bool:
     return isinstance(cell, list | dict) and plain_name(column) in _NESTED
 
 
 def _misfit(rows: list[dict], name: str) -> TrainingDataError | None:
-    """The first row whose text is broken, or with a cell of another kind than those before it."""
+    """The error for the first row with a lone surrogate, or a cell of another type than before."""
     kinds: dict[str, str] = {}
     for at, row in enumerate(rows, start=1):
         where = f"{name} dataset, row {at}"
         if any(map(has_half_character, strings_of(dict(row)))):
-            what = "A text holds half a character (a lone surrogate)."
-            return TrainingDataError(what, where, "Write the whole character, or leave it out.")
+            what = "A text contains half a character (a lone surrogate)."
+            return TrainingDataError(what, where, "Write the whole character, or remove it.")
         for column, cell in row.items():
             kind = kinds.setdefault(column, _kind(cell)) if cell is not None else None
             if kind and kind != _kind(cell):
-                what = f"“{column}” holds {cell!r:.60} here, and {kind} before."
+                what = f"“{column}” is {cell!r:.60} here, and {kind} in earlier rows."
                 return TrainingDataError(what, where, "Give the cells of a column one type.")
     return None
 
 
-def _kind(cell) -> str:
+def _kind(cell: object) -> str:
     if isinstance(cell, str):
         return "text"
     if isinstance(cell, list | tuple | dict):
@@ -99,8 +104,8 @@ def _kind(cell) -> str:
     return "a number" if isinstance(cell, Number) else type(cell).__name__
 
 
-def holds_datasets(data) -> bool:
-    """Tell a dict of datasets from a dict of columns."""
+def holds_datasets(data: object) -> bool:
+    """Whether a dict holds several datasets by name rather than columns."""
     if not isinstance(data, Mapping):
         return False
     parts = list(data.values())
@@ -108,8 +113,8 @@ def holds_datasets(data) -> bool:
     return any(row or not isinstance(part, list) for row, part in zip(rows, parts, strict=True))
 
 
-def columns_of(dataset) -> list[str]:
-    """Names of a dataset's columns; a stream is asked for its first row."""
+def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
+    """Column names of a dataset; a stream without any is read up to its first row."""
     if dataset.column_names is not None:
         return list(dataset.column_names)
     first = next(iter(dataset), None)

@@ -1,6 +1,6 @@
-"""Which examples share one row: best-fit bins, long rows split, or one long stream cut up.
+"""Packing: which examples share one row of `max_length` tokens.
 
-Only lists of numbers here: no tensors, no datasets, and no attention between the examples.
+Plain lists of integers: no tensors, no datasets, nothing about attention.
 """
 
 from bisect import bisect_left, insort
@@ -11,11 +11,15 @@ STRATEGIES = ("bfd", "bfd_split", "wrapped")
 
 
 def best_fit_bins(lengths: list[int], max_length: int) -> list[list[int]]:
-    """Put rows (none above max_length) into bins, longest first, each where least room is left."""
+    """Best-fit decreasing bin packing: rows longest first, each where the least room is left.
+
+    `lengths` are tokens per row, none above `max_length`; returns the row indices of each bin, in
+    O(n log n). From "Fewer Truncations Improve Language Modeling" (arXiv 2404.10830).
+
+        best_fit_bins([3, 5, 2, 4], 8)  # [[1, 0], [3, 2]]
+    """
     bins: list[list[int]] = []
-    waiting: dict[int, deque[int]] = defaultdict(
-        deque
-    )  # room left -> bins, first come first served
+    waiting: dict[int, deque[int]] = defaultdict(deque)  # room left -> bins, first in first out
     rooms: list[int] = []  # sorted keys of `waiting`
     for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         at = bisect_left(rooms, lengths[row])
@@ -39,7 +43,18 @@ def best_fit_bins(lengths: list[int], max_length: int) -> list[list[int]]:
 def pack_rows(
     input_ids: list[list[int]], labels: list[list[int]], max_length: int, strategy: str
 ) -> dict[str, list]:
-    """Pack rows; `seq_lengths` says where the examples of a packed row lie (not for `wrapped`)."""
+    """Pack token ids and labels (same shapes) into rows of at most `max_length` tokens.
+
+    `seq_lengths` holds the lengths of the examples in each packed row. For
+    `input_ids=[[1, 2, 3], [4, 5, 6, 7, 8], [9]]` and `max_length=4`:
+
+        bfd        input_ids [[4, 5, 6, 7], [1, 2, 3, 9]]    seq_lengths [[4], [3, 1]]
+        bfd_split  input_ids [[4, 5, 6, 7], [1, 2, 3, 8], [9]]  seq_lengths [[4], [3, 1], [1]]
+        wrapped    input_ids [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
+
+    bfd truncates long rows; bfd_split cuts them into pieces; wrapped cuts the concatenation of all
+    rows and has no `seq_lengths`: attention crosses its examples.
+    """
     if strategy == "wrapped":
         ids, targets = list(chain.from_iterable(input_ids)), list(chain.from_iterable(labels))
         starts = range(0, len(ids), max_length)

@@ -1,12 +1,13 @@
-"""A whole dataset on its way to training: rows of any shape to token columns.
+"""A whole dataset to token columns: rows are tokenised in batches, counted, dropped and packed.
 
-Here rows are counted, dropped and packed; no single row is read or tokenised by itself.
+How one row is read or tokenised is not decided here, and no tensor is made.
 """
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,52 +21,25 @@ from datasets import (
     concatenate_datasets,
 )
 from datasets.fingerprint import Hasher
+from transformers import PreTrainedTokenizerBase
 
 from trainer_backend.data.formats import Reading, find_reading, first_rows
 from trainer_backend.data.formats.example import TOKEN_COLUMNS
 from trainer_backend.errors import TrainingDataError
-from trainer_backend.tokens.encode import EncodeOptions, Encoding, encode_arrays
-from trainer_backend.tokens.inputs import as_dataset, columns_of
+from trainer_backend.tokens.encode import (
+    EncodeOptions,
+    ExampleError,
+    TokenArrays,
+    encode_arrays,
+)
+from trainer_backend.tokens.inputs import Rows, as_dataset, columns_of
 from trainer_backend.tokens.packing import pack_rows
 from trainer_backend.tokens.tokenise import IGNORED
 
-# what a function written for batches raises when it is given a single row
-_NOT_A_ROW = (TypeError, IndexError, KeyError, AttributeError, ValueError)
-
-
-def apply_formatting(dataset, function: Callable, columns: list[str], text_field: str):
-    """Write what the function says into the text column, in place of all others.
-
-    It may take one row and return a text, or take a batch and return a list of texts, as older
-    scripts write it.
-    """
-    if "input_ids" in columns:
-        warnings.warn("formatting_func is ignored: the dataset is tokenised already.", stacklevel=5)
-        return dataset
-    if _takes_batches(function, next(iter(dataset), None)):
-        return dataset.map(
-            lambda batch: {text_field: function(batch)}, batched=True, remove_columns=columns
-        )
-    return dataset.map(lambda row: {text_field: function(row)}, remove_columns=columns)
-
-
-def _takes_batches(function: Callable, row: dict | None) -> bool:
-    if row is None:
-        return False
-    try:
-        if isinstance(function(row), str):
-            return False
-    except _NOT_A_ROW:
-        pass
-    try:
-        texts = function({name: [cell] for name, cell in row.items()})
-    except _NOT_A_ROW:
-        return False  # it fails either way: the error of its row says more
-    return isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], str)
-
-
 logger = logging.getLogger(__name__)
-BATCH = 1000
+BATCH = 1000  # rows tokenised at a time
+# raised by a function written for batches when it is given a single row
+_NOT_A_ROW = (TypeError, IndexError, KeyError, AttributeError, ValueError)
 _TOKENS = Features(
     {
         "input_ids": Sequence(Value("int32")),
@@ -77,22 +51,22 @@ _TOKENS = Features(
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a dataset is prepared; `options` are encode()'s."""
+    """How a dataset is prepared; `options` are those of encode()."""
 
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     options: EncodeOptions
     text_field: str = "text"
     formatting_func: Callable | None = None
-    packing: str | None = None  # a strategy, or None
-    pack_length: int | None = None
+    packing: str | None = None  # a packing strategy, or None
+    pack_length: int | None = None  # tokens of a packed row
     shuffle_seed: int | None = None
     num_proc: int | None = None
     vocabulary: int | None = None  # rows of the model's embedding
-    on_rows: Callable[[int], None] | None = None  # told how many rows are done, a batch at a time
-    reading: Reading | None = None  # of the dataset's columns; None: each row for itself
+    on_rows: Callable[[int], None] | None = None  # called after each batch with the rows done
+    reading: Reading | None = None  # how the columns are read; None: found from the first rows
 
     def key(self) -> str:
-        """Name everything that the tokens depend on, so that a cached result is the right one."""
+        """Hash of everything that the tokens depend on, for the cache of datasets."""
         tokenizer = self.tokenizer
         backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
         settings = (asdict(self.options), self.text_field, repr(self.reading))
@@ -103,15 +77,23 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Counts:
-    """What preparation did to the rows."""
+    """Numbers of rows: given, truncated, and dropped because no token of theirs is trained."""
 
     rows: int = 0
     cut: int = 0
     dropped: int = 0
 
 
-def prepare_dataset(data, plan: Preparation, name: str = "train"):
-    """Return (dataset with input_ids and labels, Counts)."""
+def prepare_dataset(
+    data: Rows, plan: Preparation, name: str = "train"
+) -> tuple[Dataset | IterableDataset, Counts]:
+    """Tokenise, drop rows without a trained token, shuffle and pack, as `plan` asks.
+
+    The result has the int32 lists `input_ids` and `labels`; packed rows also have `seq_lengths`,
+    others keep their remaining columns. A stream is prepared as it is read and returns empty
+    Counts. Raises TrainingDataError naming the row that cannot be used, or when none is left;
+    ValueError for a dataset with a transform.
+    """
     dataset = as_dataset(data, name)
     if isinstance(dataset, Dataset) and dataset.format["type"] == "custom":
         raise ValueError(
@@ -129,7 +111,7 @@ def prepare_dataset(data, plan: Preparation, name: str = "train"):
 
 
 def reading_of(dataset: Dataset | IterableDataset, plan: Preparation) -> Reading:
-    """How the rows of a dataset are read, told from its first rows; no image is opened."""
+    """Find how the rows of a dataset are read, from its first rows; no image is opened."""
     looked, columns = dataset, dataset.column_names or ()
     if isinstance(dataset, Dataset):
         unseen = {name for name, kind in dataset.features.items() if _holds_files(kind)}
@@ -139,13 +121,14 @@ def reading_of(dataset: Dataset | IterableDataset, plan: Preparation) -> Reading
     return find_reading(first, columns, plan.text_field)
 
 
-def _holds_files(kind) -> bool:
-    """Whether cells of this kind are opened when they are read: images, sounds, films."""
+def _holds_files(kind: Any) -> bool:
+    """Whether a feature decodes files when a cell is read: image, audio or video."""
     kind = getattr(kind, "feature", kind)
     return hasattr(kind, "decode_example") and not isinstance(kind, Json)
 
 
-def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[Encoding]:
+def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[TokenArrays]:
+    assert plan.reading is not None
     chat = bool(getattr(plan.tokenizer, "chat_template", None))
     columns = list(batch)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
@@ -155,7 +138,8 @@ def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[
             examples.append(plan.reading.example(row, chat))
         encodings = encode_arrays(examples, plan.tokenizer, **asdict(plan.options))
     except TrainingDataError as error:
-        at = indices[getattr(error, "index", len(examples))] + 1
+        number = error.index if isinstance(error, ExampleError) else len(examples)
+        at = indices[number] + 1
         raise TrainingDataError(error.what, f"row {at}, {error.where}", error.fix) from error
     if plan.on_rows is not None:
         plan.on_rows(indices[-1] + 1)
@@ -186,7 +170,9 @@ def _teaches(labels: list[int]) -> bool:
     return any(label != IGNORED for label in labels[1:])
 
 
-def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
+def _prepare_table(
+    dataset: Dataset, plan: Preparation, name: str
+) -> tuple[Dataset, Counts]:
     workers = plan.num_proc if plan.num_proc and len(dataset) > BATCH else None
     if workers:
         plan = replace(plan, on_rows=None)  # a callback cannot be called from another process
@@ -217,11 +203,11 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
         encoded = encoded.select(kept)
     if not len(encoded):
         raise TrainingDataError(
-            f"No row of the {name} dataset has a token to learn.",
+            f"No row of the {name} dataset has a token to train on.",
             f"{counts.rows:,} rows, max_length={limit}",
             "Raise the longest length, or check which part of a row is the answer.",
         )
-    _say(counts, name, limit)
+    _log(counts, name, limit)
     if plan.shuffle_seed is not None:
         encoded = encoded.shuffle(seed=plan.shuffle_seed)
     if plan.packing is not None:
@@ -230,14 +216,14 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str):
 
 
 def _tokens(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """All tokens of a column in one array, and where each row begins in it."""
+    """All tokens of a column in one array, and the offsets of its rows in it [rows + 1]."""
     lists = dataset.with_format("arrow")[:][column].combine_chunks()
     starts = np.append(0, np.cumsum(lists.value_lengths()))
     return lists.flatten().to_numpy(zero_copy_only=False), starts
 
 
 def _teaching(dataset: Dataset) -> np.ndarray:
-    """For each row, whether a token after its first is learned."""
+    """For each row, whether a token after its first is trained."""
     labels, starts = _tokens(dataset, "labels")
     learned = np.append(0, np.cumsum(labels != IGNORED))
     first = np.minimum(starts[:-1] + 1, starts[1:])
@@ -259,7 +245,7 @@ def _check_vocabulary(dataset: Dataset, vocabulary: int | None, name: str) -> No
 
 
 def _warn_if_endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> None:
-    """Say loudly when answers are learned without the token that ends them."""
+    """Warn when completions are trained without the token that ends them."""
     limit = plan.options.max_length
     row = next((i for i, n in enumerate(lengths[:BATCH]) if limit is None or n <= limit), None)
     if row is None:
@@ -270,14 +256,14 @@ def _warn_if_endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -
     if learned and not stops & set(learned[-3:]):
         ending = tokenizer.decode(learned[-3:])
         logger.warning(
-            "The model will not learn to stop: what it learns ends with %r, which holds no special "
+            "The model will not learn to stop: the trained text ends with %r, without a special "
             "token. Check the chat template, or end completions with %r.",
             ending,
             tokenizer.eos_token,
         )
 
 
-def _pack(dataset, plan: Preparation):
+def _pack(dataset: Dataset | IterableDataset, plan: Preparation) -> Dataset | IterableDataset:
     arguments = {
         "batched": True,
         "batch_size": BATCH,
@@ -305,20 +291,56 @@ def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableData
     return _pack(encoded, plan) if plan.packing is not None else encoded
 
 
-def _say(counts: Counts, name: str, limit: int | None) -> None:
+def _log(counts: Counts, name: str, limit: int | None) -> None:
     if counts.cut:
         logger.warning(
-            "%s of %s %s rows were cut to %s tokens.", counts.cut, counts.rows, name, limit
+            "%s of %s %s rows were truncated to %s tokens.", counts.cut, counts.rows, name, limit
         )
     if counts.dropped:
-        logger.warning("%s %s rows were dropped: nothing to learn is left.", counts.dropped, name)
+        logger.warning("%s %s rows were dropped: no token of theirs is trained.", counts.dropped, name)
 
 
-def refuse_masks_without_labels(data, name: str) -> None:
-    """Stop when preparation is skipped and masks would silently be ignored."""
+def refuse_masks_without_labels(data: Dataset | IterableDataset, name: str) -> None:
+    """Raise ValueError when a dataset that skips preparation has masks but no labels."""
     columns = data.column_names or ()
     if "labels" not in columns and {"completion_mask", "assistant_masks"} & set(columns):
         raise ValueError(
-            f"The {name} dataset has masks but no labels, and skip_prepare_dataset=True leaves it "
-            "so: it would train on everything. Add a 'labels' column, -100 where none is learned."
+            f"The {name} dataset has masks but no labels, and skip_prepare_dataset=True ignores "
+            "masks: every token would be trained. Add a 'labels' column with -100 where masked."
         )
+
+
+# A formatting function of the user
+
+
+def apply_formatting(
+    dataset: Dataset | IterableDataset, function: Callable, columns: list[str], text_field: str
+) -> Dataset | IterableDataset:
+    """Replace all columns by `text_field`, filled with what `function` returns.
+
+    It takes one row and returns a text, or, as older scripts write it, takes a batch and returns a
+    list of texts. A tokenised dataset is returned as it is, with a warning.
+    """
+    if "input_ids" in columns:
+        warnings.warn("formatting_func is ignored: the dataset is tokenised already.", stacklevel=5)
+        return dataset
+    if _takes_batches(function, next(iter(dataset), None)):
+        return dataset.map(
+            lambda batch: {text_field: function(batch)}, batched=True, remove_columns=columns
+        )
+    return dataset.map(lambda row: {text_field: function(row)}, remove_columns=columns)
+
+
+def _takes_batches(function: Callable, row: dict | None) -> bool:
+    if row is None:
+        return False
+    try:
+        if isinstance(function(row), str):
+            return False
+    except _NOT_A_ROW:
+        pass
+    try:
+        texts = function({name: [cell] for name, cell in row.items()})
+    except _NOT_A_ROW:
+        return False  # it fails either way: the error for one row is clearer
+    return isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], str)

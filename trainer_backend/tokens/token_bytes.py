@@ -1,7 +1,7 @@
-"""Where each token lies in its text, from the length of its bytes: no offsets, a batch at a time.
+"""Where each token lies in its text, computed from token byte lengths for a whole batch at once.
 
-Which characters are learned is decided in chat_template.py. Tokenizers that change their text
-get their places from their own offsets in tokens.py.
+Much faster than a tokenizer's offsets, and only for tokenizers whose tokens spell their text
+exactly. Which characters are trained is not known here.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import Tokenizer
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "\u2581"  # what SentencePiece writes for a space
@@ -20,16 +21,18 @@ _SPACE = "\u2581"  # what SentencePiece writes for a space
 class TokenBytes:
     """How many bytes of text each token id stands for."""
 
-    lengths: np.ndarray  # by id; 0 for ids that no text gives
-    added: np.ndarray  # by id: found in the text before it is cut into words
-    composed: bool  # the text must be in NFC, or the tokenizer would change it
-    prefixed: bool  # every stretch between added tokens gets a space in front
+    lengths: np.ndarray  # int64 [vocabulary]; 0 for ids that no text gives
+    added: np.ndarray  # bool [vocabulary]: an added token, matched before the text is split
+    composed: bool  # the tokenizer normalises to NFC: only text in NFC is left unchanged
+    prefixed: bool  # a space is put before the text and after every added token
 
-    def ends(self, texts: Sequence[str], ids: np.ndarray, starts: np.ndarray):
-        """Byte at which each token of the joined texts ends, and for which texts that is right.
+    def ends(
+        self, texts: Sequence[str], ids: np.ndarray, starts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """End of each token in bytes of the joined texts [tokens], and whether to trust it [texts].
 
         `ids` are the tokens of all texts, those of text i at starts[i]:starts[i + 1]. A text is
-        right when its tokens have exactly its bytes.
+        trusted when its tokens have exactly as many bytes as it has.
         """
         sizes = self.lengths[ids]
         if self.prefixed and len(ids):
@@ -40,7 +43,7 @@ class TokenBytes:
         totals = np.append(0, ends)
         found = totals[starts[1:]] - totals[starts[:-1]]
         right = found == [byte_length(text) for text in texts]
-        if self.prefixed:  # a token of no bytes lies nowhere
+        if self.prefixed:  # a token without bytes has no position
             empty = np.append(0, np.cumsum(sizes <= 0))
             right &= empty[starts[1:]] == empty[starts[:-1]]
         if self.composed:
@@ -54,7 +57,10 @@ def byte_length(text: str) -> int:
 
 
 def learned_places(ends: np.ndarray, spans: Sequence[tuple[int, int]], size: int) -> np.ndarray:
-    """Which of `size` tokens hold a byte of one of the spans (bytes of the joined texts)."""
+    """Which of `size` tokens hold a byte of a span, bool [size].
+
+    `ends` are the tokens' ends [size] and `spans` [start, end), both in bytes of the joined texts.
+    """
     borders = np.asarray(spans, dtype=np.int64).reshape(-1, 2)
     borders = borders[borders[:, 1] > borders[:, 0]]
     change = np.zeros(size + 1, dtype=np.int32)
@@ -63,8 +69,8 @@ def learned_places(ends: np.ndarray, spans: Sequence[tuple[int, int]], size: int
     return np.cumsum(change[:-1]) > 0
 
 
-def read_token_bytes(backend) -> TokenBytes | None:
-    """Learn the lengths from a `tokenizers.Tokenizer`; None if its tokens do not spell its text."""
+def read_token_bytes(backend: Tokenizer) -> TokenBytes | None:
+    """Byte lengths of a byte-level or SentencePiece BPE; None for any tokenizer that alters text."""
     parts = json.loads(backend.to_str())
     normalizer = _steps(parts["normalizer"], "normalizers")
     cutters = {step["type"] for step in _steps(parts["pre_tokenizer"], "pretokenizers")}

@@ -1,16 +1,18 @@
 """Planned texts to ids and labels, in batches: tokens are masked by the characters they come from.
 
-What is masked is decided in chat_template.py; where a token lies is token_bytes.py's work.
+Which characters are trained is given; no template and no row is known here.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from weakref import WeakKeyDictionary
 
 import fastokens
 import numpy as np
+from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerBase
 
 from trainer_backend.tokens.token_bytes import (
     TokenBytes,
@@ -20,8 +22,9 @@ from trainer_backend.tokens.token_bytes import (
 )
 
 logger = logging.getLogger(__name__)
-ENOUGH = 500  # texts for which reading the vocabulary a second time pays
-_EVERY = 100  # of so many rows one is compared
+IGNORED = -100  # label of a token that is not trained
+ENOUGH = 500  # texts from which on building a second tokeniser pays
+_EVERY = 100  # one text in this many is compared with the tokenizer's own ids
 _REFUSALS = (ValueError, TypeError, RuntimeError, OverflowError, UnicodeError)
 _HARD = (
     "",
@@ -34,103 +37,42 @@ _HARD = (
     "def f(x):\n    return x==1;\n\n\n    # <tag> </tag> {{}} \\n \x00\x01\x7f",
     "https://example.org/a_b?c=%20&d=e#f --- *** ___ — … «»",
 )
-_known: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def quick_ids(tokenizer, texts: Sequence[str], special_tokens: bool):
-    """Ids of all texts in one int32 array and where each text begins in it; None: not here.
-
-    `tokenizer` is one of transformers with a `tokenizers` backend.
-    """
-    if len(texts) < ENOUGH:
-        return None
-    quick = _quick(tokenizer)
-    if quick is None:
-        return None
-    try:
-        found = _flat(quick, texts, special_tokens)
-    except _REFUSALS:  # a text that only the tokenizer itself can judge
-        return None
-    if _agrees(tokenizer.backend_tokenizer, texts, found, special_tokens):
-        return found
-    logger.warning("Two ways of tokenising differ; the slower one, the tokenizer's, is used.")
-    _known[tokenizer] = (tokenizer_state(tokenizer), None)
-    return None
-
-
-def _quick(tokenizer):
-    state = tokenizer_state(tokenizer)
-    if _known.get(tokenizer, ("", None))[0] != state:
-        _known[tokenizer] = (state, _build(tokenizer.backend_tokenizer))
-    return _known[tokenizer][1]
-
-
-def tokenizer_state(tokenizer) -> str:
-    """What can change in a tokenizer of transformers, in short."""
-    backend = tokenizer.backend_tokenizer
-    parts = (backend.normalizer, backend.pre_tokenizer, backend.post_processor)
-    return f"{len(tokenizer)} {parts} {getattr(backend.model, 'dropout', None)}"
-
-
-def _build(backend):
-    if backend.encode_special_tokens or getattr(backend.model, "dropout", None):
-        return None
-    try:
-        quick = fastokens.Tokenizer.from_json_str(backend.to_str())
-        added = [token.content for token in backend.get_added_tokens_decoder().values()]
-        texts = [*_HARD, " ".join(added), "".join(added), *chain(*zip(added, _HARD, strict=False))]
-        alike = all(
-            _agrees(backend, texts, _flat(quick, texts, special), special, every=1)
-            for special in (False, True)
-        )
-    except _REFUSALS:
-        return None
-    return quick if alike else None
-
-
-def _flat(quick, texts: Sequence[str], special_tokens: bool):
-    ids, starts = quick.encode_batch_flat(list(texts), add_special_tokens=special_tokens)
-    return np.frombuffer(ids, np.int32), np.frombuffer(starts, np.int64)
-
-
-def _agrees(backend, texts, found, special_tokens: bool, every: int = _EVERY) -> bool:
-    ids, starts = found
-    rows = range(0, len(texts), every)
-    true = backend.encode_batch_fast(
-        [texts[row] for row in rows], add_special_tokens=special_tokens
-    )
-    return all(
-        np.array_equal(ids[starts[row] : starts[row + 1]], one.ids)
-        for row, one in zip(rows, true, strict=True)
-    )
-
-
-IGNORED = -100
+# tokenizer -> (its state, the tokeniser or table built for that state, or None)
+_known: WeakKeyDictionary[
+    PreTrainedTokenizerBase, tuple[str, fastokens.Tokenizer | None]
+] = WeakKeyDictionary()
+_bytes_of: WeakKeyDictionary[
+    PreTrainedTokenizerBase, tuple[str, TokenBytes | None]
+] = WeakKeyDictionary()
 Span = tuple[int, int]
-_bytes_of: WeakKeyDictionary = WeakKeyDictionary()  # tokenizer -> (its state, TokenBytes or None)
+Ids = tuple[np.ndarray, np.ndarray]  # int32 ids of all texts; int64 start of each text, and the end
 
 
 @dataclass
 class Plan:
-    """One example on its way: text, what to mask, and how to tokenise."""
+    """One example between rendering and tokens; tokenise() fills in `ids` and `labels`."""
 
     text: str = ""
-    prompt: str | None = None  # context of a completion; its leading ids are not learned
-    spans: list[Span] | None = None  # characters that are learned, None: no such mask
+    prompt: str | None = None  # text before the completion; the ids they share are not trained
+    spans: list[Span] | None = None  # [start, end) of the trained characters; None: all
     special_tokens: bool = False
-    ids: np.ndarray | None = None  # int32, like the labels
-    labels: np.ndarray | None = None
+    ids: np.ndarray | None = None  # int32 [tokens]
+    labels: np.ndarray | None = None  # int32 [tokens]
 
 
-def tokenise(plans: list[Plan], tokenizer) -> None:
-    """Fill in ids and labels of every plan, in two batches: with and without special tokens."""
+def tokenise(plans: list[Plan], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Fill in int32 ids and labels of every plan that has none; any tokenizer, fast or slow.
+
+    A token is trained when it holds a trained character. Raises TypeError or UnicodeEncodeError,
+    as the tokenizer does, for text with a lone surrogate.
+    """
     for special_tokens in (True, False):
         group = [p for p in plans if p.ids is None and p.special_tokens == special_tokens]
         if group:
             _fill(group, tokenizer, special_tokens)
 
 
-def _fill(group: list[Plan], tokenizer, special_tokens: bool) -> None:
+def _fill(group: list[Plan], tokenizer: PreTrainedTokenizerBase, special_tokens: bool) -> None:
     spans = any(plan.spans is not None for plan in group)
     places = _token_bytes(tokenizer) if spans else None
     texts = [plan.text for plan in group]
@@ -141,8 +83,7 @@ def _fill(group: list[Plan], tokenizer, special_tokens: bool) -> None:
         if places is not None:
             rest = _mask_by_bytes(group, places, ids, starts, labels)
         _mask_by_offsets(group, rest, encodings, tokenizer, ids, starts, labels)
-    asked = [plan for plan in group if plan.prompt is not None]
-    prompts = [plan.prompt for plan in asked]
+    prompts = [plan.prompt for plan in group if plan.prompt is not None]
     heads, cuts, _ = _encode(tokenizer, prompts, special_tokens, False)
     contexts = iter(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
     borders = starts.tolist()
@@ -154,8 +95,10 @@ def _fill(group: list[Plan], tokenizer, special_tokens: bool) -> None:
             _drop_second_bos(plan, tokenizer)
 
 
-def _encode(tokenizer, texts: list[str], special_tokens: bool, offsets: bool):
-    """Ids of all texts in one array, where each begins, and the encodings if offsets are wanted."""
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], special_tokens: bool, offsets: bool
+) -> tuple[np.ndarray, np.ndarray, list[Encoding] | None]:
+    """Ids of all texts, where each begins, and the tokenizers' encodings if offsets are wanted."""
     if not texts:
         return np.zeros(0, np.int32), np.zeros(1, np.int64), None
     encodings = None
@@ -176,7 +119,7 @@ def _encode(tokenizer, texts: list[str], special_tokens: bool, offsets: bool):
     return ids, starts, encodings if offsets else None
 
 
-def _token_bytes(tokenizer) -> TokenBytes | None:
+def _token_bytes(tokenizer: PreTrainedTokenizerBase) -> TokenBytes | None:
     if not tokenizer.is_fast:
         return None
     state = tokenizer_state(tokenizer)
@@ -185,9 +128,10 @@ def _token_bytes(tokenizer) -> TokenBytes | None:
     return _bytes_of[tokenizer][1]
 
 
-def _drop_second_bos(plan: Plan, tokenizer) -> None:
+def _drop_second_bos(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> None:
     """A text that already begins with the BOS token must not get a second one."""
     bos = tokenizer.bos_token_id
+    assert plan.ids is not None and plan.labels is not None
     if bos is not None and len(plan.ids) > 1 and plan.ids[0] == plan.ids[1] == bos:
         plan.ids, plan.labels = plan.ids[1:], plan.labels[1:]
 
@@ -198,35 +142,49 @@ def _common_prefix(first: np.ndarray, second: np.ndarray) -> int:
     return int(differ.argmax()) if differ.any() else count
 
 
-def _mask_by_bytes(group, places: TokenBytes, ids, starts, labels) -> list[int]:
-    """Keep the labels of tokens that hold a byte of a span; returns the plans it cannot judge."""
+def _mask_by_bytes(
+    group: list[Plan],
+    places: TokenBytes,
+    ids: np.ndarray,
+    starts: np.ndarray,
+    labels: np.ndarray,
+) -> list[int]:
+    """Keep the labels of tokens that hold a byte of a span; returns the plans left to offsets."""
     ends, right = places.ends([plan.text for plan in group], ids, starts)
     before = np.append(0, ends)[starts[:-1]].tolist()
-    spans, whole, rest = [], np.zeros(len(group), dtype=bool), []
+    spans: list[Span] = []
+    rest: list[int] = []
+    whole = np.zeros(len(group), dtype=bool)
     for row, plan in enumerate(group):
         if plan.spans is None:
             whole[row] = True
         elif not right[row]:
             rest.append(row)
         else:
-            spans += _byte_spans(plan, before[row])
+            spans += _byte_spans(plan.text, plan.spans, before[row])
     kept = learned_places(ends, spans, len(ids)) | np.repeat(whole, np.diff(starts))
     labels[~kept] = IGNORED
     return rest
 
 
-def _byte_spans(plan: Plan, base: int) -> list[Span]:
-    if plan.text.isascii():
-        return [(base + start, base + end) for start, end in plan.spans]
-    text = plan.text
+def _byte_spans(text: str, spans: list[Span], base: int) -> list[Span]:
+    if text.isascii():
+        return [(base + start, base + end) for start, end in spans]
     return [
-        (base + byte_length(text[:start]), base + byte_length(text[:end]))
-        for start, end in plan.spans
+        (base + byte_length(text[:start]), base + byte_length(text[:end])) for start, end in spans
     ]
 
 
-def _mask_by_offsets(group, rows: list[int], encodings, tokenizer, ids, starts, labels) -> None:
-    """The same by the tokenizer's own offsets, for the given plans."""
+def _mask_by_offsets(
+    group: list[Plan],
+    rows: list[int],
+    encodings: Sequence[Encoding] | Mapping[int, Encoding] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: np.ndarray,
+    starts: np.ndarray,
+    labels: np.ndarray,
+) -> None:
+    """The same by the tokenizer's own character offsets, for the given plans."""
     rows = [row for row in rows if group[row].spans is not None]
     if encodings is None and tokenizer.is_fast and rows:
         texts, special = [group[row].text for row in rows], group[0].special_tokens
@@ -235,8 +193,8 @@ def _mask_by_offsets(group, rows: list[int], encodings, tokenizer, ids, starts, 
     for row in rows:
         part = slice(starts[row], starts[row + 1])
         own, kept = ids[part], np.zeros(starts[row + 1] - starts[row], dtype=bool)
-        for start, end in group[row].spans:
-            if not tokenizer.is_fast:
+        for start, end in group[row].spans or ():
+            if encodings is None:
                 first, last = _range_by_prefix(group[row].text, own, tokenizer, start, end)
             else:
                 first, last = _range_by_offsets(encodings[row], start, end)
@@ -244,20 +202,99 @@ def _mask_by_offsets(group, rows: list[int], encodings, tokenizer, ids, starts, 
         labels[part] = np.where(kept, own, IGNORED)
 
 
-def _range_by_prefix(text: str, ids: np.ndarray, tokenizer, start: int, end: int) -> Span:
-    """A slow tokenizer does not say where its tokens come from."""
+def _range_by_prefix(
+    text: str, ids: np.ndarray, tokenizer: PreTrainedTokenizerBase, start: int, end: int
+) -> Span:
+    """Token range of a span for a slow tokenizer, which has no offsets: tokenise the prefixes."""
     heads = tokenizer([text[:start], text[:end]], add_special_tokens=False)["input_ids"]
     first, last = (_common_prefix(np.asarray(head, dtype=np.int32), ids) for head in heads)
     return first, last
 
 
-def _range_by_offsets(encoding, start: int, end: int) -> Span:
+def _range_by_offsets(encoding: Encoding, start: int, end: int) -> Span:
     at = encoding.char_to_token
     first = next((t for c in range(start, end) if (t := at(c)) is not None), None)
     if first is None:  # only characters that the tokenizer drops
         return 0, 0
-    place = next(c for c in range(end - 1, start - 1, -1) if at(c) is not None)
-    last, lies = at(place) + 1, encoding.token_to_chars
+    places = range(end - 1, start - 1, -1)
+    place, token = next((c, t) for c in places if (t := at(c)) is not None)
+    last, lies = token + 1, encoding.token_to_chars
     while last < len(encoding) and (chars := lies(last)) and chars[0] <= place < chars[1]:
         last += 1  # a character may need several tokens
     return first, last
+
+
+# The Rust tokeniser fastokens, where it gives the same ids
+
+
+def quick_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special_tokens: bool
+) -> Ids | None:
+    """Ids of all texts by fastokens: int32 [all tokens], and int64 offsets [texts + 1].
+
+    None when there are too few texts, or fastokens does not reproduce this tokenizer's ids, which
+    is tested on hard texts first and on a sample of the result. Needs a `tokenizers` backend.
+    """
+    if len(texts) < ENOUGH:
+        return None
+    quick = _quick(tokenizer)
+    if quick is None:
+        return None
+    try:
+        found = _flat(quick, texts, special_tokens)
+    except _REFUSALS:  # the tokenizer itself raises a better error
+        return None
+    if _agrees(tokenizer.backend_tokenizer, texts, found, special_tokens):
+        return found
+    logger.warning("fastokens gives other ids than this tokenizer; the tokenizer itself is used.")
+    _known[tokenizer] = (tokenizer_state(tokenizer), None)
+    return None
+
+
+def _quick(tokenizer: PreTrainedTokenizerBase) -> fastokens.Tokenizer | None:
+    state = tokenizer_state(tokenizer)
+    if _known.get(tokenizer, ("", None))[0] != state:
+        _known[tokenizer] = (state, _build(tokenizer.backend_tokenizer))
+    return _known[tokenizer][1]
+
+
+def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A cache key: changes when tokens are added or the pipeline of a fast tokenizer changes."""
+    backend = tokenizer.backend_tokenizer
+    parts = (backend.normalizer, backend.pre_tokenizer, backend.post_processor)
+    return f"{len(tokenizer)} {parts} {getattr(backend.model, 'dropout', None)}"
+
+
+def _build(backend: Tokenizer) -> fastokens.Tokenizer | None:
+    if backend.encode_special_tokens or getattr(backend.model, "dropout", None):
+        return None
+    try:
+        quick = fastokens.Tokenizer.from_json_str(backend.to_str())
+        added = [token.content for token in backend.get_added_tokens_decoder().values()]
+        texts = [*_HARD, " ".join(added), "".join(added), *chain(*zip(added, _HARD, strict=False))]
+        alike = all(
+            _agrees(backend, texts, _flat(quick, texts, special), special, every=1)
+            for special in (False, True)
+        )
+    except _REFUSALS:
+        return None
+    return quick if alike else None
+
+
+def _flat(quick: fastokens.Tokenizer, texts: Sequence[str], special_tokens: bool) -> Ids:
+    ids, starts = quick.encode_batch_flat(list(texts), add_special_tokens=special_tokens)
+    return np.frombuffer(ids, np.int32), np.frombuffer(starts, np.int64)
+
+
+def _agrees(
+    backend: Tokenizer, texts: Sequence[str], found: Ids, special_tokens: bool, every: int = _EVERY
+) -> bool:
+    ids, starts = found
+    rows = range(0, len(texts), every)
+    true = backend.encode_batch_fast(
+        [texts[row] for row in rows], add_special_tokens=special_tokens
+    )
+    return all(
+        np.array_equal(ids[starts[row] : starts[row + 1]], one.ids)
+        for row, one in zip(rows, true, strict=True)
+    )

@@ -1,16 +1,14 @@
-"""A stored dataset as the rows the trainer takes.
-
-No token is made here, and no image opened.
-"""
+"""A stored dataset as rows for the trainer. Nothing is tokenised, and no image is opened."""
 
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
 from trainer_backend.data.formats import Example, with_system
-from trainer_backend.data.images import is_stored_name
+from trainer_backend.data.images import ImageRef, is_stored_name
 from trainer_backend.data.json_values import to_json
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
@@ -21,19 +19,19 @@ def training_row(
 ) -> dict:
     """One example as encode() and the trainer take it: {"messages", "tools"?} or {"text"}.
 
-    With its dataset given also {"images"?}, as files.
+    With its dataset given also {"images"?}, as file paths.
     """
     row = example.as_row(system_prompt)
     images = image_paths(stored, example.images) if stored else None
     return {**row, "images": images} if images else row
 
 
-def image_paths(stored: StoredDataset, names: list[str] | None) -> list[str]:
-    """Files of pictures that a dataset keeps. Raises UserError for a name that leaves it."""
+def image_paths(stored: StoredDataset, names: Sequence[ImageRef] | None) -> list[str]:
+    """Paths of a dataset's stored images. Raises UserError for a name outside the dataset."""
     for name in names or ():
         if not is_stored_name(name):
             raise UserError(
-                "A picture's name does not belong to this dataset.",
+                "An image name does not belong to this dataset.",
                 f"{stored.name}: {str(name)[:80]}",
                 "Load the data again.",
             )
@@ -43,7 +41,7 @@ def image_paths(stored: StoredDataset, names: list[str] | None) -> list[str]:
 def training_dataset(stored: StoredDataset, system_prompt: str = "") -> Dataset:
     """All examples in order: a column `text`, or `messages` (JSON text), `tools` and `images`.
 
-    Columns that no example uses are left out; `images` holds lists of files.
+    Columns that no example uses are left out; a cell of `images` is a list of file paths.
     """
     if stored.format == "text":
         return Dataset(pq.read_table(stored.examples_path, columns=["text"]))
