@@ -6,7 +6,7 @@ No token id and no label is made here.
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Template
 from jinja2.exceptions import TemplateError
@@ -56,7 +56,7 @@ def clean_messages(messages: Sequence[Mapping] | str | None) -> list[dict]:
     ]
 
 
-def template_of(tokenizer: PreTrainedTokenizerBase, tools: Sequence | None = None) -> str:
+def template_of(tokenizer: PreTrainedTokenizerBase, tools: list | None = None) -> str:
     """The Jinja source in use (some models have another one for tools).
 
     Raises TrainingDataError when the tokenizer has no chat template.
@@ -108,13 +108,14 @@ def render_marked(
         names = {**known, **words, "messages": messages, "tools": None}
         context = compiled.new_context(names, shared=True)  # render() would copy all the names
         return compiled.environment.concat(compiled.root_render_func(context)), []
-    texts, spans = render_jinja_template(
+    rendered = render_jinja_template(
         conversations=[messages],
         tools=tools or None,
         chat_template=template,
         return_assistant_tokens_mask=marked,
         **words,
     )
+    texts, spans = cast(tuple[list[str], list[list[list[int]]]], rendered)  # annotated as a str
     return texts[0], [(start, end) for start, end in spans[0]] if marked else []
 
 

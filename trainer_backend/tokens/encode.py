@@ -161,9 +161,7 @@ def prompt_ids(
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def text_plan(
-    example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions
-) -> Plan:
+def text_plan(example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions) -> Plan:
     """An example's rendered text and trained spans, untokenised: a vision processor does the rest.
 
     Raises TrainingDataError as encode() does.

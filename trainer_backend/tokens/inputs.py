@@ -19,9 +19,7 @@ _NESTED = {
     *(name for role in ("messages", "prompt", "completion", "tools") for name in SYNONYMS[role]),
     "chat_template_kwargs",
 }
-Rows: TypeAlias = (
-    Dataset | IterableDataset | Sequence[Mapping[str, Any]] | Mapping[str, Sequence]
-)
+Rows: TypeAlias = Dataset | IterableDataset | Sequence[Mapping[str, Any]] | Mapping[str, Sequence]
 _NO_TABLE = (pa.ArrowException, UnicodeEncodeError, OverflowError)
 
 

@@ -5,7 +5,7 @@ How one row is read or tokenised is not decided here, and no tensor is made.
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -170,9 +170,7 @@ def _teaches(labels: list[int]) -> bool:
     return any(label != IGNORED for label in labels[1:])
 
 
-def _prepare_table(
-    dataset: Dataset, plan: Preparation, name: str
-) -> tuple[Dataset, Counts]:
+def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Dataset, Counts]:
     workers = plan.num_proc if plan.num_proc and len(dataset) > BATCH else None
     if workers:
         plan = replace(plan, on_rows=None)  # a callback cannot be called from another process
@@ -297,7 +295,9 @@ def _log(counts: Counts, name: str, limit: int | None) -> None:
             "%s of %s %s rows were truncated to %s tokens.", counts.cut, counts.rows, name, limit
         )
     if counts.dropped:
-        logger.warning("%s %s rows were dropped: no token of theirs is trained.", counts.dropped, name)
+        logger.warning(
+            "%s %s rows were dropped: no token of theirs is trained.", counts.dropped, name
+        )
 
 
 def refuse_masks_without_labels(data: Dataset | IterableDataset, name: str) -> None:

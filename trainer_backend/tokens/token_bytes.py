@@ -70,7 +70,7 @@ def learned_places(ends: np.ndarray, spans: Sequence[tuple[int, int]], size: int
 
 
 def read_token_bytes(backend: Tokenizer) -> TokenBytes | None:
-    """Byte lengths of a byte-level or SentencePiece BPE; None for any tokenizer that alters text."""
+    """Byte lengths of a byte-level or SentencePiece BPE; None for one that alters text."""
     parts = json.loads(backend.to_str())
     normalizer = _steps(parts["normalizer"], "normalizers")
     cutters = {step["type"] for step in _steps(parts["pre_tokenizer"], "pretokenizers")}

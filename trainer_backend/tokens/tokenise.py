@@ -38,12 +38,12 @@ _HARD = (
     "https://example.org/a_b?c=%20&d=e#f --- *** ___ — … «»",
 )
 # tokenizer -> (its state, the tokeniser or table built for that state, or None)
-_known: WeakKeyDictionary[
-    PreTrainedTokenizerBase, tuple[str, fastokens.Tokenizer | None]
-] = WeakKeyDictionary()
-_bytes_of: WeakKeyDictionary[
-    PreTrainedTokenizerBase, tuple[str, TokenBytes | None]
-] = WeakKeyDictionary()
+_known: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, fastokens.Tokenizer | None]] = (
+    WeakKeyDictionary()
+)
+_bytes_of: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, TokenBytes | None]] = (
+    WeakKeyDictionary()
+)
 Span = tuple[int, int]
 Ids = tuple[np.ndarray, np.ndarray]  # int32 ids of all texts; int64 start of each text, and the end
 
@@ -246,7 +246,7 @@ def quick_ids(
         return None
     if _agrees(tokenizer.backend_tokenizer, texts, found, special_tokens):
         return found
-    logger.warning("fastokens gives other ids than this tokenizer; the tokenizer itself is used.")
+    logger.warning("fastokens and this tokenizer differ; the ids of the tokenizer itself are used.")
     _known[tokenizer] = (tokenizer_state(tokenizer), None)
     return None
 

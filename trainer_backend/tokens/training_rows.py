@@ -28,14 +28,16 @@ def training_row(
 
 def image_paths(stored: StoredDataset, names: Sequence[ImageRef] | None) -> list[str]:
     """Paths of a dataset's stored images. Raises UserError for a name outside the dataset."""
+    paths = []
     for name in names or ():
-        if not is_stored_name(name):
+        if not (isinstance(name, str) and is_stored_name(name)):
             raise UserError(
                 "An image name does not belong to this dataset.",
                 f"{stored.name}: {str(name)[:80]}",
                 "Load the data again.",
             )
-    return [str(stored.dir / name) for name in names or ()]
+        paths.append(str(stored.dir / name))
+    return paths
 
 
 def training_dataset(stored: StoredDataset, system_prompt: str = "") -> Dataset:

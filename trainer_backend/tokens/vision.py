@@ -1,7 +1,7 @@
-"""Batches with pictures: rendered rows and their images to tensors, by the model's own processor.
+"""Rows with images: rendered to text ahead of training, to tensors when their batch is collated.
 
-Pictures become pixels when their batch is made: a whole dataset of pixels would fill the disk.
-What a row's text is and what of it is learned is vision_rows.py.
+The model's own processor makes the pixels, one batch at a time: those of a whole dataset would fill
+the disk. No model is known here.
 """
 
 import io
@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ import torch
 from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
 from PIL import Image, UnidentifiedImageError
+from transformers import ProcessorMixin
 
 from trainer_backend.data.formats import SYNONYMS, find_reading
 from trainer_backend.data.images import IMAGE_MARK
@@ -33,21 +35,31 @@ COLUMNS = ("images", "image")
 ROW_COLUMNS = (
     *("text", "learned", *COLUMNS, "chat_template_kwargs"),
     *(name for names in SYNONYMS.values() for name in names),
-)  # what a batch may be made from
+)  # columns that an unprepared row may be read from
 WIDTH = 1000  # rows rendered at a time
+AnyImage: TypeAlias = Image.Image | str | Path | Mapping[str, Any]  # Mapping: {"bytes", "path"}
 _SEEN = Features({"text": Value("large_string"), "learned": List(List(Value("int32")))})
 
 
 def has_images(columns: Sequence[str]) -> bool:
-    """Tell whether rows with these columns carry pictures."""
+    """Whether one of these columns holds images."""
     return bool(set(COLUMNS) & set(columns))
 
 
-def refuse_images(processor, args, name: str) -> None:
-    """Stop when the model reads only text, or on settings that cannot hold for pictures."""
+class ImageSettings(Protocol):
+    """The settings of the trainer that matter for images."""
+
+    packing: bool
+    padding_free: bool | None
+    truncation_mode: str
+    max_length: int | None
+
+
+def refuse_images(processor: ProcessorMixin | None, args: ImageSettings, name: str) -> None:
+    """Raise TrainingDataError for a text-only model, ValueError for impossible settings."""
     if processor is None:
         raise TrainingDataError(
-            "The dataset is vision-related: it has images. This model is no vision-language model, "
+            "The dataset is vision-related: it has images. This model is no vision-language model; "
             "it reads only text.",
             f"the {name} dataset's image column",
             "Choose a model that reads images (pass its processor), or drop the image column.",
@@ -56,13 +68,16 @@ def refuse_images(processor, args, name: str) -> None:
         if getattr(args, setting):
             raise ValueError(f"{setting}=True is not possible with images. Switch it off.")
     if args.truncation_mode == "keep_end" and args.max_length is not None:
-        raise ValueError("truncation_mode='keep_end' would cut images away. Use keep_start.")
+        raise ValueError("truncation_mode='keep_end' would cut off images. Use keep_start.")
 
 
-def seen_row(row: Mapping, count: int, processor, plan: Preparation) -> dict:
-    """One row as {"text", "learned"}: the rendered text, and the places in it that are learned.
+def seen_row(
+    row: Mapping[str, Any], count: int, processor: ProcessorMixin, plan: Preparation
+) -> dict[str, Any]:
+    """Render one row with `count` images as {"text": str, "learned": [[start, end), ...]}.
 
-    `count` is the number of its pictures; `learned` holds [start, end) in characters.
+    `learned` are the trained characters. Raises TrainingDataError for a row that cannot be read, or
+    whose text has another number of image marks than it has images.
     """
     cells = {key: cell for key, cell in row.items() if key not in COLUMNS and cell is not None}
     reading = plan.reading or find_reading([cells], (), plan.text_field)
@@ -74,15 +89,15 @@ def seen_row(row: Mapping, count: int, processor, plan: Preparation) -> dict:
     places = planned.text.count(own_mark)
     if places != count:
         raise TrainingDataError(
-            f"A row has {count} images and {places} places for them.",
+            f"A row has {count} images and {places} image marks.",
             "columns “images” and “messages”",
             "Give as many image parts (or marks) as images, or none at all.",
         )
     return {"text": planned.text, "learned": _learned_spans(planned)}
 
 
-def prompt_text(messages: list[dict], count: int, processor) -> str:
-    """The text a vision model sees before it answers, with a place for each picture."""
+def prompt_text(messages: list[dict], count: int, processor: ProcessorMixin) -> str:
+    """The text a vision model sees before it answers, with a mark for each of `count` images."""
     own_mark = getattr(processor, "image_token", IMAGE_MARK)
     placed = [_in_parts(message, own_mark) for message in drop_nones(messages)]
     _put_first(placed, count)
@@ -96,14 +111,14 @@ def _learned_spans(planned: Plan) -> list[list[int]]:
 
 
 def _shared(prompt: str, text: str) -> int:
-    """How many leading characters the text shares with its prompt alone."""
+    """Length of the common prefix of a text and its prompt, in characters."""
     if text.startswith(prompt):
         return len(prompt)
     return next(i for i, (a, b) in enumerate(zip(prompt, text, strict=False)) if a != b)
 
 
-def _placed(example: dict, count: int, processor, plan: Preparation) -> dict:
-    """The example with a place for every picture; plain text must have the model's own marks."""
+def _placed(example: dict, count: int, processor: ProcessorMixin, plan: Preparation) -> dict:
+    """The example with a mark for every image; plain text must have the model's own marks."""
     own_mark = getattr(processor, "image_token", IMAGE_MARK)
     plain = [example[key] for key in ("text", "prompt") if isinstance(example.get(key), str)]
     if plain and (own_mark in plain[0] or not plan.tokenizer.chat_template):
@@ -111,7 +126,7 @@ def _placed(example: dict, count: int, processor, plan: Preparation) -> dict:
     if "text" in example:
         if count:
             raise TrainingDataError(
-                f"A row has {count} images, and plain text with no place for them.",
+                f"A row has {count} images, and plain text without image marks.",
                 f"column “{plan.text_field}”",
                 f"Write {own_mark} where an image belongs, or give messages.",
             )
@@ -134,7 +149,7 @@ def _placed(example: dict, count: int, processor, plan: Preparation) -> dict:
 
 
 def _in_parts(message: dict, own_mark: str) -> dict:
-    """A message with its marks as image parts; one without keeps its content as it is."""
+    """A message with its image marks as image parts; one without marks is left as it is."""
     content = message.get("content")
     if isinstance(content, str):
         pieces = re.split(f"{re.escape(IMAGE_MARK)}|{re.escape(own_mark)}", content)
@@ -149,25 +164,31 @@ def _in_parts(message: dict, own_mark: str) -> dict:
 
 
 def _bare(part: Mapping) -> Mapping:
-    """An image part without the picture in it: the row's image column holds it."""
+    """An image part without the image itself, which is in the row's image column."""
     return {"type": "image"} if part.get("type") in ("image", "image_url") else part
 
 
 def _put_first(messages: list[dict], count: int) -> None:
-    """Put pictures at the start of the first question unless the messages place them."""
-    parts = [m["content"] for m in messages if isinstance(m.get("content"), list)]
-    if count == 0 or any(part["type"] == "image" for content in parts for part in content):
+    """Put the images at the start of the first user message unless the messages place them."""
+    lists = [m["content"] for m in messages if isinstance(m.get("content"), list)]
+    if count == 0 or any(part["type"] == "image" for content in lists for part in content):
         return
     for message in messages:
         if message["role"] == "user":
             content = message["content"]
-            said = content if isinstance(content, list) else [{"type": "text", "text": content}]
-            message["content"] = [{"type": "image"}] * count + said
+            parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+            message["content"] = [{"type": "image"}] * count + parts
             return
 
 
-def prepare_images(data, plan: Preparation, processor, name: str):
-    """Return (dataset with text, learned and its image column, Counts); pixels come later."""
+def prepare_images(
+    data: Dataset | IterableDataset, plan: Preparation, processor: ProcessorMixin, name: str
+) -> tuple[Dataset | IterableDataset, Counts]:
+    """Render every row: a dataset with `text`, `learned` and its image column, and Counts.
+
+    Rows without a trained token are dropped; a stream is returned as it is, for the collator to
+    render. Raises TrainingDataError naming the row that cannot be used, or when none is left.
+    """
     if isinstance(data, IterableDataset) or data.format["type"] == "custom":
         return data, Counts()  # the collator reads each row as it comes
     column = next(c for c in COLUMNS if c in data.column_names)
@@ -191,7 +212,7 @@ def prepare_images(data, plan: Preparation, processor, name: str):
     kept = [i for i, spans in enumerate(seen["learned"]) if spans]
     if not kept:
         raise TrainingDataError(
-            f"No row of the {name} dataset has a token to learn.",
+            f"No row of the {name} dataset has a token to train on.",
             f"{len(seen):,} rows",
             "Check which part of a row is the answer.",
         )
@@ -200,7 +221,13 @@ def prepare_images(data, plan: Preparation, processor, name: str):
     return prepared.select(kept) if counted.dropped else prepared, counted
 
 
-def _see_batch(batch: Mapping, indices: list[int], plan: Preparation, processor, counts) -> dict:
+def _see_batch(
+    batch: Mapping,
+    indices: list[int],
+    plan: Preparation,
+    processor: ProcessorMixin,
+    counts: np.ndarray,
+) -> dict[str, list]:
     columns, seen = list(batch), []
     for cells, at in zip(zip(*batch.values(), strict=True), indices, strict=True):
         row = dict(zip(columns, cells, strict=True))
@@ -216,16 +243,16 @@ def _see_batch(batch: Mapping, indices: list[int], plan: Preparation, processor,
 
 
 def _image_counts(data: Dataset, column: str, name: str) -> np.ndarray:
-    """How many pictures each row has; none is decoded, but a missing file is found here."""
+    """Number of images of each row; none is decoded, but a missing file raises here."""
     cells = data.with_format("arrow")[:][column].combine_chunks()
     if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
         counts = pc.fill_null(pc.list_value_length(cells), 0).to_numpy(zero_copy_only=False)
-        pictures = cells.flatten()
+        images = cells.flatten()
     else:
         counts = cells.is_valid().to_numpy(zero_copy_only=False).astype(int)
-        pictures = cells.drop_null()
+        images = cells.drop_null()
     rows = np.repeat(np.arange(len(counts)), counts)
-    for row, path in zip(rows, _paths(pictures), strict=True):
+    for row, path in zip(rows, _paths(images), strict=True):
         if path and not Path(path).is_file():
             raise TrainingDataError(
                 "An image file is missing.",
@@ -235,37 +262,40 @@ def _image_counts(data: Dataset, column: str, name: str) -> np.ndarray:
     return counts
 
 
-def _paths(pictures: pa.Array) -> list[str | None]:
-    """Where pictures lie that are files; None for those whose bytes are in the dataset."""
-    if pa.types.is_string(pictures.type):
-        return pictures.to_pylist()
-    if not pa.types.is_struct(pictures.type):
-        return [None] * len(pictures)
-    held = pc.is_valid(pictures.field("bytes")).to_pylist()
+def _paths(images: pa.Array) -> list[str | None]:
+    """Paths of images that are files; None for those whose bytes are in the dataset."""
+    if pa.types.is_string(images.type):
+        return images.to_pylist()
+    if not pa.types.is_struct(images.type):
+        return [None] * len(images)
+    held = pc.is_valid(images.field("bytes")).to_pylist()
     return [
-        None if h else path
-        for h, path in zip(held, pictures.field("path").to_pylist(), strict=True)
+        None if h else path for h, path in zip(held, images.field("path").to_pylist(), strict=True)
     ]
 
 
 @dataclass
 class VisionCollator:
-    """Collate rendered rows with their images; `plan` reads rows that come unprepared."""
+    """Collate rendered rows with their images; `plan` renders rows that come unprepared."""
 
-    processor: object
+    processor: ProcessorMixin
     plan: Preparation
-    max_length: int | None = None
+    max_length: int | None = None  # in tokens
     pad_to_multiple_of: int | None = None
-    text_rows: SFTCollator | None = None  # for datasets of tokens beside those with images
+    text_rows: SFTCollator | None = None  # for tokenised datasets beside those with images
 
-    def __call__(self, rows: Sequence[Mapping]) -> dict:
-        """Process and pad; labels are masked by the characters their tokens come from."""
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return `input_ids`, `attention_mask` and `labels` [rows, tokens], and pixels.
+
+        Labels are masked by the characters their tokens come from. Raises TrainingDataError for an
+        unreadable image, or when `max_length` cuts through one.
+        """
         if self.text_rows is not None and "input_ids" in rows[0]:
             return self.text_rows(rows)
         images = [_images(row) for row in rows]
         seen = [
-            row if "learned" in row else seen_row(row, len(pictures), self.processor, self.plan)
-            for row, pictures in zip(rows, images, strict=True)
+            row if "learned" in row else seen_row(row, len(own), self.processor, self.plan)
+            for row, own in zip(rows, images, strict=True)
         ]
         batch = self._process([row["text"] for row in seen], images)
         places, moves = batch.pop("offset_mapping"), batch.pop("text_replacement_offsets")
@@ -275,9 +305,13 @@ class VisionCollator:
         labels[batch["attention_mask"] == 0] = IGNORED
         return self._cut({**batch, "labels": labels})
 
-    def _process(self, texts: list[str], images: list[list]) -> dict:
+    def _process(self, texts: list[str], images: list[list]) -> dict[str, Any]:
         given = {"images": images} if any(images) else {}
-        settings = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
+        settings: dict[str, Any] = {
+            "padding": True,
+            "padding_side": "right",
+            "return_tensors": "pt",
+        }
         if self.pad_to_multiple_of:
             settings["pad_to_multiple_of"] = self.pad_to_multiple_of
         asked = {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
@@ -285,14 +319,14 @@ class VisionCollator:
             self.processor(text=texts, add_special_tokens=False, **given, **settings, **asked)
         )
 
-    def _cut(self, batch: dict) -> dict:
+    def _cut(self, batch: dict[str, Any]) -> dict[str, Any]:
         width, limit = batch["input_ids"].shape[1], self.max_length
         if limit is None or width <= limit:
             return batch
         marker = getattr(self.processor, "image_token_id", None)
         if marker is not None and (batch["input_ids"][:, limit:] == marker).any():
             raise TrainingDataError(
-                f"The longest length of {limit} tokens cuts through an image.",
+                f"The limit of {limit} tokens cuts through an image.",
                 f"max_length={limit}, and a batch of {width} tokens",
                 "Raise max_length, set it to None, or use smaller images.",
             )
@@ -300,11 +334,13 @@ class VisionCollator:
         return {k: v[:, :limit] if v.shape[:2] == shape else v for k, v in batch.items()}
 
 
-def _learned(spans, places: torch.Tensor, moves: Sequence[Mapping]) -> torch.Tensor:
-    """Tell for each token whether it holds a learned character.
+def _learned(
+    spans: Sequence[Sequence[int]], places: torch.Tensor, moves: Sequence[Mapping]
+) -> torch.Tensor:
+    """Whether each token holds a trained character, bool [tokens].
 
-    The processor put many marks where the text has one for each picture; `moves` says how far
-    the text after each of them moved.
+    The processor replaces each image mark by many; `places` [tokens, 2] are characters of that
+    longer text, and `moves` lists the replacements, from which the offsets of `spans` follow.
     """
     ends = [move["span"][1] for move in moves]
     gained = [0, *(move["new_span"][1] - move["span"][1] for move in moves)]
@@ -315,26 +351,30 @@ def _learned(spans, places: torch.Tensor, moves: Sequence[Mapping]) -> torch.Ten
     return kept
 
 
-def _images(row: Mapping) -> list:
+def _images(row: Mapping[str, Any]) -> list[Any]:
     found = row.get("images") if row.get("images") is not None else row.get("image")
     found = [] if found is None else found if isinstance(found, list | tuple) else [found]
     return [open_image(image) for image in found]
 
 
-def open_image(image):
-    """A picture as RGB from a path, from stored bytes, or as it is. Raises TrainingDataError."""
+def open_image(image: AnyImage | Any) -> Image.Image | Any:
+    """An image in RGB, from a path, {"bytes", "path"} or a PIL image; anything else is returned.
+
+    Raises TrainingDataError when the image cannot be read.
+    """
+    source = image
     if isinstance(image, Mapping):
         data = image.get("bytes")
-        image = image.get("path") if data is None else io.BytesIO(data)
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if not isinstance(image, str | Path | io.BytesIO):
-        return image
+        source = image.get("path") if data is None else io.BytesIO(data)
+    if isinstance(source, Image.Image):
+        return source.convert("RGB")
+    if not isinstance(source, str | Path | io.BytesIO):
+        return source
     try:
-        return Image.open(image).convert("RGB")
+        return Image.open(source).convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise TrainingDataError(
             f"An image cannot be read: {error}.",
-            f"image {image}" if isinstance(image, str | Path) else "an image in the dataset",
+            f"image {source}" if isinstance(source, str | Path) else "an image in the dataset",
             "Check its path, or drop the row.",
         ) from error

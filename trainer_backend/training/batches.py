@@ -1,47 +1,50 @@
-"""Rows in batches: alike in length where they are padded, and counted once where they repeat.
+"""The rows of batches: similar lengths together where they are padded, repeated rows ignored.
 
-accelerate repeats rows so that all processes get full batches: those must not count. No process is
-started here, and no loss computed.
+accelerate repeats rows so that all processes get full batches; those must not be trained twice.
+No tensor is collated here, and no loss computed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 from accelerate.data_loader import SkipBatchSampler
+from accelerate.state import GradientState
 from datasets import Dataset, IterableDataset
 
 from trainer_backend.tokens.tokenise import IGNORED
 
 ROW_LENGTHS = "row_lengths"
-_WINDOW = 50  # batches whose rows are sorted together: the rest of the order stays random
+_WINDOW = 50  # batches whose rows are sorted by length together; their order stays random
 
 
 @dataclass
 class WithRowLengths:
-    """A collator that says how many tokens each row brings to a joined batch: it has no mark."""
+    """A collator that adds `row_lengths` (tokens of each row) to a batch of joined rows."""
 
-    collate: Callable
+    collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
-    def __call__(self, rows: Sequence[Mapping]) -> dict:
-        """Collate, with one more entry when rows were joined."""
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Collate; a padded batch is returned as it is."""
         batch = self.collate(rows)
         if "seq_lengths" in batch:
             batch[ROW_LENGTHS] = [len(row["input_ids"]) for row in rows]
         return batch
 
 
-def with_length(dataset):
-    """A stream as a table: of a stream nobody knows how many rows its last batch repeats."""
+def with_length(dataset: Dataset | IterableDataset) -> Dataset:
+    """Read a stream into a table: without a length, repeats in its last batch are not known."""
     return Dataset.from_list(list(dataset)) if isinstance(dataset, IterableDataset) else dataset
 
 
-def ignore_repeats(batch: dict, accelerator) -> dict:
-    """Take the labels off the repeated rows of a pass's last batch.
+def ignore_repeats(batch: dict[str, Any], accelerator: Accelerator) -> dict[str, Any]:
+    """Mask the labels of repeated rows in the last batch of an epoch, in place.
 
-    Call it when the data loader has just given the batch. accelerate deals whole batches to the
-    processes in turn and fills the last round up with rows from the beginning of the pass; its
-    `remainder` is the number of rows of that round which are new, or 0 if all are.
+    Call it right after the data loader yields the batch. accelerate deals whole batches to the
+    processes in turn and fills the last round with rows from the start of the epoch; its
+    `remainder` is the number of new rows in that round, or 0 if all are new.
     """
     state = accelerator.gradient_state
     lengths = batch.pop(ROW_LENGTHS, None)
@@ -59,16 +62,16 @@ def ignore_repeats(batch: dict, accelerator) -> dict:
     return batch
 
 
-def _remainder(state) -> int:
-    """New rows of a last round; accelerate loses count of them where a resumed pass begins midway.
+def _remainder(state: GradientState) -> int:
+    """New rows of the last round; computed here when an epoch was resumed midway.
 
-    The sampler it then puts in front, which skips batches, does not say how large a round is.
+    accelerate's SkipBatchSampler hides the size of a round, and `remainder` is -1 then.
     """
     loader = getattr(state, "active_dataloader", None)
     skipping = getattr(loader, "batch_sampler", None)
     if state.remainder >= 0 or not isinstance(skipping, SkipBatchSampler):
         return state.remainder
-    dealt = skipping.batch_sampler  # what deals batches to the processes
+    dealt = skipping.batch_sampler  # deals batches to the processes
     return -1 if dealt.drop_last else len(loader.dataset) % (dealt.batch_size * dealt.num_processes)
 
 
@@ -76,12 +79,12 @@ def _remainder(state) -> int:
 class LengthGroupedOrder:
     """A sampler: rows in random order, but each batch has rows of similar length.
 
-    Rows are shuffled, sorted by length in windows of some batches, and the batches of a window
-    are shuffled again (transformers' own sampler leaves them from long to short). The order
-    depends on seed and epoch alone, so that every process and a resumed run finds the same.
+    Rows are shuffled, sorted by length in windows of 50 batches, and the batches of a window are
+    shuffled again (transformers' own sampler leaves them from long to short). The order depends on
+    seed and epoch alone: the same on every process and after a resume.
     """
 
-    lengths: Sequence[int]
+    lengths: Sequence[int] | np.ndarray  # tokens of each row
     batch_size: int
     seed: int
     epoch: int = 0
@@ -90,14 +93,14 @@ class LengthGroupedOrder:
         return len(self.lengths)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the pass over the data that is drawn next."""
+        """Set the epoch that the next iteration draws."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self.seed, self.epoch))
         lengths, size = np.asarray(self.lengths), self.batch_size
         order = random.permutation(len(lengths))
-        full = len(order) - len(order) % size  # what is left over makes the last, smaller batch
+        full = len(order) - len(order) % size  # the rest makes the last, smaller batch
         for start in range(0, full, size * _WINDOW):
             rows = order[start : min(start + size * _WINDOW, full)]
             batches = rows[np.argsort(-lengths[rows], kind="stable")].reshape(-1, size)
@@ -105,8 +108,10 @@ class LengthGroupedOrder:
         yield from order[full:].tolist()
 
 
-def group_by_length(dataset, batch_size: int, seed: int) -> LengthGroupedOrder | None:
-    """The order of a tokenised table for padded batches; None where lengths are not known."""
+def group_by_length(
+    dataset: object, batch_size: int, seed: int
+) -> LengthGroupedOrder | None:
+    """The sampler for padded batches of a tokenised table; None for any other dataset."""
     if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
         return None
     rows = dataset.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]

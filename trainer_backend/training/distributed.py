@@ -1,4 +1,4 @@
-"""Collective decisions of the training processes; no-ops when there is only one."""
+"""Collective decisions of the training processes (no-ops when there is only one)."""
 
 import errno
 import os
@@ -19,23 +19,23 @@ from trainer_backend.disk import is_disk_full
 from trainer_backend.processes import rank_and_size
 from trainer_backend.training.precision import accelerator
 
-# Reading and fetching may take the first process hours while the others wait for it; a process
-# that is gone is noticed within seconds by a watch of its own, not by a time limit.
+# The first process may download and read for hours while the others wait. Dead processes are
+# noticed within seconds elsewhere, not by this limit.
 PATIENCE = timedelta(days=7)
 T = TypeVar("T")
 
 
 def join() -> None:
-    """Meet the other processes, if there are any, before anything is decided or loaded."""
+    """Form the process group, if there are several processes; blocks until all have joined."""
     if rank_and_size()[1] > 1:
         _choose_interface()
         PartialState(cpu=accelerator() == "cpu", timeout=PATIENCE)
 
 
 def _choose_interface() -> None:
-    """Let gloo use the network that leads to the first machine.
+    """Let gloo use the network interface that leads to the first machine.
 
-    Left alone it takes the one this machine's name stands for, often the loopback.
+    Its default is the interface of this machine's host name, often the loopback.
     """
     several = os.environ.get("WORLD_SIZE") != os.environ.get("LOCAL_WORLD_SIZE")
     if not several or "GLOO_SOCKET_IFNAME" in os.environ:
@@ -44,7 +44,7 @@ def _choose_interface() -> None:
     with suppress(OSError):
         found = socket.getaddrinfo(*first, type=socket.SOCK_DGRAM)[0]
         with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
-            probe.connect(found[4])  # sends nothing: the system only says which way it would go
+            probe.connect(found[4])  # UDP: sends nothing, only looks up the route
             own = probe.getsockname()[0]
         for name, addresses in psutil.net_if_addrs().items():
             if own in [one.address for one in addresses]:
@@ -52,7 +52,7 @@ def _choose_interface() -> None:
 
 
 def first_decides(decide: Callable[[], T]) -> T:
-    """The first process decides, and all get its answer (which must be picklable)."""
+    """Run `decide` on the first process and return its answer (picklable) on all."""
     if not dist.is_initialized():
         return decide()
     answer = [decide() if dist.get_rank() == 0 else None]
@@ -60,7 +60,7 @@ def first_decides(decide: Callable[[], T]) -> T:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether any process says so: all of them must do the same after it."""
+    """Whether the flag is set on any process; all get the same answer."""
     if not dist.is_initialized():
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -70,7 +70,7 @@ def any_process(flag: bool) -> bool:
 
 
 def first_goes_ahead(work: Callable[[], T]) -> T:
-    """The first process of a machine does it alone, then the others find it done."""
+    """Run `work` on the first process of each machine, then on its others, which find it done."""
     if not dist.is_initialized():
         return work()
     with PartialState().local_main_process_first():
@@ -78,9 +78,9 @@ def first_goes_ahead(work: Callable[[], T]) -> T:
 
 
 def first_writes(write: Callable[[], None]) -> None:
-    """The first process writes a file; raises its error, on the others an OSError of its kind.
+    """Run `write` on the first process; its error is raised there, an OSError on the others.
 
-    Else they would go on to something that all do together, and wait there for the first.
+    Without that, the others would wait in the next collective call for a process that failed.
     """
     failed: list[Exception] = []
 
@@ -98,10 +98,10 @@ def first_writes(write: Callable[[], None]) -> None:
 
 
 def let_cpus_shard() -> None:
-    """Have accelerate share a model out among processes on CPUs; by itself it asks for GPUs.
+    """Make accelerate accept FSDP on CPUs, which it allows on GPUs only.
 
-    To be said after the trainer's arguments are made (they begin accelerate's state anew) and
-    before its accelerator is. FSDP itself runs over gloo as it does over nccl.
+    Call it after TrainingArguments (which reset accelerate's state) and before the Accelerator is
+    made. FSDP itself runs over gloo as it does over nccl.
     """
     state = PartialState()
     if state.distributed_type == DistributedType.MULTI_CPU:

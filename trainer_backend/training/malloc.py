@@ -1,6 +1,6 @@
-"""Memory that tensors on a CPU leave behind, kept for the next tensors instead of given back.
+"""Tunes glibc malloc so that freed tensor memory is reused between steps.
 
-Limits on memory are hardware.py's matter.
+How much memory a run may use is not decided here.
 """
 
 import ctypes
@@ -9,20 +9,19 @@ from contextlib import contextmanager
 
 _TRIM, _MAPPED = -1, -3  # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
 _KEPT = {_MAPPED: 32 << 20, _TRIM: (1 << 31) - 1}  # bytes
-_USUAL = {_MAPPED: 32 << 20, _TRIM: 64 << 20}  # where glibc arrives by itself
+_USUAL = {_MAPPED: 32 << 20, _TRIM: 64 << 20}  # the ceilings of glibc's own tuning
 
 
 @contextmanager
 def kept_memory(device_type: str) -> Iterator[bool]:
     """Let glibc keep freed memory while a model trains on a CPU; yields whether it does.
 
-    Otherwise a tensor of some megabytes is new memory from the system each time, and every page
-    of it is cleared at first touch: 61,000 pages a step of a small model. Tensors above 32 MB are
-    the system's matter all the same. Freed memory goes back to the system at the end. Other C
-    libraries are left as they are.
+    Otherwise every tensor of some megabytes is mapped anew, and the kernel clears each page at
+    first touch: 61,000 page faults a step for a small model. Tensors above 32 MB are still mapped.
+    Kept memory is returned to the system at the end. Does nothing with another C library.
     """
     library = ctypes.CDLL(None) if device_type == "cpu" else None
-    if not all(hasattr(library, name) for name in ("mallopt", "malloc_trim")):
+    if library is None or not all(hasattr(library, n) for n in ("mallopt", "malloc_trim")):
         yield False
         return
     for name, size in _KEPT.items():
@@ -36,7 +35,7 @@ def kept_memory(device_type: str) -> Iterator[bool]:
 
 
 def give_back() -> None:
-    """Give kept memory back to the system now, so that what is free can be seen."""
+    """Return kept memory to the system now, so that the free memory can be measured."""
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)

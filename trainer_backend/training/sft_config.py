@@ -1,11 +1,11 @@
-"""SFTConfig: transformers' TrainingArguments plus what supervised fine-tuning adds. Settings only.
+"""SFTConfig: transformers' TrainingArguments and the settings of supervised fine-tuning.
 
-Names follow the well-known SFTConfig; how they act is sft_trainer.py and data/.
+Names follow the well-known SFTConfig. Settings are normalised and checked here, never acted on.
 """
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -29,7 +29,7 @@ def _help(text: str) -> dict[str, str]:
     return {"help": text}
 
 
-# what older trainers took besides: they read the data in another way
+# arguments of older trainers without a meaning today
 _GONE = {"num_of_sequences", "chars_per_token", "infinite", "dataset_batch_size"}
 
 
@@ -37,7 +37,8 @@ _GONE = {"num_of_sequences", "chars_per_token", "infinite", "dataset_batch_size"
 class SFTConfig(TrainingArguments):
     """Settings of a fine-tuning run; every TrainingArguments field is accepted too.
 
-    The same script runs on several devices or machines, on each of them started with:
+    Raises ValueError for an unknown choice. The same script runs on several devices or machines,
+    started on each of them with:
     accelerate launch --multi_gpu --num_processes 16 --num_machines 2 --machine_rank 0
     --main_process_ip HOST --main_process_port 29500 script.py   (torchrun does as well)
     """
@@ -48,11 +49,15 @@ class SFTConfig(TrainingArguments):
         "dataset_kwargs",
     ]
 
-    learning_rate: float = field(default=2e-5, metadata=_help("Highest learning rate."))
-    logging_steps: float = field(default=10, metadata=_help("Log every so many steps."))
-    bf16: bool | None = field(
+    learning_rate: float = field(
+        default=2e-5, metadata=_help("Peak learning rate of the schedule.")
+    )
+    logging_steps: float = field(
+        default=10, metadata=_help("Log every this many optimizer steps (below 1: share of all).")
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]  # None: decided once the model is known
         default=None,
-        metadata=_help("Train in bfloat16; None: where this hardware is faster with it."),
+        metadata=_help("Train in bfloat16; None: where it is faster on this hardware."),
     )
 
     model_init_kwargs: dict[str, Any] | str | None = field(
@@ -63,12 +68,12 @@ class SFTConfig(TrainingArguments):
     )
     router_aux_loss_coef: float | None = field(
         default=None,
-        metadata=_help("Weight of a mixture-of-experts' balancing loss; None: as configured."),
+        metadata=_help("Weight of the router's load-balancing loss; None: the model's own."),
     )
     chat_template_path: str | None = field(
         default=None, metadata=_help("A .jinja file, or a tokenizer whose chat template to copy.")
     )
-    dataset_text_field: str = field(default="text", metadata=_help("Column that holds plain text."))
+    dataset_text_field: str = field(default="text", metadata=_help("Column with plain text."))
     dataset_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata=_help("Only key: skip_prepare_dataset.")
     )
@@ -79,17 +84,17 @@ class SFTConfig(TrainingArguments):
         default=None, metadata=_help("Token that ends an answer, if not the tokenizer's.")
     )
     pad_token: str | None = field(
-        default=None, metadata=_help("Token that fills up rows, if not the tokenizer's.")
+        default=None, metadata=_help("Token that pads rows, if not the tokenizer's.")
     )
     max_length: int | None = field(
-        default=1024, metadata=_help("Tokens per row; longer rows are cut. None: never cut.")
+        default=1024, metadata=_help("Tokens per row; longer rows are truncated. None: no limit.")
     )
     max_seq_length: int | None = field(
         default=None, metadata=_help("The older name of max_length.")
     )
     truncation_mode: str = field(
         default="keep_start",
-        metadata=_help("Which part of a long row stays: keep_start or keep_end."),
+        metadata=_help("Part of a long row that is kept: keep_start or keep_end."),
     )
     shuffle_dataset: bool = field(
         default=False, metadata=_help("Shuffle before packing and training.")
@@ -97,7 +102,7 @@ class SFTConfig(TrainingArguments):
     packing: bool = field(default=False, metadata=_help("Put several examples into one row."))
     packing_strategy: str = field(
         default="bfd",
-        metadata=_help("bfd (cut long rows), bfd_split (split them), wrapped (cut a stream)."),
+        metadata=_help("bfd (truncate long rows), bfd_split (split them), wrapped (cut a stream)."),
     )
     padding_free: bool | None = field(
         default=None,
@@ -106,28 +111,28 @@ class SFTConfig(TrainingArguments):
         ),
     )
     pad_to_multiple_of: int | str | None = field(
-        default="auto", metadata=_help("Padded batches get a width that is a multiple of this.")
+        default="auto", metadata=_help("Padded batches are a multiple of this many tokens wide.")
     )
     eval_packing: bool | None = field(
         default=None, metadata=_help("Pack held-out rows too; None: as for training.")
     )
     completion_only_loss: bool | None = field(
-        default=None, metadata=_help("Learn completions only; None: if there are prompts.")
+        default=None, metadata=_help("Train on completions only; None: if there are prompts.")
     )
     assistant_only_loss: bool = field(
-        default=False, metadata=_help("Learn only what the assistant says.")
+        default=False, metadata=_help("Train on assistant messages only.")
     )
     last_turn_only: bool = field(
-        default=False, metadata=_help("Learn only the assistant's last message of a conversation.")
+        default=False, metadata=_help("Train on the last assistant message of a conversation only.")
     )
     loss_type: str = field(
-        default="nll", metadata=_help("nll, or dft (weighted by the token's own probability).")
+        default="nll", metadata=_help("nll, or dft (weighted by the token's probability, arXiv 2508.05629).")
     )
     activation_offloading: bool = field(
         default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         device = "cpu" if self.use_cpu else accelerator()
         self.bf16, self.fp16 = resolve_precision(self.bf16, self.fp16, device)
         if started_alone():
@@ -137,8 +142,8 @@ class SFTConfig(TrainingArguments):
                 stacklevel=3,
             )
         if device == "cpu" and (self.bf16 or int(os.environ.get("WORLD_SIZE", "1")) > 1):
-            # says that bf16 on a CPU is meant; without it the processes of a launch on a machine
-            # without a GPU would not join, and each train alone
+            # confirms that bf16 on a CPU is intended; without it, processes launched on a machine
+            # without a GPU do not form a group: each trains alone
             self.use_cpu = True
         if device == "cpu":
             self.dataloader_pin_memory = False
@@ -147,7 +152,7 @@ class SFTConfig(TrainingArguments):
         self._check()
 
     def _normalise(self) -> None:
-        """Read spellings of the command line and of older versions."""
+        """Accept the spellings of the command line and of older versions."""
         if self.max_seq_length is not None:
             self.max_length, self.max_seq_length = self.max_seq_length, None
         for name, renamed in _DEPRECATED.items():
@@ -166,7 +171,7 @@ class SFTConfig(TrainingArguments):
             self.pad_to_multiple_of = None if is_word else int(multiple)
 
     def _check(self) -> None:
-        """Refuse what cannot be meant."""
+        """Reject invalid values."""
         choices = {
             "loss_type": ("nll", "dft"),
             "packing_strategy": STRATEGIES,
@@ -181,8 +186,11 @@ class SFTConfig(TrainingArguments):
             raise ValueError(f"max_length must be at least 1, not {self.max_length}.")
 
 
-def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides) -> SFTConfig:
-    """Return an SFTConfig made from what a script passed; older spellings go on top."""
+def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides: Any) -> SFTConfig:
+    """An SFTConfig from what a script passed; `overrides` that are not None replace its values.
+
+    Raises TypeError for an override that is no setting.
+    """
     given = {name: value for name, value in overrides.items() if value is not None}
     for name in _GONE & given.keys():
         warnings.warn(f"`{name}` has no meaning any more and is ignored.", stacklevel=3)
@@ -192,22 +200,25 @@ def as_sft_config(args: TrainingArguments | None, model_name: str, **overrides) 
         return args if values is None else SFTConfig(**{**values, **given})
     if args is None:
         return SFTConfig(output_dir=f"{model_name}-SFT", **given)
-    device = "cpu" if args.use_cpu else accelerator()
-    if args.fp16 and device == "cpu":
-        warnings.warn("fp16 needs a GPU; training goes on in float32 on this CPU.", stacklevel=3)
-    fp16 = args.fp16 and device != "cpu"
-    return SFTConfig(**{**_values(args), "fp16": fp16, **given})
+    return SFTConfig(**{**_values(args), **given})
 
 
 def _values(args: TrainingArguments) -> dict[str, Any]:
-    """The constructor arguments that give these settings again."""
+    """The constructor arguments that reproduce these settings."""
     return {f.name: getattr(args, f.name) for f in fields(args) if f.init}
 
 
 def check_arguments(
-    args: SFTConfig, train_dataset, data_collator, formatting_func, compute_loss_func
+    args: SFTConfig,
+    train_dataset: object,
+    data_collator: Callable | None,
+    formatting_func: Callable | None,
+    compute_loss_func: Callable | None,
 ) -> None:
-    """Refuse combinations of which one part would silently be ignored."""
+    """Raise ValueError for combinations of which one part would be ignored silently.
+
+    TypeError for several training datasets.
+    """
     if train_dataset is None:
         raise ValueError("`train_dataset` is required.")
     if isinstance(train_dataset, Mapping) and any(
@@ -236,7 +247,7 @@ def check_arguments(
 
 
 def settle_devices(args: SFTConfig, reads_images: bool) -> None:
-    """One process trains on one device; with several, a vision tower may stay without gradient."""
+    """Use one device per process, prepare FSDP, and let DDP expect unused vision weights."""
     if args.n_gpu > 1:
         warnings.warn(
             f"{args.n_gpu} GPUs are visible to this process; it trains on the first. Start the "
@@ -248,13 +259,14 @@ def settle_devices(args: SFTConfig, reads_images: bool) -> None:
         _settle_fsdp(args)
     reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
     if reads_images and args.ddp_find_unused_parameters is None and not reentrant:
-        args.ddp_find_unused_parameters = True  # rows without pictures do not reach the tower
+        args.ddp_find_unused_parameters = True  # rows without images skip the vision tower
 
 
 def _settle_fsdp(args: SFTConfig) -> None:
-    """Shard on CPUs too; in half precision add gradients up, and give losses back, in float32.
+    """Allow FSDP on CPUs; in half precision reduce gradients and return losses in float32.
 
-    accelerate's own choice rounds a loss to three digits and a sum of tokens above 256.
+    accelerate's default returns them in bf16: three digits of a loss, and token sums above 256
+    rounded.
     """
     if args.device.type == "cpu":
         let_cpus_shard()

@@ -1,15 +1,25 @@
-"""Tokens with a job: the end of an answer, padding, and a chat format copied from another model.
+"""Special tokens: EOS, padding, and a chat template copied from another tokenizer.
 
-Model and tokenizer are changed together, so that what is trained stops when it is used.
+Model, tokenizer and generation settings are changed together, so that a trained model stops.
 """
 
 from pathlib import Path
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+from trainer_backend.training.sft_config import SFTConfig
 
 
-def set_special_tokens(model, tokenizer, eos_token: str | None, pad_token: str | None) -> None:
-    """Apply the asked-for tokens; padding falls back to the end-of-text token."""
+def set_special_tokens(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    eos_token: str | None,
+    pad_token: str | None,
+) -> None:
+    """Set the EOS and padding token; without a padding token EOS pads.
+
+    Raises ValueError for a token that is not in the vocabulary.
+    """
     for setting, token in (("eos_token", eos_token), ("pad_token", pad_token)):
         if token is not None and token not in tokenizer.get_vocab():
             raise ValueError(
@@ -21,11 +31,14 @@ def set_special_tokens(model, tokenizer, eos_token: str | None, pad_token: str |
         tokenizer.pad_token = pad_token
     elif tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    _tell_model(model, "pad_token_id", tokenizer.pad_token_id)
+    # the model's own settings must agree, or the Trainer changes them with a warning
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def set_eos(model, tokenizer, token: str) -> None:
-    """Make a token end answers: for the tokenizer, the model and its generation."""
+def set_eos(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token: str) -> None:
+    """Make `token` the EOS token of the tokenizer, the model and its generation settings."""
     tokenizer.eos_token = token
     number = tokenizer.eos_token_id
     model.config.get_text_config().eos_token_id = number
@@ -38,15 +51,14 @@ def set_eos(model, tokenizer, token: str) -> None:
         generation.eos_token_id = [number, *known]
 
 
-def _tell_model(model, name: str, number: int | None) -> None:
-    """The model's own settings say the same, or the Trainer would correct them with a warning."""
-    setattr(model.config.get_text_config(), name, number)
-    if getattr(model, "generation_config", None) is not None:
-        setattr(model.generation_config, name, number)
+def apply_chat_template_path(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str
+) -> list[int]:
+    """Use a .jinja file, or copy template, EOS and tokens of the tokenizer `path`.
 
-
-def apply_chat_template_path(model, tokenizer, path: str) -> list[int]:
-    """Use a template file, or copy another tokenizer's template and tokens; returns new ids."""
+    Returns the ids of tokens that were added; the embedding grows to hold them. Raises OSError when
+    there is no such file or tokenizer.
+    """
     if path.endswith((".jinja", ".j2")):
         tokenizer.chat_template = Path(path).read_text(encoding="utf-8")
         return []
@@ -59,16 +71,23 @@ def apply_chat_template_path(model, tokenizer, path: str) -> list[int]:
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
     set_eos(model, tokenizer, source.eos_token)
-    return [tokenizer.convert_tokens_to_ids(token.content) for token in added]
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[token.content] for token in added]
 
 
-def prepare_tokens(model, tokenizer, args, processor=None) -> list[int]:
-    """Do everything the settings ask for; returns the ids of tokens that were added.
+def prepare_tokens(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    args: SFTConfig,
+    processor: ProcessorMixin | None = None,
+) -> list[int]:
+    """Apply eos_token, pad_token and chat_template_path; returns the ids of added tokens.
 
-    A vision model's processor and its tokenizer share one chat template.
+    A vision model's processor and its tokenizer share one chat template. Raises ValueError for a
+    token that is not in the vocabulary.
     """
     set_special_tokens(model, tokenizer, args.eos_token, args.pad_token)
-    added = []
+    added: list[int] = []
     if getattr(processor, "chat_template", None):
         tokenizer.chat_template = processor.chat_template
     if args.chat_template_path is not None:

@@ -156,5 +156,5 @@ def test_the_shape_of_a_turn_is_learned(tokenizer):
 
 def test_a_template_that_hides_the_answer_is_refused(tokenizer):
     hiding = "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}{% endfor %}"
-    with pytest.raises(TrainingDataError, match="is not in the text"):
+    with pytest.raises(TrainingDataError, match="is not in the rendered chat template"):
         spans_of(tokenizer, hiding, TALK)

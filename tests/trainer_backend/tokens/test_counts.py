@@ -186,7 +186,7 @@ def test_a_counting_process_that_dies_is_an_error_in_words(dataset, tokenizer, m
     monkeypatch.setattr(counting.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(counting, "_start", lambda job, share: _dying())
     job = counting.CountJob(dataset.examples_path, tokenizer)
-    with pytest.raises(UserError, match="ended early"):
+    with pytest.raises(UserError, match="stopped early"):
         list(counting._count(job, [0, 1], 100))
 
 

@@ -189,7 +189,7 @@ def test_a_batch_is_the_same_as_one_by_one(tokenizer):
     [
         ({"messages": []}, {}, "no messages"),
         ({"messages": "{broken"}, {}, "not valid JSON"),
-        ({"messages": TALK[:1]}, {"assistant_only_loss": True}, "no message by the assistant"),
+        ({"messages": TALK[:1]}, {"assistant_only_loss": True}, "no assistant message"),
         ({"text": "Paris."}, {"assistant_only_loss": True}, "plain text"),
         ({"prompt": "a", "completion": "b"}, {"assistant_only_loss": True}, "plain text"),
     ],

@@ -27,10 +27,10 @@ def test_messages_of_several_shapes_become_json_text():
 @pytest.mark.parametrize(
     ("data", "what", "where"),
     [
-        ([{"response": "a"}, {"response": float("nan")}], "“response” holds nan", "row 2"),
-        ({"text": ["a", None, 1]}, "“text” holds 1 here, and text before", "row 3"),
-        ([{"messages": TALK}, {"messages": 5}], "“messages” holds 5", "row 2"),
-        ([{"x": 1}, {"x": "a"}], "“x” holds 'a' here, and a number before", "row 2"),
+        ([{"response": "a"}, {"response": float("nan")}], "“response” is nan", "row 2"),
+        ({"text": ["a", None, 1]}, "“text” is 1 here, and text in earlier rows", "row 3"),
+        ([{"messages": TALK}, {"messages": 5}], "“messages” is 5", "row 2"),
+        ([{"x": 1}, {"x": "a"}], "“x” is 'a' here, and a number in earlier rows", "row 2"),
         ([{"x": 1}, {"x": 2**70}], "do not fit into one table", "train dataset"),
         ([{"text": "a"}, {"text": "\ud800"}], "half a character", "row 2"),
         ({"text": ["a", "\ud800"]}, "half a character", "row 2"),

@@ -160,7 +160,7 @@ def test_its_loss_is_the_models_own(tmp_path, model, processor):
     [
         ({"packing": True}, "packing=True is not possible"),
         ({"padding_free": True, "max_length": None}, "padding_free=True is not possible"),
-        ({"truncation_mode": "keep_end"}, "cut images away"),
+        ({"truncation_mode": "keep_end"}, "cut off images"),
     ],
 )
 def test_settings_that_pictures_do_not_allow(tmp_path, model, processor, more, message):

@@ -1,4 +1,4 @@
-"""Rows with pictures before pixels: places for them, what is learned, and errors naming the row."""
+"""Rows with images before pixels: image marks, trained characters, and errors naming the row."""
 
 import pytest
 from datasets import Dataset
@@ -94,9 +94,9 @@ PAIR = {"prompt": [USER], "completion": [ANSWER]}
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "Who?"}, "plain text with no place"),
-        ({"messages": [ANSWER]}, "1 images and 0 places"),
-        ({"messages": [asked(IMAGE, IMAGE, WHO)]}, "1 images and 2 places"),
+        ({"text": "Who?"}, "plain text without image marks"),
+        ({"messages": [ANSWER]}, "1 images and 0 image marks"),
+        ({"messages": [asked(IMAGE, IMAGE, WHO)]}, "1 images and 2 image marks"),
         ({"messages": []}, "conversation is empty"),
         ({"answer": 1}, "No training text was found"),
     ],
@@ -111,7 +111,7 @@ def test_a_row_without_a_reply_is_named(processor):
     rows = Dataset.from_list(
         [{"messages": [USER, ANSWER], "images": []}, {"messages": [USER], "images": []}]
     )
-    with pytest.raises(ValueError, match="no message by the assistant.*row 2"):
+    with pytest.raises(ValueError, match="no assistant message.*row 2"):
         own = plan(processor, assistant_only_loss=True)
         prepare_images(rows, own, processor, "train")
 
