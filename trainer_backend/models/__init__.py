@@ -1,6 +1,6 @@
-"""Finding a model: the Hub, a folder, the starter; errors of the Hub in words.
+"""Finding a model: on the Hub, in a folder, or the starter; and the errors of the Hub.
 
-Torch-free. Models in memory are one folder down.
+Torch-free: only the subpackage `loaded` holds models in memory.
 """
 
 from trainer_backend.models.hub_errors import hub_failure

@@ -1,4 +1,4 @@
-"""Code that uses an exported model: Python for weights, a shell command for the other formats."""
+"""Code snippets that use an exported model: Python for weights, shell commands for the rest."""
 
 import shlex
 
@@ -49,9 +49,10 @@ print(tokenizer.decode(output[0][inputs["input_ids"].shape[1]:], skip_special_to
 
 
 def snippet(recipe: Recipe, format: str, folder: str | None = None) -> str:
-    """How to use an export: Python for weights, a command for a GGUF file or a script.
+    """A snippet for an export of a run with this recipe.
 
-    `folder` is where it was unpacked; without one it is called like its format.
+    `format` is adapter, merged, gguf or script; `folder` is where it was unpacked (by default a
+    folder named like the format).
     """
     folder = folder or format
     if format == "gguf":

@@ -1,18 +1,19 @@
 """Where a base model comes from: a folder, the starter model, or the Hub.
 
-Torch-free; loading is model.py.
+Torch-free; nothing is loaded into memory here.
 """
 
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub as hub
 from huggingface_hub import errors as hub_errors
 
 from trainer_backend.errors import UserError
-from trainer_backend.models.hub_errors import hub_failure
+from trainer_backend.models.hub_errors import hub_failure, hub_not_reached
 from trainer_backend.recipe import STARTER_MODEL, label
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -23,7 +24,7 @@ FOLDER_WORDS = "Choose a model from the list, a Hub id like “owner/name”, or
 
 @dataclass(frozen=True)
 class ModelSource:
-    """`kind` is "folder", "starter" or "hub"; `folder` is None when the files are not here yet."""
+    """`kind` is "folder", "starter" or "hub"; `folder` is None until the files are downloaded."""
 
     kind: str
     base_model: str
@@ -31,9 +32,10 @@ class ModelSource:
 
 
 def locate_model(home: Path, base_model: str) -> ModelSource:
-    """Say where a model will come from, without any network.
+    """Find where a model comes from, without network access.
 
-    Raises UserError for what cannot work.
+    `base_model` is a folder, a Hub id or the starter's name. Raises UserError when it is none of
+    these, or the folder is not a safe, complete model.
     """
     name = base_model.strip()
     starter = home / "models" / "SmolLM2-135M-Instruct"
@@ -50,7 +52,7 @@ def locate_model(home: Path, base_model: str) -> ModelSource:
 
 
 def hub_id(base_model: str) -> str | None:
-    """A base model's id on the Hub; None for a folder, or for a model that was built in code."""
+    """The Hub id of a base model; None for a folder, or for a model that was built in code."""
     return base_model if HUB_ID.fullmatch(base_model) and not _existing(base_model) else None
 
 
@@ -58,29 +60,29 @@ def _existing(name: str) -> Path | None:
     try:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None
-    except (OSError, ValueError, RuntimeError):  # too long, no name of a file, nobody's home
+    except (OSError, ValueError, RuntimeError):  # too long, invalid, or ~ of an unknown user
         return None
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that is not a safe, complete model. Raises UserError naming the file."""
+    """Raise UserError, naming the file, for a folder that is not a safe, complete model."""
     config = _config(folder)
     if not MODEL_TYPE.fullmatch(str(config.get("model_type", ""))):
         raise UserError(
-            "This folder's config.json names no model type.",
+            "This folder's config.json has no model type.",
             str(folder / "config.json"),
             "Choose a folder saved by transformers.",
         )
     if "auto_map" in config:
         raise UserError(
-            "This model brings its own program code, which is never run here.",
+            "This model needs its own code, which is never run here.",
             str(folder / "config.json"),
-            "Choose a model that transformers knows without extra code.",
+            "Choose a model that transformers supports without extra code.",
         )
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         others = sorted(p.name for s in ("*.bin", "*.pt", "*.pth") for p in folder.glob(s))
-        what = f"Only {others[0]} is there" if others else "No weights are there"
+        what = f"The folder holds only {others[0]}" if others else "The folder holds no weights"
         raise UserError(
             f"{what}; weights must be in .safetensors files.",
             str(folder),
@@ -111,7 +113,7 @@ def _config(folder: Path) -> dict:
 
 
 def _check_index(folder: Path) -> None:
-    """A sharded model may only name files in its own folder (no way out of it)."""
+    """Raise UserError when the weight index names a file outside the folder, or a missing one."""
     index = folder / "model.safetensors.index.json"
     if not index.exists():
         return
@@ -119,7 +121,7 @@ def _check_index(folder: Path) -> None:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(
-            "The list of weight files is damaged.", str(index), "Copy the model again."
+            "The index of the weight files is damaged.", str(index), "Copy the model again."
         ) from error
     for name in names:
         path = folder / str(name)
@@ -137,48 +139,34 @@ TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer*", "*.model", "*.txt")
 def download_from_hub(
     base_model: str, *, weights: bool = True, revision: str | None = None
 ) -> Path:
-    """Fetch a model's files from the Hub into the usual Hub cache; tokenizer and config at least.
+    """Download a model into the Hub cache: tokenizer and config, and unless disabled its weights.
 
-    Raises UserError: no network, unknown id, gated. Never runs code of the model.
+    Raises UserError when the Hub cannot be reached, or the model is unknown or gated.
     """
     patterns = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
-    wanted = {"allow_patterns": patterns, "revision": revision}
+    wanted: dict[str, Any] = {"allow_patterns": patterns, "revision": revision}
     if here := _in_cache(base_model, wanted, weights):
         return here
     try:
         hub.HfApi().model_info(base_model, revision=revision, timeout=5)
         return Path(hub.snapshot_download(base_model, etag_timeout=5, **wanted))
     except (hub_errors.HTTPError, hub_errors.EntryNotFoundError, OSError) as error:
-        raise _refusal(error, base_model) from error
-
-
-def _refusal(error: Exception, base_model: str) -> UserError:
-    where = f"{label('base_model')} “{base_model}”"
-    return hub_failure(error, where) or offline_error(where)
+        where = f"{label('base_model')} “{base_model}”"
+        raise hub_failure(error, where) or hub_not_reached(where) from error
 
 
 def hub_revision(folder: Path) -> str | None:
-    """The commit of the Hub a model folder holds; None for a folder of another kind."""
+    """The Hub commit (40 hex digits) of a folder in the Hub cache; None for any other folder."""
     is_snapshot = folder.parent.name == "snapshots" and REVISION.fullmatch(folder.name)
     return folder.name if is_snapshot else None
 
 
-def _in_cache(base_model: str, wanted: dict, weights: bool) -> Path | None:
-    """The folder of an earlier download, if what is wanted is in it."""
+def _in_cache(base_model: str, wanted: dict[str, Any], weights: bool) -> Path | None:
+    """The folder of an earlier download, if it is complete."""
     try:
         folder = Path(hub.snapshot_download(base_model, local_files_only=True, **wanted))
         if weights:
             check_folder(folder)
     except (hub_errors.LocalEntryNotFoundError, UserError):
-        return None  # nothing yet, or a tokenizer without its weights: ask the Hub
+        return None  # nothing, or a tokenizer without its weights
     return folder
-
-
-def offline_error(where: str) -> UserError:
-    """The model Hub cannot be reached."""
-    return UserError(
-        "The model Hub cannot be reached.",
-        where,
-        "Check the network, or choose the starter model or a folder on this machine.",
-        code="hub_down",
-    )

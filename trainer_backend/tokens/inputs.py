@@ -6,7 +6,7 @@ What the columns mean is not known here, and no file is opened.
 import json
 from collections.abc import Mapping, Sequence
 from numbers import Number
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
@@ -102,7 +102,7 @@ def _kind(cell: object) -> str:
     return "a number" if isinstance(cell, Number) else type(cell).__name__
 
 
-def holds_datasets(data: object) -> bool:
+def holds_datasets(data: object) -> TypeGuard[Mapping[str, Rows]]:
     """Whether a dict holds several datasets by name rather than columns."""
     if not isinstance(data, Mapping):
         return False

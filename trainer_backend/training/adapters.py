@@ -1,21 +1,27 @@
-"""Adapters before training: adding one, continuing one, which weights learn in which format."""
+"""Adapters before training: a new one, a loaded one, and the number formats of trained weights.
+
+LoRA is arXiv 2106.09685, QLoRA (LoRA on a base in 4 bits) arXiv 2305.14314.
+"""
 
 import logging
 import re
+from typing import Any, cast
 
 import bitsandbytes
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
 
 from trainer_backend.recipe import Recipe
 from trainer_backend.training.kernels.lora import quicken_lora
 from trainer_backend.training.precision import halve_frozen, is_large
+from trainer_backend.training.sft_config import SFTConfig
 
 logger = logging.getLogger(__name__)
 
 
 def lora_config(recipe: Recipe) -> LoraConfig | None:
-    """The adapter a recipe asks for; None for full training."""
+    """The LoRA settings of a recipe (also for QLoRA); None for full fine-tuning."""
     if recipe.adapter == "full":
         return None
     targets = recipe.lora_target_modules
@@ -30,8 +36,17 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
     )
 
 
-def add_adapter(model, peft_config, added_tokens: list[int], args=None):
-    """Wrap the model in a new adapter if configured; an adapted model is trained as it is."""
+def add_adapter(
+    model: PreTrainedModel | PeftModel,
+    peft_config: PeftConfig | None,
+    added_tokens: list[int],
+    args: SFTConfig | None = None,
+) -> PreTrainedModel | PeftModel:
+    """Wrap the model in a new adapter; without a peft_config it is returned as it is.
+
+    The embedding rows of `added_tokens` (ids) are trained too. Raises TypeError for another kind of
+    peft_config, ValueError when the model has an adapter already.
+    """
     if peft_config is None:
         return model
     if not isinstance(peft_config, PeftConfig):
@@ -40,46 +55,45 @@ def add_adapter(model, peft_config, added_tokens: list[int], args=None):
         )
     if isinstance(model, PeftModel):
         raise ValueError(
-            "The model already has an adapter, and peft_config asks for another. Pass the adapted "
-            "model alone to continue it, or merge it first."
+            "The model already has an adapter, and peft_config asks for another. Omit peft_config "
+            "to continue training it, or merge it first."
         )
     if added_tokens:
         _train_new_tokens(peft_config, added_tokens)
     spare_vision(model, peft_config)
     plugin = getattr(args, "deepspeed_plugin", None)
     sharded = plugin is not None and plugin.zero_stage == 3 and not is_quantised(model)
-    # sharded weights are gathered in one number format: the adapter keeps the base's
+    # ZeRO-3 gathers weights in one number format: the adapter keeps that of the base
     return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded)
 
 
-def spare_vision(model, peft_config) -> None:
-    """Keep LoRA out of a vision tower whose layers only happen to have the names asked for.
+def spare_vision(model: PreTrainedModel, peft_config: PeftConfig) -> None:
+    """Keep LoRA out of a vision tower whose layers share names with the language model's.
 
-    It is adapted when the configuration says so: names with a path in them, or exclude_modules.
+    Target modules given by path or regular expression, or exclude_modules, are left unchanged.
     """
-    names = getattr(peft_config, "target_modules", None)
-    asked = not names or (names != "all-linear" and isinstance(names, str))
-    asked = asked or (names != "all-linear" and any("." in name for name in names))
     if getattr(model.config, "vision_config", None) is None or not isinstance(
         peft_config, LoraConfig
     ):
         return
-    if asked or peft_config.exclude_modules is not None:
+    names = peft_config.target_modules or ""
+    by_path = isinstance(names, str) or any("." in name for name in names)
+    if (by_path and names != "all-linear") or peft_config.exclude_modules is not None:
         return
-    words = model.get_decoder()
-    place = next((name for name, module in model.named_modules() if module is words), "")
+    decoder = model.get_decoder()
+    place = next((name for name, module in model.named_modules() if module is decoder), "")
     if place:
         heads = "" if names == "all-linear" else "|lm_head"  # all-linear leaves the head out
         peft_config.exclude_modules = rf"(?!{re.escape(place)}\.{heads}).*"
 
 
-def is_quantised(model) -> bool:
-    """Tell whether the weights are stored in 4 or 8 bits by bitsandbytes."""
+def is_quantised(model: torch.nn.Module) -> bool:
+    """Whether bitsandbytes stores the weights in 4 or 8 bits."""
     return any(getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8))
 
 
-def _train_new_tokens(peft_config, added_tokens: list[int]) -> None:
-    """New tokens need rows of their own, in the embedding and in the head."""
+def _train_new_tokens(peft_config: Any, added_tokens: list[int]) -> None:
+    """Train the new rows of the embedding, and the whole head; for the config of any tuner."""
     known = getattr(peft_config, "trainable_token_indices", None)
     table = known if isinstance(known, dict) else {"embed_tokens": list(known or [])}
     table["embed_tokens"] = [*table.get("embed_tokens", []), *added_tokens]
@@ -88,20 +102,24 @@ def _train_new_tokens(peft_config, added_tokens: list[int]) -> None:
     peft_config.modules_to_save = saved if "lm_head" in saved else [*saved, "lm_head"]
 
 
-def _is_prefix(model) -> bool:
+def _is_prefix(model: torch.nn.Module) -> bool:
     return isinstance(model, PeftModel) and model.active_peft_config.peft_type == "PREFIX_TUNING"
 
 
-def prepare_trainable(model, args) -> None:
-    """Let gradients reach an adapter through checkpoints; match its format to a quantised base."""
+def prepare_trainable(model: PreTrainedModel | PeftModel, args: SFTConfig) -> None:
+    """Let gradients reach an adapter through checkpointing, and choose the formats of weights.
+
+    On a quantised base trained weights become bf16; under bf16 autocast frozen ones do. Raises
+    ValueError when every weight is frozen.
+    """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
-            "No weight of this model can learn: all are frozen. Load an adapter with "
+            "All weights of this model are frozen: there is nothing to train. Load an adapter with "
             "is_trainable=True, or pass peft_config."
         )
     if _is_prefix(model) and args.gradient_checkpointing:
         logger.warning(
-            "Gradient checkpointing is switched off: prefix tuning cannot be recomputed."
+            "Gradient checkpointing is switched off: it does not work with prefix tuning."
         )
         args.gradient_checkpointing = args.activation_checkpointing = False
     quantised = is_quantised(model)
@@ -118,28 +136,29 @@ def prepare_trainable(model, args) -> None:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def _let_gradients_in(model, args) -> None:
+def _let_gradients_in(model: PeftModel, args: SFTConfig) -> None:
     if not args.gradient_checkpointing:
         return
     model.enable_input_require_grads()
     plugin = getattr(args, "deepspeed_plugin", None)
-    if plugin is not None and plugin.zero_stage == 3:  # only the older way gathers weights again
-        args.gradient_checkpointing_kwargs = {
-            **(args.gradient_checkpointing_kwargs or {}),
-            "use_reentrant": True,
-        }
+    if (
+        plugin is not None and plugin.zero_stage == 3
+    ):  # only reentrant checkpointing gathers weights again
+        known = args.gradient_checkpointing_kwargs
+        known = known if isinstance(known, dict) else {}
+        args.gradient_checkpointing_kwargs = {**known, "use_reentrant": True}
 
 
-def _keep_differentiable(model) -> None:
-    """Stop 4-bit layers from repacking themselves on a CPU when they are evaluated.
+def _keep_differentiable(model: torch.nn.Module) -> None:
+    """Stop 4-bit layers from repacking themselves for the CPU when they are evaluated.
 
-    The packed form has no gradient: training after one evaluation would silently go wrong.
+    The packed form has no gradient: training after an evaluation would be wrong without an error.
     """
     for module in model.modules():
-        if not hasattr(module, "support_avx512bf16_for_cpu"):
+        if not isinstance(module, bitsandbytes.nn.Linear4bit):
             continue
         module.support_avx512bf16_for_cpu = False
-        weight = module.weight
+        weight = cast(bitsandbytes.nn.Params4bit, module.weight)
         if getattr(weight.quant_state, "packing_format_for_cpu", False):
             unpack = bitsandbytes.nn.modules._convert_weight_packed_for_cpu_inverse
             weight.data, weight.quant_state = unpack(weight.data, weight.quant_state)

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import SkipBatchSampler
 from accelerate.state import GradientState
 from datasets import Dataset, IterableDataset
+from torch.utils.data import Sampler
 
 from trainer_backend.tokens.tokenise import IGNORED
 
@@ -24,7 +25,7 @@ _WINDOW = 50  # batches whose rows are sorted by length together; their order st
 class WithRowLengths:
     """A collator that adds `row_lengths` (tokens of each row) to a batch of joined rows."""
 
-    collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
+    collate: Callable[..., dict[str, Any]]
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Collate; a padded batch is returned as it is."""
@@ -69,14 +70,14 @@ def _remainder(state: GradientState) -> int:
     """
     loader = getattr(state, "active_dataloader", None)
     skipping = getattr(loader, "batch_sampler", None)
-    if state.remainder >= 0 or not isinstance(skipping, SkipBatchSampler):
+    if state.remainder >= 0 or loader is None or not isinstance(skipping, SkipBatchSampler):
         return state.remainder
     dealt = skipping.batch_sampler  # deals batches to the processes
     return -1 if dealt.drop_last else len(loader.dataset) % (dealt.batch_size * dealt.num_processes)
 
 
 @dataclass
-class LengthGroupedOrder:
+class LengthGroupedOrder(Sampler[int]):
     """A sampler: rows in random order, but each batch has rows of similar length.
 
     Rows are shuffled, sorted by length in windows of 50 batches, and the batches of a window are
@@ -108,9 +109,7 @@ class LengthGroupedOrder:
         yield from order[full:].tolist()
 
 
-def group_by_length(
-    dataset: object, batch_size: int, seed: int
-) -> LengthGroupedOrder | None:
+def group_by_length(dataset: object, batch_size: int, seed: int) -> LengthGroupedOrder | None:
     """The sampler for padded batches of a tokenised table; None for any other dataset."""
     if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
         return None

@@ -1,22 +1,25 @@
-"""What this very model can do, found out by trying: pack documents, end in a fused loss.
+"""Probes a model for packing and the fused loss with a few tiny forward passes.
 
-A few tiny forward passes decide, so that an unknown architecture falls back instead of training
-wrongly.
+So an unknown architecture falls back to padding and its own logits instead of training wrongly.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
+from trainer_backend.models.loaded.pretrained import input_embedding
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
 from trainer_backend.training.loss import LossSpec, head_loss, logits_loss, shift_and_select
+from trainer_backend.training.sft_config import SFTConfig
 
 logger = logging.getLogger(__name__)
-_LENGTHS = (9, 12, 7)
+_LENGTHS = (9, 12, 7)  # tokens of the packed documents that are tried
 _REFUSALS = (
     RuntimeError,
     ValueError,
@@ -30,38 +33,38 @@ _REFUSALS = (
 
 @dataclass(frozen=True)
 class ModelTraits:
-    """`spec` is None when the loss must be made from the model's own logits."""
+    """What probe_model() found."""
 
-    packs: bool
-    spec: LossSpec | None
-    why_not: str = ""
-
-
-def causal_lm(model):
-    """The language model itself, under an adapter or not."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    packs: bool  # attention keeps packed documents apart
+    spec: LossSpec | None  # of the fused loss; None: the loss needs the model's own logits
+    why_not: str = ""  # the reason when packs is False
 
 
-def asked_loss(args) -> LossSpec:
-    """The loss that the settings ask for; label smoothing belongs to the plain one."""
+def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model without the adapter's wrapper."""
+    return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+
+
+def asked_loss(args: SFTConfig) -> LossSpec:
+    """The loss of the settings; label smoothing applies to "nll" only."""
     smoothing = args.label_smoothing_factor if args.loss_type == "nll" else 0.0
     return LossSpec(args.loss_type, smoothing)
 
 
-def router_weight(model, args) -> float:
-    """What a mixture of experts' balancing loss counts: as asked, as configured, or not at all."""
+def router_weight(model: PreTrainedModel, args: SFTConfig) -> float:
+    """Weight of the load-balancing loss: as set, else the model's own, else 0."""
     own = getattr(model.config.get_text_config(), "router_aux_loss_coef", 0.0)
     return own if args.router_aux_loss_coef is None else args.router_aux_loss_coef
 
 
-def examine(model, args) -> ModelTraits:
-    """Find out what the model can do, say so, and switch off what it cannot."""
+def examine(model: PreTrainedModel | PeftModel, args: SFTConfig) -> ModelTraits:
+    """Probe the model; packing is switched off in `args`, with a warning, where it cannot pack."""
     traits = probe_model(causal_lm(model), asked_loss(args))
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
-        traits = replace(traits, packs=False, why_not="virtual tokens stand before every row")
+        traits = replace(traits, packs=False, why_not="virtual tokens precede every row")
     if not traits.packs:
         logger.warning(
-            "Batches are padded instead of joined, rows of similar length together: %s.",
+            "Batches are padded instead of packed, with rows of similar length together: %s.",
             traits.why_not,
         )
         if args.packing:
@@ -70,8 +73,11 @@ def examine(model, args) -> ModelTraits:
     return traits
 
 
-def probe_model(model, spec: LossSpec) -> ModelTraits:
-    """Try packing and the fused loss on a few tokens; if packing works attention is switched."""
+def probe_model(model: PreTrainedModel, spec: LossSpec) -> ModelTraits:
+    """Try packing and the fused loss on 28 tokens; where packing works, attention is switched.
+
+    A model whose weights are spread over devices is not probed.
+    """
     if _is_sharded(model):
         return ModelTraits(False, None, "its weights are spread over devices")
     with _quiet(model):
@@ -81,10 +87,10 @@ def probe_model(model, spec: LossSpec) -> ModelTraits:
     return ModelTraits(packs, fused, why)
 
 
-def every_weight_learns(model) -> bool:
-    """Whether any text gives all weights that learn a gradient; never sure of mixtures of experts.
+def every_weight_learns(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether any text gives every trained weight a gradient, by one backward pass.
 
-    One backward pass over a few tokens, of which nothing stays.
+    False for mixtures of experts and sharded models. No gradient is kept.
     """
     config = causal_lm(model).config.get_text_config()
     if _is_sharded(model) or any("expert" in name for name in config.to_dict()):
@@ -101,13 +107,13 @@ def every_weight_learns(model) -> bool:
     return reached
 
 
-def _is_sharded(model) -> bool:
+def _is_sharded(model: torch.nn.Module) -> bool:
     devices = set((getattr(model, "hf_device_map", None) or {}).values())
     return len(devices) > 1 or any(hasattr(p, "ds_id") or p.is_meta for p in model.parameters())
 
 
 @contextmanager
-def _quiet(model) -> Iterator[None]:
+def _quiet(model: torch.nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -115,15 +121,15 @@ def _quiet(model) -> Iterator[None]:
     model.train(was_training)
 
 
-def _ids(model) -> torch.Tensor:
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    count = sum(_LENGTHS)
+def _ids(model: PreTrainedModel | PeftModel) -> torch.Tensor:
+    embedding = input_embedding(model)
+    vocabulary, count = len(embedding), sum(_LENGTHS)
     ids = [5 % vocabulary + (i * 37) % max(1, vocabulary // 2) for i in range(count)]
-    return torch.tensor([ids], device=model.get_input_embeddings().weight.device) % vocabulary
+    return torch.tensor([ids], device=embedding.device) % vocabulary
 
 
-def _specs(model, spec: LossSpec) -> list[LossSpec]:
-    """What the config says about logits; the right reading gives the model's own loss."""
+def _specs(model: PreTrainedModel, spec: LossSpec) -> list[LossSpec]:
+    """The ways to read the config's logit settings; the right one gives the model's own loss."""
     config = model.config.get_text_config()
     softcap = getattr(config, "final_logit_softcapping", None)
     scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
@@ -135,7 +141,7 @@ def _specs(model, spec: LossSpec) -> list[LossSpec]:
     ]
 
 
-def _fused_agrees(model, spec: LossSpec) -> bool:
+def _fused_agrees(model: PreTrainedModel, spec: LossSpec) -> bool:
     ids = _ids(model)
     try:
         logits = type(model).forward(model, input_ids=ids, use_cache=False).logits
@@ -143,16 +149,19 @@ def _fused_agrees(model, spec: LossSpec) -> bool:
         fused = head_loss(model, hidden, ids, spec)
     except _REFUSALS:
         return False
-    plain = logits_loss(*shift_and_select(logits, ids), spec)
+    states, targets = shift_and_select(logits, ids)
+    plain = logits_loss(states, targets, spec)
     close = 1e-4 if logits.dtype == torch.float32 else 2e-2
     return bool((fused.loss - plain.loss).abs() <= close * plain.loss.abs().clamp(min=1e-6))
 
 
-def _switch_attention(model) -> bool:
+def _switch_attention(model: PreTrainedModel) -> bool:
     before, config = model.config._attn_implementation, model.config.get_text_config()
     softcapped = getattr(config, "attn_logit_softcapping", None) is not None
-    if getattr(config, "alibi", False):  # its bias counts from the row's start and is rounded to
-        return False  # bf16: exact for the first 256 tokens, which are all that a probe would see
+    # ALiBi counts from the start of the row, and its bf16 bias is exact for 256 tokens only: a
+    # probe of 28 tokens would pass and longer rows be wrong
+    if getattr(config, "alibi", False):
+        return False
     if before == "sdpa" or (before == "eager" and softcapped):
         model.set_attn_implementation(PER_DOCUMENT)
     elif before != PER_DOCUMENT and not str(before).startswith("flash_attention"):
@@ -163,8 +172,8 @@ def _switch_attention(model) -> bool:
     return packs
 
 
-def _keeps_apart(model) -> bool:
-    """Compare documents packed, alone, and run together without borders."""
+def _keeps_apart(model: PreTrainedModel) -> bool:
+    """Compare the logits of documents packed, alone, and joined without borders."""
     ids = _ids(model)
     positions = torch.cat([torch.arange(n, device=ids.device) for n in _LENGTHS])[None]
     try:
@@ -180,5 +189,5 @@ def _keeps_apart(model) -> bool:
     return error <= noise * max(leak, 1e-3 * alone.abs().max().item())
 
 
-def _logits(model, ids, **kwargs) -> torch.Tensor:
+def _logits(model: PreTrainedModel, ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
     return type(model).forward(model, input_ids=ids, use_cache=False, **kwargs).logits

@@ -1,30 +1,48 @@
-"""The README.md that a trainer writes beside the weights it saves; it needs no run folder."""
+"""The model card: the README.md that a trainer writes beside the weights it saves.
 
+No run folder is known here.
+"""
+
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from trainer_backend.models import hub_id
 from trainer_backend.models.snippets import ADAPTER_CODE, MERGED_CODE, VISION_CODE
+
+if TYPE_CHECKING:  # the trainer imports this module
+    from trainer_backend.training.sft_trainer import SFTTrainer
 
 TAGS = ("sft", "sft-studio")
 LIBRARY = "SFT Studio"
 _PACKAGES = ("torch", "transformers", "peft", "datasets")
 
 
-def write_card(trainer, folder, name: str | None = None, tags=(), facts: dict | None = None):
-    """Write README.md into a folder with saved weights. Nothing is sent anywhere."""
+def write_card(
+    trainer: "SFTTrainer",
+    folder: str | Path,
+    name: str | None = None,
+    tags: Iterable[str] = (),
+    facts: dict[str, Any] | None = None,
+) -> None:
+    """Write README.md into a folder of saved weights; nothing is uploaded.
+
+    `facts` are further fields of the Hub's metadata block (ModelCardData).
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    name = name or Path(trainer.args.output_dir).name
+    name = name or Path(str(trainer.args.output_dir)).name
     text = card_text(trainer, name, tags, facts or {})
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def card_text(trainer, name: str, tags, facts: dict) -> str:
-    """The card: a metadata block for the Hub, what was trained on what, and code to use it."""
+def card_text(trainer: "SFTTrainer", name: str, tags: Iterable[str], facts: dict[str, Any]) -> str:
+    """The card in Markdown: metadata block for the Hub, settings, and code that loads the model."""
     base = base_name(trainer.model)
     shown = base.rstrip("/").split("/")[-1] if base.startswith(("/", ".")) else base
     rows = "\n".join(f"| {key} | {value} |" for key, value in _settings(trainer).items())
@@ -36,9 +54,11 @@ def card_text(trainer, name: str, tags, facts: dict) -> str:
     )
 
 
-def _head(model, name: str, tags, facts: dict) -> str:
-    """The metadata block that the Hub reads. It knows no folders of this machine."""
-    known = {
+def _head(
+    model: PreTrainedModel | PeftModel, name: str, tags: Iterable[str], facts: dict[str, Any]
+) -> str:
+    """The metadata block of the Hub; paths of this machine are left out."""
+    known: dict[str, Any] = {
         "base_model": hub_id(base_name(model)),
         "library_name": "peft" if isinstance(model, PeftModel) else "transformers",
         "model_name": name,
@@ -52,22 +72,22 @@ def _head(model, name: str, tags, facts: dict) -> str:
     return f"---\n{ModelCardData(**{**known, **given}).to_yaml()}\n---\n\n"
 
 
-def _code(model) -> str:
+def _code(model: PreTrainedModel | PeftModel) -> str:
     if isinstance(model, PeftModel):
         return ADAPTER_CODE
     sees = getattr(model.config, "vision_config", None) is not None
     return VISION_CODE if sees else MERGED_CODE
 
 
-def base_name(model) -> str:
-    """Where the base model came from; empty for one that was built in code."""
+def base_name(model: PreTrainedModel | PeftModel) -> str:
+    """Hub id or folder of the base model; empty for one that was built in code."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     return getattr(inner.config, "_name_or_path", "") or ""
 
 
-def _settings(trainer) -> dict[str, str]:
+def _settings(trainer: "SFTTrainer") -> dict[str, str]:
     args, state = trainer.args, trainer.state
-    losses, held_out = (  # a loss that was no number is kept as None
+    losses, held_out = (  # a NaN loss is logged as None
         [row[name] for row in state.log_history if row.get(name) is not None]
         for name in ("loss", "eval_loss")
     )
@@ -85,7 +105,7 @@ def _settings(trainer) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def _method(model) -> str:
+def _method(model: PreTrainedModel | PeftModel) -> str:
     if not isinstance(model, PeftModel):
         return "all weights"
     config = model.active_peft_config

@@ -48,8 +48,10 @@ class TokenSums(NamedTuple):
 def shift_and_select(
     hidden: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep what predicts a trained token: [batch, tokens, width] and [batch, tokens] (-100: ignored)
-    become [trained, width] and [trained]. Position i predicts the label at i + 1.
+    """Keep what predicts a trained token; position i predicts the label at i + 1.
+
+    `hidden` [batch, tokens, width] and `labels` [batch, tokens] (-100: not trained) become
+    [trained, width] and [trained].
     """
     targets = labels[..., 1:].reshape(-1)
     chosen = (targets != IGNORED).nonzero(as_tuple=True)[0]
@@ -258,7 +260,7 @@ class FusedOutput(ModelOutput):
 
 
 def install_fused_head(model: PreTrainedModel, spec: LossSpec) -> None:
-    """Let `model(..., labels=..., fused_loss=True)` return a FusedOutput; other calls are unchanged.
+    """Let `model(..., labels=..., fused_loss=True)` return a FusedOutput; other calls as before.
 
     A method is replaced on the instance because the class is one of hundreds in transformers. DDP,
     FSDP and accelerate hook the model's own forward, so the loss must come from it; a wrapping
@@ -268,10 +270,10 @@ def install_fused_head(model: PreTrainedModel, spec: LossSpec) -> None:
     def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         return _forward(self, spec, *args, **kwargs)
 
-    # generate() reads the arguments a model takes (pixel_values) from the signature. No __wrapped__:
-    # accelerate follows it when it unwraps the model, and would lose this forward
+    # generate() reads from the signature which arguments a model takes (pixel_values). A
+    # __wrapped__ instead would be followed by accelerate, which then loses this forward
     forward.__signature__ = signature(type(model).forward)  # type: ignore[attr-defined]  # PEP 362
-    model.forward = MethodType(forward, model)  # type: ignore[method-assign]  # see above
+    model.forward = MethodType(forward, model)
 
 
 def _forward(
@@ -333,6 +335,7 @@ def balance_router(model: PreTrainedModel, args: SFTConfig) -> bool:
     if not routed:
         return False
     if weight is not None:
-        config.router_aux_loss_coef = model.router_aux_loss_coef = weight
+        config.router_aux_loss_coef = weight
+        model.router_aux_loss_coef = weight  # type: ignore[assignment]  # torch expects a module
     config.output_router_logits = getattr(config, "router_aux_loss_coef", 0.0) != 0.0
     return config.output_router_logits

@@ -21,9 +21,7 @@ def accelerator() -> str:
     return found.type if found is not None else "cpu"
 
 
-def resolve_precision(
-    bf16: bool | None, fp16: bool, device: str
-) -> tuple[bool | None, bool]:
+def resolve_precision(bf16: bool | None, fp16: bool, device: str) -> tuple[bool | None, bool]:
     """Return (bf16, fp16) as this device supports them; warns when one is switched off.
 
     On a CPU bf16=None stays None until the model is known: see settle_bf16().

@@ -53,7 +53,8 @@ class SFTConfig(TrainingArguments):
         default=2e-5, metadata=_help("Peak learning rate of the schedule.")
     )
     logging_steps: float = field(
-        default=10, metadata=_help("Log every this many optimizer steps (below 1: share of all).")
+        default=10,
+        metadata=_help("Log every this many optimizer steps (below 1: a fraction of all)."),
     )
     bf16: bool | None = field(  # type: ignore[assignment]  # None: decided once the model is known
         default=None,
@@ -126,7 +127,8 @@ class SFTConfig(TrainingArguments):
         default=False, metadata=_help("Train on the last assistant message of a conversation only.")
     )
     loss_type: str = field(
-        default="nll", metadata=_help("nll, or dft (weighted by the token's probability, arXiv 2508.05629).")
+        default="nll",
+        metadata=_help("nll, or dft (weighted by the token's probability, arXiv 2508.05629)."),
     )
     activation_offloading: bool = field(
         default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
@@ -257,7 +259,8 @@ def settle_devices(args: SFTConfig, reads_images: bool) -> None:
         args._n_gpu = 1
     if args.fsdp:
         _settle_fsdp(args)
-    reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant")
+    checkpointing = args.gradient_checkpointing_kwargs
+    reentrant = isinstance(checkpointing, dict) and checkpointing.get("use_reentrant")
     if reads_images and args.ddp_find_unused_parameters is None and not reentrant:
         args.ddp_find_unused_parameters = True  # rows without images skip the vision tower
 

@@ -1,13 +1,28 @@
-"""SFTTrainer: supervised fine-tuning on transformers' Trainer; it knows no run folder."""
+"""SFTTrainer: supervised fine-tuning on transformers' Trainer; no run folder is known here."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer, set_seed
+from datasets import Dataset, IterableDataset
+from peft import PeftConfig, PeftModel
+from torch.utils.data import DataLoader, Sampler
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from trainer_backend.models.loaded.pretrained import (
+    input_embedding,
     kept_formats,
     load_weights,
     open_model,
@@ -15,6 +30,7 @@ from trainer_backend.models.loaded.pretrained import (
     short_name,
     tokenizer_of,
 )
+from trainer_backend.tokens.inputs import Rows
 from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.vision import ROW_COLUMNS
 from trainer_backend.training.adapters import add_adapter, prepare_trainable
@@ -43,7 +59,12 @@ from trainer_backend.training.loss import (
 from trainer_backend.training.malloc import kept_memory
 from trainer_backend.training.metrics import TokenMeter, averages, num_tokens
 from trainer_backend.training.precision import settle_bf16
-from trainer_backend.training.sft_config import as_sft_config, check_arguments, settle_devices
+from trainer_backend.training.sft_config import (
+    SFTConfig,
+    as_sft_config,
+    check_arguments,
+    settle_devices,
+)
 from trainer_backend.training.special_tokens import prepare_tokens
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -51,33 +72,48 @@ logger = logging.getLogger(__name__)
 
 
 class SFTTrainer(Trainer):
-    """Fine-tune a causal language model on prompts and answers, conversations or text."""
+    """Fine-tune a causal language model on prompts and completions, conversations or text.
 
+    Beyond transformers' Trainer: `model` may be an id or a folder, datasets may be raw (any
+    container of rows), `peft_config` adds an adapter, `formatting_func` makes a row's text,
+    `quantization_config` loads the model in 4 or 8 bits, `preparation_progress` is called with a
+    dataset's name, rows done and rows in all. `settings` and the keyword-only names are arguments
+    of older trainers, put on top of `args`. Raises ValueError (TrainingDataError for rows) or
+    TypeError for what cannot be trained.
+
+        SFTTrainer("Qwen/Qwen3-0.6B", train_dataset=[{"prompt": "2+2=", "completion": "4"}]).train()
+    """
+
+    model: PreTrainedModel | PeftModel
+    args: SFTConfig
     loss_is_scaled_for_ga = True  # the loss is divided by the tokens of all accumulated batches
 
     def __init__(  # noqa: PLR0913 - the well-known signature
         self,
-        model,
-        args=None,
-        data_collator=None,
-        train_dataset=None,
-        eval_dataset=None,
-        processing_class=None,
+        model: str | PreTrainedModel | PeftModel,
+        args: SFTConfig | TrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        train_dataset: Rows | None = None,
+        eval_dataset: Rows | Mapping[str, Rows] | None = None,
+        processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
         compute_loss_func: Callable | None = None,
-        compute_metrics: Callable | None = None,
-        callbacks: list | None = None,
-        optimizers=(None, None),
-        optimizer_cls_and_kwargs=None,
-        preprocess_logits_for_metrics: Callable | None = None,
-        peft_config=None,
+        compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[
+            torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None
+        ] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+        | None = None,
+        peft_config: PeftConfig | None = None,
         formatting_func: Callable | None = None,
-        quantization_config=None,
+        quantization_config: QuantizationConfigMixin | None = None,
         *,
-        tokenizer=None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         max_seq_length: int | None = None,
         preparation_progress: Callable[[str, int, int], None] | None = None,
-        **settings,
-    ):
+        **settings: Any,
+    ) -> None:
         args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
         check_arguments(args, train_dataset, data_collator, formatting_func, compute_loss_func)
         set_seed(args.seed)
@@ -85,7 +121,7 @@ class SFTTrainer(Trainer):
         settle_bf16(args, model)
         processing_class = processing_class or tokenizer or open_processing_class(model, args)
         self._tokenizer = tokenizer_of(processing_class)
-        processor = processing_class if processing_class is not self._tokenizer else None
+        processor = processing_class if isinstance(processing_class, ProcessorMixin) else None
         settle_devices(args, reads_images=processor is not None)
         added = prepare_tokens(model, self._tokenizer, args, processor)
         model = add_adapter(model, peft_config, added, args)
@@ -95,7 +131,9 @@ class SFTTrainer(Trainer):
         self._traits = examine(model, args)
         several = args.world_size > 1 and args.ddp_find_unused_parameters is None
         if several and not args.fsdp and every_weight_learns(model):
-            args.ddp_find_unused_parameters = False  # else DDP looks for such weights every step
+            args.ddp_find_unused_parameters = (
+                False  # else DDP searches for unused weights every step
+            )
         self._rows_wanted = compute_metrics is not None  # logits are compared row by row
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
         self.args = args
@@ -103,7 +141,7 @@ class SFTTrainer(Trainer):
             args=args,
             tokenizer=self._tokenizer,
             processor=processor,
-            vocabulary=model.get_input_embeddings().weight.shape[0],
+            vocabulary=len(input_embedding(model)),
             formatting_func=formatting_func,
             progress=preparation_progress,
             rows_wanted=self._rows_wanted,
@@ -125,23 +163,26 @@ class SFTTrainer(Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
-        self.model_accepts_loss_kwargs = True  # tokens of the batch are counted, shifted as we do
+        self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
-        self.model.add_model_tags(TAGS)
+        self.model.add_model_tags(list(TAGS))
 
     @property
     def data_counts(self) -> dict[str, Counts]:
-        """What preparation did to the rows of each dataset."""
+        """Rows given, truncated and dropped, by name of the dataset ("train", "eval", ...)."""
         return self._data.counts
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             own = signature(type(causal_lm(self.model)).forward).parameters
-            self._signature_columns = ["input_ids", "labels", "seq_lengths", *own, *ROW_COLUMNS]
+            names = ["input_ids", "labels", "seq_lengths", *own, *ROW_COLUMNS]
+            self._signature_columns = names  # type: ignore[assignment]  # declared as None
 
-    def _get_dataloader(self, dataset, description: str, *args, **kwargs):
+    def _get_dataloader(
+        self, dataset: Dataset | IterableDataset, description: str, *args: Any, **kwargs: Any
+    ) -> DataLoader:
         usual, evaluates = self.data_collator, description != "Training"
         by_row = evaluates and (self._rows_wanted or description == "test")
         if by_row and usual is self._usual:
@@ -154,7 +195,7 @@ class SFTTrainer(Trainer):
         finally:
             self.data_collator = usual
 
-    def _get_train_sampler(self, train_dataset=None):
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
         chosen = self.args.train_sampling_strategy != "random"
         if self._traits.packs or chosen or self.data_collator is not self._usual:
@@ -163,36 +204,49 @@ class SFTTrainer(Trainer):
         grouped = group_by_length(rows, self.args.train_batch_size, seed)
         return super()._get_train_sampler(train_dataset) if grouped is None else grouped
 
-    def get_test_dataloader(self, test_dataset):
-        """As the Trainer's, for rows that may be raw; predictions come row by row."""
+    def get_test_dataloader(self, test_dataset: Rows) -> DataLoader:
+        """The Trainer's, for a dataset that may be raw; rows are padded, not joined."""
         return super().get_test_dataloader(self._data.prepare(test_dataset, "test"))
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """As the Trainer's; what only fills up an epoch's last batches does not count."""
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        """The Trainer's; rows repeated to fill an epoch's last batches are masked."""
         batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
         return super().get_batch_samples(batches, num_batches, device)
 
     # Loss
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Token losses of a batch over the tokens of the whole accumulated batch."""
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The scalar loss: token losses summed over the batch, divided by `num_items_in_batch`.
+
+        That is the number of trained tokens of all accumulated batches (None: of this batch).
+        Returns (loss, outputs with logits) when `return_outputs`.
+        """
         inputs = dict(inputs)
         if self.aux_loss_enabled:
-            inputs["output_router_logits"] = True  # vision models take it from nowhere else
+            inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
         with document_layout(lengths):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
                 outputs = model(**inputs, **own_loss, use_cache=False)
                 own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
-                sums = logits_loss(*shift_and_select(own, labels), asked_loss(self.args))
+                states, targets = shift_and_select(own, labels)
+                sums = logits_loss(states, targets, asked_loss(self.args))
             else:
                 outputs = model(**inputs, labels=labels, fused_loss=True)
-                sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.count)
+                sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.trained)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
         else:
-            items = sums.count if num_items_in_batch is None else num_items_in_batch
+            items = sums.trained if num_items_in_batch is None else num_items_in_batch
             loss = sums.loss / torch.as_tensor(items, device=sums.loss.device).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
@@ -204,8 +258,14 @@ class SFTTrainer(Trainer):
         meter.add(sums, num_tokens(inputs), aux)
         return (loss, outputs) if return_outputs else loss
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Loss of a held-out batch, and its logits if they are wanted."""
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Loss of a held-out batch; with its logits and labels unless `prediction_loss_only`."""
         inputs = ignore_repeats(inputs, self.accelerator)
         if "labels" not in inputs:
             inputs.pop("seq_lengths", None)
@@ -217,13 +277,13 @@ class SFTTrainer(Trainer):
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         return loss.detach(), outputs.logits, inputs["labels"]
 
-    def train(self, *args, **kwargs):
-        """As the Trainer's; on a CPU the memory of one step waits for the next."""
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """The Trainer's; on a CPU freed memory is kept for the next step."""
         with kept_memory(self.args.device.type):
             return super().train(*args, **kwargs)
 
-    def training_step(self, *args, **kwargs):
-        """As the Trainer's; activations may wait for the backward pass in main memory."""
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The Trainer's; with activation_offloading, activations are kept in main memory."""
         if not self.args.activation_offloading or self.args.device.type == "cpu":
             return super().training_step(*args, **kwargs)
         with torch.autograd.graph.save_on_cpu(pin_memory=True):
@@ -231,62 +291,86 @@ class SFTTrainer(Trainer):
 
     # Saving
 
-    def create_model_card(self, *, tags=None, model_name: str | None = None, **facts) -> None:
-        """Write the README.md of the output folder: base model, settings, tags, code to use it.
+    def create_model_card(  # type: ignore[override]  # the Trainer lists `facts` one by one
+        self,
+        *,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        **facts: Any,
+    ) -> None:
+        """Write the README.md of the output folder: base model, settings, tags, code to load it.
 
-        `facts` go into the metadata block that the Hub reads: language, license, datasets …
+        `facts` are fields of the Hub's metadata block: language, license, datasets …
         """
         if self.is_world_process_zero():
             own = [tags] if isinstance(tags, str) else [*(tags or ())]
-            write_card(self, self.args.output_dir, model_name, own, facts)
+            write_card(self, str(self.args.output_dir), model_name, own, facts)
 
-    def _save(self, output_dir=None, state_dict=None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
-        write_card(self, output_dir or self.args.output_dir)
+        write_card(self, output_dir or str(self.args.output_dir))
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
-        if self._holds_whole_model():
-            load_weights(self.model, resume_from_checkpoint)
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        if whole := self._whole_model():
+            load_weights(whole, resume_from_checkpoint)
         else:
             with kept_formats(self.model):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        if self._holds_whole_model():
-            load_weights(self.model, self.state.best_model_checkpoint)
+        whole, best = self._whole_model(), self.state.best_model_checkpoint
+        if whole and best:
+            load_weights(whole, best)
         else:
             super()._load_best_model()
 
-    def _holds_whole_model(self) -> bool:
-        shared_out = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return isinstance(self.model, PreTrainedModel) and not shared_out
+    def _whole_model(self) -> PreTrainedModel | None:
+        """The model, unless it has an adapter or is sharded."""
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return self.model if isinstance(self.model, PreTrainedModel) and not sharded else None
 
     # Evaluation and logs
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        """Evaluate; a dataset given here may be raw and is prepared like the others."""
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._data.prepare_held_out(eval_dataset)
-        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+    def evaluate(
+        self,
+        eval_dataset: Rows | Mapping[str, Rows] | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """The Trainer's; a dataset given here may be raw. The loss is in nats per trained token."""
+        prepared = self._data.prepare_held_out(eval_dataset)
+        return super().evaluate(prepared, ignore_keys, metric_key_prefix)
 
-    def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
-        """Run the Trainer's loop; the loss is the mean over all tokens, however batched."""
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The Trainer's; the loss is the mean over all trained tokens, however they are batched."""
         self._meters["eval"].read(self.accelerator)
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+        )
         sums = self._meters["eval"].read(self.accelerator)
-        if sums and sums["count"]:
+        if sums and sums["trained"]:
             shown = averages(sums, self.aux_loss_enabled)
             shown["num_tokens"] = self._meters["train"].num_tokens
             if self.compute_loss_func is None:
                 balance = self.router_aux_loss_coef * shown.get("aux_loss", 0.0)
-                shown["loss"] = sums["loss"] / sums["count"] + balance
+                shown["loss"] = sums["loss"] / sums["trained"] + balance
+            assert output.metrics is not None
             output.metrics.update(
                 {f"{metric_key_prefix}_{key}": value for key, value in shown.items()}
             )
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with token accuracy, entropy and the tokens seen so far."""
+        """The Trainer's, with token accuracy, entropy and the tokens seen since the run began."""
         meter = self._meters["train"]
         if "loss" in logs or "train_loss" in logs:
             sums = meter.read(self.accelerator)

@@ -5,13 +5,15 @@ Model, tokenizer and generation settings are changed together, so that a trained
 
 from pathlib import Path
 
+from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from trainer_backend.models.loaded.pretrained import input_embedding
 from trainer_backend.training.sft_config import SFTConfig
 
 
 def set_special_tokens(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     eos_token: str | None,
     pad_token: str | None,
@@ -37,7 +39,9 @@ def set_special_tokens(
         model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def set_eos(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token: str) -> None:
+def set_eos(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, token: str
+) -> None:
     """Make `token` the EOS token of the tokenizer, the model and its generation settings."""
     tokenizer.eos_token = token
     number = tokenizer.eos_token_id
@@ -52,7 +56,7 @@ def set_eos(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, token: s
 
 
 def apply_chat_template_path(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, path: str
 ) -> list[int]:
     """Use a .jinja file, or copy template, EOS and tokens of the tokenizer `path`.
 
@@ -67,8 +71,7 @@ def apply_chat_template_path(
     known = tokenizer.get_vocab()
     added = [t for t in source.added_tokens_decoder.values() if t.content not in known]
     tokenizer.add_tokens(added)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    if len(tokenizer) > len(input_embedding(model)):
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
     set_eos(model, tokenizer, source.eos_token)
     vocabulary = tokenizer.get_vocab()
@@ -76,7 +79,7 @@ def apply_chat_template_path(
 
 
 def prepare_tokens(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     args: SFTConfig,
     processor: ProcessorMixin | None = None,
@@ -88,7 +91,7 @@ def prepare_tokens(
     """
     set_special_tokens(model, tokenizer, args.eos_token, args.pad_token)
     added: list[int] = []
-    if getattr(processor, "chat_template", None):
+    if processor is not None and processor.chat_template:
         tokenizer.chat_template = processor.chat_template
     if args.chat_template_path is not None:
         added = apply_chat_template_path(model, tokenizer, args.chat_template_path)

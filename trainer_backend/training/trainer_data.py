@@ -1,50 +1,65 @@
-"""What a trainer does with the datasets it is given: each is prepared once, as its settings say.
+"""The datasets of a trainer: training, held-out and test rows are prepared with its settings.
 
-Rows to tokens is data/prepare.py, rows with pictures data/vision_rows.py.
+How a row becomes tokens is not decided here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.tokens.encode import EncodeOptions
-from trainer_backend.tokens.inputs import as_dataset, columns_of, holds_datasets
+from trainer_backend.tokens.inputs import Rows, as_dataset, columns_of, holds_datasets
 from trainer_backend.tokens.prepare import (
     Counts,
     Preparation,
     prepare_dataset,
     refuse_masks_without_labels,
 )
-from trainer_backend.tokens.vision import VisionCollator, has_images, prepare_images, refuse_images
+from trainer_backend.tokens.vision import (
+    VisionCollator,
+    has_images,
+    prepare_images,
+    refuse_images,
+)
+from trainer_backend.training.sft_config import SFTConfig
 
+Collator = SFTCollator | VisionCollator
 Progress = Callable[[str, int, int], None]  # dataset, rows done, rows in all
 
 
 @dataclass
 class TrainerData:
-    """Prepares training, held-out and test rows in the same way; `counts` says what was cut."""
+    """Prepares training, held-out and test rows in the same way; `counts` are theirs by name."""
 
-    args: object
-    tokenizer: object
-    processor: object | None  # of a vision-language model
-    vocabulary: int
+    args: SFTConfig
+    tokenizer: PreTrainedTokenizerBase
+    processor: ProcessorMixin | None  # of a vision-language model
+    vocabulary: int  # rows of the model's embedding
     formatting_func: Callable | None = None
     progress: Progress | None = None
-    rows_wanted: bool = False  # held-out logits are compared row by row: nothing may be packed
+    rows_wanted: bool = False  # held-out logits are compared row by row: no packing
     counts: dict[str, Counts] = field(default_factory=dict)
 
-    def prepare(self, data, name: str, packing: bool = False):
-        """Return the dataset as the collator takes it. Raises ValueError naming row or setting."""
-        data = as_dataset(data, name)
+    def prepare(self, data: Rows, name: str, packing: bool = False) -> Dataset | IterableDataset:
+        """Return the dataset as the collator takes it: tokenised, or rendered rows with images.
+
+        Raises ValueError naming the row or setting; TypeError for another container.
+        """
+        data, kwargs = as_dataset(data, name), self.args.dataset_kwargs
         if isinstance(data, IterableDataset):
-            self.args.accelerator_config.dispatch_batches = False
+            accelerating = cast(AcceleratorConfig, self.args.accelerator_config)  # once initialised
+            accelerating.dispatch_batches = False
+        read: Callable[..., tuple[Dataset | IterableDataset, Counts]]
         if has_images(columns_of(data)):
             refuse_images(self.processor, self.args, name)
             read, packing = self._prepare_images, False
-        elif (self.args.dataset_kwargs or {}).get("skip_prepare_dataset"):
+        elif isinstance(kwargs, dict) and kwargs.get("skip_prepare_dataset"):
             refuse_masks_without_labels(data, name)
             return self._known_tokens(data, name)
         else:
@@ -56,22 +71,24 @@ class TrainerData:
             prepared, self.counts[name] = read(data, plan, name)
         return prepared
 
-    def _known_tokens(self, data, name: str):
-        """Tokens that come ready-made must be the model's: a foreign one would end the run.
+    def _known_tokens(
+        self, data: Dataset | IterableDataset, name: str
+    ) -> Dataset | IterableDataset:
+        """Raise TrainingDataError for token ids that the model does not have.
 
-        A table is looked through at once, a stream as its rows come.
+        A table is checked now, a stream as its rows are read.
         """
         if "input_ids" not in columns_of(data) or _transforms(data):
             return data
-        check = {"vocabulary": self.vocabulary, "name": name}
+        check: dict[str, Any] = {"vocabulary": self.vocabulary, "name": name}
         if isinstance(data, IterableDataset):
             return data.map(_check_row, with_indices=True, fn_kwargs=check)
         for at, ids in enumerate(data.with_format("numpy", columns=["input_ids"])):
             _check_row(ids, at, **check)
         return data
 
-    def prepare_held_out(self, data):
-        """The same for one held-out dataset or several by name; a name alone is left as it is."""
+    def prepare_held_out(self, data: Rows | Mapping[str, Rows] | str | None) -> Any:
+        """prepare() for one held-out dataset or a dict of several; a name or None is returned."""
         if data is None or isinstance(data, str):
             return data
         packing = self.args.packing if self.args.eval_packing is None else self.args.eval_packing
@@ -80,25 +97,39 @@ class TrainerData:
             return {name: self.prepare(part, name, packing) for name, part in data.items()}
         return self.prepare(data, "eval", packing)
 
-    def collators(self, packs: bool):
-        """Return the collator of training, and the one that keeps rows apart."""
+    def collators(self, packs: bool) -> tuple[Collator, Collator]:
+        """Return the collator of training, and the one that pads instead of joining rows.
+
+        `packs`: the model keeps packed documents apart.
+        """
         args = self.args
         pad, multiple = self.tokenizer.pad_token_id or 0, args.pad_to_multiple_of
-        # NEFTune's noise is scaled by the length of a row: joined rows would get too little
+        assert not isinstance(multiple, str)  # SFTConfig has read it
+        # NEFTune scales its noise by 1/sqrt(tokens * hidden) of the row (arXiv 2310.05914): joined
+        # rows would get too little
         joins = args.padding_free or (args.padding_free is None and not args.neftune_noise_alpha)
-        joined = packs and joins or args.packing
-        found = [SFTCollator(pad, bool(joins), multiple) for joins in (joined, False)]
-        if self.processor is None:
-            return found
+        joined, padded = (
+            SFTCollator(pad, bool(joins), multiple)
+            for joins in (packs and joins or args.packing, False)
+        )
+        processor, limit = self.processor, args.max_length
+        if processor is None:
+            return joined, padded
         plan = self._plan(None, "train", False)
-        return [
-            VisionCollator(self.processor, plan, args.max_length, multiple, text) for text in found
-        ]
+        return (
+            VisionCollator(processor, plan, limit, multiple, joined),
+            VisionCollator(processor, plan, limit, multiple, padded),
+        )
 
-    def _prepare_images(self, data, plan: Preparation, name: str):
+    def _prepare_images(
+        self, data: Dataset | IterableDataset, plan: Preparation, name: str
+    ) -> tuple[Dataset | IterableDataset, Counts]:
+        assert self.processor is not None  # else refuse_images() has raised
         return prepare_images(data, plan, self.processor, name)
 
-    def _plan(self, data, name: str, packing: bool) -> Preparation:
+    def _plan(
+        self, data: Dataset | IterableDataset | None, name: str, packing: bool
+    ) -> Preparation:
         args = self.args
         options = EncodeOptions(
             max_length=None if packing else args.max_length,
@@ -120,18 +151,20 @@ class TrainerData:
             on_rows=self._row_counter(data, name),
         )
 
-    def _row_counter(self, data, name: str) -> Callable[[int], None] | None:
+    def _row_counter(
+        self, data: Dataset | IterableDataset | None, name: str
+    ) -> Callable[[int], None] | None:
         report = self.progress
-        if report is None or isinstance(data, IterableDataset):
+        if report is None or data is None or isinstance(data, IterableDataset):
             return None
         return lambda done: report(name, done, len(data))
 
 
-def _transforms(data) -> bool:
+def _transforms(data: Dataset | IterableDataset) -> bool:
     return not isinstance(data, IterableDataset) and data.format["type"] == "custom"
 
 
-def _check_row(row: dict, at: int, vocabulary: int, name: str) -> dict:
+def _check_row(row: dict[str, Any], at: int, vocabulary: int, name: str) -> dict[str, Any]:
     wrong = [int(token) for token in row["input_ids"] if not 0 <= token < vocabulary]
     if wrong:
         raise TrainingDataError(

@@ -41,8 +41,8 @@ CASES = [
     (of_kind(hub.HfHubHTTPError, 429, **{"retry-after": "30"}), "hub_busy", "wait"),
     (of_kind(hub.RepositoryNotFoundError, 404), "hub_missing", "no such"),
     (of_kind(hub.RevisionNotFoundError, 404), "hub_missing", "version"),
-    (ReadError("closed"), "hub_partial", "ended early"),
-    (OSError("Consistency check failed: file should be 9 bytes"), "hub_partial", "ended early"),
+    (ReadError("closed"), "hub_partial", "interrupted"),
+    (OSError("Consistency check failed: file should be 9 bytes"), "hub_partial", "interrupted"),
 ]
 
 

@@ -1,1 +1,1 @@
-"""Package."""
+"""Models in memory: loading weights, tokenizers and adapters, and generating answers."""

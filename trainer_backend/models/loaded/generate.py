@@ -1,21 +1,33 @@
-"""Writes answers token by token with a loaded model. Which model and which prompt is in chat.py."""
+"""Generates answers with a loaded model, streamed or in batches. No prompt is built here."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from transformers import DynamicCache
+from peft import PeftModel
+from transformers import (
+    DynamicCache,
+    GenerationMixin,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
 
+from trainer_backend.models.loaded.pretrained import input_embedding
+
+LanguageModel = PreTrainedModel | PeftModel
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is picked. Temperature 0 takes the most likely one."""
+    """How the next token is chosen: greedily at temperature 0, else sampled from the nucleus."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -23,7 +35,10 @@ class Sampling:
     seed: int = 0
 
     def warpers(self) -> LogitsProcessorList:
-        """transformers' own temperature and nucleus sampling (arXiv 1904.09751)."""
+        """Temperature, then nucleus sampling: the fewest tokens with probability `top_p` together.
+
+        From "The Curious Case of Neural Text Degeneration" (arXiv 1904.09751).
+        """
         found = LogitsProcessorList()
         if self.temperature > 0:
             found.append(TemperatureLogitsWarper(float(self.temperature)))
@@ -32,8 +47,8 @@ class Sampling:
         return found
 
 
-def stop_tokens(model, tokenizer) -> set[int]:
-    """Tokens that end an answer: the tokenizer's and the model's own list."""
+def stop_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids that end an answer: the tokenizer's EOS token and those of the model."""
     listed = model.generation_config.eos_token_id
     listed = listed if isinstance(listed, list) else [listed]
     return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
@@ -41,18 +56,18 @@ def stop_tokens(model, tokenizer) -> set[int]:
 
 @torch.inference_mode()
 def stream_tokens(
-    model,
+    model: LanguageModel,
     prompt_ids: list[int],
     stops: set[int],
     sampling: Sampling,
     switched: Callable[[], AbstractContextManager],
 ) -> Iterator[int]:
-    """Yield new token ids until a stop token or the length limit.
+    """Yield new token ids until one of `stops` (not yielded) or `sampling.max_new_tokens`.
 
-    `switched()` is entered around every step only, so two streams of one model (adapter on and
-    off) can take turns. Each stream has its own key/value cache.
+    `switched()` is entered around each forward pass only, so that two streams of one model (adapter
+    on and off) can alternate. Each stream has its own key/value cache.
     """
-    device = model.get_input_embeddings().weight.device
+    device = input_embedding(model).device
     cache, warpers = DynamicCache(config=model.config), sampling.warpers()
     source = torch.Generator(device=device).manual_seed(sampling.seed)
     ids = torch.tensor([prompt_ids], device=device)
@@ -60,7 +75,7 @@ def stream_tokens(
     for _ in range(sampling.max_new_tokens):
         with switched():
             out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        scores = warpers(seen, out.logits[:, -1].float())
+        scores = warpers(cast(torch.LongTensor, seen), out.logits[:, -1].float())
         if sampling.temperature > 0:
             ids = torch.multinomial(scores.softmax(-1), 1, generator=source)
         else:
@@ -73,11 +88,17 @@ def stream_tokens(
 
 
 @torch.inference_mode()
-def answer_seen(model, processor, prompt: str, images: list, max_new_tokens: int) -> str:
-    """A greedy answer to one prompt with pictures, special tokens removed."""
+def answer_seen(
+    model: LanguageModel,
+    processor: ProcessorMixin,
+    prompt: str,
+    images: list[Any],
+    max_new_tokens: int,
+) -> str:
+    """The greedy answer to one prompt with images, without special tokens."""
     inputs = processor(text=[prompt], images=[images], add_special_tokens=False)
-    inputs = inputs.convert_to_tensors("pt").to(model.get_input_embeddings().weight.device)
-    out = model.generate(
+    inputs = inputs.convert_to_tensors("pt").to(input_embedding(model).device)
+    out = cast(GenerationMixin, model).generate(
         **inputs,
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -89,14 +110,22 @@ def answer_seen(model, processor, prompt: str, images: list, max_new_tokens: int
 
 
 @torch.inference_mode()
-def answer_batch(model, tokenizer, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
-    """Greedy answers to several prompts at once (left-padded), special tokens removed."""
+def answer_batch(
+    model: LanguageModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+) -> list[str]:
+    """Greedy answers to several prompts (token ids) in one left-padded batch.
+
+    Without special tokens.
+    """
     pad = tokenizer.pad_token_id
     width = max(len(prompt) for prompt in prompts)
-    device = model.get_input_embeddings().weight.device
+    device = input_embedding(model).device
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    out = model.generate(
+    out = cast(GenerationMixin, model).generate(
         input_ids=ids,
         attention_mask=mask,
         max_new_tokens=max_new_tokens,

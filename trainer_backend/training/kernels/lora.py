@@ -1,9 +1,11 @@
-"""A LoRA layer in as few passes over memory as possible; the numbers are peft's own.
+"""A LoRA layer (arXiv 2106.09685) in few passes over memory, with the same results as peft's.
 
-Plain layers only: variants, merged or switched-off adapters and quantised bases go peft's way.
+For plain layers only; peft computes variants (DoRA), merged or disabled adapters and quantised
+bases.
 """
 
 from types import MethodType
+from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
@@ -11,10 +13,22 @@ from torch.nn.functional import linear
 
 
 class _AdaptedLinear(torch.autograd.Function):
-    """x W' + b + scale (d A') B', the second part added inside the product; W is frozen."""
+    """x W' + bias + scale (d A') B', the last part added inside the product; W is frozen.
+
+    `x` and `d` (x after dropout) are [..., in], W [out, in], A [rank, in], B [out, rank].
+    """
 
     @staticmethod
-    def forward(ctx, x, dropped, weight, bias, a, b, scale):  # noqa: PLR0913 - autograd's way
+    def forward(  # noqa: PLR0913 - autograd's way
+        ctx: Any,
+        x: torch.Tensor,
+        dropped: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
         rows, source = x.flatten(0, -2), dropped.flatten(0, -2)
         low = source @ a.t()
         out = linear(rows, weight, bias)
@@ -24,7 +38,7 @@ class _AdaptedLinear(torch.autograd.Function):
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
         source, low, weight, a, b = ctx.saved_tensors
         g = grad.flatten(0, -2)
         for_low = g @ b
@@ -41,17 +55,17 @@ class _AdaptedLinear(torch.autograd.Function):
         return for_x, for_dropped, None, None, for_a, for_b, None
 
 
-def quicken_lora(model) -> int:
-    """Let plain LoRA layers of a model take the short way while training; returns how many can."""
+def quicken_lora(model: torch.nn.Module) -> int:
+    """Use the fused product in all plain LoRA layers while training; returns how many there are."""
     chosen = [module for module in model.modules() if _is_plain(module)]
     for module in chosen:
-        # A method replaced on an instance: peft makes these layers, also when it reads a saved
-        # adapter, and has no place to name a class of ours for them.
+        # A method is replaced on the instance: peft creates these layers, also when it loads an
+        # adapter, and accepts no other class for them.
         module.forward = MethodType(_forward, module)
     return len(chosen)
 
 
-def _is_plain(module) -> bool:
+def _is_plain(module: torch.nn.Module) -> bool:
     if type(module) is not LoraLinear or module.lora_variant or module.fan_in_fan_out:
         return False
     base = module.get_base_layer()
@@ -59,8 +73,8 @@ def _is_plain(module) -> bool:
     return type(base) is torch.nn.Linear and not trained and not base._forward_hooks
 
 
-def _forward(self, x: torch.Tensor, *args, **kwargs):
-    name = self.active_adapters[0] if len(self.active_adapters) == 1 else None
+def _forward(self: LoraLinear, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    name = self.active_adapters[0] if len(self.active_adapters) == 1 else ""
     ready = self.training and torch.is_grad_enabled() and not (self.disable_adapters or self.merged)
     if args or kwargs or not ready or name not in self.lora_A or x.dim() < 2:
         return type(self).forward(self, x, *args, **kwargs)
@@ -68,7 +82,7 @@ def _forward(self, x: torch.Tensor, *args, **kwargs):
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     if dtype != torch.get_autocast_dtype(device) and not (base.weight.dtype == a.dtype == dtype):
-        return type(self).forward(self, x)  # mixed formats without autocast: peft knows how
+        return type(self).forward(self, x)  # mixed formats without autocast are left to peft
     x = x.to(dtype)
     dropped = self.lora_dropout[name](x)
     bias = None if base.bias is None else base.bias.to(dtype)
