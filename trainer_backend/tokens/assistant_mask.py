@@ -9,7 +9,7 @@ from functools import lru_cache
 from os.path import commonprefix
 
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.chat_template import (
@@ -41,7 +41,7 @@ class Conversation:
     """Cleaned messages with everything that their template needs."""
 
     messages: list[dict]
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     tools: list | None
     template_kwargs: dict
 
@@ -64,9 +64,7 @@ class Conversation:
 
 
 def learn_turn_shape(
-    tokenizer: PreTrainedTokenizerBase,
-    tools: list | None = None,
-    template_kwargs: dict | None = None,
+    tokenizer: Tokenizer, tools: list | None = None, template_kwargs: dict | None = None
 ) -> TurnShape:
     """Find what surrounds an answer in this template by rendering four small conversations."""
     user, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": _PROBE}
@@ -217,14 +215,14 @@ def _turn_end(conversation: Conversation, i: int, text: str, shape: TurnShape, s
     return closed + len(shape.closing) if closed >= 0 else after
 
 
-def _special_at(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> str:
+def _special_at(tokenizer: Tokenizer, text: str, place: int) -> str:
     """The longest special token at a position of a text; empty if there is none."""
     known = _special_tokens(tokenizer, len(tokenizer))
     return max((t for t in known if text.startswith(t, place)), key=len, default="")
 
 
 @lru_cache(maxsize=4)
-def _special_tokens(tokenizer: PreTrainedTokenizerBase, _size: int) -> tuple[str, ...]:
+def _special_tokens(tokenizer: Tokenizer, _size: int) -> tuple[str, ...]:
     added = tokenizer.added_tokens_decoder.values()
     return tuple({*tokenizer.all_special_tokens, *(t.content for t in added if t.special)} - {""})
 

@@ -10,11 +10,8 @@ from typing import Any, cast
 
 from jinja2 import Template
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import (
-    _compile_jinja_template,
-    render_jinja_template,
-)
+from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
 from trainer_backend.data.formats.conversations import TRAIN_MARKS
 from trainer_backend.data.json_values import drop_nones, parse_json_column
@@ -35,7 +32,7 @@ _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SIMPLE = {"role", "content"}  # messages with these keys alone are rendered without checks
 
 
-def ensure_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+def ensure_chat_template(tokenizer: Tokenizer) -> bool:
     """Set PLAIN_CHAT_TEMPLATE on a tokenizer without a template; True if it was set."""
     if getattr(tokenizer, "chat_template", None):
         return False
@@ -56,7 +53,7 @@ def clean_messages(messages: Sequence[Mapping] | str | None) -> list[dict]:
     ]
 
 
-def template_of(tokenizer: PreTrainedTokenizerBase, tools: list | None = None) -> str:
+def template_of(tokenizer: Tokenizer, tools: list | None = None) -> str:
     """The Jinja source in use (some models have another one for tools).
 
     Raises TrainingDataError when the tokenizer has no chat template.
@@ -77,7 +74,7 @@ def has_generation_markers(template: str) -> bool:
 
 def render(
     messages: list[dict],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     tools: list | None = None,
     add_generation_prompt: bool = False,
@@ -93,11 +90,7 @@ def render(
 
 
 def render_marked(
-    messages: list[dict],
-    tokenizer: PreTrainedTokenizerBase,
-    tools: list | None,
-    marked: bool,
-    **kwargs: Any,
+    messages: list[dict], tokenizer: Tokenizer, tools: list | None, marked: bool, **kwargs: Any
 ) -> tuple[str, list[tuple[int, int]]]:
     """Render, and when `marked` also return the [start, end) characters of generation blocks."""
     template, words = template_of(tokenizer, tools), {**tokenizer.special_tokens_map, **kwargs}
@@ -150,7 +143,7 @@ def _in_parts(message: dict) -> dict:
 
 def render_prompt(
     messages: Sequence[Mapping] | str,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     tools: Sequence | str | None = None,
     **template_kwargs: Any,

@@ -18,7 +18,7 @@ from typing import IO, cast
 
 import numpy as np
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.data.formats import Example
 from trainer_backend.data.store import LengthReport, StoredDataset, stored_report
@@ -40,7 +40,7 @@ class CountJob:
     """Everything that counts depend on; pickled for the worker processes."""
 
     examples: Path  # a dataset's examples.parquet
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     system_prompt: str = ""
     assistant_only_loss: bool = True
     chat_template_kwargs: dict | None = None
@@ -59,7 +59,7 @@ class Counted:
 
 def token_lengths(
     dataset: StoredDataset,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     system_prompt: str = "",
     assistant_only_loss: bool = True,
@@ -206,7 +206,7 @@ def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
             yield Counted(group, numbered, numbers, failures, spelled)
 
 
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def control_tokens(tokenizer: Tokenizer) -> list[str]:
     """Spellings of the tokenizer's special tokens, sorted; those of one or two letters left out."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)

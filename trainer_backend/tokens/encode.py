@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.data.formats import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
@@ -75,7 +75,7 @@ class EncodeOptions:
     last_turn_only: bool = False  # train the assistant's last message only
 
 
-def encode(example: Mapping, tokenizer: PreTrainedTokenizerBase, **options: Any) -> Encoding:
+def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
     """Turn one example into token ids and labels; `options` are the fields of EncodeOptions.
 
     An example is {"messages", "tools"?, "chat_template_kwargs"?}, {"prompt", "completion"} (text or
@@ -89,7 +89,7 @@ def encode(example: Mapping, tokenizer: PreTrainedTokenizerBase, **options: Any)
 
 
 def encode_batch(
-    examples: Sequence[Mapping], tokenizer: PreTrainedTokenizerBase, **options: Any
+    examples: Sequence[Mapping], tokenizer: Tokenizer, **options: Any
 ) -> list[Encoding]:
     """encode() for several examples: the same result, faster.
 
@@ -102,7 +102,7 @@ def encode_batch(
 
 
 def encode_arrays(
-    examples: Sequence[Mapping], tokenizer: PreTrainedTokenizerBase, **options: Any
+    examples: Sequence[Mapping], tokenizer: Tokenizer, **options: Any
 ) -> list[TokenArrays]:
     """encode_batch() without the conversion to lists, for whole datasets."""
     chosen = EncodeOptions(**options)
@@ -148,7 +148,7 @@ def _check_characters(plan: Plan) -> None:
 
 def prompt_ids(
     messages: Sequence[Mapping] | str,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     tools: Sequence | str | None = None,
     **template_kwargs: Any,
@@ -161,7 +161,7 @@ def prompt_ids(
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def text_plan(example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions) -> Plan:
+def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) -> Plan:
     """An example's rendered text and trained spans, untokenised: a vision processor does the rest.
 
     Raises TrainingDataError as encode() does.
@@ -169,9 +169,7 @@ def text_plan(example: Mapping, tokenizer: PreTrainedTokenizerBase, options: Enc
     return _numbered(0, _plan, example, tokenizer, options, {})
 
 
-def _plan(
-    example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions, shapes: Shapes
-) -> Plan:
+def _plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes) -> Plan:
     if example.get("input_ids") is not None:
         return _plan_ids(example, options.completion_only_loss is not False)
     if example.get("messages") is not None:
@@ -188,7 +186,7 @@ def _plan(
 
 
 def _plan_pair(
-    example: Mapping, tokenizer: PreTrainedTokenizerBase, options: EncodeOptions, shapes: Shapes
+    example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes
 ) -> Plan:
     prompt, completion = example["prompt"], example["completion"]
     if not isinstance(prompt, str):
@@ -204,7 +202,7 @@ def _plan_chat(
     prompt: Sequence[Mapping] | str,
     rest: Sequence[Mapping] | str,
     example: Mapping,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     options: EncodeOptions,
     shapes: Shapes,
 ) -> Plan:
@@ -280,7 +278,7 @@ def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape | None:
     return shapes[key]
 
 
-def _with_eos(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def _with_eos(text: str, tokenizer: Tokenizer) -> str:
     eos = tokenizer.eos_token
     return text if not eos or text.endswith(eos) else text + eos
 

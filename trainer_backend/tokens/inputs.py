@@ -19,11 +19,12 @@ _NESTED = {
     *(name for role in ("messages", "prompt", "completion", "tools") for name in SYNONYMS[role]),
     "chat_template_kwargs",
 }
-Rows: TypeAlias = Dataset | IterableDataset | Sequence[Mapping[str, Any]] | Mapping[str, Sequence]
+AnyDataset: TypeAlias = Dataset | IterableDataset
+Rows: TypeAlias = AnyDataset | Sequence[Mapping[str, Any]] | Mapping[str, Sequence]
 _NO_TABLE = (pa.ArrowException, UnicodeEncodeError, OverflowError)
 
 
-def as_dataset(data: Rows, name: str = "train") -> Dataset | IterableDataset:
+def as_dataset(data: Rows, name: str = "train") -> AnyDataset:
     """Turn a list of dicts or a dict of columns into a Dataset; a dataset is returned as it is.
 
     Nested cells whose shape differs between rows (content as text and as parts) become JSON text.
@@ -111,7 +112,7 @@ def holds_datasets(data: object) -> TypeGuard[Mapping[str, Rows]]:
     return any(row or not isinstance(part, list) for row, part in zip(rows, parts, strict=True))
 
 
-def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
+def columns_of(dataset: AnyDataset) -> list[str]:
     """Column names of a dataset; a stream without any is read up to its first row."""
     if dataset.column_names is not None:
         return list(dataset.column_names)

@@ -11,28 +11,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import (
-    Dataset,
-    Features,
-    IterableDataset,
-    Json,
-    Sequence,
-    Value,
-    concatenate_datasets,
-)
+from datasets import Dataset, Features, IterableDataset, Json, Sequence, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.data.formats import Reading, find_reading, first_rows
 from trainer_backend.data.formats.example import TOKEN_COLUMNS
 from trainer_backend.errors import TrainingDataError
-from trainer_backend.tokens.encode import (
-    EncodeOptions,
-    ExampleError,
-    TokenArrays,
-    encode_arrays,
-)
-from trainer_backend.tokens.inputs import Rows, as_dataset, columns_of
+from trainer_backend.tokens.encode import EncodeOptions, ExampleError, TokenArrays, encode_arrays
+from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_of
 from trainer_backend.tokens.packing import pack_rows
 from trainer_backend.tokens.tokenise import IGNORED
 
@@ -53,7 +40,7 @@ _TOKENS = Features(
 class Preparation:
     """How a dataset is prepared; `options` are those of encode()."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     options: EncodeOptions
     text_field: str = "text"
     formatting_func: Callable | None = None
@@ -86,7 +73,7 @@ class Counts:
 
 def prepare_dataset(
     data: Rows, plan: Preparation, name: str = "train"
-) -> tuple[Dataset | IterableDataset, Counts]:
+) -> tuple[AnyDataset, Counts]:
     """Tokenise, drop rows without a trained token, shuffle and pack, as `plan` asks.
 
     The result has the int32 lists `input_ids` and `labels`; packed rows also have `seq_lengths`,
@@ -110,7 +97,7 @@ def prepare_dataset(
     return _prepare_table(dataset, plan, name)
 
 
-def reading_of(dataset: Dataset | IterableDataset, plan: Preparation) -> Reading:
+def reading_of(dataset: AnyDataset, plan: Preparation) -> Reading:
     """Find how the rows of a dataset are read, from its first rows; no image is opened."""
     looked, columns = dataset, dataset.column_names or ()
     if isinstance(dataset, Dataset):
@@ -261,7 +248,7 @@ def _warn_if_endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -
         )
 
 
-def _pack(dataset: Dataset | IterableDataset, plan: Preparation) -> Dataset | IterableDataset:
+def _pack(dataset: AnyDataset, plan: Preparation) -> AnyDataset:
     arguments = {
         "batched": True,
         "batch_size": BATCH,
@@ -300,7 +287,7 @@ def _log(counts: Counts, name: str, limit: int | None) -> None:
         )
 
 
-def refuse_masks_without_labels(data: Dataset | IterableDataset, name: str) -> None:
+def refuse_masks_without_labels(data: AnyDataset, name: str) -> None:
     """Raise ValueError when a dataset that skips preparation has masks but no labels."""
     columns = data.column_names or ()
     if "labels" not in columns and {"completion_mask", "assistant_masks"} & set(columns):
@@ -314,8 +301,8 @@ def refuse_masks_without_labels(data: Dataset | IterableDataset, name: str) -> N
 
 
 def apply_formatting(
-    dataset: Dataset | IterableDataset, function: Callable, columns: list[str], text_field: str
-) -> Dataset | IterableDataset:
+    dataset: AnyDataset, function: Callable, columns: list[str], text_field: str
+) -> AnyDataset:
     """Replace all columns by `text_field`, filled with what `function` returns.
 
     It takes one row and returns a text, or, as older scripts write it, takes a batch and returns a

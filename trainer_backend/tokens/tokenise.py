@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 
 import fastokens
 import numpy as np
-from tokenizers import Encoding, Tokenizer
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Encoding
+from tokenizers import Tokenizer as Backend
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.tokens.token_bytes import (
     TokenBytes,
@@ -38,12 +39,8 @@ _HARD = (
     "https://example.org/a_b?c=%20&d=e#f --- *** ___ — … «»",
 )
 # tokenizer -> (its state, the tokeniser or table built for that state, or None)
-_known: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, fastokens.Tokenizer | None]] = (
-    WeakKeyDictionary()
-)
-_bytes_of: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, TokenBytes | None]] = (
-    WeakKeyDictionary()
-)
+_known: WeakKeyDictionary[Tokenizer, tuple[str, fastokens.Tokenizer | None]] = WeakKeyDictionary()
+_bytes_of: WeakKeyDictionary[Tokenizer, tuple[str, TokenBytes | None]] = WeakKeyDictionary()
 Span = tuple[int, int]
 Ids = tuple[np.ndarray, np.ndarray]  # int32 ids of all texts; int64 start of each text, and the end
 
@@ -60,7 +57,7 @@ class Plan:
     labels: np.ndarray | None = None  # int32 [tokens]
 
 
-def tokenise(plans: list[Plan], tokenizer: PreTrainedTokenizerBase) -> None:
+def tokenise(plans: list[Plan], tokenizer: Tokenizer) -> None:
     """Fill in int32 ids and labels of every plan that has none; any tokenizer, fast or slow.
 
     A token is trained when it holds a trained character. Raises TypeError or UnicodeEncodeError,
@@ -72,7 +69,7 @@ def tokenise(plans: list[Plan], tokenizer: PreTrainedTokenizerBase) -> None:
             _fill(group, tokenizer, special_tokens)
 
 
-def _fill(group: list[Plan], tokenizer: PreTrainedTokenizerBase, special_tokens: bool) -> None:
+def _fill(group: list[Plan], tokenizer: Tokenizer, special_tokens: bool) -> None:
     spans = any(plan.spans is not None for plan in group)
     places = _token_bytes(tokenizer) if spans else None
     texts = [plan.text for plan in group]
@@ -96,7 +93,7 @@ def _fill(group: list[Plan], tokenizer: PreTrainedTokenizerBase, special_tokens:
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], special_tokens: bool, offsets: bool
+    tokenizer: Tokenizer, texts: list[str], special_tokens: bool, offsets: bool
 ) -> tuple[np.ndarray, np.ndarray, list[Encoding] | None]:
     """Ids of all texts, where each begins, and the tokenizers' encodings if offsets are wanted."""
     if not texts:
@@ -119,7 +116,7 @@ def _encode(
     return ids, starts, encodings if offsets else None
 
 
-def _token_bytes(tokenizer: PreTrainedTokenizerBase) -> TokenBytes | None:
+def _token_bytes(tokenizer: Tokenizer) -> TokenBytes | None:
     if not tokenizer.is_fast:
         return None
     state = tokenizer_state(tokenizer)
@@ -128,7 +125,7 @@ def _token_bytes(tokenizer: PreTrainedTokenizerBase) -> TokenBytes | None:
     return _bytes_of[tokenizer][1]
 
 
-def _drop_second_bos(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> None:
+def _drop_second_bos(plan: Plan, tokenizer: Tokenizer) -> None:
     """A text that already begins with the BOS token must not get a second one."""
     bos = tokenizer.bos_token_id
     assert plan.ids is not None and plan.labels is not None
@@ -143,11 +140,7 @@ def _common_prefix(first: np.ndarray, second: np.ndarray) -> int:
 
 
 def _mask_by_bytes(
-    group: list[Plan],
-    places: TokenBytes,
-    ids: np.ndarray,
-    starts: np.ndarray,
-    labels: np.ndarray,
+    group: list[Plan], places: TokenBytes, ids: np.ndarray, starts: np.ndarray, labels: np.ndarray
 ) -> list[int]:
     """Keep the labels of tokens that hold a byte of a span; returns the plans left to offsets."""
     ends, right = places.ends([plan.text for plan in group], ids, starts)
@@ -179,7 +172,7 @@ def _mask_by_offsets(
     group: list[Plan],
     rows: list[int],
     encodings: Sequence[Encoding] | Mapping[int, Encoding] | None,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     ids: np.ndarray,
     starts: np.ndarray,
     labels: np.ndarray,
@@ -203,7 +196,7 @@ def _mask_by_offsets(
 
 
 def _range_by_prefix(
-    text: str, ids: np.ndarray, tokenizer: PreTrainedTokenizerBase, start: int, end: int
+    text: str, ids: np.ndarray, tokenizer: Tokenizer, start: int, end: int
 ) -> Span:
     """Token range of a span for a slow tokenizer, which has no offsets: tokenise the prefixes."""
     heads = tokenizer([text[:start], text[:end]], add_special_tokens=False)["input_ids"]
@@ -227,9 +220,7 @@ def _range_by_offsets(encoding: Encoding, start: int, end: int) -> Span:
 # The Rust tokeniser fastokens, where it gives the same ids
 
 
-def quick_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special_tokens: bool
-) -> Ids | None:
+def quick_ids(tokenizer: Tokenizer, texts: Sequence[str], special_tokens: bool) -> Ids | None:
     """Ids of all texts by fastokens: int32 [all tokens], and int64 offsets [texts + 1].
 
     None when there are too few texts, or fastokens does not reproduce this tokenizer's ids, which
@@ -251,21 +242,21 @@ def quick_ids(
     return None
 
 
-def _quick(tokenizer: PreTrainedTokenizerBase) -> fastokens.Tokenizer | None:
+def _quick(tokenizer: Tokenizer) -> fastokens.Tokenizer | None:
     state = tokenizer_state(tokenizer)
     if _known.get(tokenizer, ("", None))[0] != state:
         _known[tokenizer] = (state, _build(tokenizer.backend_tokenizer))
     return _known[tokenizer][1]
 
 
-def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_state(tokenizer: Tokenizer) -> str:
     """A cache key: changes when tokens are added or the pipeline of a fast tokenizer changes."""
     backend = tokenizer.backend_tokenizer
     parts = (backend.normalizer, backend.pre_tokenizer, backend.post_processor)
     return f"{len(tokenizer)} {parts} {getattr(backend.model, 'dropout', None)}"
 
 
-def _build(backend: Tokenizer) -> fastokens.Tokenizer | None:
+def _build(backend: Backend) -> fastokens.Tokenizer | None:
     if backend.encode_special_tokens or getattr(backend.model, "dropout", None):
         return None
     try:
@@ -287,7 +278,7 @@ def _flat(quick: fastokens.Tokenizer, texts: Sequence[str], special_tokens: bool
 
 
 def _agrees(
-    backend: Tokenizer, texts: Sequence[str], found: Ids, special_tokens: bool, every: int = _EVERY
+    backend: Backend, texts: Sequence[str], found: Ids, special_tokens: bool, every: int = _EVERY
 ) -> bool:
     ids, starts = found
     rows = range(0, len(texts), every)

@@ -28,6 +28,7 @@ from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.chat_template import render_prompt
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.tokens.encode import text_plan
+from trainer_backend.tokens.inputs import AnyDataset
 from trainer_backend.tokens.prepare import Counts, Preparation, reading_of
 from trainer_backend.tokens.tokenise import IGNORED, Plan
 
@@ -182,8 +183,8 @@ def _put_first(messages: list[dict], count: int) -> None:
 
 
 def prepare_images(
-    data: Dataset | IterableDataset, plan: Preparation, processor: ProcessorMixin, name: str
-) -> tuple[Dataset | IterableDataset, Counts]:
+    data: AnyDataset, plan: Preparation, processor: ProcessorMixin, name: str
+) -> tuple[AnyDataset, Counts]:
     """Render every row: a dataset with `text`, `learned` and its image column, and Counts.
 
     Rows without a trained token are dropped; a stream is returned as it is, for the collator to

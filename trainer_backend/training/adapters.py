@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.recipe import Recipe
 from trainer_backend.training.kernels.lora import quicken_lora
 from trainer_backend.training.precision import halve_frozen, is_large
@@ -37,11 +38,11 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 
 
 def add_adapter(
-    model: PreTrainedModel | PeftModel,
+    model: AnyModel,
     peft_config: PeftConfig | None,
     added_tokens: list[int],
     args: SFTConfig | None = None,
-) -> PreTrainedModel | PeftModel:
+) -> AnyModel:
     """Wrap the model in a new adapter; without a peft_config it is returned as it is.
 
     The embedding rows of `added_tokens` (ids) are trained too. Raises TypeError for another kind of
@@ -106,7 +107,7 @@ def _is_prefix(model: torch.nn.Module) -> bool:
     return isinstance(model, PeftModel) and model.active_peft_config.peft_type == "PREFIX_TUNING"
 
 
-def prepare_trainable(model: PreTrainedModel | PeftModel, args: SFTConfig) -> None:
+def prepare_trainable(model: AnyModel, args: SFTConfig) -> None:
     """Let gradients reach an adapter through checkpointing, and choose the formats of weights.
 
     On a quantised base trained weights become bf16; under bf16 autocast frozen ones do. Raises

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from trainer_backend.models.loaded.pretrained import input_embedding
+from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
 from trainer_backend.training.loss import LossSpec, head_loss, logits_loss, shift_and_select
 from trainer_backend.training.sft_config import SFTConfig
@@ -40,7 +40,7 @@ class ModelTraits:
     why_not: str = ""  # the reason when packs is False
 
 
-def causal_lm(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+def causal_lm(model: AnyModel) -> PreTrainedModel:
     """The model without the adapter's wrapper."""
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
 
@@ -57,7 +57,7 @@ def router_weight(model: PreTrainedModel, args: SFTConfig) -> float:
     return own if args.router_aux_loss_coef is None else args.router_aux_loss_coef
 
 
-def examine(model: PreTrainedModel | PeftModel, args: SFTConfig) -> ModelTraits:
+def examine(model: AnyModel, args: SFTConfig) -> ModelTraits:
     """Probe the model; packing is switched off in `args`, with a warning, where it cannot pack."""
     traits = probe_model(causal_lm(model), asked_loss(args))
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
@@ -87,7 +87,7 @@ def probe_model(model: PreTrainedModel, spec: LossSpec) -> ModelTraits:
     return ModelTraits(packs, fused, why)
 
 
-def every_weight_learns(model: PreTrainedModel | PeftModel) -> bool:
+def every_weight_learns(model: AnyModel) -> bool:
     """Whether any text gives every trained weight a gradient, by one backward pass.
 
     False for mixtures of experts and sharded models. No gradient is kept.
@@ -121,7 +121,7 @@ def _quiet(model: torch.nn.Module) -> Iterator[None]:
     model.train(was_training)
 
 
-def _ids(model: PreTrainedModel | PeftModel) -> torch.Tensor:
+def _ids(model: AnyModel) -> torch.Tensor:
     embedding = input_embedding(model)
     vocabulary, count = len(embedding), sum(_LENGTHS)
     ids = [5 % vocabulary + (i * 37) % max(1, vocabulary // 2) for i in range(count)]

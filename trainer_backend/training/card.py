@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCardData
 from peft import PeftModel
-from transformers import PreTrainedModel
 
 from trainer_backend.models import hub_id
+from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.models.snippets import ADAPTER_CODE, MERGED_CODE, VISION_CODE
 
 if TYPE_CHECKING:  # the trainer imports this module
@@ -54,9 +54,7 @@ def card_text(trainer: "SFTTrainer", name: str, tags: Iterable[str], facts: dict
     )
 
 
-def _head(
-    model: PreTrainedModel | PeftModel, name: str, tags: Iterable[str], facts: dict[str, Any]
-) -> str:
+def _head(model: AnyModel, name: str, tags: Iterable[str], facts: dict[str, Any]) -> str:
     """The metadata block of the Hub; paths of this machine are left out."""
     known: dict[str, Any] = {
         "base_model": hub_id(base_name(model)),
@@ -72,14 +70,14 @@ def _head(
     return f"---\n{ModelCardData(**{**known, **given}).to_yaml()}\n---\n\n"
 
 
-def _code(model: PreTrainedModel | PeftModel) -> str:
+def _code(model: AnyModel) -> str:
     if isinstance(model, PeftModel):
         return ADAPTER_CODE
     sees = getattr(model.config, "vision_config", None) is not None
     return VISION_CODE if sees else MERGED_CODE
 
 
-def base_name(model: PreTrainedModel | PeftModel) -> str:
+def base_name(model: AnyModel) -> str:
     """Hub id or folder of the base model; empty for one that was built in code."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     return getattr(inner.config, "_name_or_path", "") or ""
@@ -105,7 +103,7 @@ def _settings(trainer: "SFTTrainer") -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def _method(model: PreTrainedModel | PeftModel) -> str:
+def _method(model: AnyModel) -> str:
     if not isinstance(model, PeftModel):
         return "all weights"
     config = model.active_peft_config

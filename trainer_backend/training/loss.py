@@ -10,6 +10,7 @@ from types import MethodType
 from typing import Any, NamedTuple, cast
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -39,15 +40,13 @@ class LossSpec:
 class TokenSums(NamedTuple):
     """Float32 scalars, summed over the trained tokens of a batch; only `loss` has a gradient."""
 
-    loss: torch.Tensor
-    correct: torch.Tensor  # tokens whose logit is the highest
-    entropy: torch.Tensor  # of the predicted distributions, in nats
-    trained: torch.Tensor  # number of tokens
+    loss: Tensor
+    correct: Tensor  # tokens whose logit is the highest
+    entropy: Tensor  # of the predicted distributions, in nats
+    trained: Tensor  # number of tokens
 
 
-def shift_and_select(
-    hidden: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def shift_and_select(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Keep what predicts a trained token; position i predicts the label at i + 1.
 
     `hidden` [batch, tokens, width] and `labels` [batch, tokens] (-100: not trained) become
@@ -65,8 +64,8 @@ def _chunks(count: int, vocabulary: int, device: torch.device) -> int:
 
 
 def _token_terms(
-    logits: torch.Tensor, targets: torch.Tensor, spec: LossSpec
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    logits: Tensor, targets: Tensor, spec: LossSpec
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """Loss, argmax hits, entropy, probabilities and DFT weights of finished float32 logits.
 
     log-sum-exp is recovered as max(logit) − log(max(p)), so each logit needs one exp.
@@ -87,7 +86,7 @@ def _token_terms(
     return loss, hits, entropy, probabilities, weight
 
 
-def _cap(logits: torch.Tensor, spec: LossSpec) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _cap(logits: Tensor, spec: LossSpec) -> tuple[Tensor, Tensor | None]:
     """Scale and soft-cap; also return the tanh, which the gradient needs."""
     if spec.logit_scale != 1.0:
         logits = logits * spec.logit_scale
@@ -103,12 +102,12 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        targets: torch.Tensor,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
         spec: LossSpec,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         wants = [
             hidden.requires_grad,
             weight.requires_grad,
@@ -138,18 +137,14 @@ class _FusedHead(torch.autograd.Function):
         return sums[0], hidden_stats
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: torch.Tensor, _grad_stats: torch.Tensor) -> Any:
+    def backward(ctx: Any, grad_loss: Tensor, _grad_stats: Tensor) -> Any:
         grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
         return *grads, None, None
 
 
 def _slope(
-    slope: torch.Tensor,
-    targets: torch.Tensor,
-    weights: torch.Tensor | None,
-    bent: torch.Tensor | None,
-    spec: LossSpec,
-) -> torch.Tensor:
+    slope: Tensor, targets: Tensor, weights: Tensor | None, bent: Tensor | None, spec: LossSpec
+) -> Tensor:
     """Gradient of the summed loss by the raw logits, computed in place of the probabilities."""
     if spec.label_smoothing:
         slope -= spec.label_smoothing / slope.shape[1]
@@ -163,11 +158,7 @@ def _slope(
 
 
 def _add_grads(
-    grads: list[torch.Tensor | None],
-    part: slice,
-    slope: torch.Tensor,
-    states: torch.Tensor,
-    matrix: torch.Tensor,
+    grads: list[Tensor | None], part: slice, slope: Tensor, states: Tensor, matrix: Tensor
 ) -> None:
     for_hidden, for_weight, for_bias = grads
     if for_hidden is not None:
@@ -179,11 +170,7 @@ def _add_grads(
 
 
 def fused_linear_loss(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    targets: torch.Tensor,
-    spec: LossSpec,
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, spec: LossSpec
 ) -> TokenSums:
     """LM head and cross-entropy without the full logits, summed over the tokens.
 
@@ -205,13 +192,13 @@ def fused_linear_loss(
 
 
 def head_module_loss(
-    hidden: torch.Tensor, head: torch.nn.Module, targets: torch.Tensor, spec: LossSpec
+    hidden: Tensor, head: torch.nn.Module, targets: Tensor, spec: LossSpec
 ) -> TokenSums:
     """fused_linear_loss() for a head that is not a plain Linear (adapted, quantised).
 
     The logits of a chunk are computed again in the backward pass, through the module.
     """
-    vocabulary = getattr(head, "out_features", None) or cast(torch.Tensor, head.weight).shape[0]
+    vocabulary = getattr(head, "out_features", None) or cast(Tensor, head.weight).shape[0]
     rows = _chunks(len(targets), vocabulary, hidden.device)
     totals: TokenSums | None = None
     for start in range(0, max(len(targets), 1), rows):
@@ -224,13 +211,13 @@ def head_module_loss(
 
 
 def _head_chunk(
-    states: torch.Tensor, head: torch.nn.Module, targets: torch.Tensor, spec: LossSpec
+    states: Tensor, head: torch.nn.Module, targets: Tensor, spec: LossSpec
 ) -> TokenSums:
     logits, _ = _cap(head(states).float(), spec)
     return logits_loss(logits, targets, spec)
 
 
-def logits_loss(logits: torch.Tensor, targets: torch.Tensor, spec: LossSpec) -> TokenSums:
+def logits_loss(logits: Tensor, targets: Tensor, spec: LossSpec) -> TokenSums:
     """The sums for finished logits [tokens, vocabulary] and `targets` [tokens], by autograd."""
     logits = logits.float()
     with torch.no_grad():
@@ -252,11 +239,11 @@ def logits_loss(logits: torch.Tensor, targets: torch.Tensor, spec: LossSpec) -> 
 class FusedOutput(ModelOutput):
     """TokenSums as the output of a model, with the router loss of a mixture of experts."""
 
-    loss: torch.Tensor | None = None
-    correct: torch.Tensor | None = None
-    entropy: torch.Tensor | None = None
-    trained: torch.Tensor | None = None
-    aux_loss: torch.Tensor | None = None
+    loss: Tensor | None = None
+    correct: Tensor | None = None
+    entropy: Tensor | None = None
+    trained: Tensor | None = None
+    aux_loss: Tensor | None = None
 
 
 def install_fused_head(model: PreTrainedModel, spec: LossSpec) -> None:
@@ -291,9 +278,7 @@ def _forward(
     return FusedOutput(*sums, aux_loss=aux)
 
 
-def head_loss(
-    model: PreTrainedModel, hidden: torch.Tensor, labels: torch.Tensor, spec: LossSpec
-) -> TokenSums:
+def head_loss(model: PreTrainedModel, hidden: Tensor, labels: Tensor, spec: LossSpec) -> TokenSums:
     """The sums for last hidden states [batch, tokens, hidden] and labels [batch, tokens]."""
     states, targets = shift_and_select(hidden, labels)
     head = model.get_output_embeddings()
@@ -308,10 +293,8 @@ def uses_router(model: PreTrainedModel) -> bool:
 
 
 def router_loss(
-    model: PreTrainedModel,
-    router_logits: tuple[torch.Tensor, ...],
-    attention_mask: torch.Tensor | None,
-) -> torch.Tensor:
+    model: PreTrainedModel, router_logits: tuple[Tensor, ...], attention_mask: Tensor | None
+) -> Tensor:
     """The load-balancing loss by the model's own formula, a scalar."""
     balance = sys.modules[type(model).__module__].load_balancing_loss_func
     config = model.config.get_text_config()  # where vision models have the numbers below

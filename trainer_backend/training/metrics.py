@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from trainer_backend.training.loss import TokenSums
 
@@ -18,10 +19,10 @@ class TokenMeter:
     """Adds up batches on the device; only read() waits for the device."""
 
     def __init__(self) -> None:
-        self._sums: torch.Tensor | None = None
+        self._sums: Tensor | None = None
         self.num_tokens = 0  # in training, since the run began
 
-    def add(self, sums: TokenSums, tokens: torch.Tensor | int, aux: torch.Tensor | None) -> None:
+    def add(self, sums: TokenSums, tokens: Tensor | int, aux: Tensor | None) -> None:
         """Add one batch: its token sums, its number of tokens without padding, its router loss."""
         parts = (*sums, tokens, 0.0 if aux is None else aux, 1.0)
         device = sums[0].device
@@ -50,7 +51,7 @@ def averages(sums: dict[str, float], with_aux: bool) -> dict[str, float]:
     return shown
 
 
-def num_tokens(inputs: Mapping[str, Any]) -> torch.Tensor | int:
+def num_tokens(inputs: Mapping[str, Any]) -> Tensor | int:
     """Number of tokens of a batch without padding; a tensor when it has an attention mask."""
     mask = inputs.get("attention_mask")
     return inputs["input_ids"].numel() if mask is None else mask.sum()

@@ -7,21 +7,22 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     ProcessorMixin,
     Trainer,
     TrainerCallback,
     TrainingArguments,
     set_seed,
 )
+from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from trainer_backend.models.loaded.pretrained import (
+    AnyModel,
     input_embedding,
     kept_formats,
     load_weights,
@@ -84,18 +85,18 @@ class SFTTrainer(Trainer):
         SFTTrainer("Qwen/Qwen3-0.6B", train_dataset=[{"prompt": "2+2=", "completion": "4"}]).train()
     """
 
-    model: PreTrainedModel | PeftModel
+    model: AnyModel
     args: SFTConfig
     loss_is_scaled_for_ga = True  # the loss is divided by the tokens of all accumulated batches
 
     def __init__(  # noqa: PLR0913 - the well-known signature
         self,
-        model: str | PreTrainedModel | PeftModel,
+        model: str | AnyModel,
         args: SFTConfig | TrainingArguments | None = None,
         data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         train_dataset: Rows | None = None,
         eval_dataset: Rows | Mapping[str, Rows] | None = None,
-        processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
+        processing_class: Tokenizer | ProcessorMixin | None = None,
         compute_loss_func: Callable | None = None,
         compute_metrics: Callable[[EvalPrediction], dict] | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -109,7 +110,7 @@ class SFTTrainer(Trainer):
         formatting_func: Callable | None = None,
         quantization_config: QuantizationConfigMixin | None = None,
         *,
-        tokenizer: PreTrainedTokenizerBase | None = None,
+        tokenizer: Tokenizer | None = None,
         max_seq_length: int | None = None,
         preparation_progress: Callable[[str, int, int], None] | None = None,
         **settings: Any,
@@ -292,11 +293,7 @@ class SFTTrainer(Trainer):
     # Saving
 
     def create_model_card(  # type: ignore[override]  # the Trainer lists `facts` one by one
-        self,
-        *,
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-        **facts: Any,
+        self, *, tags: str | list[str] | None = None, model_name: str | None = None, **facts: Any
     ) -> None:
         """Write the README.md of the output folder: base model, settings, tags, code to load it.
 

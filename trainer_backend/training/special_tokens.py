@@ -5,18 +5,15 @@ Model, tokenizer and generation settings are changed together, so that a trained
 
 from pathlib import Path
 
-from peft import PeftModel
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoTokenizer, ProcessorMixin
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.models.loaded.pretrained import input_embedding
+from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
 from trainer_backend.training.sft_config import SFTConfig
 
 
 def set_special_tokens(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    eos_token: str | None,
-    pad_token: str | None,
+    model: AnyModel, tokenizer: Tokenizer, eos_token: str | None, pad_token: str | None
 ) -> None:
     """Set the EOS and padding token; without a padding token EOS pads.
 
@@ -39,9 +36,7 @@ def set_special_tokens(
         model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def set_eos(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, token: str
-) -> None:
+def set_eos(model: AnyModel, tokenizer: Tokenizer, token: str) -> None:
     """Make `token` the EOS token of the tokenizer, the model and its generation settings."""
     tokenizer.eos_token = token
     number = tokenizer.eos_token_id
@@ -55,9 +50,7 @@ def set_eos(
         generation.eos_token_id = [number, *known]
 
 
-def apply_chat_template_path(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, path: str
-) -> list[int]:
+def apply_chat_template_path(model: AnyModel, tokenizer: Tokenizer, path: str) -> list[int]:
     """Use a .jinja file, or copy template, EOS and tokens of the tokenizer `path`.
 
     Returns the ids of tokens that were added; the embedding grows to hold them. Raises OSError when
@@ -79,10 +72,7 @@ def apply_chat_template_path(
 
 
 def prepare_tokens(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    args: SFTConfig,
-    processor: ProcessorMixin | None = None,
+    model: AnyModel, tokenizer: Tokenizer, args: SFTConfig, processor: ProcessorMixin | None = None
 ) -> list[int]:
     """Apply eos_token, pad_token and chat_template_path; returns the ids of added tokens.
 

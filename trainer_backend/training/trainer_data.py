@@ -7,26 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from datasets import Dataset, IterableDataset
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from datasets import IterableDataset
+from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers import ProcessorMixin
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.tokens.encode import EncodeOptions
-from trainer_backend.tokens.inputs import Rows, as_dataset, columns_of, holds_datasets
+from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_of, holds_datasets
 from trainer_backend.tokens.prepare import (
     Counts,
     Preparation,
     prepare_dataset,
     refuse_masks_without_labels,
 )
-from trainer_backend.tokens.vision import (
-    VisionCollator,
-    has_images,
-    prepare_images,
-    refuse_images,
-)
+from trainer_backend.tokens.vision import VisionCollator, has_images, prepare_images, refuse_images
 from trainer_backend.training.sft_config import SFTConfig
 
 Collator = SFTCollator | VisionCollator
@@ -38,7 +34,7 @@ class TrainerData:
     """Prepares training, held-out and test rows in the same way; `counts` are theirs by name."""
 
     args: SFTConfig
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     processor: ProcessorMixin | None  # of a vision-language model
     vocabulary: int  # rows of the model's embedding
     formatting_func: Callable | None = None
@@ -46,7 +42,7 @@ class TrainerData:
     rows_wanted: bool = False  # held-out logits are compared row by row: no packing
     counts: dict[str, Counts] = field(default_factory=dict)
 
-    def prepare(self, data: Rows, name: str, packing: bool = False) -> Dataset | IterableDataset:
+    def prepare(self, data: Rows, name: str, packing: bool = False) -> AnyDataset:
         """Return the dataset as the collator takes it: tokenised, or rendered rows with images.
 
         Raises ValueError naming the row or setting; TypeError for another container.
@@ -55,7 +51,7 @@ class TrainerData:
         if isinstance(data, IterableDataset):
             accelerating = cast(AcceleratorConfig, self.args.accelerator_config)  # once initialised
             accelerating.dispatch_batches = False
-        read: Callable[..., tuple[Dataset | IterableDataset, Counts]]
+        read: Callable[..., tuple[AnyDataset, Counts]]
         if has_images(columns_of(data)):
             refuse_images(self.processor, self.args, name)
             read, packing = self._prepare_images, False
@@ -71,9 +67,7 @@ class TrainerData:
             prepared, self.counts[name] = read(data, plan, name)
         return prepared
 
-    def _known_tokens(
-        self, data: Dataset | IterableDataset, name: str
-    ) -> Dataset | IterableDataset:
+    def _known_tokens(self, data: AnyDataset, name: str) -> AnyDataset:
         """Raise TrainingDataError for token ids that the model does not have.
 
         A table is checked now, a stream as its rows are read.
@@ -122,14 +116,12 @@ class TrainerData:
         )
 
     def _prepare_images(
-        self, data: Dataset | IterableDataset, plan: Preparation, name: str
-    ) -> tuple[Dataset | IterableDataset, Counts]:
+        self, data: AnyDataset, plan: Preparation, name: str
+    ) -> tuple[AnyDataset, Counts]:
         assert self.processor is not None  # else refuse_images() has raised
         return prepare_images(data, plan, self.processor, name)
 
-    def _plan(
-        self, data: Dataset | IterableDataset | None, name: str, packing: bool
-    ) -> Preparation:
+    def _plan(self, data: AnyDataset | None, name: str, packing: bool) -> Preparation:
         args = self.args
         options = EncodeOptions(
             max_length=None if packing else args.max_length,
@@ -151,16 +143,14 @@ class TrainerData:
             on_rows=self._row_counter(data, name),
         )
 
-    def _row_counter(
-        self, data: Dataset | IterableDataset | None, name: str
-    ) -> Callable[[int], None] | None:
+    def _row_counter(self, data: AnyDataset | None, name: str) -> Callable[[int], None] | None:
         report = self.progress
         if report is None or data is None or isinstance(data, IterableDataset):
             return None
         return lambda done: report(name, done, len(data))
 
 
-def _transforms(data: Dataset | IterableDataset) -> bool:
+def _transforms(data: AnyDataset) -> bool:
     return not isinstance(data, IterableDataset) and data.format["type"] == "custom"
 
 

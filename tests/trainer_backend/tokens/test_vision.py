@@ -1,4 +1,4 @@
-"""Batches with pictures: exact batches of a tiny Llava-like processor, training, refusals."""
+"""Batches with images: exact batches of a tiny Llava-like processor, training, refusals."""
 
 import io
 
@@ -44,7 +44,7 @@ def learned(batch, row: int, tokenizer) -> str:
     return tokenizer.decode(labels[labels != -100])
 
 
-def test_a_prompt_with_a_picture_teaches_its_completion(processor):
+def test_a_prompt_with_an_image_teaches_its_completion(processor):
     rows = [
         {"prompt": [USER], "completion": [ANSWER], "image": picture()},
         {"prompt": "Who?", "completion": "No.", "images": [picture(), picture("blue")]},
@@ -68,8 +68,8 @@ def test_only_the_assistants_turns_are_learned(processor):
     assert learned(last, 0, processor.tokenizer) == "Paris.<|im_end|>"
 
 
-def test_the_mask_is_that_of_the_same_row_without_pictures(processor):
-    """The pictures' marks move the learned tokens, and change nothing else."""
+def test_the_mask_is_that_of_the_same_row_without_images(processor):
+    """The images' marks move the learned tokens, and change nothing else."""
     talk = [USER, ANSWER, USER, ANSWER]
     with_picture = collator(processor, assistant_only_loss=True)(
         [{"messages": talk, "images": [picture()]}]
@@ -80,7 +80,7 @@ def test_the_mask_is_that_of_the_same_row_without_pictures(processor):
     assert with_picture["labels"][0][kept].tolist() == plain.labels
 
 
-def test_long_rows_are_cut_and_tokens_may_stand_beside_pictures(processor):
+def test_long_rows_are_cut_and_tokens_may_stand_beside_images(processor):
     row = {"prompt": [USER], "completion": [{**ANSWER, "content": "Paris. " * 9}]}
     batch = collator(processor, max_length=20)([{**row, "image": picture()}])
     assert batch["input_ids"].shape == batch["labels"].shape == (1, 20)
@@ -88,7 +88,7 @@ def test_long_rows_are_cut_and_tokens_may_stand_beside_pictures(processor):
         collator(processor, max_length=5)([{**row, "image": picture()}])
 
 
-def test_pictures_by_path_by_bytes_and_as_they_are(tmp_path):
+def test_images_by_path_by_bytes_and_as_they_are(tmp_path):
     red = picture()
     red.save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
@@ -163,7 +163,7 @@ def test_its_loss_is_the_models_own(tmp_path, model, processor):
         ({"truncation_mode": "keep_end"}, "cut off images"),
     ],
 )
-def test_settings_that_pictures_do_not_allow(tmp_path, model, processor, more, message):
+def test_settings_that_images_do_not_allow(tmp_path, model, processor, more, message):
     rows = [{"messages": [USER, ANSWER], "image": picture()}]
     with pytest.raises(ValueError, match=message):
         SFTTrainer(
@@ -171,7 +171,7 @@ def test_settings_that_pictures_do_not_allow(tmp_path, model, processor, more, m
         )
 
 
-def test_a_text_model_refuses_pictures(tmp_path, tiny_model, tokenizer):
+def test_a_text_model_refuses_images(tmp_path, tiny_model, tokenizer):
     rows = [{"messages": [USER, ANSWER], "image": "a.png"}]
     with pytest.raises(ValueError, match="reads only text.*Choose a model that reads images"):
         SFTTrainer(tiny_model, settings(tmp_path), train_dataset=rows, processing_class=tokenizer)
@@ -194,7 +194,7 @@ def test_text_rows_train_a_vision_model_too(tmp_path, model, processor, packing)
     assert found == pytest.approx(float(sum(alone)) / count, abs=1e-5)
 
 
-def test_a_damaged_picture_stops_the_run_and_is_named(tmp_path, model, processor):
+def test_a_damaged_image_stops_the_run_and_is_named(tmp_path, model, processor):
     data = io.BytesIO()
     Pictures.new("RGB", (20, 20)).save(data, "PNG")
     (tmp_path / "cut.png").write_bytes(data.getvalue()[:50])
@@ -205,8 +205,8 @@ def test_a_damaged_picture_stops_the_run_and_is_named(tmp_path, model, processor
 
 
 @pytest.mark.parametrize("mask", [{}, {"assistant_only_loss": True}], ids=["all", "answers"])
-def test_a_qwen2_vl_learns_from_pictures_of_any_size(tmp_path, tokenizer, mask):
-    """Its pictures come as one long list of patches, and its positions count rows and columns."""
+def test_a_qwen2_vl_learns_from_images_of_any_size(tmp_path, tokenizer, mask):
+    """Its images come as one long list of patches, and its positions count rows and columns."""
     processor = qwen_processor(tokenizer)
     model = qwen(processor)
     sizes = [(16, 8), (12, 12), (8, 8)]
@@ -227,7 +227,7 @@ def test_a_qwen2_vl_learns_from_pictures_of_any_size(tmp_path, tokenizer, mask):
     assert losses[-1] < losses[0] / 2
 
 
-def test_a_trained_model_still_answers_questions_about_pictures(tmp_path, model, processor):
+def test_a_trained_model_still_answers_questions_about_images(tmp_path, model, processor):
     rows = [{"prompt": [USER], "completion": [ANSWER], "image": picture()}]
     trainer = SFTTrainer(model, settings(tmp_path), train_dataset=rows, processing_class=processor)
     trainer.train()

@@ -40,7 +40,7 @@ IMAGE, WHO = {"type": "image"}, {"type": "text", "text": "Who?"}
         (asked(WHO), "<image>Who?"),
     ],
 )
-def test_messages_place_their_pictures_or_get_them_first(processor, message, written):
+def test_messages_place_their_images_or_get_them_first(processor, message, written):
     row = {"messages": [message, ANSWER], "images": "left to the collator"}
     seen = seen_row(row, 1, processor, plan(processor))
     answer = f"{OPEN}Paris.{CLOSE}"
@@ -79,7 +79,7 @@ def test_both_masks_hold_together(processor):
     assert [seen["text"][a:b] for a, b in seen["learned"]] == ["Paris.<|im_end|>"] * 2
 
 
-def test_plain_text_that_marks_its_pictures_is_taken_as_it_is(processor):
+def test_plain_text_that_marks_its_images_is_taken_as_it_is(processor):
     own = plan(processor)
     text = seen_row({"text": "<image> is red."}, 1, processor, own)
     assert text["text"] == "<image> is red.<|im_end|>"
@@ -140,6 +140,6 @@ def test_rows_without_anything_to_learn_are_dropped_and_counted(processor):
         prepare_images(data.select([0]), plan(processor), processor, "train")
 
 
-def test_which_columns_are_pictures():
+def test_which_columns_are_images():
     assert has_images(["messages", "images"]) and has_images(["image"])
     assert not has_images(["messages", "imagery"])

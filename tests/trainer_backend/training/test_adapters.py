@@ -181,7 +181,7 @@ def test_an_adapter_by_its_folder_is_continued(tmp_path, tiny_model_dir, tokeniz
 
 def test_a_model_in_which_nothing_can_learn_is_refused(tmp_path, tiny_model, tokenizer, pairs):
     tiny_model.requires_grad_(False)
-    with pytest.raises(ValueError, match="No weight of this model can learn"):
+    with pytest.raises(ValueError, match="All weights of this model are frozen"):
         run(tmp_path, tiny_model, tokenizer, pairs, None)
 
 

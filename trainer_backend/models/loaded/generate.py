@@ -6,23 +6,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
-from transformers import (
-    DynamicCache,
-    GenerationMixin,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    ProcessorMixin,
-)
+from transformers import DynamicCache, GenerationMixin, ProcessorMixin
+from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
 
-from trainer_backend.models.loaded.pretrained import input_embedding
-
-LanguageModel = PreTrainedModel | PeftModel
+from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Sampling:
         return found
 
 
-def stop_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def stop_tokens(model: AnyModel, tokenizer: Tokenizer) -> set[int]:
     """Ids that end an answer: the tokenizer's EOS token and those of the model."""
     listed = model.generation_config.eos_token_id
     listed = listed if isinstance(listed, list) else [listed]
@@ -56,7 +48,7 @@ def stop_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> set
 
 @torch.inference_mode()
 def stream_tokens(
-    model: LanguageModel,
+    model: AnyModel,
     prompt_ids: list[int],
     stops: set[int],
     sampling: Sampling,
@@ -89,11 +81,7 @@ def stream_tokens(
 
 @torch.inference_mode()
 def answer_seen(
-    model: LanguageModel,
-    processor: ProcessorMixin,
-    prompt: str,
-    images: list[Any],
-    max_new_tokens: int,
+    model: AnyModel, processor: ProcessorMixin, prompt: str, images: list[Any], max_new_tokens: int
 ) -> str:
     """The greedy answer to one prompt with images, without special tokens."""
     inputs = processor(text=[prompt], images=[images], add_special_tokens=False)
@@ -111,10 +99,7 @@ def answer_seen(
 
 @torch.inference_mode()
 def answer_batch(
-    model: LanguageModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    max_new_tokens: int,
+    model: AnyModel, tokenizer: Tokenizer, prompts: list[list[int]], max_new_tokens: int
 ) -> list[str]:
     """Greedy answers to several prompts (token ids) in one left-padded batch.
 

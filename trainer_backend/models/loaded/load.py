@@ -18,13 +18,13 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from trainer_backend.errors import UserError
-from trainer_backend.models.loaded.pretrained import adapted, needs_package
+from trainer_backend.models.loaded.pretrained import AnyModel, adapted, needs_package
 from trainer_backend.models.loaded.starter import fetch_starter
 from trainer_backend.models.source import check_folder, download_from_hub, locate_model
 from trainer_backend.tokens.chat_template import ensure_chat_template
@@ -73,7 +73,7 @@ def fetch_tokenizer(home: Path, base_model: str) -> Path:
     return fetch_model(home, base_model)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder, with a chat template and a padding token.
 
     Raises UserError when it cannot be read.
@@ -92,7 +92,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_processing(folder: Path) -> PreTrainedTokenizerBase | ProcessorMixin:
+def load_processing(folder: Path) -> Tokenizer | ProcessorMixin:
     """The processor of a vision model, with its tokenizer, or else the tokenizer.
 
     Raises UserError when it cannot be read, or needs a package that is not installed.
@@ -201,9 +201,7 @@ def _quantization(precision: str, device: str) -> BitsAndBytesConfig | None:
     return BitsAndBytesConfig(load_in_8bit=True) if precision == "int8" else None
 
 
-def load_tuned(
-    checkpoint: Path, base: PreTrainedModel | None, precision: str
-) -> PreTrainedModel | PeftModel:
+def load_tuned(checkpoint: Path, base: PreTrainedModel | None, precision: str) -> AnyModel:
     """The model of a checkpoint: `base` with the adapter on it, or the full weights.
 
     Raises UserError as load_adapter() and load_base() do.

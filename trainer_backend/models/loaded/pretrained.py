@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import torch
 import transformers
@@ -20,14 +20,15 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from trainer_backend.errors import TrainingDataError
 
 logger = logging.getLogger(__name__)
+AnyModel: TypeAlias = PreTrainedModel | PeftModel
 
 
 class LoadingSettings(Protocol):
@@ -111,7 +112,7 @@ def kept_formats(model: torch.nn.Module) -> Iterator[None]:
             one.data = one.data.to(formats[name])
 
 
-def input_embedding(model: PreTrainedModel | PeftModel) -> torch.Tensor:
+def input_embedding(model: AnyModel) -> torch.Tensor:
     """Weights of the input embedding, [vocabulary, hidden]."""
     return cast(torch.Tensor, model.get_input_embeddings().weight)
 
@@ -128,8 +129,8 @@ def _adapter_config(folder: str | Path) -> dict[str, Any]:
 
 
 def load_processing_class(
-    model: PreTrainedModel | PeftModel, revision: str | None, trust_remote_code: bool
-) -> PreTrainedTokenizerBase | ProcessorMixin:
+    model: AnyModel, revision: str | None, trust_remote_code: bool
+) -> Tokenizer | ProcessorMixin:
     """Load the processor of a model, or else its tokenizer.
 
     Raises ValueError for a model built in code, TrainingDataError when a package is missing.
@@ -160,17 +161,17 @@ def needs_package(error: Exception, where: str) -> TrainingDataError:
     )
 
 
-def short_name(model: str | PreTrainedModel | PeftModel) -> str:
+def short_name(model: str | AnyModel) -> str:
     """The last part of a model's id or folder; "model" for one that was built in code."""
     name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
     return name.rstrip("/").split("/")[-1] or "model"
 
 
 def open_model(
-    model: str | PreTrainedModel | PeftModel,
+    model: str | AnyModel,
     args: LoadingSettings,
     quantization_config: QuantizationConfigMixin | None,
-) -> PreTrainedModel | PeftModel:
+) -> AnyModel:
     """Load a model given by id or folder; a loaded one is returned as it is.
 
     A folder with an adapter gives its base model with the adapter on it, trainable.
@@ -192,9 +193,7 @@ def open_model(
     return model
 
 
-def open_processing_class(
-    model: PreTrainedModel | PeftModel, args: LoadingSettings
-) -> PreTrainedTokenizerBase | ProcessorMixin:
+def open_processing_class(model: AnyModel, args: LoadingSettings) -> Tokenizer | ProcessorMixin:
     """load_processing_class() with the revision and trust of the settings."""
     return load_processing_class(model, _init_kwargs(args).get("revision"), args.trust_remote_code)
 
@@ -204,10 +203,10 @@ def _init_kwargs(args: LoadingSettings) -> dict[str, Any]:
     return given if isinstance(given, dict) else {}  # never text once the settings are read
 
 
-def tokenizer_of(processing_class: object) -> PreTrainedTokenizerBase:
+def tokenizer_of(processing_class: object) -> Tokenizer:
     """The tokenizer of a processing class. Raises TypeError for anything else."""
     if isinstance(processing_class, ProcessorMixin):
         return processing_class.tokenizer
-    if isinstance(processing_class, PreTrainedTokenizerBase):
+    if isinstance(processing_class, Tokenizer):
         return processing_class
     raise TypeError("processing_class must be a tokenizer or a processor.")

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention, softmax
@@ -44,10 +45,10 @@ def document_layout(lengths: Sequence[int] | None) -> Iterator[None]:
 def per_document_mask(
     batch_size: int,
     q_length: int,
-    attention_mask: torch.Tensor | None = None,
+    attention_mask: Tensor | None = None,
     local_size: int | None = None,
     **kwargs: Any,
-) -> torch.Tensor | None:
+) -> Tensor | None:
     """The layout as an int32 tensor [window, length, length, ...]; without one, the `sdpa` mask.
 
     The model passes it to every layer like any mask, so layers recomputed by checkpointing get it.
@@ -62,14 +63,14 @@ def per_document_mask(
 
 def per_document_attention(  # noqa: PLR0913 - the interface's signature
     module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """Attend within each document if the mask is a layout, else as `sdpa` does.
 
     `query`, `key`, `value` are [1, heads, tokens, width], keys and values with as many or fewer
@@ -112,14 +113,14 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
 
 
 def _one_document(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     window: int,
     scaling: float | None,
     softcap: float | None,
     dropout: float,
-) -> torch.Tensor:
+) -> Tensor:
     length = query.shape[2]
     mask = _band(length, window, query.device) if window and length > window else None
     if softcap is not None:
@@ -137,14 +138,14 @@ def _one_document(
 
 
 def _capped(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
     scaling: float | None,
     softcap: float,
     dropout: float,
-) -> torch.Tensor:
+) -> Tensor:
     """Soft-capped attention (Gemma 2, arXiv 2408.00118); no fused kernel has it on every device."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -159,30 +160,30 @@ def _capped(
 
 
 @lru_cache(maxsize=64)
-def _band(length: int, window: int, device: torch.device) -> torch.Tensor:
+def _band(length: int, window: int, device: torch.device) -> Tensor:
     """Causal mask in which a token sees itself and the window - 1 tokens before it."""
     ones = torch.ones(length, length, dtype=torch.bool, device=device)
     return ones.tril() & ~ones.tril(-window)
 
 
-def _same_width(query: torch.Tensor, value: torch.Tensor) -> bool:
+def _same_width(query: Tensor, value: Tensor) -> bool:
     return query.shape[-1] == value.shape[-1]
 
 
-def _varlen_fits(query: torch.Tensor, value: torch.Tensor, dropout: float) -> bool:
+def _varlen_fits(query: Tensor, value: Tensor, dropout: float) -> bool:
     width = query.shape[-1]
     fits = query.dtype in (torch.float16, torch.bfloat16) and _same_width(query, value)
     return fits and not dropout and width <= 256 and width % 8 == 0
 
 
 def _varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     lengths: tuple[int, ...],
     window: int,
     scaling: float | None,
-) -> torch.Tensor:
+) -> Tensor:
     starts = _starts(lengths, query.device)
     longest = max(lengths)
     q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
@@ -191,11 +192,11 @@ def _varlen(
     out = varlen_attn(
         q, k, v, starts, starts, longest, longest, scale=scaling, window_size=seen, enable_gqa=gqa
     )
-    return cast(torch.Tensor, out)[None]  # a tuple only when more than the output is requested
+    return cast(Tensor, out)[None]  # a tuple only when more than the output is requested
 
 
 @lru_cache(maxsize=8)
-def _starts(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+def _starts(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
 
 

@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 LONGEST_DENSE = 1024  # tokens: in half precision matrix products beat the flash kernel up to here
-Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Three = tuple[Tensor, Tensor, Tensor]
 
 
 class PackedAttention(torch.autograd.Function):
@@ -26,13 +27,13 @@ class PackedAttention(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0913 - autograd's way
         ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
         lengths: tuple[int, ...],
         window: int,
         scale: float,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         rows = query.shape[2]
         out = query.new_empty(1, rows, query.shape[1], value.shape[3])
         sums = []
@@ -53,7 +54,7 @@ class PackedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+    def backward(ctx: Any, grad: Tensor) -> Any:
         lengths, window, scale = ctx.settings
         query, key, value, out, *sums = ctx.saved_tensors
         grads = [torch.empty_like(t) for t in (query, key, value)]
@@ -78,49 +79,43 @@ def _documents(lengths: tuple[int, ...]) -> Iterator[tuple[slice, int]]:
         start += length
 
 
-def _is_dense(query: torch.Tensor, length: int, window: int) -> bool:
+def _is_dense(query: Tensor, length: int, window: int) -> bool:
     half = query.dtype in (torch.bfloat16, torch.float16)
     return (half and length <= LONGEST_DENSE) or bool(window and length > window)
 
 
-def _grouped(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, part: slice) -> Three:
+def _grouped(query: Tensor, key: Tensor, value: Tensor, part: slice) -> Three:
     """One document as [key heads, query heads per key head * tokens, width]."""
     k, v = key[0, :, part], value[0, :, part]
     return query[0, :, part].reshape(k.shape[0], -1, query.shape[3]), k, v
 
 
-def _heads_first(rows: torch.Tensor, part: slice, key_heads: int) -> torch.Tensor:
+def _heads_first(rows: Tensor, part: slice, key_heads: int) -> Tensor:
     """[1, tokens, heads, width] to the grouped shape."""
     return rows[0, part].transpose(0, 1).reshape(key_heads, -1, rows.shape[3])
 
 
-def _write(out: torch.Tensor, part: slice, result: torch.Tensor, length: int) -> None:
+def _write(out: Tensor, part: slice, result: Tensor, length: int) -> None:
     out[0, part].copy_(result.reshape(out.shape[2], length, out.shape[3]).transpose(0, 1))
 
 
-def _wide(t: torch.Tensor) -> torch.Tensor:
+def _wide(t: Tensor) -> Tensor:
     """Pad with zero rows to a multiple of 32: softmax and products are slow over odd widths."""
     return torch.nn.functional.pad(t, (0, 0, 0, -t.shape[1] % 32))
 
 
-def _probabilities(
-    q: torch.Tensor, k: torch.Tensor, length: int, window: int, scale: float
-) -> torch.Tensor:
+def _probabilities(q: Tensor, k: Tensor, length: int, window: int, scale: float) -> Tensor:
     mask = _mask(length, k.shape[1], window, q.dtype)
     mask = mask.repeat(q.shape[1] // length, 1).expand(len(q), -1, -1)
     return torch.softmax(torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale), dim=-1)
 
 
-def _dense(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
-) -> torch.Tensor:
+def _dense(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
     p = _probabilities(q, _wide(k), k.shape[1], window, scale)
     return torch.bmm(p, _wide(v))
 
 
-def _dense_backward(
-    g: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, scale: float
-) -> Three:
+def _dense_backward(g: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Three:
     length = k.shape[1]
     k, v = _wide(k), _wide(v)
     p = _probabilities(q, k, length, window, scale)
@@ -130,7 +125,7 @@ def _dense_backward(
     return torch.bmm(slope, k), for_k[:, :length], for_v[:, :length]
 
 
-def _as_flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> Three:
+def _as_flash(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Three:
     """Views with as many key heads as query heads, as the kernel requires; nothing is copied."""
     shape = (k.shape[0], heads, *k.shape[1:])
     return (
@@ -141,13 +136,7 @@ def _as_flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> 
 
 
 def _flash_grads(  # noqa: PLR0913 - the kernel's own arguments
-    g: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    scale: float,
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float
 ) -> Three:
     heads = q.shape[1] // k.shape[1]
     views = _as_flash(q, k, v, heads)
@@ -157,7 +146,7 @@ def _flash_grads(  # noqa: PLR0913 - the kernel's own arguments
 
 
 @lru_cache(maxsize=64)
-def _mask(length: int, width: int, window: int, dtype: torch.dtype) -> torch.Tensor:
+def _mask(length: int, width: int, window: int, dtype: torch.dtype) -> Tensor:
     """Minus infinity for later tokens and for those before the window."""
     seen = torch.ones(length, width, dtype=torch.bool).tril()
     if window:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import Tensor
 from torch.nn.functional import linear
 
 
@@ -21,14 +22,14 @@ class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0913 - autograd's way
         ctx: Any,
-        x: torch.Tensor,
-        dropped: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
+        x: Tensor,
+        dropped: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
         scale: float,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         rows, source = x.flatten(0, -2), dropped.flatten(0, -2)
         low = source @ a.t()
         out = linear(rows, weight, bias)
@@ -38,7 +39,7 @@ class _AdaptedLinear(torch.autograd.Function):
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+    def backward(ctx: Any, grad: Tensor) -> Any:
         source, low, weight, a, b = ctx.saved_tensors
         g = grad.flatten(0, -2)
         for_low = g @ b
@@ -73,7 +74,7 @@ def _is_plain(module: torch.nn.Module) -> bool:
     return type(base) is torch.nn.Linear and not trained and not base._forward_hooks
 
 
-def _forward(self: LoraLinear, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+def _forward(self: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     name = self.active_adapters[0] if len(self.active_adapters) == 1 else ""
     ready = self.training and torch.is_grad_enabled() and not (self.disable_adapters or self.merged)
     if args or kwargs or not ready or name not in self.lora_A or x.dim() < 2:
