@@ -112,11 +112,14 @@ class TrainingDataError(UserError, ValueError):
 
 
 class RowError(Exception):
-    """Why one row cannot be used, and how to fix it. Rows with the same fault share one `what`."""
+    """Why one row cannot be used, and how to fix it. Rows with the same fault share one `what`.
 
-    def __init__(self, what: str, fix: str):
+    `code` is a name from CODES; findings are grouped and fixed by it.
+    """
+
+    def __init__(self, what: str, fix: str, code: str = "unusable_row"):
         super().__init__(what)
-        self.what, self.fix = what, fix
+        self.what, self.fix, self.code = what, fix, code
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,6 @@ OUTER_SPACE = Kind(
     "The model learns to write it too. Remove it unless it is intended.",
     ("trim",),
 )
-_EMPTY_SIDES = {
-    "The answer is empty.": "empty_answer",
-    "The answer is missing.": "empty_answer",
-    "The prompt is empty.": "empty_prompt",
-    "A user message is empty.": "empty_prompt",
-    "The text is empty.": "empty_text",
-}
 
 
 class Checker:
@@ -112,8 +105,7 @@ class Checker:
 
     def drop(self, row: int, error: RowError) -> None:
         """Count a row that cannot be used."""
-        code = _EMPTY_SIDES.get(error.what, "unusable_row")
-        self._findings.add(Kind(code, "warning", error.what, LEFT_OUT + error.fix), row)
+        self._findings.add(Kind(error.code, "warning", error.what, LEFT_OUT + error.fix), row)
 
     def so_far(self) -> list[Problem]:
         """The problems found in single rows until now, before rows are compared with each other."""

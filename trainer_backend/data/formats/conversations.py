@@ -24,6 +24,7 @@ TRAIN_MARKS = ("train", "training", "weight")
 OnImage = Callable[[dict], None]  # is given each message part that holds an image
 ReadText = Callable[[Any], str]  # turns a cell that is neither text nor a list of parts into text
 _MAPPED_KEYS = {"role", "from", "content", "value", *TRAIN_MARKS}
+FILL_IN = "Fill it in, or leave the row out."
 CALL_FIX = 'Write it as {"name": "…", "arguments": {…}}.'
 CHAT_FIX = 'Write it as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
 
@@ -65,9 +66,9 @@ def refuse_untaught(messages: list[dict]) -> None:
 
 def _refuse_empty(role: str) -> None:
     if role == "assistant":
-        raise RowError("The answer is empty.", "Fill it in, or leave the row out.")
+        raise RowError("The answer is empty.", FILL_IN, "empty_answer")
     if role == "user":
-        raise RowError("A user message is empty.", "Fill it in, or leave the row out.")
+        raise RowError("A user message is empty.", FILL_IN, "empty_prompt")
 
 
 def as_list(value: Any) -> list:

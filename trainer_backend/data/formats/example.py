@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer_backend.data.formats.conversations import (
+    FILL_IN,
     OnImage,
     ReadText,
     refuse_untaught,
@@ -64,7 +65,7 @@ def to_example(
     if mapping.format == "text":
         text = cell_text(row.get(roles["text"]))
         if not text.strip():
-            raise RowError("The text is empty.", "Fill it in, or leave the row out.")
+            raise RowError("The text is empty.", FILL_IN, "empty_text")
         return Example(row_number, None, text)
     inside: list[ImageRef | None] = []
     prompt, completion, tools = read_row(row, roles, lambda part: inside.append(part_image(part)))
@@ -85,9 +86,9 @@ def to_example(
 def _refuse_empty_pair(prompt: dict, completion: dict, given: bool) -> None:
     if not completion["content"].strip() and "tool_calls" not in completion:
         what = "The answer is empty." if given else "The answer is missing."
-        raise RowError(what, "Fill it in, or leave the row out.")
+        raise RowError(what, FILL_IN, "empty_answer")
     if prompt["role"] == "user" and not prompt["content"].strip():
-        raise RowError("The prompt is empty.", "Fill it in, or leave the row out.")
+        raise RowError("The prompt is empty.", FILL_IN, "empty_prompt")
 
 
 # Both: the cells of a row as messages
