@@ -43,7 +43,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     for name, help in (
         ("resume", "continue a run from its newest checkpoint"),
         ("retry", "start a failed run again with the settings its error suggests"),
-        ("stop", "ask a run to finish its step, save and end"),
+        ("stop", "finish the current step, save and pause"),
         ("show", "print a run"),
     ):
         one = command(name, help)
@@ -58,7 +58,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     chat = command("chat", "talk to a run or a base model")
     chat.add_argument("run", metavar="RUN", help="a run id, a run folder or a model id")
-    chat.add_argument("--prompt", metavar="TEXT", help="one question; without it a conversation")
+    chat.add_argument("--prompt", metavar="TEXT", help="answer this and exit")
     chat.add_argument("--system", default="", metavar="TEXT")
     chat.add_argument("--base", action="store_true", help="answer with the base model")
     chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
@@ -89,10 +89,12 @@ def _add_new_run_options(command: argparse.ArgumentParser) -> None:
 def _add_launch_options(launch: argparse.ArgumentParser) -> None:
     launch.add_argument("run", metavar="RUN|RECIPE", help="a run, a preset name or a YAML file")
     launch.add_argument("--nodes", type=int, default=1, metavar="N", help="machines")
-    launch.add_argument("--processes-per-node", type=int, metavar="M", help="auto: one a GPU")
+    launch.add_argument(
+        "--processes-per-node", type=int, metavar="M", help="one per GPU if left out"
+    )
     launch.add_argument("--slurm", action="store_true", help="print a script for sbatch")
-    launch.add_argument("--host", help="the first machine, as the others reach it (this one)")
-    launch.add_argument("--port", type=int, default=29500, help="a free port of that machine")
+    launch.add_argument("--host", help="address of the first machine (this one)")
+    launch.add_argument("--port", type=int, default=29500, help="a free port on it")
     _add_new_run_options(launch)
 
 
@@ -104,7 +106,7 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
         what = "files, a folder, a sample name, a stored dataset's id, a Hub dataset id"
         one.add_argument("data", metavar="DATA", nargs="+", help=what)
         one.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
-        one.add_argument("--max-length", type=int, metavar="N", help="longest example in tokens")
+        one.add_argument("--max-length", type=int, metavar="N", help="maximum length in tokens")
         one.add_argument("--encoding", metavar="NAME", help="of text files: utf-8, latin-1, …")
         one.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
         one.add_argument("--sheet", metavar="NAME", help="of a workbook")
@@ -123,7 +125,7 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
     )
     prepare.add_argument("--format", choices=("jsonl", "parquet"), help="of the files in a folder")
     prepare.add_argument("--eval-fraction", type=float, default=0.05, metavar="SHARE")
-    prepare.add_argument("--seed", type=int, default=42, metavar="N", help="of the held-out rows")
+    prepare.add_argument("--seed", type=int, default=42, metavar="N", help="of the held-out split")
     prepare.add_argument("--overwrite", action="store_true")
     command("datasets", "list the stored datasets, newest first").add_argument(
         "--json", action="store_true"

@@ -54,7 +54,7 @@ def zip_folder(folder: Path) -> Path:
 
 def _damaged(name: str) -> UserError:
     return UserError(
-        f"The export is damaged: {name} differs from what was written.",
+        f"The export was not written correctly: {name} is damaged.",
         "Export",
         "Check whether the disk is full or failing, then export again.",
         code="disk_full",

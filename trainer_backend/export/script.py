@@ -28,8 +28,8 @@ SETTINGS = (
 )
 HEAD = """\
 # Repeats a run of SFT Studio: same model, rows, settings and seed.
-# SFTTrainer comes with SFT Studio (the folder trainer_backend of its source): put the folder that
-# holds trainer_backend on PYTHONPATH, then "pip install -r requirements.txt", "python train.py".
+# SFTTrainer comes with SFT Studio: run "pip install ." in its source tree, or put that folder on
+# PYTHONPATH; then "pip install -r requirements.txt" and "python train.py".
 import json
 from pathlib import Path
 
@@ -42,7 +42,7 @@ MODEL = {model}
 
 
 def rows(name):
-    # conversations stay JSON text, which the trainer reads: a table would even out their keys
+    # conversations stay JSON text: in a table all rows would get the same keys
     with open(HERE / name, encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
