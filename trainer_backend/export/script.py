@@ -28,8 +28,8 @@ SETTINGS = (
 )
 HEAD = """\
 # Repeats a run of SFT Studio: same model, rows, settings and seed.
-# SFTTrainer comes with SFT Studio: run "pip install ." in its source tree, or put that folder on
-# PYTHONPATH; then "pip install -r requirements.txt" and "python train.py".
+# The package trainer_backend is part of SFT Studio: run "pip install ." in its source tree, or put
+# that folder on PYTHONPATH; then "pip install -r requirements.txt" and "python train.py".
 import json
 from pathlib import Path
 
