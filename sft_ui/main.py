@@ -6,16 +6,15 @@ Only flags, processes and signals are known here. The page's libraries are impor
 
 import argparse
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from trainer_backend import __version__
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
+from trainer_backend.processes import known_limits, on_stop_signal
 
 PORTS = range(7860, 7960)
 CONTAINER_GRACE_S = 8.0  # of the ten seconds until a container is ended by force
@@ -89,11 +88,11 @@ def serve(arguments: argparse.Namespace) -> None:
     scheduler.start()
     asked_to_end: list[bool] = []
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
+    def end() -> NoReturn:
         asked_to_end.append(True)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    on_stop_signal(end, ctrl_c=False)
     try:
         print(f"Home: {home}", flush=True)
         build_app(home, scheduler, model_process).launch(**options)
@@ -120,7 +119,10 @@ def main(argv: list[str] | None = None) -> int:
         return run_command(argv, prog=Path(sys.argv[0]).name)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
-        serve(build_parser().parse_args(argv))
+        arguments = build_parser().parse_args(argv)
+        for limit in known_limits():
+            print(f"Note: {limit}", flush=True)
+        serve(arguments)
     except UserError as error:
         print(f"{error.what}\n  where: {error.where}\n  fix:   {error.fix}", file=sys.stderr)
         return 2

@@ -1,16 +1,50 @@
-"""The environment of our compute processes: what they are given, and their rank among several."""
+"""Operating system processes: environment, identity, groups, signals, priority, memory limit.
+
+All code that depends on the operating system is here; it knows nothing of runs and datasets.
+"""
 
 import os
+import platform
+import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+if sys.platform != "win32":
+    import resource
+
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+UNTRIED = "SFT Studio is tested on Linux only."
+LIMITS = {
+    "Windows": (
+        UNTRIED,
+        "Windows sets no memory limit for reading uploads: a very large file can fill the memory.",
+        "Windows has no process groups: processes that a worker started may survive its end.",
+        "Windows does not report why a process ended: a run that was ended for lack of memory "
+        "is shown with an exit code.",
+    ),
+    "Darwin": (
+        UNTRIED,
+        "macOS sets no memory limit for reading uploads: a very large file can fill the memory.",
+        "macOS does not count processes ended for lack of memory: such a run may be shown as "
+        "ended from outside.",
+    ),
+}
+
+
+def known_limits() -> list[str]:
+    """What is known not to work on this operating system, one sentence each; empty on Linux."""
+    return list(LIMITS.get(platform.system(), ()))
 
 
 def child_environment(**more: str) -> dict[str, str]:
-    """This process's environment, with the package to be found and idle threads asleep."""
+    """This process's environment for a child that finds the package and idles without spinning."""
     paths = [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
     return {
         # idle compute threads sleep instead of spinning: with chat or a browser beside a training
@@ -23,8 +57,90 @@ def child_environment(**more: str) -> dict[str, str]:
     }
 
 
+def start_in_own_group(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that Ctrl-C in this terminal does not reach; `options` are those of Popen."""
+    if sys.platform == "win32":
+        return subprocess.Popen(
+            command, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP, **options
+        )
+    return subprocess.Popen(command, start_new_session=True, **options)
+
+
+def end_group(pid: int) -> bool:
+    """Kill a process of `start_in_own_group` and its group (its children where there are none).
+
+    Returns False if it is already gone.
+    """
+    try:
+        if sys.platform == "win32":
+            for child in psutil.Process(pid).children(recursive=True):
+                kill_now(child.pid)
+            psutil.Process(pid).kill()
+        else:
+            os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
+    return True
+
+
+def kill_now(pid: int) -> None:
+    """Kill one process, if it is still there."""
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).kill()
+
+
+def end_signal(code: int | None) -> str | None:
+    """The name of the signal that ended a process, such as “SIGKILL”; None without one.
+
+    An exit code shows it as -n (Python) or as 128 + n (a shell).
+    """
+    number = -code if code is not None and code < 0 else (code or 0) - 128
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return None
+
+
+def on_stop_signal(handler: Callable[[], None], *, ctrl_c: bool = True) -> Callable[[], None]:
+    """Call `handler` on SIGTERM and (with `ctrl_c`) SIGINT; returns what restores the handlers.
+
+    Only the main thread may call this.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT) if ctrl_c else (signal.SIGTERM,)
+    before = {number: signal.signal(number, lambda *_: handler()) for number in numbers}
+
+    def restore() -> None:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+    return restore
+
+
+def lower_priority(niceness: int) -> None:
+    """Let other processes on the same cores go first; `niceness` from 1 to 19 is added (POSIX)."""
+    if sys.platform == "win32":
+        psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        os.nice(niceness)
+
+
+def limit_memory(size: int) -> None:
+    """Let this process map `size` more bytes and write no core dump; beyond that, MemoryError.
+
+    Does nothing on macOS and Windows, which have or enforce no such limit.
+    """
+    if sys.platform in ("win32", "darwin"):
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    size += psutil.Process().memory_info().vms
+    if most != resource.RLIM_INFINITY:
+        size = min(size, most)
+    resource.setrlimit(resource.RLIMIT_AS, (size, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def rank_and_size() -> tuple[int, int]:
-    """This process's number and how many there are, as the launcher says: (0, 1) when alone."""
+    """This training process's rank and the number of them; (0, 1) without a launcher."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -38,14 +154,14 @@ def started_alone() -> bool:
     return asked and not by_mpi & os.environ.keys()
 
 
-def identity(pid: int) -> dict:
+def identity(pid: int) -> dict[str, int | str | None]:
     """Identifies a process beyond its pid: start time, boot id and host."""
     started = start_time(pid)
     return {"pid": pid, "started": started, "boot": _boot_id(), "host": socket.gethostname()}
 
 
-def is_worker_process(facts: dict) -> bool:
-    """Whether the process of a worker.json still runs: same machine, boot, id and start time."""
+def is_same_process(facts: Mapping[str, Any]) -> bool:
+    """Whether the process that `identity` described still runs on this machine."""
     if not facts.get("pid") or facts.get("host", socket.gethostname()) != socket.gethostname():
         return False
     if facts.get("boot", _boot_id()) != _boot_id():
@@ -61,7 +177,7 @@ def _boot_id() -> str:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process began, in 1/100 s since the machine's start; None if it is gone or a zombie.
+    """When a process began, in 1/100 s since boot; None if the process is gone or a zombie.
 
     Counted from the boot because changing the system clock changes psutil's `create_time` alone.
     """

@@ -4,7 +4,6 @@ It watches one worker of its own and knows nothing of the app's queue.
 """
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from trainer_backend.processes import on_stop_signal
 from trainer_backend.runs import ACTIVE, Run
 from trainer_backend.scheduling import HangWatch, force_stop, settle, start_worker
 
@@ -34,16 +34,17 @@ def follow(run: Run, as_json: bool) -> int:
 
 
 @contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM too (a stopping container sends it), also when started
-    with SIGINT ignored."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {one: signal.signal(one, signal.default_int_handler) for one in numbers}
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """A container that stops sends SIGTERM: the run is then saved like after Ctrl-C."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    restore = on_stop_signal(interrupt)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
 
 def _wait_for(run: Run, process: subprocess.Popen[bytes], as_json: bool) -> None:

@@ -1,31 +1,34 @@
 """Why a run failed, in words: from an exception in the worker, or from how its process ended.
 
-Each failure says what, where, fix, code, offer (one click instead) and what is safe.
+Each failure has what, where, fix, code, an offer (settings for a retry) and what is safe. The only
+change made to a run here is half the batch after it ran out of memory.
 """
 
-import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from trainer_backend.disk import free_bytes, in_words, is_disk_full
 from trainer_backend.errors import UserError
 from trainer_backend.models import hub_failure
+from trainer_backend.processes import end_signal
 from trainer_backend.recipe import Recipe, changed_to, label
 from trainer_backend.redact import redact
 from trainer_backend.runs.run import Run
 
+MEMORY_CODES = ("out_of_memory", "system_memory")
 MEMORY_WORDS = (
     "out of memory",
     "cublas_status_alloc_failed",
     "defaultcpuallocator: can't allocate",
 )
-PACKAGE_FIX = "Install it with “pip install -r requirements.txt”, then resume."
 MEMORY_COUNTERS = (("/sys/fs/cgroup/memory.events", "oom_kill "), ("/proc/vmstat", "oom_kill "))
+INSTALL = "pip install -r requirements.txt"
 
 
-def describe(error: BaseException, run: Run) -> dict:
-    """state.error for an exception that ended the worker."""
+def describe(error: BaseException, run: Run) -> dict[str, Any]:
+    """`state["error"]` for an exception that ended the worker."""
     if isinstance(error, UserError):
         facts = {**error.to_dict(), "user": True}
     else:
@@ -34,28 +37,29 @@ def describe(error: BaseException, run: Run) -> dict:
 
 
 def _from_exception(error: BaseException, run: Run) -> UserError:
-    where, text = place(run), first_line(error)
+    where, text = _place(run), _first_line(error)
     if is_out_of_memory(error):
-        return out_of_memory(run)
+        return _out_of_memory(run)
     if is_disk_full(error):
         return disk_full(run)
     if isinstance(error, ModuleNotFoundError):
         what = f"The package “{error.name}” is not installed."
-        return UserError(what, where, PACKAGE_FIX, code="missing_package")
+        fix = f"Install it with “{INSTALL}”, then resume."
+        return UserError(what, where, fix, code="missing_package")
     if isinstance(error, ImportError):
-        fix = "Install the packages again with “pip install -r requirements.txt”, then resume."
+        fix = f"Install the packages again with “{INSTALL}”, then resume."
         return UserError(f"A package cannot be loaded: {text}", where, fix, code="import_error")
     if isinstance(error, ValueError) and text.startswith("Target modules "):
         return _unknown_layers(text, run)
     model = f"{label('base_model')} “{run.recipe().base_model}”"
     if (found := hub_failure(error, model)) is not None:
         return found
-    fix = "The log below shows the place in the program. Resume tries it again."
+    fix = "See the log below for the traceback. Resume to try again."
     return UserError(f"Training failed: {text}", where, fix, code="failed")
 
 
 def _unknown_layers(text: str, run: Run) -> UserError:
-    """peft found no layer of the names given: no resume helps, since they are locked."""
+    """peft found no layer of the given names: resuming cannot help, since they are locked."""
     named = run.recipe().lora_target_modules
     return UserError(
         f"The base model has no layer named “{named}”.",
@@ -65,90 +69,42 @@ def _unknown_layers(text: str, run: Run) -> UserError:
     )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out (torch's own class is a RuntimeError too)."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(one in words for one in MEMORY_WORDS)
-    )
+def from_exit(run: Run, code: int | None, kills_before: int | None) -> UserError:
+    """The failure of a worker that ended without writing an end state.
+
+    `code` is its exit code, None if unknown; `kills_before` is memory_kills() at its start.
+    """
+    ended_by = end_signal(code)
+    if ended_by == "SIGKILL":
+        return _killed(run, kills_before)
+    fix = f"{_after_resume(run)}; see the log below for details."
+    if ended_by in ("SIGTERM", "SIGINT", "SIGHUP"):
+        what = f"The training process was ended from outside ({ended_by})."
+        return UserError(what, _place(run), fix, code="killed")
+    if ended_by is not None:
+        what = f"The training process crashed ({ended_by})."
+        fix = "The fault is in a package or driver, not in the data. Resume to try again."
+        return UserError(what, _place(run), fix, code="crashed")
+    if code is None:
+        what = "The training process disappeared. Was the machine restarted?"
+        return UserError(what, _place(run), fix, code="lost_worker")
+    what = f"The training process exited with code {code} and no error message."
+    return UserError(what, _place(run), fix, code="exit_code")
 
 
-def out_of_memory(run: Run, *, of_machine: bool = False) -> UserError:
-    """No memory left on the GPU, or in the machine: what was being trained and what to try."""
-    recipe = run.recipe()
-    size = f"batch size {recipe.per_device_train_batch_size} × {recipe.max_length} tokens"
-    whose = "memory of this machine" if of_machine else "memory of the device"
-    changes = smaller(recipe)
-    same = " (the same result, slower)" if "per_device_train_batch_size" in changes else ""
-    fix = "Choose a smaller model or the low-memory recipe."
-    if changes:
-        fix = f"Set {changed_to(changes)}{same}."
-    return UserError(
-        f"The {whose} ran out.",
-        f"{place(run)}, {size}",
-        fix,
-        code="system_memory" if of_machine else "out_of_memory",
-        offer={"retry": changes} if changes else None,
-    )
-
-
-def halved_batch(recipe: Recipe) -> dict | None:
-    """Settings that look at half as many examples at once and correct as before; None at one."""
-    batch = recipe.per_device_train_batch_size
-    half = next((size for size in range(batch // 2, 0, -1) if batch % size == 0), None)
-    if half is None:
-        return None
-    steps = recipe.gradient_accumulation_steps * (batch // half)
-    return {"per_device_train_batch_size": half, "gradient_accumulation_steps": steps}
-
-
-def smaller(recipe: Recipe) -> dict:
-    """The change that saves memory and changes least of what is learned; {} when none is left."""
-    if halved := halved_batch(recipe):
-        return halved
-    if not recipe.gradient_checkpointing:
-        return {"gradient_checkpointing": True}
-    if recipe.max_length > 256:
-        return {"max_length": recipe.max_length // 2}
-    return {"adapter": "lora"} if recipe.adapter == "full" else {}
-
-
-def disk_full(run: Run, needed: int | None = None) -> UserError:
-    """No room for what the run writes: how much it needs and how much there is."""
-    free = in_words(free_bytes(run.dir))
-    asked = f"{in_words(needed)} needed, " if needed else ""
-    return UserError(
-        "The disk is full.",
-        f"{place(run)}: {asked}{free} free in {run.dir}",
-        "Delete old runs or exports, then resume.",
-        code="disk_full",
-    )
-
-
-def place(run: Run) -> str:
-    """Where in the run, as the page shows it."""
-    state = run.state()
-    if not state.get("total_steps"):
-        return f"before the first step of {run.name()}"
-    return f"step {state.get('step') or 0} of {state['total_steps']}"
-
-
-def what_is_safe(run: Run) -> str:
-    """What the user still has."""
-    kept = run.checkpoints()
-    if not kept:
-        return "Nothing was learned yet, nothing is lost."
-    return f"The checkpoint of step {kept[-1].step} is safe; resume goes on from there."
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's words, or its kind when it has none."""
-    words = redact(str(error)).strip()
-    return words.splitlines()[0][:240] if words else type(error).__name__
+def _killed(run: Run, kills_before: int | None) -> UserError:
+    """Out of memory if the system counted a kill, or does not count and has little left."""
+    kills, memory = memory_kills(), psutil.virtual_memory()
+    counted = kills_before is not None and (kills or 0) > kills_before
+    if counted or (kills is None and memory.available < 0.05 * memory.total):
+        return _out_of_memory(run, of_machine=True)
+    what = "The training process was ended from outside (SIGKILL)."
+    fix = f"{_after_resume(run)}. If it happens again, the machine may be short of memory."
+    return UserError(what, _place(run), fix, code="killed")
 
 
 def memory_kills() -> int | None:
-    """How often the system ended a process of this container (or machine) for want of memory.
+    """How many processes of this container (or machine) the system has killed for lack of memory.
 
     None where the system does not count.
     """
@@ -163,68 +119,58 @@ def memory_kills() -> int | None:
     return None
 
 
-def from_exit(run: Run, code: int | None, kills_before: int | None) -> UserError:
-    """How a worker that left no word ended. `code` is None when nobody saw it end.
-
-    `kills_before` is memory_kills() at its start.
-    """
-    again = f"{_going_on(run)}; the log below has the details."
-    by_signal = _signal_of(code)
-    if by_signal == signal.SIGKILL:
-        if kills_before is not None and (memory_kills() or 0) > kills_before:
-            return out_of_memory(run, of_machine=True)
-        return _killed(run)
-    if by_signal in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        what = f"Training stopped unexpectedly: it was ended from outside ({by_signal.name})."
-        return UserError(what, place(run), again, code="killed")
-    if by_signal is not None:
-        what = f"The training process crashed ({by_signal.name})."
-        fix = "This is a fault in a package or driver, not in the data. Resume tries it again."
-        return UserError(what, place(run), fix, code="crashed")
-    if code is None:
-        return UserError(
-            "Training stopped unexpectedly and nobody saw it end (was the machine restarted?).",
-            *(place(run), again),
-            code="lost_worker",
-        )
-    what = f"Training stopped unexpectedly, with exit code {code} and without a word."
-    return UserError(what, place(run), again, code="exit_code")
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the GPU or the machine (torch raises a RuntimeError for both)."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(one in words for one in MEMORY_WORDS)
+    )
 
 
-def _going_on(run: Run) -> str:
-    if run.checkpoints():
-        return "Resume goes on from the last checkpoint"
-    return "Resume begins again, with nothing lost but the time"
+def _out_of_memory(run: Run, *, of_machine: bool = False) -> UserError:
+    recipe = run.recipe()
+    changes = smaller(recipe)
+    same = " (the same result, slower)" if "per_device_train_batch_size" in changes else ""
+    fix = "Choose a smaller model or the low-memory recipe."
+    if changes:
+        fix = f"Set {changed_to(changes)}{same}."
+    return UserError(
+        f"The {'machine' if of_machine else 'device'} ran out of memory.",
+        f"{_place(run)}, batch size {recipe.per_device_train_batch_size} × "
+        f"{recipe.max_length} tokens",
+        fix,
+        code="system_memory" if of_machine else "out_of_memory",
+        offer={"retry": changes} if changes else None,
+    )
 
 
-def _killed(run: Run) -> UserError:
-    """Nothing counted it as want of memory; on a system that does not count it may still be."""
-    memory = psutil.virtual_memory()
-    if memory_kills() is None and memory.available < 0.05 * memory.total:
-        return out_of_memory(run, of_machine=True)
-    what = "Training stopped unexpectedly: its process was ended from outside (SIGKILL)."
-    fix = f"{_going_on(run)}. If it happens again, memory may be short."
-    return UserError(what, place(run), fix, code="killed")
-
-
-def _signal_of(code: int | None) -> signal.Signals | None:
-    """The signal in an exit code: negative as Python says it, 128 + n as a shell says it."""
-    number = -code if code is not None and code < 0 else (code or 0) - 128
-    try:
-        return signal.Signals(number)
-    except ValueError:
+def halved_batch(recipe: Recipe) -> dict[str, int] | None:
+    """The settings with half the batch size and as many examples an optimizer step; None at one."""
+    batch = recipe.per_device_train_batch_size
+    half = next((size for size in range(batch // 2, 0, -1) if batch % size == 0), None)
+    if half is None:
         return None
+    steps = recipe.gradient_accumulation_steps * (batch // half)
+    return {"per_device_train_batch_size": half, "gradient_accumulation_steps": steps}
 
 
-MEMORY_CODES = ("out_of_memory", "system_memory")
+def smaller(recipe: Recipe) -> dict[str, Any]:
+    """The change that saves memory and alters the result least; {} when none is left."""
+    if halved := halved_batch(recipe):
+        return halved
+    if not recipe.gradient_checkpointing:
+        return {"gradient_checkpointing": True}
+    if recipe.max_length > 256:
+        return {"max_length": recipe.max_length // 2}
+    return {"adapter": "lora"} if recipe.adapter == "full" else {}
 
 
-def go_on_smaller(run: Run, error: dict) -> str | None:
-    """Halve the batch of a run that ran out of memory, if its recipe wants that.
+def halve_batch(run: Run, error: dict[str, Any]) -> str | None:
+    """Halve the batch of a run that ran out of memory, if its recipe asks for that.
 
-    Returns what was done, or None if nothing was. Only while nobody trains the run: the next worker
-    reads the change and goes on from the last checkpoint. The examples of a step stay the same, so
-    the run's course does.
+    Returns a sentence about the change, or None without one; the caller queues the run again. Only
+    while no worker trains it: the next one reads the change. Each optimizer step keeps its
+    examples, so the losses do not change.
     """
     if error["code"] not in MEMORY_CODES:
         return None
@@ -234,7 +180,44 @@ def go_on_smaller(run: Run, error: dict) -> str | None:
         return None
     run.change_recipe(changes, "out_of_memory")
     return (
-        "The memory ran out. Training goes on with batch size "
+        "The memory ran out. Training continues with batch size "
         f"{changes['per_device_train_batch_size']} and gradient accumulation "
         f"{changes['gradient_accumulation_steps']}: the same result, slower."
     )
+
+
+def disk_full(run: Run) -> UserError:
+    """The error for a disk without room for what the run writes."""
+    return UserError(
+        "The disk is full.",
+        f"{_place(run)}: {in_words(free_bytes(run.dir))} free in {run.dir}",
+        "Delete old runs or exports, then resume.",
+        code="disk_full",
+    )
+
+
+def what_is_safe(run: Run) -> str:
+    """A sentence about the work that is kept."""
+    kept = run.checkpoints()
+    if not kept:
+        return "No checkpoint was saved yet; resume starts from the beginning."
+    return f"The checkpoint of step {kept[-1].step} is safe; resume continues from it."
+
+
+def _after_resume(run: Run) -> str:
+    kept = run.checkpoints()
+    return (
+        "Resume continues from the last checkpoint" if kept else "Resume starts from the first step"
+    )
+
+
+def _place(run: Run) -> str:
+    state = run.state()
+    if not state.get("total_steps"):
+        return f"before the first step of {run.name()}"
+    return f"step {state.get('step') or 0} of {state['total_steps']}"
+
+
+def _first_line(error: BaseException) -> str:
+    words = redact(str(error)).strip()
+    return words.splitlines()[0][:240] if words else type(error).__name__

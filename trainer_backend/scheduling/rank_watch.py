@@ -6,7 +6,6 @@ Torch-free. What they decide together is agree.py; one process alone needs none 
 import json
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer_backend.home import read_json, write_json
-from trainer_backend.processes import rank_and_size, start_time
+from trainer_backend.processes import kill_now, rank_and_size, start_time
 from trainer_backend.runs.files import RANKS
 
 BEAT_S = 1.0
@@ -38,7 +37,7 @@ def kill_ranks(run_dir: Path) -> None:
         facts = _read(path)
         if facts and facts["host"] == socket.gethostname():
             if facts["started"] and start_time(facts["pid"]) == facts["started"]:
-                os.kill(facts["pid"], signal.SIGKILL)
+                kill_now(facts["pid"])
 
 
 def reason_of(run_dir: Path) -> dict | None:

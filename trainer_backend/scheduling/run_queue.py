@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_atomic
-from trainer_backend.processes import is_worker_process
+from trainer_backend.processes import is_same_process
 from trainer_backend.runs import ACTIVE, LIVE, RESUMABLE, Run, begin_again, cancel
 from trainer_backend.runs.files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
 from trainer_backend.scheduling.watchdog import AWAY_S
@@ -72,7 +72,7 @@ def go_on(run: Run) -> None:
 
 def lingers(run: Run) -> bool:
     """Whether the process of an earlier start is still there, after its last word."""
-    return is_worker_process(read_json(run.dir / WORKER, {}))
+    return is_same_process(read_json(run.dir / WORKER, {}))
 
 
 def _wait_until_gone(run: Run) -> None:
@@ -111,7 +111,7 @@ def _may_live(run: Run) -> bool:
         return True
     started = read_json(run.dir / WORKER, {})
     if started.get("host") == socket.gethostname():
-        return is_worker_process(started)
+        return is_same_process(started)
     return _quiet_for(run) < AWAY_S  # on another machine that shares the folder, or just beginning
 
 

@@ -4,7 +4,6 @@ The script that starts it and the line of each machine are launch.py.
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
-from trainer_backend.processes import identity
+from trainer_backend.processes import identity, on_stop_signal
 from trainer_backend.runs import Run, amend, enter, memory_kills, what_is_safe
 from trainer_backend.runs.files import HEARTBEAT, STOP, WORKER
 from trainer_backend.runs.heartbeat import EVERY_S
@@ -40,7 +39,7 @@ def train_in_job(run: Run, fleet: Fleet) -> int:
     for name in (STOP, *LEFT_BEHIND):
         (run.dir / name).unlink(missing_ok=True)
     clear_ranks(run.dir)
-    signal.signal(signal.SIGTERM, lambda *_: run.request_stop())
+    on_stop_signal(run.request_stop, ctrl_c=False)
     # no device of the app's machine is taken, and no scheduler may start or judge this run
     job = {**identity(os.getpid()), "devices": [], "memory_kills": memory_kills()}
     write_json(run.dir / WORKER, job)
@@ -49,7 +48,7 @@ def train_in_job(run: Run, fleet: Fleet) -> int:
     code = subprocess.run(srun_command(run, fleet), check=False).returncode
     if run.state().get("attempt") == attempt:
         _say_never_began(run, code)
-    settle(run, code if code <= 128 else 128 - code)  # srun says 137 of what SIGKILL ended
+    settle(run, code)
     if run.state()["state"] == "queued":  # the memory ran out: once more with half the batch
         return train_in_job(run, fleet)
     return code if run.state()["state"] == "failed" else 0

@@ -4,20 +4,26 @@ What a worker does is train.py; who may start is scheduler.py.
 """
 
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import Sequence
 
 from trainer_backend.home import read_json, write_json
-from trainer_backend.processes import child_environment, identity, is_worker_process
+from trainer_backend.processes import (
+    child_environment,
+    end_group,
+    end_signal,
+    identity,
+    is_same_process,
+    start_in_own_group,
+)
 from trainer_backend.runs import (
     ACTIVE,
     Run,
     after_stop,
     enter,
     from_exit,
-    go_on_smaller,
+    halve_batch,
     memory_kills,
     send_notice,
     what_is_safe,
@@ -40,12 +46,11 @@ def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.P
     enter(run.dir, "preparing")
     kills, named = memory_kills(), visible_devices(devices)
     with open(run.dir / LOG, "ab") as log:
-        process = subprocess.Popen(
+        process = start_in_own_group(
             worker_command(run, named),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
             env=child_environment(TOKENIZERS_PARALLELISM="true", **worker_environment(run, named)),
         )
     taken = None if devices is None else list(devices)
@@ -67,7 +72,7 @@ def settle(run: Run, returncode: int | None = None) -> None:
         return
     warnings = state.get("warnings") or []
     if run.stop_requested():
-        notes = [_forced_note(run)] if returncode == -signal.SIGKILL else []
+        notes = [_forced_note(run)] if end_signal(returncode) == "SIGKILL" else []
         _end(run, after_stop(run.dir), warnings=[*warnings, *notes])
         return
     worker = read_json(run.dir / WORKER, {})
@@ -75,7 +80,7 @@ def settle(run: Run, returncode: int | None = None) -> None:
     error = {**reason.to_dict(), "user": False, "safe": what_is_safe(run)}
     if rank := reason_of(run.dir):  # of several processes: why the first of them ended
         error |= rank
-    if note := go_on_smaller(run, error):
+    if note := halve_batch(run, error):
         enter(run.dir, "queued", warnings=[*warnings, note])
         return
     _end(run, "failed", error=error)
@@ -95,10 +100,4 @@ def force_stop(run: Run) -> bool:
     """End the worker's whole process group at once, if it is still the process that was started."""
     kill_ranks(run.dir)
     facts = read_json(run.dir / WORKER, {})
-    if not is_worker_process(facts):
-        return False
-    try:
-        os.killpg(facts["pid"], signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
+    return is_same_process(facts) and end_group(facts["pid"])

@@ -18,7 +18,7 @@ from typing import Any
 
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
-from trainer_backend.processes import child_environment
+from trainer_backend.processes import child_environment, start_in_own_group
 from trainer_backend.runs import ACTIVE, list_runs
 
 START_LIMIT_S = 120
@@ -165,13 +165,12 @@ class ModelProcess:
         listener = Listener(authkey=key)
         module = "trainer_backend.serving.process.server"
         with open(self.home / "model_process.log", "wb") as log:
-            process = self._process = subprocess.Popen(
+            process = self._process = start_in_own_group(
                 [sys.executable, "-m", module, str(self.home), str(IDLE_LIMIT_S)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=child_environment(),
-                start_new_session=True,
             )
         assert process.stdin is not None
         process.stdin.write(f"{listener.address}\n{key.hex()}\n".encode())

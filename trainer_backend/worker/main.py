@@ -23,7 +23,7 @@ from trainer_backend.runs import (
     RunWriter,
     after_stop,
     describe,
-    go_on_smaller,
+    halve_batch,
     redact_output,
     what_is_safe,
 )
@@ -125,7 +125,7 @@ def _fail(writer: RunWriter, error: dict) -> int:
     if not writer.enabled:
         return FAILED
     writer.event("error", **error)
-    if note := go_on_smaller(writer.run, error):
+    if note := halve_batch(writer.run, error):
         writer.warn(note)
         writer.enter("queued")
         return FINE

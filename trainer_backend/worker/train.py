@@ -1,6 +1,5 @@
 """train(run): the whole story of one run, top to bottom."""
 
-import signal
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from trainer_backend.models.loaded.load import (
     load_processing,
     load_tuned,
 )
-from trainer_backend.processes import rank_and_size
+from trainer_backend.processes import on_stop_signal, rank_and_size
 from trainer_backend.recipe import Recipe
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run, RunWriter, pin
@@ -79,9 +78,8 @@ def train(run: Run, writer: RunWriter) -> None:
 
 def _stop_signal(run: Run) -> Callable[[], bool]:
     """Whether to stop: asked by a file in the run folder, by SIGTERM or by Ctrl-C."""
-    received = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: received.append(1))
+    received: list[bool] = []
+    on_stop_signal(lambda: received.append(True))
     return lambda: bool(received) or run.stop_requested()
 
 

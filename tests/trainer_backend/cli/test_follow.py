@@ -82,7 +82,7 @@ def test_a_failure_is_told_with_what_is_safe(run, workers, capsys):
     assert follow(run, as_json=True) == 1
     helper.join()
     said = capsys.readouterr().err
-    assert "unexpectedly" in said and "fix:" in said and "step 1 is safe" in said
+    assert "ended from outside" in said and "fix:" in said and "step 1 is safe" in said
     assert "retry" not in said
 
 

@@ -58,8 +58,8 @@ def test_an_exception_becomes_words_with_a_code(running, error, code):
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_the_place_and_what_is_safe_are_told(running):
-    assert "Nothing was learned yet" in describe(ValueError("x"), running)["safe"]
+def test_an_error_has_the_place_and_what_is_safe(running):
+    assert "No checkpoint was saved yet" in describe(ValueError("x"), running)["safe"]
     checkpoint(running, 2)
     facts = describe(ValueError("x"), running)
     assert facts["where"] == "step 3 of 9" and "checkpoint of step 2 is safe" in facts["safe"]
@@ -81,7 +81,7 @@ def test_case_26_and_27_no_memory_offers_half_the_batch_and_twice_the_batches(ru
     ("batch", "steps", "expected"),
     [(8, 1, (4, 2)), (6, 2, (3, 4)), (3, 1, (1, 3)), (1, 4, None)],
 )
-def test_a_halved_batch_corrects_with_the_same_examples(batch, steps, expected):
+def test_a_halved_batch_keeps_the_examples_of_an_optimizer_step(batch, steps, expected):
     recipe = Recipe(per_device_train_batch_size=batch, gradient_accumulation_steps=steps)
     found = halved_batch(recipe)
     assert (found and tuple(found.values())) == expected
@@ -110,8 +110,8 @@ def test_the_offer_shrinks_until_nothing_is_left():
         (-signal.SIGSEGV, "crashed", "SIGSEGV"),
         (139, "crashed", "SIGSEGV"),
         (-signal.SIGBUS, "crashed", "SIGBUS"),
-        (3, "exit_code", "exit code 3"),
-        (None, "lost_worker", "nobody saw"),
+        (3, "exit_code", "code 3"),
+        (None, "lost_worker", "disappeared"),
     ],
 )
 def test_case_32_each_way_to_end_has_its_words(running, exit_code, code, words):
@@ -136,7 +136,7 @@ def test_case_26_a_kill_for_want_of_memory_is_told_from_any_other(running, monke
     assert from_exit(running, -signal.SIGKILL, 5).code == "killed"
     error = from_exit(running, -signal.SIGKILL, 4)
     assert error.code == "system_memory" and error.offer["retry"]
-    assert "memory of this machine ran out" in error.what and "step 3 of 9" in error.where
+    assert "machine ran out of memory" in error.what and "step 3 of 9" in error.where
 
 
 def test_the_systems_counter_is_read(tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def halving(run) -> dict:
     return {**spec, "recipe": {**spec["recipe"], "on_out_of_memory": "halve_batch"}}
 
 
-def test_case_26_a_recipe_may_go_on_with_half_the_batch_by_itself(running, monkeypatch):
+def test_case_26_a_recipe_may_continue_with_half_the_batch_by_itself(running, monkeypatch):
     from trainer_backend.home import write_json
 
     write_json(running.dir / "spec.json", halving(running))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -159,7 +160,7 @@ def test_processes_can_be_ended_but_never_a_stranger(folder, sleeper):
     assert sleeper.poll() is None
     write(folder, pid=sleeper.pid)
     kill_ranks(folder)
-    assert sleeper.wait(10) == -rank_watch.signal.SIGKILL
+    assert sleeper.wait(10) == -signal.SIGKILL
 
 
 CHILD = """

@@ -96,7 +96,7 @@ def test_case_1_a_killed_worker_is_told_at_once_and_resumes_from_its_checkpoint(
     os.kill(pid_of(run), signal.SIGKILL)
     wait_for(run, "failed")
     error = run.state()["error"]
-    assert "unexpectedly" in error["what"] and "of 1000" in error["where"]
+    assert "ended from outside" in error["what"] and "of 1000" in error["where"]
     assert error["code"] == "killed" and "step 1 is safe" in error["safe"]
     scheduler.resume(run.id)
     at_work(run)

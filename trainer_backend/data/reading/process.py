@@ -31,11 +31,7 @@ from trainer_backend.data.store import (
 )
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import read_json, write_json
-
-try:
-    import resource
-except ImportError:  # Windows has no such limits
-    resource = None  # type: ignore[assignment]  # a module, or None where there is none
+from trainer_backend.processes import limit_memory, lower_priority
 
 PREVIEW_ROWS, OFFERED_ROWS = 25, 5
 PREVIEW_CELL, PREVIEW_NAME, PREVIEW_COLUMNS = 2_000, 200, 20  # characters, characters, columns
@@ -165,30 +161,6 @@ def _attempt(request: dict, action: Callable[[], dict[str, Any]]) -> dict[str, A
         return {"error": _unexpected(request, error).to_dict()}
 
 
-def limit_memory(size: int) -> None:
-    """Limit this process to `size` bytes of address space beyond what it has now (RLIMIT_AS).
-
-    Threads reserve address space too, so Arrow gets two of them, whatever the number of cores.
-    """
-    pa.set_cpu_count(THREADS)
-    pa.set_io_thread_count(THREADS)
-    if resource is not None:
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        size += _mapped_now()
-        if most != resource.RLIM_INFINITY:
-            size = min(size, most)
-        resource.setrlimit(resource.RLIMIT_AS, (size, most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def _mapped_now() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:  # not Linux
-        return 0
-    return pages * resource.getpagesize()
-
-
 def _too_large(request: dict) -> UserError:
     return UserError(
         f"Reading needs more than {request['memory_limit'] / 1024**3:.0f} GB of memory.",
@@ -217,8 +189,9 @@ def _end_with_the_app() -> None:
 def main() -> None:
     """Run the request in the folder given as the argument, and write result.json there."""
     folder = Path(sys.argv[1])
-    if hasattr(os, "nice"):
-        os.nice(10)  # the page, training and chat go first
+    lower_priority(10)  # the page, training and chat go first
+    pa.set_cpu_count(THREADS)  # threads reserve address space, which is limited here
+    pa.set_io_thread_count(THREADS)
     threading.Thread(target=_end_with_the_app, daemon=True).start()
     write_json(folder / "result.json", run(folder))
 

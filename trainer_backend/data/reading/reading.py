@@ -5,7 +5,6 @@ The app's side: no file of a user is parsed here.
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -19,11 +18,11 @@ from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store import StoredDataset, label, open_dataset
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import new_id, read_json, remove_old, write_json
-from trainer_backend.processes import child_environment
+from trainer_backend.processes import child_environment, end_signal, start_in_own_group
 
 MEMORY_LIMIT = 3 * 1024**3  # bytes beyond its start; a million rows take half of it
 MEMORY_FRACTION = 0.5  # of the machine's memory, at most, for larger files
-_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
+_CRASHES = {"SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE"}
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,12 @@ class Reading:
     def _death(self) -> UserError:
         if self._cancelled:
             return UserError("Reading was cancelled.", self.name, "Load the data again.")
-        code, fix = -self._process.returncode, "Save the data as JSON Lines (.jsonl) or CSV."
-        if code in _CRASHES:
+        ended_by = end_signal(self._process.returncode)
+        fix = "Save the data as JSON Lines (.jsonl) or CSV."
+        if ended_by in _CRASHES:
             what = "Reading the file crashed; it is most likely damaged."
             return UserError(what, self.name, f"{fix} Or export it again.", code="damaged")
-        if code == signal.SIGKILL:
+        if ended_by == "SIGKILL":
             what = "The system ended the reading, most likely because memory ran out."
             return UserError(what, self.name, f"End other programs. {fix}", code="system_memory")
         what = "The process that reads the data ended unexpectedly."
@@ -183,12 +183,11 @@ def start_work(
     request = {"home": str(home), "work": work, "arguments": arguments, "name": name}
     write_json(folder / "request.json", request | {"memory_limit": limit or MEMORY_LIMIT})
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
+        process = start_in_own_group(
             [sys.executable, "-m", "trainer_backend.data.reading.process", str(folder)],
             stdin=subprocess.PIPE,  # the process ends when this pipe closes, with the app
             stdout=log,
             stderr=subprocess.STDOUT,
             env=child_environment(OMP_NUM_THREADS="1", MALLOC_ARENA_MAX="2"),
-            start_new_session=True,
         )
     return Reading(home, name, folder, process)

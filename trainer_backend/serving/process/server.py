@@ -5,7 +5,6 @@ Nothing is trained here.
 """
 
 import json
-import os
 import shutil
 import sys
 import threading
@@ -24,6 +23,7 @@ from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
 from trainer_backend.hardware import hardware
 from trainer_backend.models.loaded.generate import Sampling
+from trainer_backend.processes import lower_priority
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Target, find_target, open_run
 from trainer_backend.serving.process.chat import ChatModel
@@ -173,8 +173,7 @@ def main() -> None:
     home, idle_limit = Path(sys.argv[1]), float(sys.argv[2])
     address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
     connection = Client(address, authkey=key)
-    if hasattr(os, "nice"):
-        os.nice(5)  # training on the same cores has priority
+    lower_priority(5)  # training on the same cores has priority
     ModelServer(home, connection, idle_limit).serve()
 
 

@@ -1,0 +1,65 @@
+"""Processes: how one ended, what a system lacks, its own group."""
+
+import platform
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from trainer_backend.processes import (
+    end_group,
+    end_signal,
+    identity,
+    is_same_process,
+    known_limits,
+    on_stop_signal,
+    start_in_own_group,
+)
+
+TREE = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print(1, flush=True); input()"
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [(-9, "SIGKILL"), (137, "SIGKILL"), (139, "SIGSEGV"), (0, None), (1, None), (None, None)],
+)
+def test_the_signal_in_an_exit_code_has_a_name(code, name):
+    assert end_signal(code) == name
+
+
+@pytest.mark.parametrize("system", ["Windows", "Darwin"])
+def test_what_another_system_lacks_is_printed_at_start(system, monkeypatch, capsys):
+    import app
+
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(app, "serve", lambda arguments: None)
+    monkeypatch.setattr(sys, "argv", ["app.py"])
+    assert app.main() == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [f"Note: {limit}" for limit in known_limits()]
+    assert all(limit.endswith(".") for limit in known_limits())
+    assert any("memory limit" in limit for limit in known_limits())
+
+
+def test_linux_lacks_nothing(monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    assert known_limits() == []
+
+
+def test_a_group_ends_with_its_children():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with start_in_own_group([sys.executable, "-c", TREE], **pipes) as process:
+        assert process.stdout.readline()
+        assert is_same_process(identity(process.pid))
+        assert end_group(process.pid)
+        assert process.stdout.read() == b""  # the child held the pipe open
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_stop_signal_is_handled_and_the_old_handler_comes_back():
+    before, received = signal.getsignal(signal.SIGTERM), []
+    restore = on_stop_signal(lambda: received.append(True), ctrl_c=False)
+    signal.raise_signal(signal.SIGTERM)
+    restore()
+    assert received == [True] and signal.getsignal(signal.SIGTERM) == before
