@@ -1,4 +1,4 @@
-"""The run folder: files, states, checkpoints. The only channel between app and training.
+"""The run folder: files, states, checkpoints. The only channel between app and worker.
 
 Torch-free: everything the page shows of a run is read here.
 """

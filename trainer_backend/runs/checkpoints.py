@@ -1,6 +1,6 @@
-"""Checkpoints that can be trusted: committed by a manifest written last, rotated after that.
+"""Checkpoints: committed by a manifest of hashes that is written last, verified, rotated.
 
-What is inside a checkpoint is the trainer's business; here they are folders of files.
+A checkpoint is a folder of files here; the meaning of the files is not known.
 """
 
 import hashlib
@@ -8,8 +8,11 @@ import math
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.home import read_json, write_json
 
@@ -18,7 +21,7 @@ MANIFEST = "MANIFEST.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint: the step it was taken at, its folder, its evaluation loss."""
+    """A committed checkpoint: its optimizer step, its folder, its evaluation loss."""
 
     step: int
     path: Path
@@ -28,9 +31,9 @@ class Checkpoint:
 def commit(
     path: Path, step: int, eval_loss: float | None = None, run: str | None = None
 ) -> Checkpoint:
-    """Make a saved folder count: flush every file, then write the manifest of sizes and sha256.
+    """Commit a saved folder: flush every file, then write the manifest of sizes and sha256.
 
-    `run` is the id of the run it belongs to: put into another run's folder it does not count.
+    `run` is the id of its run; in the folder of another run the checkpoint counts as damaged.
     """
     files = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST):
@@ -50,15 +53,16 @@ def commit(
 
 
 def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with suppress(PermissionError):  # Windows does not open folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def committed(folder: Path) -> list[Checkpoint]:
-    """Checkpoints with a manifest whose files are all there in full size, oldest first."""
+    """Checkpoints whose files exist in the sizes of their manifest, oldest first."""
     found = []
     for path in folder.glob("checkpoint-*"):
         manifest = _manifest(path)
@@ -67,16 +71,16 @@ def committed(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda one: one.step)
 
 
-def _manifest(path: Path) -> dict | None:
+def _manifest(path: Path) -> dict[str, Any] | None:
     try:
-        manifest = read_json(path / MANIFEST)
+        manifest: Any = read_json(path / MANIFEST)
         return manifest if isinstance(manifest["files"], dict) else None
     except (ValueError, OSError, TypeError, KeyError):
         return None
 
 
-def _quick_damage(path: Path, manifest: dict) -> str | None:
-    """What is wrong as far as names and sizes show; a folder's name proves nothing."""
+def _quick_damage(path: Path, manifest: dict[str, Any]) -> str | None:
+    """Damage that names and sizes show; the manifest decides the step, not the folder's name."""
     if path.name != f"checkpoint-{manifest['step']}":
         return f"it was taken at step {manifest['step']}"
     if manifest.get("run") not in (None, path.parent.parent.name):
@@ -91,10 +95,10 @@ def _quick_damage(path: Path, manifest: dict) -> str | None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, naming the file; None when it is whole (reads all of it)."""
+    """What is wrong with a checkpoint, naming the file; None if it is intact (reads all of it)."""
     manifest = _manifest(path)
     if manifest is None:
-        return "its saving was never completed"
+        return "saving it was never completed"
     if wrong := _quick_damage(path, manifest):
         return wrong
     for name, facts in manifest["files"].items():
@@ -110,19 +114,20 @@ def damage(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A checkpoint that was set aside: its name and what is wrong with it."""
+    """A damaged checkpoint that was set aside: its name and what is wrong with it."""
 
     name: str
     why: str
 
 
 def newest_intact(folder: Path) -> tuple[Checkpoint | None, list[Damaged]]:
-    """The newest checkpoint that can be resumed from, and the damaged ones set aside on the way."""
-    set_aside = []
+    """The newest intact checkpoint, and the newer damaged ones, which are renamed to damaged-*."""
+    set_aside: list[Damaged] = []
     for path in sorted(folder.glob("checkpoint-*"), key=_step_in_name, reverse=True):
         why = damage(path)
         if why is None:
             manifest = _manifest(path)
+            assert manifest is not None  # `damage` has read it
             return Checkpoint(manifest["step"], path, manifest.get("eval_loss")), set_aside
         path.rename(path.with_name(f"damaged-{path.name}-{uuid.uuid4().hex[:6]}"))
         set_aside.append(Damaged(path.name, why))
@@ -130,7 +135,7 @@ def newest_intact(folder: Path) -> tuple[Checkpoint | None, list[Damaged]]:
 
 
 def purge(folder: Path, keep_damaged: int = 2) -> None:
-    """Delete what a crash left half deleted, and all but the last few that were set aside."""
+    """Delete checkpoints half deleted at a crash, and all but the last few damaged ones."""
     damaged = sorted(folder.glob("damaged-*"), key=lambda path: path.stat().st_mtime)
     for path in [*folder.glob(".trash-*"), *damaged[: max(0, len(damaged) - keep_damaged)]]:
         shutil.rmtree(path, ignore_errors=True)
@@ -142,12 +147,17 @@ def _step_in_name(path: Path) -> int:
 
 
 def rotate(folder: Path, keep: int = 2) -> None:
-    """Delete old checkpoints; the newest `keep` and the one with the lowest eval loss stay."""
+    """Delete old checkpoints but the newest `keep` and the one with the lowest evaluation loss."""
     everything = committed(folder)
-    scored = [one for one in everything if one.eval_loss is not None]
-    best = min(scored, key=lambda one: one.eval_loss) if scored else None
+    best = best_of(everything)
     for old in everything[:-keep]:
         if old != best:
             trash = old.path.with_name(f".trash-{uuid.uuid4().hex[:8]}")
             old.path.rename(trash)
             shutil.rmtree(trash)
+
+
+def best_of(kept: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The checkpoint with the lowest evaluation loss; None if none was evaluated."""
+    scored = [one for one in kept if one.eval_loss is not None]
+    return min(scored, key=lambda one: one.eval_loss or 0.0, default=None)

@@ -1,7 +1,4 @@
-"""Creating, listing and opening runs; a new run from another's weights or with other settings.
-
-What is in a run's folder is run_folder.py.
-"""
+"""Creates, lists and opens runs: from a base model, from another run's weights, or as a retry."""
 
 import hashlib
 import os
@@ -9,6 +6,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -36,8 +34,88 @@ class StartWeights:
     folder: Path
 
 
+def create_run(  # noqa: PLR0913 - one keyword a fact of the run
+    home: Path,
+    recipe: Recipe,
+    dataset: StoredDataset,
+    *,
+    name: str | None = None,
+    preset: str | None = None,
+    key: str | None = None,
+    foreground: bool = False,
+    start: StartWeights | None = None,
+) -> Run:
+    """Create the folder of a new run, in state “queued”. The same key twice returns the same run.
+
+    With `foreground` the caller starts the worker itself and no scheduler takes the run; with
+    `start` it begins with another run's weights. Raises UserError if the dataset has no rows to
+    train on, the model does not exist, or this machine cannot run the recipe.
+    """
+    _check_dataset(dataset)
+    locate_model(home, recipe.base_model)
+    resolve(recipe, machine := hardware())
+    with FileLock(home / "runs" / ".create.lock"):
+        if key and (same := _run_with_key(home, key)):
+            return same
+        open_dataset(home, dataset.id)  # it exists, and cannot be deleted while the lock is held
+        run = Run(home / "runs" / new_id("run"))
+        (run.dir / CHECKPOINTS).mkdir(parents=True)
+        facts = {
+            "id": run.id,
+            "key": key,
+            "created_at": time.time(),
+            "preset": preset,
+            "start": copy_start_weights(start, run.dir) if start else None,
+        }
+        write_json(run.dir / SPEC, make_spec(facts, recipe, dataset, machine))
+        save_recipe(recipe, run.dir / RECIPE)
+        run.rename(name or f"{recipe.base_model.rstrip('/').rpartition('/')[2]} on {dataset.name}")
+        begin(run.dir, foreground=foreground)
+        if key:
+            write_atomic(_key_file(home, key), run.id)
+    return run
+
+
+def _check_dataset(dataset: StoredDataset) -> None:
+    if dataset.num_examples == 0:
+        first = next((p for p in dataset.problems if p.severity == "error"), None)
+        raise UserError(
+            first.what if first else "The dataset has no rows to train on.",
+            first.where if first else dataset.name,
+            first.fix if first else "Upload rows with a prompt and a response.",
+        )
+
+
+def _key_file(home: Path, key: str) -> Path:
+    """The file with the id of a key's run, so that a lookup need not read every run."""
+    folder = home / "runs" / ".keys"
+    folder.mkdir(exist_ok=True)
+    return folder / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _run_with_key(home: Path, key: str) -> Run | None:
+    noted = _key_file(home, key)
+    if noted.exists():
+        run = Run(home / "runs" / check_id(noted.read_text(encoding="utf-8"), "run"))
+        return run if is_run(run.dir) else None
+    # after a crash before the file was written, or for a run of an older version
+    return next((run for run in list_runs(home) if run.spec().get("key") == key), None)
+
+
+def new_run_from(
+    run: Run, recipe: Recipe, dataset: StoredDataset | None = None, **more: Any
+) -> Run:
+    """Create a run that starts from the result of `run`, on its dataset or another one.
+
+    `more` are arguments of `create_run`. Raises UserError if the run has no checkpoint, or the
+    recipe has another base model, method or adapter than those weights.
+    """
+    weights = start_weights(run, recipe)
+    return create_run(run.home, recipe, dataset or run.dataset(), start=weights, **more)
+
+
 def start_weights(run: Run, recipe: Recipe) -> StartWeights:
-    """The result of a run as a beginning. Raises UserError when it does not fit the recipe."""
+    """The result of a run as initial weights. Raises UserError if the recipe does not fit them."""
     chosen = run.result()
     if chosen is None:
         raise UserError(
@@ -56,15 +134,15 @@ def start_weights(run: Run, recipe: Recipe) -> StartWeights:
         raise UserError(
             f"{named(fixed)} must be those of the weights to start from.",
             f"run {run.name()}, step {chosen.step}",
-            "Leave them as they were in that run, or start from the base model.",
+            "Keep the settings of that run, or start from the base model.",
         )
     return StartWeights(run, chosen.step, chosen.path)
 
 
-def copy_start_weights(start: StartWeights, folder: Path) -> dict:
-    """Put the weights into a new run's folder; returns what its spec says about them.
+def copy_start_weights(start: StartWeights, folder: Path) -> dict[str, Any]:
+    """Copy the weights into a new run's folder; returns the entry `start` of its spec.
 
-    Linked where the disk allows it: the same bytes, and either run may be deleted.
+    Raises UserError if there are none. Hard links where possible: either run may be deleted.
     """
     target = folder / START
     target.mkdir()
@@ -81,92 +159,17 @@ def copy_start_weights(start: StartWeights, folder: Path) -> dict:
 
 
 def same_start(run: Run) -> StartWeights | None:
-    """The weights `run` itself began with, for a run that repeats it; None for the base model's."""
+    """The initial weights of `run`, for a run that repeats it; None for those of the base model."""
     begun = run.spec()["start"]
     if begun is None:
         return None
     return StartWeights(Run(run.dir.with_name(begun["run"])), begun["step"], run.dir / START)
 
 
-def create_run(  # noqa: PLR0913 - one keyword a fact of the run
-    home: Path,
-    recipe: Recipe,
-    dataset: StoredDataset,
-    *,
-    name: str | None = None,
-    preset: str | None = None,
-    key: str | None = None,
-    foreground: bool = False,
-    start: StartWeights | None = None,
-) -> Run:
-    """Make the folder of a new run, in state “queued”. The same key twice gives the same run.
+def retry_run(run: Run, changes: dict[str, Any] | None = None, **more: Any) -> Run:
+    """Create the same run again, from its initial weights, with some settings changed.
 
-    With `foreground` the caller starts the worker itself and no scheduler may take the run. With
-    `start` it begins with the weights of another run instead of the base model's.
-
-    Raises UserError when the dataset has nothing to train on, the model cannot be meant, or the
-    recipe is impossible on this machine: what can be known now does not wait for the worker.
-    """
-    _check_dataset(dataset)
-    locate_model(home, recipe.base_model)
-    resolve(recipe, machine := hardware())
-    with FileLock(home / "runs" / ".create.lock"):
-        if key and (same := _run_with_key(home, key)):
-            return same
-        open_dataset(home, dataset.id)  # nobody deleted it in the meantime, nor can from here on
-        run = Run(home / "runs" / new_id("run"))
-        (run.dir / CHECKPOINTS).mkdir(parents=True)
-        facts = {"id": run.id, "key": key, "created_at": time.time(), "preset": preset}
-        facts["start"] = copy_start_weights(start, run.dir) if start else None
-        write_json(run.dir / SPEC, make_spec(facts, recipe, dataset, machine))
-        save_recipe(recipe, run.dir / RECIPE)
-        run.rename(name or f"{recipe.base_model.rstrip('/').rpartition('/')[2]} on {dataset.name}")
-        begin(run.dir, foreground=foreground)
-        if key:
-            write_atomic(_key_file(home, key), run.id)
-    return run
-
-
-def _check_dataset(dataset: StoredDataset) -> None:
-    if dataset.num_examples == 0:
-        first = next((p for p in dataset.problems if p.severity == "error"), None)
-        raise UserError(
-            first.what if first else "The data has no row to train on.",
-            first.where if first else dataset.name,
-            first.fix if first else "Upload rows with a prompt and a response.",
-        )
-
-
-def _key_file(home: Path, key: str) -> Path:
-    """Where the run of a key is noted, so that a start need not read every run."""
-    folder = home / "runs" / ".keys"
-    folder.mkdir(exist_ok=True)
-    return folder / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _run_with_key(home: Path, key: str) -> Run | None:
-    noted = _key_file(home, key)
-    if noted.exists():
-        run = Run(home / "runs" / check_id(noted.read_text(encoding="utf-8"), "run"))
-        return run if is_run(run.dir) else None
-    # a crash between making the run and noting its key, or a run of an older version
-    return next((run for run in list_runs(home) if run.spec().get("key") == key), None)
-
-
-def new_run_from(run: Run, recipe: Recipe, dataset: StoredDataset | None = None, **more) -> Run:
-    """A new run that begins with the weights `run` ended with, on its data or other data.
-
-    `more` is what create_run takes. Raises UserError when the run has no intact checkpoint, or
-    the recipe asks for another model, method or adapter than those weights are.
-    """
-    weights = start_weights(run, recipe)
-    return create_run(run.home, recipe, dataset or run.dataset(), start=weights, **more)
-
-
-def retry_run(run: Run, changes: dict | None = None, **more) -> Run:
-    """The same run again from its beginning, with some settings changed.
-
-    None stands for what the error of the run offers. Raises UserError when it offers nothing.
+    Without `changes`, those that the run's error offers. Raises UserError if it offers none.
     """
     changes = _offered(run) if changes is None else changes
     recipe = Recipe.from_dict({**run.settings(), **changes}, "Start again")
@@ -174,7 +177,7 @@ def retry_run(run: Run, changes: dict | None = None, **more) -> Run:
     return create_run(run.home, recipe, run.dataset(), **more)
 
 
-def _offered(run: Run) -> dict:
+def _offered(run: Run) -> dict[str, Any]:
     offer = ((run.state().get("error") or {}).get("offer") or {}).get("retry")
     if offer is None:
         fix = "Change the settings and start a new run."
@@ -183,7 +186,7 @@ def _offered(run: Run) -> dict:
 
 
 def list_runs(home: Path) -> list[Run]:
-    """All runs that can be read, newest first; none that is being made or deleted."""
+    """All readable runs, newest first, without those being created or deleted."""
     found = []
     for path in (home / "runs").glob("run-*"):
         run = Run(path)
@@ -196,7 +199,7 @@ def list_runs(home: Path) -> list[Run]:
 
 
 def unreadable_runs(home: Path) -> list[tuple[Run, UserError]]:
-    """Runs that list_runs leaves out because of damage or a newer format, and what is wrong."""
+    """Runs that cannot be read because of damage or a newer format, and why."""
     found = []
     for path in sorted((home / "runs").glob("run-*")):
         run = Run(path)
@@ -205,19 +208,19 @@ def unreadable_runs(home: Path) -> list[tuple[Run, UserError]]:
         except UserError as error:
             found.append((run, error))
         except (OSError, ValueError, KeyError):
-            continue  # being made or deleted
+            continue  # being created or deleted
     return found
 
 
 def unfinished_runs(home: Path) -> list[Run]:
-    """Runs that wait or work, in no order; quick, because it is asked twice a second."""
+    """Queued and active runs, in no order; fast, because the scheduler asks twice a second."""
     found = []
     for path in (home / "runs").glob("run-*"):
         try:
             if Run(path).state()["state"] in LIVE:
                 found.append(Run(path))
         except (OSError, ValueError, KeyError):
-            continue  # being made, or damaged
+            continue  # being created, or damaged
     return found
 
 

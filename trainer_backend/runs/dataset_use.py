@@ -1,11 +1,12 @@
-"""Deleting a stored dataset: refused while a run needs it, and never by half.
+"""Deletes a stored dataset, unless a run needs it.
 
-Runs are read here as folders only; what a run is, is known in runs.py.
+Only spec.json and the name of a run are read here.
 """
 
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -14,17 +15,17 @@ from trainer_backend.errors import UserError
 from trainer_backend.home import new_id, read_json
 from trainer_backend.runs.files import NAME, SPEC
 
-NAMED = 3  # runs that a refusal names
+NAMED = 3  # runs listed in the error
 
 
 def delete_dataset(home: Path, dataset_id: str) -> None:
-    """Delete a dataset. Raises UserError while a run that is not deleted was made with it.
+    """Delete a dataset. Raises UserError while a run that was made with it exists.
 
-    The folder is renamed first: from then on it is gone, whatever happens to the rest. What could
-    not be removed is removed when the next dataset is stored. Versions made from it stay.
+    The folder is renamed first, so that no half-deleted dataset is ever listed; a remainder is
+    removed when the next dataset is stored. Versions made from it stay.
     """
     dataset = open_dataset(home, dataset_id)
-    with FileLock(home / "runs" / ".create.lock"):  # no run begins with it in this moment
+    with FileLock(home / "runs" / ".create.lock"):  # no run is created with it meanwhile
         if runs := runs_that_need(home, dataset.id):
             raise _in_use(dataset.name, runs)
         trash = dataset.dir.with_name(f".trash-{new_id('dataset')}")
@@ -41,10 +42,10 @@ def delete_dataset(home: Path, dataset_id: str) -> None:
 
 
 def runs_that_need(home: Path, dataset_id: str) -> list[str]:
-    """The names of the runs that were made with a dataset."""
+    """The names of the runs that were made with a dataset, in order of their ids."""
     names = []
     for path in sorted((home / "runs").glob(f"run-*/{SPEC}")):
-        spec = read_json(path) or {}  # a run that is deleted in this moment
+        spec: Any = read_json(path) or {}  # {}: the run is being deleted
         if (spec.get("dataset") or {}).get("id") == dataset_id:
             name = path.with_name(NAME)
             names.append(name.read_text(encoding="utf-8") if name.is_file() else path.parent.name)

@@ -1,20 +1,18 @@
-"""events.jsonl of a run as it is read: lines that are events, and the rows of the curves.
-
-Writing is run_writer.py; what the page keeps of a curve is sft_ui/train/run_feed.py.
-"""
+"""Reads events.jsonl of a run: its events, and the rows of the training curves."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.runs.files import EVENTS
 
-MAX_STEP = 2**53  # above it a number is damage
+MAX_STEP = 2**53  # a larger step is a damaged line
 
 
-def read_events(folder: Path, offset: int = 0) -> tuple[list[dict], int]:
-    """Events from a byte offset on, and the offset to ask from next.
+def read_events(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The events after a byte offset, and the offset for the next call.
 
-    A torn last line waits; lines that are no events are skipped (the next worker counts them).
+    An incomplete last line is left for the next call; damaged lines are skipped.
     """
     try:
         with open(folder / EVENTS, "rb") as file:
@@ -27,8 +25,8 @@ def read_events(folder: Path, offset: int = 0) -> tuple[list[dict], int]:
     return found, offset + len(whole)
 
 
-def read_event(line: bytes) -> dict | None:
-    """The event of one line; None when it is none, or its step is no number of a step."""
+def read_event(line: bytes) -> dict[str, Any] | None:
+    """The event of one line; None if it is damaged or its step is not a valid number."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -41,9 +39,9 @@ def read_event(line: bytes) -> dict | None:
     return None if needs_step and not is_step else event
 
 
-def curve_rows(events: list[dict]) -> list[dict]:
-    """Training and evaluation rows; steps done again after a resume as done the last time."""
-    rows: list[dict] = []
+def curve_rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Training and evaluation rows; of a step repeated after a resume, only the last row."""
+    rows: list[dict[str, Any]] = []
     for event in events:
         if event["type"] == "resumed":
             rows = [row for row in rows if row["step"] <= event["step"]]

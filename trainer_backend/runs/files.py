@@ -1,21 +1,18 @@
-"""The names of the files and folders in a run's folder: spelled here and nowhere else.
+"""The names of the files and folders in a run's folder; existing runs depend on them."""
 
-What each one holds is said in docs/runs.md; older runs have the same names.
-"""
-
-SPEC = "spec.json"  # what was asked for and begun with
+SPEC = "spec.json"  # settings, dataset, base model and machine at the start
 RECIPE = "recipe.yaml"
 CHANGES = "changes.json"  # settings changed at a resume
 NAME = "name.txt"
 STATE = "state.json"
 EVENTS = "events.jsonl"
 LOG = "worker.log"
-WORKER = "worker.json"  # which process the worker is, and its devices
+WORKER = "worker.json"  # the worker's process identity and devices
 HEARTBEAT = "heartbeat.json"
-STALLED = "stalled.json"  # there while the worker makes no progress
-RANKS = "ranks"  # one file for each training process
-LOCK = "run.lock"  # held as long as the worker lives
-STOP = "stop"  # there once a stop was asked for
-GO_ON = "go_on"  # there when only its machine's stop ends the run
-START = "start"  # weights the run begins with, if they are another run's
+STALLED = "stalled.json"  # exists while the worker makes no progress
+RANKS = "ranks"  # a folder with one file per training process
+LOCK = "run.lock"  # held by the worker until it exits
+STOP = "stop"  # exists after a stop was requested
+GO_ON = "go_on"  # exists if the run stops only because its machine does
+START = "start"  # initial weights copied from another run
 CHECKPOINTS = "checkpoints"

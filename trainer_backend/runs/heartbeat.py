@@ -1,7 +1,6 @@
-"""The worker's pulse: a thread that says it lives, and since when nothing has moved.
+"""The worker's heartbeat: a thread that reports that the process lives and since when it idles.
 
-Who reads it and what follows is hang_watch.py. All times are of the monotonic clock: a system
-clock that jumps makes nobody hang or wake.
+Uses the monotonic clock, so changing the system clock can neither cause nor hide a hang.
 """
 
 import json
@@ -17,7 +16,7 @@ from trainer_backend.runs.worker_log import cap_log
 
 EVERY_S = 2.0
 LIMITS_S = {"preparing": 900.0, "saving": 600.0, "evaluating": 300.0, "running": 120.0}
-STEPS_OF_PATIENCE = 20  # a step may take so many times the usual one
+STEPS_OF_PATIENCE = 20  # a step counts as stuck after so many median step times
 
 
 class Heartbeat:
@@ -31,25 +30,25 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> "Heartbeat":
-        """Write the first beat and go on in the background."""
+        """Write the first beat and start the thread."""
         self._write()
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """End the thread; the file goes, since nothing beats any more."""
+        """Stop the thread and delete the file."""
         self._closing.set()
         self._thread.join(timeout=5)
         (self._folder / HEARTBEAT).unlink(missing_ok=True)
 
     def mark(self, phase: str | None = None) -> None:
-        """Something moved: a step, a batch, a row."""
+        """Record progress (a step, a batch, a row), and the phase it belongs to."""
         self._phase = phase or self._phase
         self._marks += 1
         self._moved = time.monotonic()
 
     def step(self) -> None:
-        """A training step is done."""
+        """Record a finished optimizer step and its duration."""
         now = time.monotonic()
         if self._phase == "running":
             self._steps.append(now - self._stepped)
@@ -57,7 +56,7 @@ class Heartbeat:
         self.mark("running")
 
     def limit(self) -> float:
-        """Seconds without a mark after which the present phase counts as stuck."""
+        """Seconds without progress after which the current phase counts as stuck."""
         usual = statistics.median(self._steps) if self._steps else 0.0
         least = LIMITS_S.get(self._phase, LIMITS_S["preparing"])
         if self._phase == "running" and not self._steps:
@@ -83,7 +82,7 @@ class Heartbeat:
         part = self._folder / f".{HEARTBEAT}"
         try:
             part.write_text(json.dumps(facts), encoding="utf-8")
-            # no fsync: a beat is worth nothing after a crash
+            # no fsync: a heartbeat need not survive a crash
             os.replace(part, self._folder / HEARTBEAT)
         except OSError:
-            return  # a full disk must not end the pulse; the next beat tries again
+            return  # a full disk must not end the thread; the next beat tries again

@@ -1,13 +1,13 @@
-"""One run's folder: where its parts are, how they are read, what else may be asked of it.
+"""A run as seen by everyone but its worker: reading its folder, its lock, a stop, its name.
 
-The worker's writing side is run_writer.py; creating and listing runs is runs.py; damaged files of
-a folder are told apart in run_state.py, run_spec.py and run_events.py.
+What a worker writes while it trains is not here.
 """
 
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -17,7 +17,16 @@ from trainer_backend.home import read_json, write_atomic, write_json
 from trainer_backend.recipe import Recipe, save_recipe
 from trainer_backend.runs.checkpoints import Checkpoint, committed
 from trainer_backend.runs.events import curve_rows, read_events
-from trainer_backend.runs.files import CHANGES, CHECKPOINTS, LOCK, NAME, RECIPE, STALLED, STOP
+from trainer_backend.runs.files import (
+    CHANGES,
+    CHECKPOINTS,
+    LOCK,
+    NAME,
+    RECIPE,
+    STALLED,
+    STOP,
+    WORKER,
+)
 from trainer_backend.runs.spec import check_changes, damaged_file
 from trainer_backend.runs.state import ACTIVE, LIVE, STATE_KEYS, remembered_spec, remembered_state
 from trainer_backend.runs.worker_log import log_tail
@@ -27,7 +36,7 @@ MAX_NAME = 120
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt at fine-tuning: a folder with read methods."""
+    """A training run, identified by its folder. Reads the disk at every call."""
 
     dir: Path
 
@@ -39,40 +48,40 @@ class Run:
     def home(self) -> Path:
         return self.dir.parent.parent
 
-    def spec(self) -> dict:
-        """What was asked for and begun with; the worker adds the hashes once. Raises UserError."""
+    def spec(self) -> dict[str, Any]:
+        """Settings, dataset, base model and machine at the start. Raises UserError if damaged."""
         return remembered_spec(self.dir)
 
-    def settings(self) -> dict:
-        """The recipe as plain data, with what was changed at a resume."""
+    def settings(self) -> dict[str, Any]:
+        """The recipe as plain data, with the changes made at a resume."""
         changes = [one["changes"] for one in self.recipe_changes()]
         return {key: v for part in (self.spec()["recipe"], *changes) for key, v in part.items()}
 
     def recipe(self) -> Recipe:
         return Recipe.from_dict(self.settings(), f"run {self.id}")
 
-    def recipe_changes(self) -> list[dict]:
-        """What was changed after the start, oldest first: {"t", "changes", "why"}.
+    def recipe_changes(self) -> list[dict[str, Any]]:
+        """Changes of settings after the start, oldest first: {"t", "changes", "why"}.
 
-        Raises UserError when it cannot be read: without it the run would go on with other settings.
+        Raises UserError if they cannot be read: the run would continue with the wrong settings.
         """
         path = self.dir / CHANGES
         try:
-            found = read_json(path) or []
+            found: Any = read_json(path) or []
             if all(isinstance(one["changes"], dict) for one in found):
                 return list(found)
             raise ValueError("not a list of changes")
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise damaged_file("The settings changed at a resume", path, error) from None
 
-    def change_recipe(self, changes: dict, why: str) -> Recipe:
-        """Go on with other settings. Raises UserError when a locked one is among them."""
+    def change_recipe(self, changes: dict[str, Any], why: str) -> Recipe:
+        """Change settings of a run that is not active. Raises UserError for a locked one."""
         before = self.recipe()
         after = Recipe.from_dict({**before.to_dict(), **changes}, "Resume")
         if real := check_changes(before, after):
             entry = {"t": time.time(), "changes": real, "why": why}
             write_json(self.dir / CHANGES, [*self.recipe_changes(), entry])
-        # even without a change: a crash may have come between the two files the last time
+        # even without a change: a crash may have left recipe.yaml behind changes.json
         save_recipe(after, self.dir / RECIPE)
         return after
 
@@ -82,12 +91,12 @@ class Run:
         except OSError:
             return self.id
 
-    def state(self) -> dict:
-        """Where the run stands: the last state the worker (or, after it, the scheduler) wrote."""
+    def state(self) -> dict[str, Any]:
+        """The state of the run and its facts (step, losses, error …), as last written."""
         return remembered_state(self.dir)
 
-    def summary(self) -> dict:
-        """The run in one flat object: what `show --json` prints and the Runs tab lists."""
+    def summary(self) -> dict[str, Any]:
+        """The run as one flat object, as `show --json` prints it; missing facts are None."""
         spec, state, recipe = self.spec(), self.state(), self.settings()
         facts = {
             "id": self.id,
@@ -103,21 +112,27 @@ class Run:
             "no_progress": self.stalled() if state["state"] in ACTIVE else None,
             "dir": str(self.dir),
         }
-        empty = dict.fromkeys(STATE_KEYS)
+        empty: dict[str, Any] = dict.fromkeys(STATE_KEYS)
         return {**empty, "step": 0, "total_steps": 0, "warnings": [], **facts, **state}
 
-    def stalled(self) -> dict | None:
+    def stalled(self) -> dict[str, Any] | None:
         """{"phase", "seconds", "limit", "frozen"} while the worker makes no progress, else None."""
-        return read_json(self.dir / STALLED, {}) or None
+        found: Any = read_json(self.dir / STALLED, {})
+        return found or None
 
-    def events(self, offset: int = 0) -> tuple[list[dict], int]:
-        """Events from a byte offset on, and the offset to ask from next."""
+    def worker(self) -> dict[str, Any]:
+        """Process identity and devices of the last worker; {} if none was started."""
+        found: Any = read_json(self.dir / WORKER, {})
+        return found
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """The events after a byte offset, and the offset for the next call."""
         return read_events(self.dir, offset)
 
-    def metrics(self, since: int = 0) -> list[dict]:
-        """Rows of the curves (training and evaluation) after the first `since` rows.
+    def metrics(self, since: int = 0) -> list[dict[str, Any]]:
+        """Rows of the training and evaluation curves, without the first `since` rows.
 
-        Steps that were done again after a resume are listed once, as done the last time.
+        A step repeated after a resume is listed once, with its last values.
         """
         return curve_rows(self.events()[0])[since:]
 
@@ -130,22 +145,22 @@ class Run:
         return committed(self.dir / CHECKPOINTS)
 
     def result(self) -> Checkpoint | None:
-        """What the run is worth: its newest checkpoint, or the best one if the recipe says so."""
+        """The newest checkpoint, or the best one if the recipe asks for it; None without any."""
         kept = self.checkpoints()
         step = self.state().get("result_step")
-        chosen = [one for one in kept if one.step == step]
-        return (chosen or kept or [None])[-1]
+        newest = kept[-1] if kept else None
+        return next((one for one in kept if one.step == step), newest)
 
     def dataset(self) -> StoredDataset:
         return open_dataset(self.home, self.spec()["dataset"]["id"])
 
     def split(self) -> tuple[list[int], list[int]]:
-        """Indices of the examples trained on and held out."""
+        """Indices of the training examples and of the held-out ones."""
         recipe = self.recipe()
         return self.dataset().split(recipe.eval_fraction, recipe.seed)
 
     def is_alive(self) -> bool:
-        """Whether a worker holds this run now (by its lock, never by a bare process id)."""
+        """Whether a worker holds the lock of this run now (a process id alone proves nothing)."""
         lock = self.lock()
         try:
             lock.acquire(timeout=0)
@@ -155,13 +170,13 @@ class Run:
         return False
 
     def lock(self) -> FileLock:
-        """The lock a worker holds as long as it lives; the system frees it when the worker dies."""
+        """The lock that a worker holds; the operating system releases it when the process ends."""
         return FileLock(self.dir / LOCK)
 
     def request_stop(self) -> None:
-        """Ask the worker to finish its step, save and end. Works from any process.
+        """Ask the worker to finish its step, save and exit; any process may call this.
 
-        An empty file: it can still be made on a full disk, where a stop is most wanted.
+        The mark is an empty file, which can be created even on a full disk.
         """
         (self.dir / STOP).touch()
 
@@ -169,7 +184,7 @@ class Run:
         return (self.dir / STOP).exists()
 
     def rename(self, name: str) -> None:
-        """Change the label. Raises UserError when it is empty or too long."""
+        """Change the run's name. Raises UserError if it is empty or too long."""
         text = " ".join(str(name).split())
         if not text or len(text) > MAX_NAME or "\0" in text:
             raise UserError(
@@ -178,9 +193,11 @@ class Run:
         write_atomic(self.dir / NAME, text)
 
     def delete(self) -> None:
-        """Delete the run and its checkpoints. Raises UserError while it runs or waits."""
+        """Delete the run and its checkpoints. Raises UserError while it is queued or active."""
         if self.state()["state"] in LIVE or self.is_alive():
-            raise UserError("This run is not over.", self.name(), "Stop it first, then delete it.")
+            raise UserError(
+                "This run has not ended.", self.name(), "Stop it first, then delete it."
+            )
         trash = self.dir.with_name(f".trash-{self.id}")
         self.dir.rename(trash)
         shutil.rmtree(trash)

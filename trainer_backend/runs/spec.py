@@ -1,7 +1,4 @@
-"""What a run was asked for and began with: spec.json, its older format, and what may not change.
-
-The folder around it is run_folder.py; how it is trained is train.py.
-"""
+"""spec.json: a run's settings, dataset, base model and machine at the start, and what is locked."""
 
 import copy
 import hashlib
@@ -10,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
@@ -25,15 +23,16 @@ PACKAGES = (
 )
 LENGTH_FIELDS = ("num_train_epochs", "max_steps")
 BATCH_FIELDS = ("per_device_train_batch_size", "gradient_accumulation_steps")
-# what decides which numbers come out; the files of an export or a model card do not
+# the files that determine the result of a training
 BASE_FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer.model")
 
 
-def make_spec(facts: dict, recipe: Recipe, dataset: StoredDataset, machine: Hardware) -> dict:
-    """The spec of a new run. The worker adds the hashes of the base model once (`pin`)."""
+def make_spec(
+    facts: dict[str, Any], recipe: Recipe, dataset: StoredDataset, machine: Hardware
+) -> dict[str, Any]:
+    """The spec of a new run; the worker adds the hashes of the base model (`pin`)."""
     return {
         "format_version": FORMAT_VERSION,
-        "start": None,
         **facts,
         "recipe": recipe.to_dict(),
         "dataset": {
@@ -51,7 +50,7 @@ def make_spec(facts: dict, recipe: Recipe, dataset: StoredDataset, machine: Hard
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what computes, on this machine now."""
+    """Installed versions of Python and of the packages that affect a result."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in PACKAGES:
         try:
@@ -61,26 +60,26 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def read_spec(path: Path) -> dict:
-    """Read a spec of this format or an older one, in the shape of this one.
+def read_spec(path: Path) -> dict[str, Any]:
+    """Read a spec; an older format is converted.
 
-    Raises UserError when a newer version of the app wrote it, or when it is damaged.
+    Raises UserError if a newer version of the app wrote it, or if it is damaged.
     """
     try:
-        spec = read_json(path)
+        spec: Any = read_json(path)
         written = spec.get("format_version", 1)
         if written > FORMAT_VERSION:
             raise _newer(path, written)
         spec = spec if written == FORMAT_VERSION else _from_first_format(spec)
         if isinstance(spec["recipe"], dict) and isinstance(spec["dataset"]["name"], str):
             return {**spec, "created_at": float(spec["created_at"])}
-        raise ValueError("a part of it is of another kind")
+        raise ValueError("an entry has the wrong type")
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise damaged_file("What this run was asked for", path, error) from None
+        raise damaged_file("The file of this run's settings", path, error) from None
 
 
 def damaged_file(what: str, path: Path, error: Exception) -> UserError:
-    """A file of a run that cannot be told anew from others."""
+    """The error for a damaged run file that cannot be rebuilt."""
     reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
     return UserError(
         f"{what} cannot be read.",
@@ -97,8 +96,8 @@ def _newer(path: Path, written: int) -> UserError:
     )
 
 
-def _from_first_format(spec: dict) -> dict:
-    """Format 1 knew neither hashes nor seeds of their own; what is unknown is not compared."""
+def _from_first_format(spec: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 had no hashes and seeds; what is missing is not compared."""
     spec = copy.deepcopy(spec)
     recipe = {**Recipe().to_dict(), **spec["recipe"]}
     defaults = {
@@ -113,8 +112,8 @@ def _from_first_format(spec: dict) -> dict:
     return {**spec, **defaults, "dataset": dataset}
 
 
-def file_facts(path: Path) -> dict:
-    """Size and sha256 of a file; the name of a blob of the Hub cache is its sha256 already."""
+def file_facts(path: Path) -> dict[str, Any]:
+    """Size in bytes and sha256 of a file; a blob of the Hub cache is named by its sha256."""
     real = path.resolve()
     is_blob = len(real.name) == 64 and real.parent.name == "blobs"
     if is_blob and all(letter in "0123456789abcdef" for letter in real.name):
@@ -125,7 +124,7 @@ def file_facts(path: Path) -> dict:
 
 
 def base_files(folder: Path) -> list[Path]:
-    """The files of a model folder that decide what is trained."""
+    """The files of a model folder that determine the result of a training."""
     return sorted({path for pattern in BASE_FILES for path in folder.glob(pattern)})
 
 
@@ -136,9 +135,10 @@ def pin(
     dataset: StoredDataset,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write the hashes of the base model into the spec, or compare with those in it; so the data.
+    """Write the hashes of the base model into the spec; if they are there, verify model and data.
 
-    Only the worker that holds the run calls this. Raises UserError naming what is different.
+    Only for the worker that holds the run. `progress` gets files done and in total. Raises
+    UserError naming what has changed.
     """
     spec = read_spec(run_dir / SPEC)
     _compare_files(spec["base"], folder, progress)
@@ -153,8 +153,10 @@ def pin(
     write_json(run_dir / SPEC, {**spec, "base": base})
 
 
-def _compare_files(base: dict, folder: Path, progress: Callable[[int, int], None]) -> None:
-    """Sizes first: most changes show there, and weights take long to read."""
+def _compare_files(
+    base: dict[str, Any], folder: Path, progress: Callable[[int, int], None]
+) -> None:
+    """Sizes first: most changes show there, and hashing weights takes long."""
     expected = base["files"]
     for name, facts in expected.items():
         path = folder / name
@@ -168,15 +170,15 @@ def _compare_files(base: dict, folder: Path, progress: Callable[[int, int], None
 
 def _base_changed(base_model: str, folder: Path, name: str) -> UserError:
     return UserError(
-        f"The base model is not the one this run began with: {name} is different.",
+        f"The base model has changed since this run started: {name} is different.",
         f"{label('base_model')} “{base_model}” ({folder})",
-        "Put the old file back, or start a new run from these weights.",
+        "Restore the old file, or start a new run from these weights.",
         code="base_changed",
     )
 
 
 def package_differences(then: dict[str, str]) -> list[str]:
-    """Packages that are not the ones a run began with, in words."""
+    """Packages whose version differs from the run's (`then`), as “name 2.0 instead of 1.0”."""
     now = package_versions()
     return [
         f"{name} {now.get(name, 'missing')} instead of {then[name]}"
@@ -188,18 +190,17 @@ def package_differences(then: dict[str, str]) -> list[str]:
 def locked_fields() -> tuple[str, ...]:
     """Recipe fields that cannot change within a run.
 
-    Batch size and accumulation may change together: their product may not.
+    Batch size and gradient accumulation may change if their product stays the same.
     """
     return tuple(name for name in Recipe().to_dict() if name not in LENGTH_FIELDS)
 
 
 def check_changes(before: Recipe, after: Recipe) -> dict[str, object]:
-    """The changes a run may go on with. Raises UserError naming the locked settings."""
+    """The changed settings of a resumed run. Raises UserError naming those that are locked."""
     old, new = before.to_dict(), after.to_dict()
     changes = {name: new[name] for name in new if new[name] != old[name]}
-    open_fields = LENGTH_FIELDS
-    if _examples_a_step(before) == _examples_a_step(after):
-        open_fields += BATCH_FIELDS
+    same_batch = _examples_a_step(before) == _examples_a_step(after)
+    open_fields = (*LENGTH_FIELDS, *(BATCH_FIELDS if same_batch else ()))
     locked = [name for name in changes if name not in open_fields]
     shorter = [
         name
@@ -208,11 +209,11 @@ def check_changes(before: Recipe, after: Recipe) -> dict[str, object]:
     ]
     if locked or shorter:
         wrong = locked or shorter
-        what = "cannot change within a run" if locked else "can only grow within a run"
+        what = "cannot change within a run" if locked else "can only increase within a run"
         raise UserError(
             f"{named(wrong)} {what}.",
             "Resume",
-            "Leave it as it was, or start a new run from these weights.",
+            "Keep the old value, or start a new run from these weights.",
             code="settings_locked",
         )
     return changes

@@ -1,14 +1,14 @@
-"""Where a run stands: its states, the moves between them, and state.json.
+"""The state machine of a run and its file state.json, which only this module writes.
 
-Whoever writes state.json does it with a function of this module, which refuses a move that NEXT
-does not hold. While a worker lives, it alone writes; before and after that the app's scheduler or
-a command does. A damaged state.json is made up for by what the events tell.
+An active worker is the only writer; before and after it the scheduler or a command is. A damaged
+file is rebuilt from events.jsonl.
 """
 
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.home import read_json, write_json
 from trainer_backend.runs.checkpoints import committed
@@ -16,14 +16,13 @@ from trainer_backend.runs.events import curve_rows, read_events
 from trainer_backend.runs.files import CHECKPOINTS, EVENTS, SPEC, STATE, STOP
 from trainer_backend.runs.spec import read_spec
 
-ACTIVE = ("preparing", "running", "saving")  # a worker has the run
+ACTIVE = ("preparing", "running", "saving")  # a worker holds the run
 LIVE = ("queued", *ACTIVE)
 RESUMABLE = ("paused", "stopped", "failed")
 OVER = ("finished", *RESUMABLE)
 STATES = (*LIVE, *OVER)
-# Where a run may go from each state. A worker may take up any run, also one that a killed worker
-# left in the middle, and may say twice what it does: no training ends over that. A run that did
-# not finish may fail once more: its processes did not start.
+# The legal transitions. A worker may start on any run, also one that a killed worker left active,
+# and may enter its state again. A run that has ended may still fail: its processes did not start.
 NEXT = {
     "queued": ("preparing", *RESUMABLE),
     "preparing": ("preparing", "running", "queued", *RESUMABLE),
@@ -34,7 +33,7 @@ NEXT = {
     "failed": ("preparing", "queued", "failed"),
     "finished": ("preparing", "queued"),
 }
-SETTLED_S = 2.0
+SETTLED_S = 2.0  # a younger file may be replaced without a change of its modification time
 STATE_KEYS = (
     *("epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"),
     *("num_tokens", "eta_seconds", "elapsed_seconds", "progress", "started_at", "ended_at"),
@@ -44,54 +43,53 @@ STATE_KEYS = (
 
 
 class IllegalTransition(ValueError):
-    """A run cannot go from its state into the one asked for."""
+    """A transition that NEXT does not allow."""
 
 
-def entering(before: str, state: str, **facts) -> dict:
-    """The facts that change when a run moves from one state into another, `facts` among them.
+def entering(before: str, state: str, **facts: Any) -> dict[str, Any]:
+    """The facts that a transition from `before` to `state` sets, including `facts`.
 
-    Raises IllegalTransition when it cannot.
+    Raises IllegalTransition.
     """
     if state not in NEXT[before]:
         raise IllegalTransition(f"A run that is {before} cannot become {state}.")
-    nothing_goes_on = {"progress": None, "eta_seconds": None}
+    idle = {"progress": None, "eta_seconds": None}
     if state in OVER:
-        return {"ended_at": time.time(), **nothing_goes_on, **facts, "state": state}
+        return {"ended_at": time.time(), **idle, **facts, "state": state}
     if state in ACTIVE and state != "preparing":
         return {**facts, "state": state}
-    return {"error": None, "ended_at": None, **nothing_goes_on, **facts, "state": state}
+    return {"error": None, "ended_at": None, **idle, **facts, "state": state}
 
 
-def enter(folder: Path, state: str, **facts) -> None:
-    """Move a run into a state. Raises IllegalTransition when it cannot go there from where it is.
+def enter(folder: Path, state: str, **facts: Any) -> None:
+    """Move a run to another state. Raises IllegalTransition.
 
-    Only for a run no worker has: a worker knows its state better than the disk.
+    Only for a run without a worker: a worker does not read its state from the disk.
     """
     now = remembered_state(folder)
     write_state(folder, {**now, **entering(now["state"], state, **facts)})
 
 
-def amend(folder: Path, **facts) -> None:
-    """Change facts of a run that stays in its state."""
+def amend(folder: Path, **facts: Any) -> None:
+    """Change facts without a transition."""
     write_state(folder, {**remembered_state(folder), **facts})
 
 
-def write_state(folder: Path, state: dict) -> None:
-    """Replace state.json, so that a reader sees the old state or the new one, never a part."""
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Replace state.json atomically."""
     write_json(folder / STATE, {**state, "updated_at": time.time()})
 
 
 def begin(folder: Path, *, foreground: bool = False) -> None:
-    """Give a new run its first state; with `foreground` its caller starts the worker."""
+    """Write the first state of a new run; with `foreground` the caller starts the worker."""
     facts = {"queued_at": time.time(), "attempt": 0, "foreground": foreground}
     write_state(folder, {"state": _first_state(foreground), **facts})
 
 
 def begin_again(folder: Path, *, foreground: bool = False, queued_at: float | None = None) -> None:
-    """Let a run that is over wait for its turn once more, from `queued_at` or from now on."""
+    """Queue a run that has ended again, at the position of `queued_at` or as the last one."""
     facts = {"queued_at": queued_at or time.time(), "foreground": foreground}
-    facts |= {"early_stopped": None, "result_step": None}
-    enter(folder, _first_state(foreground), **facts)
+    enter(folder, _first_state(foreground), early_stopped=None, result_step=None, **facts)
 
 
 def _first_state(foreground: bool) -> str:
@@ -99,43 +97,39 @@ def _first_state(foreground: bool) -> str:
 
 
 def cancel(folder: Path) -> None:
-    """Take a run out of the queue; one that does not wait any more stays as it is."""
+    """Take a run out of the queue; does nothing if it is not queued."""
     if remembered_state(folder)["state"] == "queued":
         enter(folder, after_stop(folder), ended_at=None)
         (folder / STOP).unlink(missing_ok=True)
 
 
 def after_stop(folder: Path) -> str:
-    """What a run becomes that was asked to stop: “paused” when there is something to go on from."""
+    """The state after a stop: “paused” if there is a checkpoint to resume from, else “stopped”."""
     return "paused" if committed(folder / CHECKPOINTS) else "stopped"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, wholly made and not yet deleted."""
+    """Whether a folder holds a run that was completely created and not yet deleted."""
     return (folder / STATE).exists()
 
 
-def remembered_spec(folder: Path) -> dict:
-    """The spec of a run, read once. Raises UserError when it is damaged or of a newer format."""
+def remembered_spec(folder: Path) -> dict[str, Any]:
+    """The spec of a run, cached. Raises UserError if it is damaged or of a newer format."""
     return {**_remembered(read_spec, folder / SPEC)}
 
 
-def remembered_state(folder: Path) -> dict:
-    """The state of a run, read again when it was replaced.
+def remembered_state(folder: Path) -> dict[str, Any]:
+    """The state of a run, cached until the file is replaced.
 
-    Raises FileNotFoundError for a folder that is no run, or none yet.
+    Raises FileNotFoundError for a folder without a run.
     """
     path = folder / STATE
     if path.is_file() or not (folder / EVENTS).is_file():
         return {**_remembered(_read_state, path)}
-    return _told_by_events(folder)
+    return _rebuilt(folder)
 
 
-def _remembered(read: Callable[[Path], dict], path: Path) -> dict:
-    """What a file holds, read again only after it was replaced.
-
-    A file's time is coarse: what was replaced a moment ago may be replaced again without a sign.
-    """
+def _remembered(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
     try:
         found = path.stat()
     except OSError:
@@ -146,18 +140,20 @@ def _remembered(read: Callable[[Path], dict], path: Path) -> dict:
 
 
 @lru_cache(maxsize=4096)
-def _kept(read: Callable[[Path], dict], path: Path, signature: tuple) -> dict:
+def _kept(
+    read: Callable[[Path], dict[str, Any]], path: Path, signature: tuple[int, int, int]
+) -> dict[str, Any]:
     return read(path)
 
 
-def _read_state(path: Path) -> dict:
+def _read_state(path: Path) -> dict[str, Any]:
     try:
-        state = read_json(path)
+        state: Any = read_json(path)
     except ValueError:
-        return _told_by_events(path.parent)
+        return _rebuilt(path.parent)
     if state is None and not path.exists():
         raise FileNotFoundError(str(path))
-    return state if _is_state(state) else _told_by_events(path.parent)
+    return state if _is_state(state) else _rebuilt(path.parent)
 
 
 def _is_state(found: object) -> bool:
@@ -169,19 +165,18 @@ def _is_state(found: object) -> bool:
     )
 
 
-def _told_by_events(folder: Path) -> dict:
-    """A state in which the run can be looked at, resumed and deleted; nothing learned is lost."""
+def _rebuilt(folder: Path) -> dict[str, Any]:
+    """The state according to events.jsonl, in which the run can be shown, resumed and deleted."""
     events = read_events(folder)[0]
-    said = [event.get("state") for event in events if event["type"] == "state"]
-    last = said[-1] if said and said[-1] in OVER else "stopped"
-    state = {
-        "state": last,
-        "attempt": said.count("preparing"),
+    entered = [event.get("state") for event in events if event["type"] == "state"]
+    state: dict[str, Any] = {
+        "state": entered[-1] if entered and entered[-1] in OVER else "stopped",
+        "attempt": entered.count("preparing"),
         "step": 0,
         "total_steps": 0,
         "error": None,
     }
     for row in curve_rows(events):
         state |= {name: row[name] for name in ("step", "loss", "eval_loss") if name in row}
-    note = f"{STATE} of this run was damaged: what is shown here is told by its events."
+    note = f"{STATE} of this run was damaged and has been rebuilt from {EVENTS}."
     return {**state, "warnings": [note]}

@@ -1,6 +1,6 @@
-"""Which model answers for a run: a checkpoint on its base model, or a base model alone.
+"""Resolves what to load for chat and export: a run's checkpoint, or a base model alone.
 
-Paths and names only, without torch; loading happens elsewhere.
+Paths and names only, without torch; nothing is loaded here.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from trainer_backend.runs.run import Run
 
 @dataclass(frozen=True)
 class Target:
-    """What to talk to: a run's checkpoint, or a plain base model (no checkpoint)."""
+    """A run's checkpoint, or a base model without one."""
 
     base_model: str
     precision: str
     checkpoint: Path | None = None
-    revision: str | None = None  # the commit of the Hub the run began with
+    revision: str | None = None  # the base model's commit on the Hub, as pinned by the run
 
     @property
     def has_adapter(self) -> bool:
@@ -29,7 +29,7 @@ class Target:
 
 
 def find_target(home: Path, run_or_model: str, checkpoint: int | None = None) -> Target:
-    """RUN of chat: a run id, a run's folder, or a model id. Raises UserError."""
+    """The target of a run id, a run's folder or a model id. Raises UserError for an unknown run."""
     folder = Path(str(run_or_model)).expanduser()
     if run_or_model.startswith("run-"):
         run = open_run(home, run_or_model)
@@ -41,13 +41,13 @@ def find_target(home: Path, run_or_model: str, checkpoint: int | None = None) ->
 
 
 def run_target(run: Run, step: int | None = None) -> Target:
-    """A run's checkpoint (its result without a step). Raises UserError when there is none."""
+    """A run's checkpoint of a step, or its result. Raises UserError if there is none."""
     kept = run.checkpoints()
-    chosen = [one for one in kept if one.step == step] if step is not None else [run.result()]
-    if not kept or not chosen:
-        what = "This run has no checkpoint yet." if not kept else f"There is no checkpoint {step}."
+    chosen = run.result() if step is None else next((c for c in kept if c.step == step), None)
+    if chosen is None:
+        what = f"There is no checkpoint {step}." if kept else "This run has no checkpoint yet."
         raise UserError(what, run.name(), "Wait for the first checkpoint, or choose another run.")
     recipe = run.recipe()
     precision = run.state().get("precision") or resolve(recipe, hardware())[0].precision
     revision = run.spec()["base"]["revision"]
-    return Target(recipe.base_model, precision, chosen[-1].path, revision)
+    return Target(recipe.base_model, precision, chosen.path, revision)

@@ -1,11 +1,12 @@
-"""Tells a web address when a run ends, if the machine's owner asked for it.
+"""Webhook: posts the end of a run to the address in SFT_STUDIO_WEBHOOK, if it is set.
 
-Off unless the environment names SFT_STUDIO_WEBHOOK. The address is a secret: it is never kept.
+The address is a secret: it is neither stored nor logged.
 """
 
 import json
 import logging
 import os
+from typing import Any
 from urllib import error as web_errors
 from urllib import request as web
 
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def send_notice(run: Run) -> bool:
-    """Post the run's end as JSON; whether it arrived. Follows no redirect, never raises for it."""
+    """Post the run's end as JSON; returns whether it arrived. Follows no redirect, never raises."""
     address = os.environ.get(VARIABLE, "").strip()
     if not address.startswith(("https://", "http://")):
         return False
@@ -31,14 +32,12 @@ def send_notice(run: Run) -> bool:
     message.add_header("Content-Type", "application/json")
     try:
         web.build_opener(_NoRedirect).open(message, timeout=TIMEOUT_S).close()
-    except (web_errors.URLError, OSError, ValueError) as failure:  # its text holds the address
-        logger.warning("the notice of the run's end was not sent: %s", type(failure).__name__)
+    except (web_errors.URLError, OSError, ValueError) as failure:  # its text contains the address
+        logger.warning("the webhook for the run's end failed: %s", type(failure).__name__)
         return False
     return True
 
 
 class _NoRedirect(web.HTTPRedirectHandler):
-    """An answer that sends us elsewhere is an error."""
-
-    def redirect_request(self, *args, **kwargs) -> None:
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None

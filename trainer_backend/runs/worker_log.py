@@ -1,12 +1,10 @@
-"""worker.log: what a worker prints, without secrets, cut when it grows too large.
-
-What is recorded as facts is run_writer.py.
-"""
+"""worker.log: the worker's output, without secrets and limited in size."""
 
 import io
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from trainer_backend.redact import redact
 from trainer_backend.runs.files import LOG
@@ -16,10 +14,10 @@ TAIL_BYTES = 64_000
 
 
 def cap_log(folder: Path, limit: int = MAX_BYTES) -> bool:
-    """Cut the log to its newest half when it is over the limit (the older part is dropped).
+    """Cut a log of more than `limit` bytes to its newest half; returns whether it was cut.
 
-    The worker's output goes straight into the file, opened for appending: no pipe that could fill
-    up, and a crash loses no line. So it is cut in place; what is written meanwhile may be lost.
+    The worker appends to the file directly: no pipe can fill up, and a crash loses no line. So the
+    file is cut in place; output written meanwhile may be lost.
     """
     path = folder / LOG
     try:
@@ -35,31 +33,31 @@ def cap_log(folder: Path, limit: int = MAX_BYTES) -> bool:
             file.write(note.encode() + kept)
             file.truncate()
     except OSError:
-        return False  # not there yet, or the disk is full: the next look tries again
+        return False  # missing, or the disk is full: the next call tries again
     return True
 
 
 def log_tail(folder: Path, lines: int = 200) -> str:
-    """The last lines the worker printed."""
+    """The last lines the worker printed, without secrets; "" if there is no log."""
     try:
         with open(folder / LOG, "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
     except OSError:
-        return ""  # not there yet, or nothing that can be read
+        return ""
     shown = [line.rpartition("\r")[2] for line in text.splitlines()[-lines:]]
     return redact("\n".join(shown))
 
 
 class RedactedStream(io.TextIOBase):
-    """A text stream that writes whole lines without secrets into another."""
+    """A text stream that writes whole lines, without secrets, to another stream."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO):
         self._stream, self._rest = stream, ""
 
     def write(self, text: str) -> int:
-        """Keep a line until it is whole: a secret may come in pieces."""
+        """Write complete lines and keep the rest: a secret may arrive in pieces."""
         self._rest += text
         if "\n" in text or "\r" in text:
             at = max(self._rest.rfind("\n"), self._rest.rfind("\r")) + 1
@@ -68,21 +66,21 @@ class RedactedStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Write what is there, whole line or not."""
+        """Write the rest as well."""
         if self._rest:
             self._stream.write(redact(self._rest))
             self._rest = ""
         self._stream.flush()
 
     def fileno(self) -> int:
-        """The file below, for libraries that write to it themselves."""
+        """The underlying file, for libraries that write to it themselves."""
         return self._stream.fileno()
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override] # read only, as of io.TextIOWrapper
         return self._stream.encoding
 
 
 def redact_output() -> None:
-    """Let no Python print, log line or traceback of this process show a secret."""
+    """Redact secrets in all that this process prints, logs or raises from now on."""
     sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)

@@ -1,7 +1,4 @@
-"""What a worker writes into its run folder: events (append-only) and the state.
-
-Reading is in run_folder.py; the log a person reads is worker_log.py.
-"""
+"""Writes a run's events (append-only) and state on behalf of its worker."""
 
 import copy
 import errno
@@ -11,10 +8,11 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from trainer_backend.redact import redact_facts
 from trainer_backend.runs.events import read_event
-from trainer_backend.runs.files import EVENTS
+from trainer_backend.runs.files import EVENTS, STATE
 from trainer_backend.runs.heartbeat import Heartbeat
 from trainer_backend.runs.run import Run
 from trainer_backend.runs.state import ACTIVE, OVER, entering, write_state
@@ -26,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class RunWriter:
-    """Writes one run's events and state. Only the process that holds the run's lock may use it."""
+    """Writes one run's events and state; only for the process that holds the run's lock.
+
+    With `enabled=False` (all training processes but the first) nothing is written.
+    """
 
     def __init__(self, run: Run, enabled: bool = True):
         self.run, self.enabled = run, enabled
@@ -35,17 +36,17 @@ class RunWriter:
         self._state["attempt"] = self._state.get("attempt", 0) + 1
         self._started, self._before = time.monotonic(), self._state.get("elapsed_seconds") or 0.0
         self._written = 0.0
-        self._waiting: list[bytes] = []  # events a full disk did not take
+        self._waiting: list[bytes] = []  # events that a full disk did not take
         self.heart: Heartbeat | None = None
         if enabled and (damage := _repair(self._path)):
             self.event("repaired", **damage)
 
-    def event(self, type: str, **facts) -> None:
-        """Append one event, on disk before this returns; a full disk makes it wait, not fail."""
-        clean = redact_facts(strict(facts))
-        line = json.dumps({"type": type, "t": round(time.time(), 3), **clean}, ensure_ascii=False)
+    def event(self, type: str, **facts: Any) -> None:
+        """Append one event and flush it to the disk; while the disk is full, events are kept."""
         if not self.enabled:
             return
+        clean: Any = redact_facts(strict(facts))
+        line = json.dumps({"type": type, "t": round(time.time(), 3), **clean}, ensure_ascii=False)
         self._waiting.append(line.encode("utf-8", "replace") + b"\n")
         try:
             _append(self._path, b"".join(self._waiting))
@@ -53,12 +54,13 @@ class RunWriter:
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
-            logger.warning("the disk is full: %d events wait", len(self._waiting))
+            logger.warning("the disk is full: %d events are not written yet", len(self._waiting))
 
-    def update(self, *, now: bool = False, **facts) -> None:
+    def update(self, *, now: bool = False, **facts: Any) -> None:
         """Merge facts into the state file (written at most twice a second unless `now`)."""
         self.mark()
-        self._state.update(redact_facts(strict(facts)))
+        clean: Any = redact_facts(strict(facts))
+        self._state.update(clean)
         self._state["elapsed_seconds"] = round(self._before + time.monotonic() - self._started, 1)
         if self.enabled and (now or time.monotonic() - self._written > STATE_EVERY_S):
             try:
@@ -66,14 +68,13 @@ class RunWriter:
             except OSError as error:
                 if error.errno not in DISK_FULL:
                     raise
-                logger.warning("the disk is full: the state on it is an older one")
+                logger.warning("the disk is full: %s is out of date", STATE)
             self._written = time.monotonic()
 
-    def enter(self, state: str, **facts) -> None:
-        """Move the run to another state, at once and with an event.
+    def enter(self, state: str, **facts: Any) -> None:
+        """Move the run to another state, written at once and recorded as an event.
 
-        Raises IllegalTransition when the run cannot go there from the state this worker put it in:
-        what others wrote meanwhile does not count, since only a worker that lives may write.
+        Raises IllegalTransition, judged by the state that this worker wrote last.
         """
         facts = entering(self._state["state"], state, **facts)
         logger.info("%s", state)
@@ -84,23 +85,23 @@ class RunWriter:
             send_notice(self.run)
 
     def has_ended(self) -> bool:
-        """Whether this worker has said its last word: the run is over, or waits to go on."""
+        """Whether this worker has written an end state (the run has ended or is queued again)."""
         return self._state["state"] not in ACTIVE
 
     def mark(self, phase: str | None = None) -> None:
-        """Something moved: whoever watches for a hang begins to count anew."""
+        """Record progress for the watchdog."""
         if self.heart:
             self.heart.mark(phase)
 
     def progress(self, what: str, done: float, total: float, unit: str) -> None:
-        """Say how far a preparation step is."""
+        """Record how much of a preparation step is done, in `unit`s."""
         facts = {"what": what, "done": done, "total": total, "unit": unit}
         if done == 0 or done >= total:
             logger.info("%s: %g of %g %s", what, done, total, unit)
         self.update(now=done == 0 or done >= total, progress=facts)
 
     def warn(self, text: str) -> None:
-        """Add a warning; it stays in the run's list."""
+        """Add a warning to the run's list, once."""
         warnings = self._state.setdefault("warnings", [])
         if text not in warnings:
             warnings.append(redact_facts(text))
@@ -109,8 +110,8 @@ class RunWriter:
             self.update(now=True)
 
 
-def strict(facts: dict) -> dict:
-    """Strict JSON: a number that is not finite becomes null, with a flag that says so."""
+def strict(facts: dict[str, Any]) -> dict[str, Any]:
+    """Strict JSON: a NaN or infinite value becomes null, and its key is listed in `not_finite`."""
     bad = [
         key for key, value in facts.items() if isinstance(value, float) and value != _sane(value)
     ]
@@ -131,7 +132,7 @@ def _sane(value: object) -> object:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """One write and a flush to the disk; what a full disk took only in part is taken back."""
+    """Write and flush in one call; a write that a full disk cut short is undone."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         before = os.fstat(descriptor).st_size
@@ -147,10 +148,10 @@ def _append(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _repair(path: Path) -> dict:
-    """Cut off a last line that an earlier crash left without its end; count lines that are none.
+def _repair(path: Path) -> dict[str, int]:
+    """Cut off an incomplete last line of an earlier crash; count damaged lines.
 
-    Lines of garbage stay where they are, since readers remember offsets; they are skipped.
+    Damaged lines stay, because readers remember offsets; they are skipped.
     """
     if not path.exists():
         return {}

@@ -77,7 +77,7 @@ def test_the_worker_pins_the_base_model_once(home, dataset, tiny_model_dir):
 def test_case_43_the_pinned_commit_is_used_after_the_branch_moved(
     home, dataset, tiny_model_dir, monkeypatch
 ):
-    """The Hub is played: a snapshot folder as its cache has, and who asked for which commit."""
+    """A fake Hub: a snapshot folder as in its cache, and which commit was asked for."""
     import shutil
 
     commit = "a" * 40
@@ -146,7 +146,7 @@ def test_case_20_only_more_epochs_may_change(run):
             check_changes(recipe, changed)
         assert caught.value.code == "settings_locked"
         assert field in locked_fields()
-    with pytest.raises(UserError, match="can only grow"):
+    with pytest.raises(UserError, match="can only increase"):
         check_changes(recipe, Recipe.from_dict({**recipe.to_dict(), "max_steps": 2}))
     assert "num_train_epochs" not in locked_fields()
 
