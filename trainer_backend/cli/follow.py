@@ -23,7 +23,7 @@ def follow(run: Run, as_json: bool) -> int:
 
     Ctrl-C or SIGTERM saves and pauses; a second one ends the run immediately.
     """
-    with _sigterm_like_ctrl_c():
+    with _ended_like_ctrl_c():
         process = start_worker(run)
         _wait_for(run, process, as_json)
         settle(run, process.returncode)

@@ -1,4 +1,4 @@
-"""Who starts, watches and ends the worker processes of runs."""
+"""Starts, watches and ends the worker processes of runs. Torch-free."""
 
 from trainer_backend.scheduling.launch import (
     Fleet,

@@ -1,36 +1,36 @@
-"""Puts runs that are over back into the queue, takes waiting ones out, settles lost ones.
+"""Queueing of a single run: again after its end, out of the queue, settling a dead one.
 
-The app's thread that empties the queue is scheduler.py; commands of the terminal use this alone.
+Works without a running app; no thread and no order of runs here.
 """
 
 import socket
 import time
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from trainer_backend.errors import UserError
-from trainer_backend.home import read_json, write_atomic
+from trainer_backend.home import write_atomic
 from trainer_backend.processes import is_same_process
 from trainer_backend.runs import ACTIVE, LIVE, RESUMABLE, Run, begin_again, cancel
 from trainer_backend.runs.files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
 from trainer_backend.scheduling.watchdog import AWAY_S
 from trainer_backend.scheduling.worker_process import force_stop, settle
 
-GRACE_S = 20.0  # what a worker gets to begin, or to be gone after its last word
+GRACE_S = 20.0  # seconds a worker has to start, or to exit after writing its end state
 POLL_S = 0.1
 
 
 def queue_again(
     run: Run,
     foreground: bool = False,
-    changes: dict | None = None,
+    changes: dict[str, Any] | None = None,
     queued_at: float | None = None,
 ) -> None:
-    """Put a run that is over back into the queue. Raises UserError for a run that cannot.
+    """Queue a run that has ended again. Raises UserError for one that cannot be resumed.
 
-    A finished run goes on only with `changes` that make it longer. With `foreground` the caller
-    starts the worker itself and no scheduler may take the run. `queued_at` is its place in the
-    queue, else it is the last.
+    A finished run needs `changes` that extend it. With `foreground` the caller starts the worker
+    itself and no scheduler takes the run. `queued_at` is its position, else it is the last one.
     """
     state = run.state()["state"]
     longer = state == "finished" and changes
@@ -40,7 +40,7 @@ def queue_again(
             run.name(),
             "Give it more epochs or steps, or start a new run from its weights."
             if state == "finished"
-            else "Start a new run, or wait until this one is over.",
+            else "Start a new run, or wait until this one has ended.",
         )
     if changes:
         run.change_recipe(changes, "resumed")
@@ -53,13 +53,13 @@ def queue_again(
 
 
 def interrupt(run: Run) -> None:
-    """Ask a live run to save and end, because its machine stops; `go_on` queues it again."""
+    """Ask an active run to save and end because its machine stops; `go_on` queues it again."""
     write_atomic(run.dir / GO_ON, "")
     run.request_stop()
 
 
 def go_on(run: Run) -> None:
-    """Queue a run again, in its old place, that only a stop of its machine ended."""
+    """Queue a run again, at its old position, if it ended only because its machine stopped."""
     mark = run.dir / GO_ON
     if not mark.exists():
         return
@@ -71,8 +71,8 @@ def go_on(run: Run) -> None:
 
 
 def lingers(run: Run) -> bool:
-    """Whether the process of an earlier start is still there, after its last word."""
-    return is_same_process(read_json(run.dir / WORKER, {}))
+    """Whether the worker process started last still exists."""
+    return is_same_process(run.worker())
 
 
 def _wait_until_gone(run: Run) -> None:
@@ -84,17 +84,16 @@ def _wait_until_gone(run: Run) -> None:
 
 
 def settle_alone(run: Run) -> None:
-    """Do for a run what the app would, unless an app looks after its home.
+    """Settle a run whose worker is dead, or cancel a queued one with a stop request.
 
-    A run whose worker is gone gets its end state; a waiting one that was asked to stop is taken
-    out of the queue.
+    Does nothing while an app manages the run's home.
     """
     if run.state()["state"] not in LIVE:
         return
     holder = FileLock(run.home / "scheduler.lock")
     try:
         holder.acquire(timeout=0)
-    except (Timeout, OSError):  # OSError: a home that may only be read
+    except (Timeout, OSError):  # OSError: the home is read-only
         return
     try:
         state = run.state()["state"]
@@ -109,14 +108,14 @@ def settle_alone(run: Run) -> None:
 def _may_live(run: Run) -> bool:
     if run.is_alive():
         return True
-    started = read_json(run.dir / WORKER, {})
+    started = run.worker()
     if started.get("host") == socket.gethostname():
         return is_same_process(started)
-    return _quiet_for(run) < AWAY_S  # on another machine that shares the folder, or just beginning
+    return _quiet_for(run) < AWAY_S  # on another machine that shares the folder, or just starting
 
 
 def _quiet_for(run: Run) -> float:
-    """Seconds since the last sign of a worker, both times by the clock of the disk."""
+    """Seconds since the worker last wrote a file, by the clock of the file system."""
     probe = run.dir / ".clock"
     probe.touch()
     now = probe.stat().st_mtime

@@ -1,7 +1,6 @@
-"""The app's one background thread: starts queued runs in order and settles lost ones.
+"""The app's background thread: starts queued runs in order, enforces stops, settles dead runs.
 
-Training itself is in the worker process; the run folder is the only channel to it. Whether a
-worker hangs is hang_watch.py. Times are of the monotonic clock: setting the clock changes nothing.
+The run folder is the only channel to a worker. Uses the monotonic clock.
 """
 
 import logging
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -20,7 +20,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.home import read_json, write_json
 from trainer_backend.runs import ACTIVE, Run, cancel, enter, is_run, open_run, unfinished_runs
-from trainer_backend.runs.files import GO_ON, WORKER
+from trainer_backend.runs.files import GO_ON
 from trainer_backend.scheduling.launch import processes_here
 from trainer_backend.scheduling.run_queue import GRACE_S, go_on, interrupt, lingers, queue_again
 from trainer_backend.scheduling.watchdog import HangWatch
@@ -28,33 +28,33 @@ from trainer_backend.scheduling.worker_process import force_stop, settle, start_
 
 TICK_S = 0.5
 FORCE_AFTER_S = 5.0
-DAMAGED = (OSError, ValueError, TypeError, KeyError)  # no room, or a file that holds anything
+DAMAGED = (OSError, ValueError, TypeError, KeyError)  # a full disk, or a damaged file
 logger = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """Drives the runs of one home. Only one scheduler may hold a home."""
+    """Manages the runs of one home; a lock ensures that each home has only one scheduler."""
 
     def __init__(self, home: Path, make_room: Callable[[], None] = lambda: None):
-        """`make_room` is called before a worker starts, to free its device."""
+        """`make_room` is called before a worker starts, to free device memory."""
         self.home, self._make_room = home, make_room
-        self._workers: dict[str, subprocess.Popen] = {}
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._watch = HangWatch()
         self._devices = hardware().num_devices
-        self._lonely: dict[str, float] = {}  # when an active run was first seen without a worker
-        self._asked: dict[str, float] = {}  # when a stop was asked for
-        self._ending: dict[str, float] = {}  # when an over run's worker was first seen still there
+        self._lonely: dict[str, float] = {}  # since when an active run has no worker
+        self._asked: dict[str, float] = {}  # when a stop was requested
+        self._ending: dict[str, float] = {}  # since when a worker outlives its run
         self._lock = threading.Lock()
         self._wake, self._closing = threading.Event(), threading.Event()
         self._holder = FileLock(home / "scheduler.lock")
         self._thread = threading.Thread(target=self._loop, name="sft-scheduler", daemon=True)
 
     def start(self) -> None:
-        """Take the home and start the thread. Raises UserError when another app holds the home."""
+        """Lock the home and start the thread. Raises UserError if another app holds it."""
         try:
-            self._holder.acquire(timeout=1)  # a command may hold it for a moment
+            self._holder.acquire(timeout=1)  # a command may hold it briefly
         except Timeout as error:
-            holder = read_json(self.home / "scheduler.json", {})
+            holder: Any = read_json(self.home / "scheduler.json", {})
             raise UserError(
                 "Another SFT Studio already uses this home folder.",
                 f"{self.home} (process {holder.get('pid')} on {holder.get('host')})",
@@ -62,14 +62,14 @@ class Scheduler:
                 code="home_in_use",
             ) from error
         write_json(self.home / "scheduler.json", {"pid": os.getpid(), "host": socket.gethostname()})
-        for path in (self.home / "runs").glob(".trash-*"):  # a deletion that was interrupted
+        for path in (self.home / "runs").glob(".trash-*"):  # interrupted deletions
             shutil.rmtree(path, ignore_errors=True)
         for mark in (self.home / "runs").glob(f"run-*/{GO_ON}"):
             go_on(Run(mark.parent))
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread and free the home. Workers go on."""
+        """Stop the thread and release the home. Workers continue."""
         self._closing.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -77,9 +77,9 @@ class Scheduler:
         self._holder.release()
 
     def pause_all(self, seconds: float) -> None:
-        """Save and end the runs of this machine, which stops now; the next start goes on with them.
+        """Save and end the runs of this machine, because it stops; the next start resumes them.
 
-        Starts nothing any more, and waits for them so long at most.
+        Waits for at most `seconds`, and starts no more runs.
         """
         end = time.monotonic() + seconds
         with self._lock:
@@ -92,11 +92,11 @@ class Scheduler:
             time.sleep(TICK_S / 5)
 
     def wake(self) -> None:
-        """Let the thread look now: there is a new run."""
+        """Let the thread look for new runs now."""
         self._wake.set()
 
     def stop(self, run_id: str) -> None:
-        """Cancel a queued run, or ask a live one to save and end; asked again, end it at once."""
+        """Cancel a queued run, or ask an active one to save and end; the second time, kill it."""
         run = open_run(self.home, run_id)
         with self._lock:
             state = run.state()["state"]
@@ -111,14 +111,13 @@ class Scheduler:
         if not run.stop_requested():
             run.request_stop()
             self._asked[run.id] = now
-        elif now - self._asked.setdefault(run.id, now) >= FORCE_AFTER_S:  # no mere double click
+        elif now - self._asked.setdefault(run.id, now) >= FORCE_AFTER_S:  # not a double click
             force_stop(run)
 
-    def resume(self, run_id: str, changes: dict | None = None) -> None:
-        """Queue a run that is over again; `changes` are settings such as more epochs.
+    def resume(self, run_id: str, changes: dict[str, Any] | None = None) -> None:
+        """Queue a run that has ended again, with changed settings such as more epochs.
 
-        Raises UserError for a run that is not over, a finished one that is to learn nothing more,
-        or a change that is locked.
+        Raises UserError for an active run, a finished one that is not extended, or a locked change.
         """
         run = open_run(self.home, run_id)
         with self._lock:
@@ -126,7 +125,7 @@ class Scheduler:
         self._wake.set()
 
     def queue_position(self, run_id: str) -> int | None:
-        """1 for the next run to start; None when the run does not wait."""
+        """The run's position in the queue, from 1; None if it is not queued."""
         waiting = [run.id for run in self._queued()]
         return waiting.index(run_id) + 1 if run_id in waiting else None
 
@@ -142,23 +141,23 @@ class Scheduler:
             with self._lock:
                 try:
                     self.tick()
-                except DAMAGED as error:  # a full disk or a share that is away: try again
-                    logger.warning("the scheduler could not look at the runs: %s", error)
+                except DAMAGED as error:  # a full disk or an unreachable network drive: try again
+                    logger.warning("the scheduler cannot read the runs: %s", error)
             self._wake.wait(TICK_S)
             self._wake.clear()
 
     def tick(self) -> None:
-        """One look: settle runs whose worker is gone, start the next ones there is a device for."""
-        free = set(range(self._devices)) - self._held_by_the_gone()
+        """One round: settle runs whose worker has ended, start queued runs on the free devices."""
+        free = set(range(self._devices)) - self._held_after_the_end()
         for run in unfinished_runs(self.home):
             if run.state()["state"] not in ACTIVE:
                 continue
             try:
                 free -= set(self._look_at(run))
             except DAMAGED as error:
-                logger.warning("run %s cannot be looked at: %s", run.id, error)
+                logger.warning("run %s cannot be read: %s", run.id, error)
                 if run.id in self._workers and self._workers[run.id].poll() is None:
-                    free.clear()  # it holds some, and which is not known
+                    free.clear()  # it holds some devices, but which is unknown
         for run in self._queued():
             if run.stop_requested():  # from the command line
                 cancel(run.dir)
@@ -168,13 +167,13 @@ class Scheduler:
                 break
             count = min(self._devices, processes_here(run) if self._devices > 1 else 1)
             if count > len(free):
-                break  # nobody overtakes: a large run would wait for ever
+                break  # keep the order: else a large run could wait for ever
             chosen = sorted(free)[:count]
             free -= set(chosen)
             self._begin(run, chosen)
 
     def _look_at(self, run: Run) -> list[int]:
-        """Settle an active run if its worker is gone; else the devices it holds."""
+        """Settle an active run whose worker has ended; returns the devices it holds."""
         if not self._still_working(run):
             self._watch.forget(run)
             return []
@@ -188,12 +187,12 @@ class Scheduler:
             table.pop(run.id, None)
         try:
             self._workers[run.id] = start_worker(run, devices if self._devices > 1 else None)
-        except UserError as error:  # a recipe that this machine cannot run any more
+        except UserError as error:  # this machine can no longer run the recipe
             enter(run.dir, "failed", error={**error.to_dict(), "user": True})
 
-    def _held_by_the_gone(self) -> set[int]:
-        """Devices of workers that said their last word but are not gone: their memory is taken."""
-        held = set()
+    def _held_after_the_end(self) -> set[int]:
+        """Devices still held by workers that have finished but not exited."""
+        held: set[int] = set()
         for run in [Run(self.home / "runs" / run_id) for run_id in self._workers]:
             if is_run(run.dir) and run.state()["state"] in ACTIVE:
                 continue
@@ -205,19 +204,19 @@ class Scheduler:
         return held
 
     def _hurry(self, run: Run) -> None:
-        """End a worker that is not gone long after its last word."""
+        """Kill a worker that has not exited GRACE_S after its end state."""
         if self._seconds(self._ending, run) <= GRACE_S or force_stop(run):
             return
         if process := self._workers.get(run.id):  # its folder was deleted
             process.kill()
 
     def _seconds(self, since: dict[str, float], run: Run) -> float:
-        """How long a run has been in a table of times; it is entered when it is new."""
+        """Seconds since the run was entered in a table of times, which this does when needed."""
         now = time.monotonic()
         return now - since.setdefault(run.id, now)
 
     def _taken_by(self, run: Run) -> list[int]:
-        devices = read_json(run.dir / WORKER, {}).get("devices")
+        devices = run.worker().get("devices")
         return devices if isinstance(devices, list) else list(range(self._devices))
 
     def _still_working(self, run: Run) -> bool:
@@ -225,7 +224,9 @@ class Scheduler:
         if process is not None:
             if process.poll() is None:
                 return True
-            settle(run, process.returncode)  # raises on a full disk: how it ended is kept
+            settle(
+                run, process.returncode
+            )  # raises on a full disk: keep the exit code for the next round
             del self._workers[run.id]
             return False
         if run.is_alive() or self._may_begin(run):
@@ -235,7 +236,7 @@ class Scheduler:
         return False
 
     def _may_begin(self, run: Run) -> bool:
-        """Whether a worker somebody else started lives, though its lock does not show it."""
+        """Whether a worker of another process is alive although its lock is not visible here."""
         if _host_of(run) == socket.gethostname():
             return lingers(run)
         if self._watch.beats(run):  # on another machine that shares the folder
@@ -246,4 +247,4 @@ class Scheduler:
 
 
 def _host_of(run: Run) -> str | None:
-    return read_json(run.dir / WORKER, {}).get("host")
+    return run.worker().get("host")

@@ -1,7 +1,4 @@
-"""What a Slurm job of a run does on its first machine: start the processes, pass on a stop, settle.
-
-The script that starts it and the line of each machine are launch.py.
-"""
+"""A Slurm job of a run, on its first machine: starts the processes, passes on a stop, settles."""
 
 import os
 import socket
@@ -26,36 +23,36 @@ FAILED = 1
 
 
 def train_in_job(run: Run, fleet: Fleet) -> int:
-    """Train a run on the machines of this job; returns 0 also after a stop, else what srun said.
+    """Train a run on the machines of this job; returns srun's exit code, 0 after a stop.
 
-    SIGTERM (the time is nearly over, or the job was cancelled) finishes the step and saves.
+    On SIGTERM (time limit ahead, or job cancelled) the run finishes its step and saves.
     """
     if _at_work(run):
-        sys.stderr.write("Another worker holds this run: this job leaves it alone.\n")
+        sys.stderr.write("Another worker trains this run: this job ends.\n")
         return FAILED
-    if run.state()["state"] == "finished":  # the last of several jobs in a row
-        sys.stderr.write("This run is finished: there is nothing left to do.\n")
+    if run.state()["state"] == "finished":  # one of several queued jobs
+        sys.stderr.write("This run is finished.\n")
         return 0
     for name in (STOP, *LEFT_BEHIND):
         (run.dir / name).unlink(missing_ok=True)
     clear_ranks(run.dir)
     on_stop_signal(run.request_stop, ctrl_c=False)
-    # no device of the app's machine is taken, and no scheduler may start or judge this run
-    job = {**identity(os.getpid()), "devices": [], "memory_kills": memory_kills()}
-    write_json(run.dir / WORKER, job)
+    # takes no device of the app's machine; no scheduler may start or settle this run
+    job: dict[str, object] = {"devices": [], "memory_kills": memory_kills()}
+    write_json(run.dir / WORKER, job | identity(os.getpid()))
     amend(run.dir, foreground=True)
     attempt = run.state().get("attempt")
     code = subprocess.run(srun_command(run, fleet), check=False).returncode
     if run.state().get("attempt") == attempt:
-        _say_never_began(run, code)
+        _fail_to_start(run, code)
     settle(run, code)
-    if run.state()["state"] == "queued":  # the memory ran out: once more with half the batch
+    if run.state()["state"] == "queued":  # out of memory: again with half the batch
         return train_in_job(run, fleet)
     return code if run.state()["state"] == "failed" else 0
 
 
 def _at_work(run: Run) -> bool:
-    """Whether a worker has this run, also on a machine whose locks are not seen here."""
+    """Whether a worker trains this run, also on a machine whose locks are not visible here."""
     if run.is_alive():
         return True
     before = read_json(run.dir / HEARTBEAT)
@@ -66,22 +63,22 @@ def _at_work(run: Run) -> bool:
 
 
 def srun_command(run: Run, fleet: Fleet) -> list[str]:
-    """How Slurm starts the line of each machine; the first that fails ends the others."""
+    """The srun command that runs each machine's line; one that fails ends the others."""
     here = replace(fleet, host=meeting_place(_machines()), port=free_port(fleet.port))
     line = machine_line(run, here, "$SLURM_NODEID")
     return ["srun", "--kill-on-bad-exit=1", "bash", "-c", line]
 
 
 def _machines() -> list[str]:
-    """Names of the job's machines; the first is this one."""
+    """Host names of the job; the first is this machine's."""
     names = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
     return subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()
 
 
 def meeting_place(machines: list[str]) -> str:
-    """The address of this machine that the second one reaches; else its name.
+    """The address of this machine on the route to the second one; else its name.
 
-    A machine's own name often stands for its loopback, which the others cannot reach.
+    A machine's own name often resolves to its loopback address, which others cannot reach.
     """
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((machines[min(1, len(machines) - 1)], 9))  # sends nothing
@@ -90,7 +87,7 @@ def meeting_place(machines: list[str]) -> str:
 
 
 def free_port(asked: int) -> int:
-    """This port of this machine, or any other one when something listens there already."""
+    """The port asked for, or another free one if it is in use."""
     for port in (asked, 0):
         with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -99,14 +96,13 @@ def free_port(asked: int) -> int:
     return asked
 
 
-def _say_never_began(run: Run, code: int) -> None:
-    """No process came as far as the run's state."""
+def _fail_to_start(run: Run, code: int) -> None:
     if not code or run.stop_requested():
         return
     error = UserError(
         f"The training processes could not be started (srun ended with {code}).",
         f"Slurm job {os.environ.get('SLURM_JOB_ID', '')}",
-        "The end of the log says why. Submit the job again when that is mended.",
+        "See the end of the log for the reason, then submit the job again.",
         code="exit_code",
     )
     facts = {**error.to_dict(), "user": False, "safe": what_is_safe(run)}

@@ -1,14 +1,15 @@
-"""Starts, recognises and ends worker processes, and settles runs whose worker left no word.
+"""Starts and kills worker processes, and settles runs whose worker ended without an end state.
 
-What a worker does is train.py; who may start is scheduler.py.
+Which run may start is not decided here.
 """
 
 import os
 import subprocess
 import threading
 from collections.abc import Sequence
+from typing import Any
 
-from trainer_backend.home import read_json, write_json
+from trainer_backend.home import write_json
 from trainer_backend.processes import (
     child_environment,
     end_group,
@@ -32,13 +33,13 @@ from trainer_backend.runs.files import HEARTBEAT, LOG, STALLED, WORKER
 from trainer_backend.scheduling.launch import worker_command, worker_environment
 from trainer_backend.scheduling.rank_watch import clear_ranks, kill_ranks, reason_of
 
-LEFT_BEHIND = (HEARTBEAT, STALLED)  # what an earlier worker or its end left
+LEFT_BEHIND = (HEARTBEAT, STALLED)  # files of an earlier worker
 
 
-def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.Popen:
-    """Start the worker of a run in its own process group, its output going to worker.log.
+def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.Popen[bytes]:
+    """Start the worker of a run in its own process group, with its output in worker.log.
 
-    `devices` are numbers of GPUs as this process counts them; None means all of them.
+    `devices` are GPU indices as this process sees them; None means all.
     """
     for name in LEFT_BEHIND:
         (run.dir / name).unlink(missing_ok=True)
@@ -60,13 +61,13 @@ def start_worker(run: Run, devices: Sequence[int] | None = None) -> subprocess.P
 
 
 def visible_devices(devices: Sequence[int] | None) -> list[str] | None:
-    """Names for CUDA_VISIBLE_DEVICES of some of the GPUs this process itself may see."""
+    """The entries of CUDA_VISIBLE_DEVICES for some of the GPUs that this process may see."""
     ours = [part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
-    return devices and [ours[one] if ours else str(one) for one in devices]
+    return [ours[one] if ours else str(one) for one in devices] if devices else None
 
 
 def settle(run: Run, returncode: int | None = None) -> None:
-    """Write the end state of a run whose worker is gone without having written one."""
+    """Write the end state of an active run whose worker ended (`returncode` None: unknown how)."""
     state = run.state()
     if state["state"] not in ACTIVE:
         return
@@ -75,10 +76,9 @@ def settle(run: Run, returncode: int | None = None) -> None:
         notes = [_forced_note(run)] if end_signal(returncode) == "SIGKILL" else []
         _end(run, after_stop(run.dir), warnings=[*warnings, *notes])
         return
-    worker = read_json(run.dir / WORKER, {})
-    reason = from_exit(run, returncode, worker.get("memory_kills"))
+    reason = from_exit(run, returncode, run.worker().get("memory_kills"))
     error = {**reason.to_dict(), "user": False, "safe": what_is_safe(run)}
-    if rank := reason_of(run.dir):  # of several processes: why the first of them ended
+    if rank := reason_of(run.dir):  # of several processes: the one that failed first
         error |= rank
     if note := halve_batch(run, error):
         enter(run.dir, "queued", warnings=[*warnings, note])
@@ -87,17 +87,17 @@ def settle(run: Run, returncode: int | None = None) -> None:
 
 
 def _forced_note(run: Run) -> str:
-    return f"Training did not end by itself and was ended at once. {what_is_safe(run)}"
+    return f"Training did not stop by itself and was killed. {what_is_safe(run)}"
 
 
-def _end(run: Run, state: str, **facts) -> None:
+def _end(run: Run, state: str, **facts: Any) -> None:
     enter(run.dir, state, **facts)
-    # the address may be slow to answer, and the scheduler has other runs to look after
-    threading.Thread(target=send_notice, args=(run,), name="notice").start()
+    # in a thread: a slow address must not delay the scheduler
+    threading.Thread(target=send_notice, args=(run,), name="webhook").start()
 
 
 def force_stop(run: Run) -> bool:
-    """End the worker's whole process group at once, if it is still the process that was started."""
+    """Kill the worker and its process group, unless its id belongs to another process by now."""
     kill_ranks(run.dir)
-    facts = read_json(run.dir / WORKER, {})
+    facts = run.worker()
     return is_same_process(facts) and end_group(facts["pid"])

@@ -90,7 +90,7 @@ def _train(run: Run, writer: RunWriter, ranks: RankWatch) -> int:
         del error
         gc.collect()
         return _fail_all(writer, ranks, facts)
-    ranks.say()
+    ranks.report_end()
     return FINE
 
 
@@ -102,7 +102,7 @@ def _fail_all(writer: RunWriter, ranks: RankWatch, error: dict) -> int:
     if cause:
         ranks.follow(cause)
         return _fail(writer, {**error, **cause})
-    ranks.say(error)
+    ranks.report_end(error)
     return _fail(writer, error)
 
 

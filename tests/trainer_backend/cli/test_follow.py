@@ -49,7 +49,7 @@ def test_case_5_a_second_signal_ends_it_at_once(run, workers, capsys):
     helper = in_the_background(interrupt)
     assert follow(run, as_json=True) == 0
     helper.join()
-    assert "ended at once" in capsys.readouterr().err and run.state()["state"] == "paused"
+    assert "was killed" in capsys.readouterr().err and run.state()["state"] == "paused"
 
 
 def test_case_33_no_progress_is_said_and_an_unheard_stop_ends_it_after_the_limit(

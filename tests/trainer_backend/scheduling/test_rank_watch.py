@@ -85,7 +85,7 @@ def test_the_reason_of_a_failed_process_is_everybodys_reason(folder, sleeper):
 
 def test_an_own_failure_says_which_process_it_was(folder):
     with Watched(folder) as watched:
-        watched.watch.say(ERROR)
+        watched.watch.report_end(ERROR)
     found = reason_of(folder)
     assert found["what"] == ERROR["what"] and found["where"] == "step 3, process 1 of 2"
 
@@ -109,7 +109,7 @@ def test_a_process_that_never_begins_is_told(folder, monkeypatch):
     monkeypatch.setattr(rank_watch, "START_S", 0.05)
     with Watched(folder) as watched:
         assert watched.said.wait(10)
-    assert "never began" in watched.lost[0]["what"]
+    assert "did not start" in watched.lost[0]["what"]
 
 
 def test_a_machine_that_falls_silent_is_told(folder, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_watch_goes_on_when_the_folder_is_cleared(folder, sleeper):
 def test_one_process_alone_writes_nothing(folder, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with Watched(folder) as watched:
-        watched.watch.say()
+        watched.watch.report_end()
         assert watched.watch.cause() is None
     assert list(folder.iterdir()) == []
 

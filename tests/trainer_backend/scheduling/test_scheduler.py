@@ -128,14 +128,14 @@ def test_case_6_a_second_stop_ends_a_worker_that_does_not_listen(run, scheduler,
     scheduler.stop(run.id)
     scheduler.stop(run.id)
     assert wait_for(run, "paused", "stopped") == "paused"
-    assert "ended at once" in run.state()["warnings"][-1] and run.checkpoints()[-1].step == 1
+    assert "was killed" in run.state()["warnings"][-1] and run.checkpoints()[-1].step == 1
 
 
 def test_case_6_a_worker_that_ignores_a_stop_is_ended_after_the_limit(
     home, run, workers, monkeypatch
 ):
     MANNERS[run.id] = "deaf"
-    monkeypatch.setattr(watchdog, "SAY_EVERY_S", 0.0)
+    monkeypatch.setattr(watchdog, "REPORT_EVERY_S", 0.0)
     facts = {"phase": "running", "marks": 7, "beats": 7, "idle_seconds": 0.0, "limit_seconds": 0.3}
     monkeypatch.setattr(watchdog, "_read", lambda run: facts)
     with driving(home) as scheduler:
