@@ -3,7 +3,7 @@
 Torch-free: everything the page shows of a run is read here.
 """
 
-from trainer_backend.runs.checkpoints import Damaged, commit, newest_intact, purge, rotate
+from trainer_backend.runs.checkpoints import Damaged, best_of, commit, newest_intact, purge, rotate
 from trainer_backend.runs.create import (
     create_run,
     list_runs,
@@ -58,6 +58,7 @@ __all__ = [
     "after_stop",
     "amend",
     "begin_again",
+    "best_of",
     "cancel",
     "commit",
     "create_run",

@@ -224,9 +224,7 @@ class Scheduler:
         if process is not None:
             if process.poll() is None:
                 return True
-            settle(
-                run, process.returncode
-            )  # raises on a full disk: keep the exit code for the next round
+            settle(run, process.returncode)  # raises on a full disk: tried again
             del self._workers[run.id]
             return False
         if run.is_alive() or self._may_begin(run):

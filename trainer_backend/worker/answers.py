@@ -1,12 +1,15 @@
-"""Does it answer right? Base and tuned model on held-out rows, compared with the expected answer.
+"""Answer check: base and tuned model answer held-out rows, scored by exact match.
 
-Exact match after trimming white space. Losses are the trainer's business.
+White space around an answer does not count. Nothing is trained here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
-from transformers import ProcessorMixin
+import torch
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from trainer_backend.models.loaded.generate import answer_batch, answer_seen
 from trainer_backend.tokens.encode import prompt_ids
@@ -17,38 +20,48 @@ SHOWN = 40
 MAX_ANSWER_TOKENS = 512
 
 
-def last_turn(row: dict) -> tuple[list[dict], str] | None:
-    """The messages before a training row's last answer, and that answer; None without one."""
+@dataclass(frozen=True)
+class Question:
+    """The messages before a row's last answer, the images of the row, and that answer."""
+
+    messages: list[dict[str, Any]]
+    images: list[Any]
+    expected: str
+
+
+def question(row: dict[str, Any]) -> Question | None:
+    """The question of a training row; None unless it ends with an assistant's text."""
     messages = row.get("messages") or []
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         return None
     answer = messages[-1].get("content")
-    return (messages[:-1], answer) if isinstance(answer, str) else None
+    if not isinstance(answer, str):
+        return None
+    return Question(messages[:-1], row.get("images") or [], answer.strip())
 
 
 def check_answers(
-    rows: list[dict],
-    processing,
-    tuned,
-    base: Callable[[], AbstractContextManager],
+    rows: list[dict[str, Any]],
+    processing: PreTrainedTokenizerBase | ProcessorMixin,
+    tuned: torch.nn.Module,
+    base: Callable[[], AbstractContextManager[torch.nn.Module]],
     progress: Callable[[str, float, float, str], None],
-) -> dict | None:
-    """Answer each row's last turn with both models, greedily. None when no row can be asked.
+) -> dict[str, Any] | None:
+    """Answer each row's last turn with both models, greedily. None if no row has a question.
 
-    `processing` is the tokenizer, or the processor of a vision model. Rows with pictures are asked
-    with them, one at a time. `base()` gives the base model as a context: for an adapter the same
-    model, switched off.
-    Returns {"rows", "base", "tuned" (shares from 0 to 1), "examples": [...]}.
+    `processing` is the tokenizer, or the processor of a vision model; without the latter, rows with
+    images are left out. `base()` gives the base model as a context: for an adapter, the tuned model
+    with the adapter disabled.
+    Returns {"rows", "base", "tuned" (fractions from 0 to 1), "examples": [...]}.
     """
     sees = isinstance(processing, ProcessorMixin)
-    tokenizer = processing.tokenizer if sees else processing
-    asked = [row for row in rows if last_turn(row) and (sees or not row.get("images"))]
+    found = [one for row in rows if (one := question(row))]
+    asked = [one for one in found if sees or not one.images]
     if not asked:
         return None
-    turns = [last_turn(row) for row in asked]
-    expected = [answer.strip() for _, answer in turns]
-    lengths = [len(tokenizer(answer, add_special_tokens=False).input_ids) for answer in expected]
-    limit = min(MAX_ANSWER_TOKENS, max(lengths) + 16)
+    tokenizer = processing.tokenizer if isinstance(processing, ProcessorMixin) else processing
+    answers = [tokenizer(one.expected, add_special_tokens=False).input_ids for one in asked]
+    limit = min(MAX_ANSWER_TOKENS, max(map(len, answers)) + 16)
     what = "Checking answers on held-out rows"
     written: dict[str, list[str]] = {}
     for which, context in (("tuned", nullcontext(tuned)), ("base", base())):
@@ -59,43 +72,48 @@ def check_answers(
                 done = len(written[which]) + (len(asked) if which == "base" else 0)
                 progress(what, done, 2 * len(asked), "answers")
                 written[which] += _answers(model, processing, tokenizer, batch, limit)
-    return _score(turns, expected, written)
+    return _score(asked, written)
 
 
-def _batches(rows: list[dict]):
-    """Rows in order: those with pictures alone, the others many at once."""
-    batch: list[dict] = []
-    for row in rows:
-        alone = bool(row.get("images"))
-        if batch and (alone or len(batch) == BATCH):
+def _batches(asked: list[Question]) -> Iterator[list[Question]]:
+    """Questions in order: those with images alone, the others up to BATCH at once."""
+    batch: list[Question] = []
+    for one in asked:
+        if batch and (one.images or len(batch) == BATCH):
             yield batch
             batch = []
-        if alone:
-            yield [row]
+        if one.images:
+            yield [one]
         else:
-            batch.append(row)
+            batch.append(one)
     if batch:
         yield batch
 
 
-def _answers(model, processing, tokenizer, rows: list[dict], limit: int) -> list[str]:
-    images = rows[0].get("images")
-    if not images:
-        prompts = [prompt_ids(last_turn(row)[0], tokenizer) for row in rows]
+def _answers(
+    model: torch.nn.Module,
+    processing: PreTrainedTokenizerBase | ProcessorMixin,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: list[Question],
+    limit: int,
+) -> list[str]:
+    first = batch[0]
+    if not first.images:
+        prompts = [prompt_ids(one.messages, tokenizer) for one in batch]
         return answer_batch(model, tokenizer, prompts, limit)
-    prompt = prompt_text(last_turn(rows[0])[0], len(images), processing)
-    pictures = [open_image(image) for image in images]
-    return [answer_seen(model, processing, prompt, pictures, limit)]
+    prompt = prompt_text(first.messages, len(first.images), processing)
+    images = [open_image(image) for image in first.images]
+    return [answer_seen(model, processing, prompt, images, limit)]
 
 
-def _score(turns: list, expected: list[str], written: dict[str, list[str]]) -> dict:
+def _score(asked: list[Question], written: dict[str, list[str]]) -> dict[str, Any]:
     examples = []
-    for index, (messages, _) in enumerate(turns):
-        row = {"prompt": messages[-1]["content"], "expected": expected[index]}
+    for index, one in enumerate(asked):
+        row = {"prompt": one.messages[-1]["content"], "expected": one.expected}
         row |= {which: texts[index].strip() for which, texts in written.items()}
         examples.append(row)
-    share = {
+    correct = {
         which: sum(row[which] == row["expected"] for row in examples) / len(examples)
         for which in ("base", "tuned")
     }
-    return {"rows": len(examples), **share, "examples": examples[:SHOWN]}
+    return {"rows": len(examples), **correct, "examples": examples[:SHOWN]}

@@ -1,4 +1,4 @@
-"""A run's settings and rows in the form the trainer takes them."""
+"""Converts a run's settings and rows into the trainer's arguments and datasets."""
 
 import torch.distributed as dist
 from datasets import Dataset
@@ -10,7 +10,13 @@ from trainer_backend.tokens.training_rows import training_dataset
 from trainer_backend.training.sft_config import SFTConfig
 from trainer_backend.worker.facts import RunFacts
 
-NEVER = 2**31 - 1  # steps: only the end of the run evaluates and saves
+NEVER = 2**31 - 1  # steps: evaluate and save only at the end of the run
+SAME_NAMES = (
+    *("num_train_epochs", "max_steps", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay"),
+    *("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps"),
+    *("report_to", "seed", "learning_rate"),
+)
 
 
 def shards_model(recipe: Recipe) -> bool:
@@ -19,9 +25,9 @@ def shards_model(recipe: Recipe) -> bool:
 
 
 def training_rows(facts: RunFacts) -> tuple[Dataset, Dataset]:
-    """The examples trained on and held out, as columns the trainer knows.
+    """The training and the held-out rows, with the trainer's columns.
 
-    Raises UserError if none is left to train on.
+    Raises UserError if no row is left to train on.
     """
     if not len(facts.train_at):
         raise UserError(
@@ -34,14 +40,10 @@ def training_rows(facts: RunFacts) -> tuple[Dataset, Dataset]:
 
 
 def training_arguments(facts: RunFacts, has_eval: bool, has_images: bool = False) -> SFTConfig:
-    """The recipe as the library's arguments: same names, plus what the app decides."""
+    """The recipe as arguments of the trainer, plus those that the app sets."""
     recipe = facts.recipe
-    shared = ("num_train_epochs", "max_steps", "per_device_train_batch_size")
-    shared += ("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay")
-    shared += ("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps")
-    shared += ("report_to", "seed", "learning_rate")
     return SFTConfig(
-        **{name: getattr(recipe, name) for name in shared},
+        **{name: getattr(recipe, name) for name in SAME_NAMES},
         assistant_only_loss=recipe.assistant_only_loss and facts.dataset.format != "text",
         packing=recipe.packing and not has_images,  # rows with images stay rows
         output_dir=str(facts.run.dir / CHECKPOINTS),
@@ -57,11 +59,11 @@ def training_arguments(facts: RunFacts, has_eval: bool, has_images: bool = False
         fp16=recipe.precision == "fp16",
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        fsdp=shards_model(recipe),
+        fsdp=shards_model(recipe),  # type: ignore[arg-type] # a bool is right, the hint is old
         disable_tqdm=True,
     )
 
 
 def _cadence(value: float) -> float | int:
-    """Below 1 a share of the run; else a whole number of steps, as transformers wants it."""
+    """Below 1 a fraction of the run; else a whole number of steps, as an int for transformers."""
     return int(value) if value >= 1 else value

@@ -1,10 +1,11 @@
-"""What a run was asked to do, read from its folder once and handed down.
+"""The settings and data of a run, read once at the start of its worker.
 
-What changes while it trains (state, events, checkpoints, a stop) is asked of the run itself.
+Whatever changes during training (state, events, checkpoints, a stop) is not kept here.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class RunFacts:
     """A run with its settings, its data, and the ascending indices (int64) of its two splits."""
 
     run: Run
-    spec: dict
+    spec: dict[str, Any]
     recipe: Recipe
     dataset: StoredDataset
     train_at: np.ndarray
@@ -27,18 +28,18 @@ class RunFacts:
 
     @classmethod
     def load(cls, run: Run) -> "RunFacts":
-        """Read a run. Raises UserError when a file of it is damaged or its dataset is gone."""
+        """Read a run. Raises UserError if a file is damaged or the dataset is missing."""
         spec, recipe, dataset = run.spec(), run.recipe(), run.dataset()
         split = dataset.split(recipe.eval_fraction, recipe.seed)
-        # arrays: they stay in memory while the run trains, and a list takes five times as much
+        # arrays, because a list would take five times as much memory during the whole run
         return cls(run, spec, recipe, dataset, *(np.asarray(at, np.int64) for at in split))
 
     @property
     def start(self) -> Path | None:
-        """The folder of the weights it starts from, copied from another run; None without any."""
+        """The folder with initial weights of another run; None if it starts from the base model."""
         return self.run.dir / START if self.spec["start"] else None
 
     @property
     def revision(self) -> str | None:
-        """The commit of the base model on the Hub, as pinned by an earlier start of the run."""
+        """The base model's commit on the Hub, as pinned at an earlier start of the run."""
         return self.spec["base"]["revision"]

@@ -1,7 +1,4 @@
-"""The worker process: holds the run's lock, trains, and writes the end state.
-
-The story is train.py; words for failures are failures.py.
-"""
+"""The worker process: holds the run's lock, trains, and writes the end state."""
 
 import faulthandler
 import gc
@@ -12,6 +9,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
@@ -34,7 +32,7 @@ FINE, FAILED, USER = 0, 1, 2
 
 
 def worker_process(folder: Path) -> int:
-    """What `python -m trainer_backend worker FOLDER` does; the exit code is run_worker's."""
+    """`python -m trainer_backend worker FOLDER`; returns the exit code of run_worker."""
     _set_up_log(first=rank_and_size()[0] == 0)
     return run_worker(folder)
 
@@ -44,7 +42,7 @@ def run_worker(folder: Path) -> int:
 
     Returns 0 fine (also after a stop), 1 failed, 2 the user must fix something.
     """
-    run, first = Run(folder), rank_and_size()[0] == 0  # of several processes one writes the run
+    run, first = Run(folder), rank_and_size()[0] == 0  # only the first process writes
     lock = run.lock()
     try:
         if first:
@@ -56,8 +54,8 @@ def run_worker(folder: Path) -> int:
     if first:
         writer.heart = Heartbeat(folder).start()
 
-    def lost(error: dict) -> None:
-        """A partner is gone and this process is stuck in a call that waits for it."""
+    def lost(error: dict[str, Any]) -> None:
+        """Exit: another process has ended and this one is stuck in a collective call."""
         if first and not writer.has_ended():
             _fail(writer, {**error, "user": False, "safe": what_is_safe(run)})
         os._exit(EXIT_CODE)
@@ -94,8 +92,8 @@ def _train(run: Run, writer: RunWriter, ranks: RankWatch) -> int:
     return FINE
 
 
-def _fail_all(writer: RunWriter, ranks: RankWatch, error: dict) -> int:
-    """Of several processes the one that failed by itself says why; the others follow it."""
+def _fail_all(writer: RunWriter, ranks: RankWatch, error: dict[str, Any]) -> int:
+    """Fail with the error of the process that failed first, in this process too."""
     if ranks.first_is_done():
         return FINE
     cause = None if error["user"] else ranks.cause()
@@ -107,7 +105,7 @@ def _fail_all(writer: RunWriter, ranks: RankWatch, error: dict) -> int:
 
 
 def _set_up_log(first: bool) -> None:
-    """A log that a person reads: one line an event, no secrets, no hints to programmers."""
+    """A readable log: one line per event, no secrets, no library warnings."""
     faulthandler.enable()
     redact_output()
     level = logging.INFO if first else logging.ERROR
@@ -120,8 +118,8 @@ def _set_up_log(first: bool) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def _fail(writer: RunWriter, error: dict) -> int:
-    """Write why the run ended, or put it back into the queue with half the batch."""
+def _fail(writer: RunWriter, error: dict[str, Any]) -> int:
+    """Write why the run failed, or queue it again with half the batch; returns the exit code."""
     if not writer.enabled:
         return FAILED
     writer.event("error", **error)

@@ -1,70 +1,85 @@
-"""Checks before the first step, so that a run that cannot work fails within a minute.
+"""Checks of disk, memory, tokens and labels with the loaded model, before the first step.
 
-They need the loaded model or its tokenizer; what can be known from the settings is not here.
+Checks that need only the settings are not here.
 """
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
-from transformers import ProcessorMixin, Trainer, TrainerCallback
+from transformers import (
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 
 from trainer_backend.disk import GIB, free_bytes, in_words, size_of
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe, changed_to, label
 from trainer_backend.runs import RunWriter
+from trainer_backend.training.sft_trainer import SFTTrainer
 from trainer_backend.worker.memory import check_training_fits, optimizer_bytes
 
 RESERVE_BYTES = GIB
-KEPT = 3  # two newest and the best
+KEPT = 3  # checkpoints: the two newest and the best
 EXTRA_BYTES = 8 * 2**20  # tokenizer, settings, curves
 
 
 class Preflight(TrainerCallback):
-    """Checks disk, tokens and labels, then goes once forward and backward on the longest batch.
+    """Checks disk, tokens and labels, then runs forward and backward on the longest batch.
 
-    Nothing of it stays: random numbers, gradients, counters and weights are as before.
+    Random states, gradients, counters and weights are restored.
     """
 
-    def __init__(self, trainer: Trainer, writer: RunWriter, recipe: Recipe):
+    def __init__(self, trainer: SFTTrainer, writer: RunWriter, recipe: Recipe):
         self.writer, self.recipe = writer, recipe
         self._trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any
+    ) -> None:
         trainer = self._trainer
+        model: Any = trainer.model  # as a PreTrainedModel or an adapted one
+        assert args.output_dir is not None
         if self.writer.enabled:
             saves = planned_saves(state.max_steps - state.global_step, state.save_steps)
-            check_disk(Path(args.output_dir), checkpoint_bytes(trainer.model, self.recipe), saves)
+            check_disk(Path(args.output_dir), checkpoint_bytes(model, self.recipe), saves)
         rows = trainer.train_dataset
         if not isinstance(rows, Dataset) or "input_ids" not in rows.column_names:
-            return  # pictures and streams have no lengths beforehand
+            return  # rows with images and streams have no lengths beforehand
         longest = longest_rows(rows, args.per_device_train_batch_size)
-        check_tokens(rows, trainer.model.get_input_embeddings().weight.shape[0])
+        check_tokens(rows, model.get_input_embeddings().weight.shape[0])
         chosen = trainer._remove_unused_columns(rows.select(longest), "training")
         batch = trainer.data_collator(list(chosen))
         check_labels(batch, longest)
-        if state.global_step == 0:  # a run that goes on has had its longest batch
+        if state.global_step == 0:  # a resumed run has already tried it
             self._try(batch)
 
-    def _try(self, batch: dict) -> None:
+    def _try(self, batch: dict[str, Any]) -> None:
         trainer, tokens = self._trainer, batch["input_ids"].numel()
         what = f"Trying the longest batch ({tokens} tokens)"
         self.writer.progress(what, 0, 1, "step")
-        with nothing_stays(trainer):
+        assert trainer.model is not None
+        with restored(trainer):
             trainer.training_step(trainer.model_wrapped, batch, num_items_in_batch=None)
             trainer.model.zero_grad()
         check_training_fits(trainer, self.recipe)
         self.writer.progress(what, 1, 1, "step")
 
 
-def check_images(has_images: bool, processing, base_model: str) -> None:
-    """Refuse rows with pictures for a model that reads only text. Raises UserError."""
+def check_images(
+    has_images: bool, processing: PreTrainedTokenizerBase | ProcessorMixin, base_model: str
+) -> None:
+    """Raises UserError for rows with images if the model reads only text (has no processor)."""
     if has_images and not isinstance(processing, ProcessorMixin):
         raise UserError(
             "The dataset has images, and this model reads only text.",
@@ -74,48 +89,45 @@ def check_images(has_images: bool, processing, base_model: str) -> None:
         )
 
 
-def check_shares(shared: bool, processing, base_model: str) -> None:
-    """Refuse to share out (FSDP) a model that reads pictures. Raises UserError.
+def check_shards(
+    sharded: bool, processing: PreTrainedTokenizerBase | ProcessorMixin, base_model: str
+) -> None:
+    """Raises UserError for a vision model that would be sharded (FSDP).
 
-    Where one process has a picture and another none, only one would ask for the tower's shares.
+    If only some processes have images in a batch, the others do not gather the vision tower.
     """
-    if shared and isinstance(processing, ProcessorMixin):
+    if sharded and isinstance(processing, ProcessorMixin):
         raise UserError(
-            "FSDP shares out models of text only, and this one reads images.",
+            "FSDP works with text models only, and this one reads images.",
             f"{label('distributed')}; {label('base_model')} “{base_model}”",
             f"Set {changed_to({'distributed': 'ddp'})}, or choose a model that reads only text.",
         )
 
 
 def planned_saves(steps_left: int, save_steps: float) -> int:
-    """Checkpoints a run will still write; the last step always writes one."""
+    """How many checkpoints a run still writes; the last step always writes one."""
     return max(1, math.ceil(steps_left / max(1, save_steps)))
 
 
 def checkpoint_bytes(model: torch.nn.Module, recipe: Recipe) -> int:
-    """What one checkpoint takes on the disk."""
-    learning = [one for one in model.parameters() if one.requires_grad]
-    weights = sum(one.numel() * one.element_size() for one in learning)
-    averages = optimizer_bytes(sum(one.numel() for one in learning), recipe)
-    frozen = 0
-    if recipe.adapter == "full":  # a whole model is saved, what is frozen too
-        frozen = sum(
-            one.numel() * one.element_size() for one in model.parameters() if not one.requires_grad
-        )
-    return weights + averages + frozen + EXTRA_BYTES
+    """Bytes of one checkpoint: an adapter, or the whole model with its frozen weights, and more."""
+    trainable = [one for one in model.parameters() if one.requires_grad]
+    saved = list(model.parameters()) if recipe.adapter == "full" else trainable
+    weights = sum(one.numel() * one.element_size() for one in saved)
+    return weights + optimizer_bytes(sum(one.numel() for one in trainable), recipe) + EXTRA_BYTES
 
 
 def check_disk(folder: Path, each: int, saves: int) -> None:
-    """Refuse a run whose checkpoints do not fit. Raises UserError with the numbers.
+    """Raises UserError with both sizes if `saves` checkpoints of `each` bytes do not fit.
 
-    Beside those kept there is one being written; what an earlier attempt left is reused.
+    Counts those that are kept and one being written; space of an earlier attempt is reused.
     """
     number = min(saves, KEPT + 1)
     needed = number * each + RESERVE_BYTES - size_of(folder)
     free = free_bytes(folder)
     if free < needed:
         raise UserError(
-            "The disk has too little room for this run.",
+            "The disk has too little space for this run.",
             f"{in_words(needed)} needed ({number} checkpoints of {in_words(each)} and a reserve), "
             f"{in_words(free)} free in {folder}",
             "Delete old runs or exports, or choose another home folder with --home.",
@@ -124,26 +136,26 @@ def check_disk(folder: Path, each: int, saves: int) -> None:
 
 
 def longest_rows(rows: Dataset, count: int) -> list[int]:
-    """Numbers of the rows with most tokens, the longest first."""
+    """Indices of the `count` rows with the most tokens, the longest first."""
     lengths = pc.list_value_length(rows.with_format("arrow")["input_ids"]).to_numpy()
     return np.argsort(-lengths, kind="stable")[:count].tolist()
 
 
 def check_tokens(rows: Dataset, vocabulary: int) -> None:
-    """Refuse token numbers the model has no weights for. Raises UserError with both sizes."""
+    """Raises UserError with both sizes if a token id is outside the model's embedding."""
     tokens = rows.with_format("arrow")["input_ids"]
     found = pc.min_max(pc.list_flatten(tokens)).as_py()
     if found["max"] is not None and (found["max"] >= vocabulary or found["min"] < 0):
         raise UserError(
-            f"The tokenizer knows token {found['max']}, the model only {vocabulary} tokens.",
+            f"The tokenizer produced token {found['max']}; the model has only {vocabulary} tokens.",
             "Model and tokenizer",
             "Choose a model folder whose tokenizer belongs to it.",
             code="token_ids",
         )
 
 
-def check_labels(batch: dict, rows: list[int]) -> None:
-    """Refuse a batch in which nothing is learned. Raises UserError with the first row's number."""
+def check_labels(batch: dict[str, Any], rows: list[int]) -> None:
+    """Raises UserError with the first row's number if no label of the batch is learned."""
     labels = batch.get("labels")
     if labels is not None and not bool((labels != -100).any()):
         raise UserError(
@@ -155,11 +167,12 @@ def check_labels(batch: dict, rows: list[int]) -> None:
 
 
 @contextmanager
-def nothing_stays(trainer: Trainer):
-    """Put random numbers and the trainer's counters back to what they were."""
+def restored(trainer: SFTTrainer) -> Iterator[None]:
+    """Restore random states and the trainer's training metrics afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    restore = _counters(trainer)
+    meter = trainer._meters["train"]
+    before = vars(meter).copy()
     try:
         yield
     finally:
@@ -168,10 +181,4 @@ def nothing_stays(trainer: Trainer):
         torch.set_rng_state(states[2])
         if on_gpu is not None:
             torch.cuda.set_rng_state_all(on_gpu)
-        restore()
-
-
-def _counters(trainer: Trainer) -> Callable[[], None]:
-    meter = trainer._meters["train"]
-    before = vars(meter).copy()
-    return lambda: vars(meter).update(before)
+        vars(meter).update(before)

@@ -1,11 +1,14 @@
-"""Resuming a run: from which checkpoint, with how many processes, at which learning rate.
+"""Resuming a run: the checkpoint, the number of processes, the learning rate.
 
 Which settings may change is not decided here.
 """
 
 from dataclasses import replace
+from typing import Any
 
-from transformers import TrainerCallback
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe
@@ -16,14 +19,14 @@ from trainer_backend.worker.facts import RunFacts
 
 
 def resume_from(facts: RunFacts, writer: RunWriter) -> str | None:
-    """The folder of the checkpoint to go on from; None at the beginning.
+    """The folder of the newest intact checkpoint; None if none was ever completed.
 
-    Damaged ones are set aside and named. Raises UserError when there were some and none is whole.
+    Warns about damaged ones. Raises UserError if there were checkpoints and none is intact.
     """
     run = facts.run
     checkpoint, set_aside = first_decides(lambda: newest_intact(run.dir / CHECKPOINTS))
     for one in set_aside:
-        writer.warn(f"{one.name} was damaged and is set aside: {one.why}.")
+        writer.warn(f"{one.name} is damaged and was set aside: {one.why}.")
     if checkpoint is None and _had_one(run):
         raise _nothing_intact(run, set_aside)
     if writer.enabled:
@@ -37,10 +40,9 @@ def resume_from(facts: RunFacts, writer: RunWriter) -> str | None:
 
 
 def same_examples_a_step(run: Run, recipe: Recipe, processes: int, writer: RunWriter) -> Recipe:
-    """The recipe for another number of processes than the run began with: same steps, same data.
+    """The recipe for another number of processes than at the start: same steps, same data.
 
-    More or fewer batches are added up before a weight update instead. Raises UserError when that
-    does not come out even.
+    Gradient accumulation is adjusted. Raises UserError if that is impossible.
     """
     began = run.state().get("num_processes") or processes
     writer.update(num_processes=began)
@@ -49,32 +51,32 @@ def same_examples_a_step(run: Run, recipe: Recipe, processes: int, writer: RunWr
     batches = began * recipe.gradient_accumulation_steps
     if batches % processes:
         raise UserError(
-            f"This run began with {began} training processes and cannot go on with {processes}.",
+            f"This run started with {began} training processes, {processes} cannot continue it.",
             f"run {run.name()}, {batches} batches before each weight update",
-            "Resume it where there are as many devices, or start a new run from these weights.",
+            "Resume it with as many devices, or start a new run from these weights.",
             code="settings_locked",
         )
     steps = batches // processes
     writer.warn(
-        f"{processes} training processes instead of {began}: each adds up {steps} batches before a "
-        "weight update, so that the steps stay the same (random dropout does not)."
+        f"{processes} training processes instead of {began}: gradient accumulation is now {steps}, "
+        "so that each step has the same examples (random dropout differs)."
     )
     return replace(recipe, gradient_accumulation_steps=steps)
 
 
 def _had_one(run: Run) -> bool:
-    """Whether a checkpoint was ever completed: a crash in the first save loses none."""
+    """Whether a checkpoint was ever completed."""
     return any(event["type"] == "checkpoint" for event in run.events()[0])
 
 
-def _warn_of_packages(spec: dict, writer: RunWriter) -> None:
+def _warn_of_packages(spec: dict[str, Any], writer: RunWriter) -> None:
     if different := package_differences(spec["packages"]):
         words = "; ".join(different)
-        writer.warn(f"Other packages than at the start ({words}): the result may differ slightly.")
+        writer.warn(f"Package versions have changed ({words}): the result may differ slightly.")
 
 
 def _nothing_intact(run: Run, set_aside: list[Damaged]) -> UserError:
-    why = "; ".join(f"{one.name}: {one.why}" for one in set_aside) or "all of them are gone"
+    why = "; ".join(f"{one.name}: {one.why}" for one in set_aside) or "all of them are missing"
     return UserError(
         "No checkpoint of this run is intact.",
         f"run {run.name()} ({why})",
@@ -84,18 +86,27 @@ def _nothing_intact(run: Run, set_aside: list[Damaged]) -> UserError:
     )
 
 
-class CourseOfNow(TrainerCallback):
+class CurrentSchedule(TrainerCallback):
     """Recomputes the learning rate from the current schedule on resume.
 
-    A checkpoint holds the rate of the old schedule: of a run that ended it is 0, and the first step
-    of a run made longer would teach nothing. An unchanged schedule gives what it was.
+    A checkpoint holds the rate of the old schedule, which is 0 at the end of a run: the first step
+    of an extended run would change nothing.
     """
 
-    def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
-        course = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Optimizer | None = None,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        assert optimizer is not None
+        schedule: LambdaLR = getattr(lr_scheduler, "scheduler", lr_scheduler)  # accelerate wraps it
         rates = [
-            base * factor(course.last_epoch)
-            for base, factor in zip(course.base_lrs, course.lr_lambdas, strict=True)
+            base * factor(schedule.last_epoch)
+            for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
         ]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate

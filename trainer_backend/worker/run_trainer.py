@@ -1,11 +1,13 @@
-"""The trainer of one run: the library's trainer, made to survive what can go wrong in a worker.
+"""The trainer of one run: the library's trainer with guards, checkpoints and early stopping.
 
-Each override only says when a part takes over; what the part does is written there.
+Each override only hands over to a part; no logic of a part is here.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import torch
 from transformers import PrinterCallback
 
 from trainer_backend.runs import RunWriter
@@ -18,10 +20,10 @@ from trainer_backend.worker.fsdp import (
     save_sharded,
     save_sharded_optimizer,
 )
-from trainer_backend.worker.nan_guard import FiniteGuard
+from trainer_backend.worker.nan_guard import NanGuard
 from trainer_backend.worker.preflight import Preflight
 from trainer_backend.worker.recorder import RecordRun
-from trainer_backend.worker.resume import CourseOfNow
+from trainer_backend.worker.resume import CurrentSchedule
 from trainer_backend.worker.saving import Saving
 
 
@@ -32,52 +34,55 @@ class RunTrainer(SFTTrainer):
     """
 
     def __init__(
-        self, facts: RunFacts, writer: RunWriter, stop_requested: Callable[[], bool], **arguments
+        self,
+        facts: RunFacts,
+        writer: RunWriter,
+        stop_requested: Callable[[], bool],
+        **arguments: Any,
     ):
         recipe = facts.recipe
         self.writer, self.sharded = writer, recipe.distributed == "fsdp"
-        self.guard, self.saving = FiniteGuard(self, writer), Saving(writer)
+        self.guard, self.saving = NanGuard(self, writer), Saving(writer)
         self.early = StopEarly(writer, recipe.early_stopping_patience)
         record = RecordRun(writer, stop_requested, self.guard, self.saving)
-        super().__init__(**arguments, callbacks=[record, self.early, CourseOfNow(), self.guard])
-        self.remove_callback(PrinterCallback)  # the log a person reads is written by RecordRun
+        super().__init__(**arguments, callbacks=[record, self.early, CurrentSchedule(), self.guard])
+        self.remove_callback(PrinterCallback)  # RecordRun writes a readable log
         # before the callbacks that open an account of this run elsewhere (report_to)
         self.callback_handler.callbacks.insert(0, Preflight(self, writer, recipe))
 
     def check_finite(self) -> None:
-        """Raise UserError if training was given up because of NaN or infinite numbers."""
+        """Raises UserError if training was given up because of NaN or infinite values."""
         if self.guard.gave_up or self.saving.bad_weights:
             raise self.guard.error()
 
-    def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Evaluate; where there is no memory for it, warn and return no metrics."""
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As the Trainer's; without memory for it, warn and return {}."""
         evaluate = partial(super().evaluate, *args, **kwargs)
         return evaluate_if_room(evaluate, self.state.global_step, self.writer)
 
-    def _run_epoch(self, *args, **kwargs) -> None:
-        """Train no extra step when a run resumes at its final step: the Trainer would do one.
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train no extra step when a run resumes at its final step (the Trainer would do one).
 
-        Such a run was killed while its answers were checked; it may have stopped early.
+        Such a run was killed during its answer check, perhaps after early stopping.
         """
         if self.early.stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
             super()._run_epoch(*args, **kwargs)
 
-    def _get_grad_norm(self, *args, **kwargs):
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
         self.guard.grad_norm = super()._get_grad_norm(*args, **kwargs)
         return self.guard.grad_norm
 
-    # Checkpoints
-
-    def _save_checkpoint(self, model, trial) -> None:
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         write = partial(super()._save_checkpoint, model, trial)
         self.saving.save(write, model, self.state.global_step)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As the Trainer's; of a sharded model the first process writes the whole."""
-        if self.sharded:
-            save_sharded(self, output_dir or self.args.output_dir)
+        """As the Trainer's; a sharded model is written whole, by the first process."""
+        folder = output_dir or self.args.output_dir
+        if self.sharded and folder:
+            save_sharded(self, folder)
         else:
             super().save_model(output_dir, _internal_call)
 
@@ -87,14 +92,18 @@ class RunTrainer(SFTTrainer):
         else:
             super()._save_optimizer_and_scheduler(output_dir)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        if self.sharded:
-            load_sharded(self.model if model is None else model, resume_from_checkpoint)
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        model = self.model if model is None else model
+        if self.sharded and model is not None:
+            load_sharded(model, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         if self.sharded:
+            assert self.model is not None and self.state.best_model_checkpoint is not None
             load_sharded(self.model, self.state.best_model_checkpoint)
         else:
             super()._load_best_model()

@@ -1,4 +1,4 @@
-"""Saves checkpoints of a training so that each one kept is whole, finite and on the disk."""
+"""Saves checkpoints: only finite weights, committed and rotated; a full disk costs one save."""
 
 import logging
 import shutil
@@ -19,28 +19,28 @@ logger = logging.getLogger(__name__)
 
 
 class Saving:
-    """Refuses to save weights that are not finite, and survives a full disk."""
+    """Saves and commits checkpoints; refuses weights that are not finite, survives a full disk."""
 
     def __init__(self, writer: RunWriter):
         self.writer = writer
         self.bad_weights = False
-        self._no_room = self._told = False
+        self._no_room = self._warned = False
 
     def save(self, write: Callable[[], None], model: torch.nn.Module, step: int) -> None:
-        """Let `write` fill the folder of a step's checkpoint, or leave none and remember why."""
+        """Write the checkpoint folder of a step with `write`, or leave none and remember why."""
         self.writer.enter("saving")
         self._no_room = False
         self.bad_weights = not weights_are_finite(model)
         if self.bad_weights:
-            self.writer.warn(f"The weights of step {step} are not numbers and were not saved.")
+            self.writer.warn(f"The weights of step {step} are NaN or infinite and were not saved.")
             return
         try:
             write()
         except (OSError, RuntimeError, SafetensorError) as error:
-            self._give_way(error, step)
+            self._skip(error, step)
 
-    def _give_way(self, error: Exception, step: int) -> None:
-        """Take a half-written folder away when the disk is full; training goes on without it."""
+    def _skip(self, error: Exception, step: int) -> None:
+        """Delete a half-written checkpoint if the disk is full; raises any other error."""
         if not is_disk_full(error):
             raise error
         path = self._folder(step)
@@ -50,21 +50,21 @@ class Saving:
         free = free_bytes(path.parent)
         self._no_room = True
         self.writer.event("save_failed", step=step, needed=needed, free=free)
-        if self._told:
+        if self._warned:
             return  # warn once, not at every save
-        self._told = True
+        self._warned = True
         self.writer.warn(
             f"The disk is full: the checkpoint of step {step} needs {in_words(needed)}, "
-            f"{in_words(free)} are free. Training goes on; delete old runs or exports."
+            f"{in_words(free)} are free. Training continues; delete old runs or exports."
         )
 
     def _folder(self, step: int) -> Path:
         return self.writer.run.dir / CHECKPOINTS / f"checkpoint-{step}"
 
     def commit(self, step: int, eval_loss: float | None, *, last: bool) -> bool:
-        """Make the checkpoint of a step count and rotate the others; False when nothing was saved.
+        """Commit the checkpoint of a step and rotate the others; False if none was saved.
 
-        Raises UserError when there is no room for the last checkpoint of this training.
+        Raises UserError if the disk is too full for the last checkpoint of this training.
         """
         if dist.is_initialized():
             dist.barrier()  # every process has written its part
@@ -83,8 +83,8 @@ class Saving:
         try:
             commit(path, step, eval_loss, run=self.writer.run.id)
         except OSError as error:
-            self._give_way(error, step)
+            self._skip(error, step)
             return
         rotate(path.parent)
         self.writer.event("checkpoint", step=step)
-        logger.info("checkpoint of step %d is safe", step)
+        logger.info("checkpoint of step %d saved", step)

@@ -1,12 +1,15 @@
-"""train(run): the whole story of one run, top to bottom."""
+"""train(run): one run from its settings to its last checkpoint, top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from datasets import disable_progress_bars
+from peft import PeftModel
 from transformers.utils.logging import disable_progress_bar
 
 from trainer_backend.disk import GIB, size_of
@@ -33,19 +36,21 @@ from trainer_backend.worker.arguments import shards_model, training_arguments, t
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.memory import check_model_fits
-from trainer_backend.worker.preflight import check_images, check_shares
+from trainer_backend.worker.preflight import check_images, check_shards
 from trainer_backend.worker.resume import resume_from, same_examples_a_step
 from trainer_backend.worker.run_trainer import RunTrainer
 
 
 class Stopped(Exception):
-    """The user asked to stop before there was anything to keep."""
+    """The user asked for a stop during preparation, before there was a checkpoint."""
 
 
 def train(run: Run, writer: RunWriter) -> None:
-    """Train a run from where it stands to its end or to a stop. Raises UserError and Stopped."""
+    """Train a run from its last checkpoint to its end or a stop. Raises UserError and Stopped."""
     stop_requested = _stop_signal(run)
-    _begin()
+    join()
+    disable_progress_bars()  # progress goes into the run's state
+    disable_progress_bar()
     facts = _settled(RunFacts.load(run), writer)
     progress = _stoppable_progress(writer, stop_requested)
     base = _pinned_base(facts, writer, progress)
@@ -54,7 +59,7 @@ def train(run: Run, writer: RunWriter) -> None:
     processing = load_processing(base)
     train_rows, eval_rows = training_rows(facts)
     has_images = "images" in train_rows.column_names
-    check_shares(shards_model(facts.recipe), processing, facts.recipe.base_model)
+    check_shards(shards_model(facts.recipe), processing, facts.recipe.base_model)
     check_images(has_images, processing, facts.recipe.base_model)
     trainer = RunTrainer(
         facts,
@@ -66,7 +71,9 @@ def train(run: Run, writer: RunWriter) -> None:
         eval_dataset=eval_rows or None,
         processing_class=processing,
         peft_config=None if facts.start else lora_config(facts.recipe),
-        preparation_progress=lambda _, *done: progress("Turning text into tokens", *done, "rows"),
+        preparation_progress=lambda _, done, total: progress(
+            "Turning text into tokens", done, total, "rows"
+        ),
     )
     writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
     _warn_about_rows(trainer, facts.recipe, writer)
@@ -77,20 +84,14 @@ def train(run: Run, writer: RunWriter) -> None:
 
 
 def _stop_signal(run: Run) -> Callable[[], bool]:
-    """Whether to stop: asked by a file in the run folder, by SIGTERM or by Ctrl-C."""
+    """Whether a stop was requested: by a file in the run folder, SIGTERM or Ctrl-C."""
     received: list[bool] = []
     on_stop_signal(lambda: received.append(True))
     return lambda: bool(received) or run.stop_requested()
 
 
-def _begin() -> None:
-    join()
-    disable_progress_bars()  # progress goes into the run's state
-    disable_progress_bar()
-
-
 def _settled(facts: RunFacts, writer: RunWriter) -> RunFacts:
-    """The facts with the settings as these processes train them."""
+    """The facts with the final settings of this machine and number of processes."""
     recipe, notes = first_decides(lambda: _resolved(facts))
     for note in notes:
         writer.warn(note)
@@ -102,7 +103,7 @@ def _settled(facts: RunFacts, writer: RunWriter) -> RunFacts:
 
 
 def _resolved(facts: RunFacts) -> tuple[Recipe, list[str]]:
-    """The recipe without “auto”, and notes. A resumed run keeps the precision it began with."""
+    """The recipe without “auto”, and notes; a resumed run keeps its precision."""
     asked = facts.recipe
     recipe, notes = resolve(asked, hardware())
     began_with = facts.run.state().get("precision")
@@ -114,7 +115,7 @@ def _resolved(facts: RunFacts) -> tuple[Recipe, list[str]]:
 
 
 def _stoppable_progress(writer: RunWriter, stop_requested: Callable[[], bool]) -> Progress:
-    """Shows the progress of a preparation step; raises Stopped when a stop is asked for."""
+    """Records the progress of a preparation step; raises Stopped on a stop request."""
 
     def progress(what: str, done: float, total: float, unit: str) -> None:
         writer.progress(what, done, total, unit)
@@ -125,7 +126,7 @@ def _stoppable_progress(writer: RunWriter, stop_requested: Callable[[], bool]) -
 
 
 def _pinned_base(facts: RunFacts, writer: RunWriter, progress: Progress) -> Path:
-    """The base model's folder: the same files as when the run began. Raises UserError."""
+    """The base model's folder. Raises UserError if its files have changed since the first start."""
     run, base_model = facts.run, facts.recipe.base_model
     fetch = partial(fetch_model, run.home, base_model, progress, facts.revision)
     folder = first_goes_ahead(fetch)
@@ -138,11 +139,11 @@ def _pinned_base(facts: RunFacts, writer: RunWriter, progress: Progress) -> Path
     return folder
 
 
-def _start_model(facts: RunFacts, base: Path):
-    """The model as this run begins: the base model, or the weights of an earlier run."""
+def _start_model(facts: RunFacts, base: Path) -> torch.nn.Module:
+    """The initial model: the base model, or the weights of an earlier run."""
     recipe, start = facts.recipe, facts.start
-    # all weights train: they stay in fp32 and only the computing is in half precision, because a
-    # small learning rate is rounded away in 16-bit weights
+    # full fine-tuning keeps fp32 weights and computes in half precision: updates with a small
+    # learning rate would be rounded away in 16-bit weights
     precision = "fp32" if recipe.adapter == "full" else recipe.precision
     device = "cpu" if shards_model(recipe) else None
     if start and recipe.adapter == "full":
@@ -152,7 +153,7 @@ def _start_model(facts: RunFacts, base: Path):
 
 
 def _warn_about_rows(trainer: RunTrainer, recipe: Recipe, writer: RunWriter) -> None:
-    """Say what preparation did to the rows: nothing is cut or left out in silence."""
+    """Warn about rows that preparation truncated or left out."""
     if trainer.eval_dataset is None:
         warn_without_rows(recipe, writer)
     counts = trainer.data_counts["train"]
@@ -176,38 +177,43 @@ def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress
     writer.enter("finished", early_stopped=stopped_at)
 
 
-def _answers(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> dict | None:
-    """Ask base and tuned model some held-out rows; a stop leaves this out, the training is done."""
+def _answers(
+    facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress
+) -> dict[str, Any] | None:
+    """The answer check on some held-out rows; None without any, or after a stop request."""
     recipe, stored = facts.recipe, facts.dataset
     held_out = facts.held_out_at[: recipe.answer_check_rows].tolist()
     if not held_out or stored.format == "text":
         return None
     rows = [training_row(one, recipe.system_prompt, stored) for one in stored.examples(held_out)]
+    processing: Any = trainer.processing_class  # the tokenizer or processor given to it
     tuned = _tuned(facts, base, trainer)
     if tuned is None:
         return None
 
     @contextmanager
-    def base_model():
+    def base_model() -> Iterator[torch.nn.Module]:
         if recipe.adapter == "full":
             yield load_base(base, recipe.precision)
         else:
+            assert isinstance(tuned, PeftModel)
             with tuned.disable_adapter():
                 yield tuned
 
     try:
-        return check_answers(rows, trainer.processing_class, tuned, base_model, progress)
+        return check_answers(rows, processing, tuned, base_model, progress)
     except Stopped:
         return None
 
 
-def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer):
-    """The trained model, whole; None (and a warning) where a sharded one does not fit."""
-    recipe = facts.recipe
+def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer) -> torch.nn.Module | None:
+    """The trained model, unsharded; None and a warning if there is no memory for it."""
+    recipe, result = facts.recipe, facts.run.result()
     if not shards_model(recipe):
         return trainer.accelerator.unwrap_model(trainer.model)
     if 2 * size_of(base) > hardware().memory_free * GIB:
-        trainer.writer.warn("The answers were not compared: there is no room for the whole model.")
+        trainer.writer.warn("Answer check skipped: the whole model does not fit into memory.")
         return None
     whole = None if recipe.adapter == "full" else load_base(base, recipe.precision)
-    return load_tuned(facts.run.result().path, whole, recipe.precision)
+    assert result is not None  # the last step always saves
+    return load_tuned(result.path, whole, recipe.precision)

@@ -58,7 +58,7 @@ def test_what_needs_held_out_rows_is_said_when_there_are_none(run):
     warn_without_rows(Recipe(early_stopping_patience=2, load_best_at_end=True), writer)
     writer.update(now=True)
     note = run.state()["warnings"][0]
-    assert "No rows are held out" in note and "early and using the best checkpoint" in note
+    assert "No rows are held out" in note and "early stopping, best checkpoint" in note
 
 
 def test_without_patience_it_goes_to_its_end(home, dataset, tiny_model_dir, monkeypatch):

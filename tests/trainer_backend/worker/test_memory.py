@@ -68,7 +68,7 @@ def test_a_model_that_cannot_fit_is_refused_with_what_would(tiny_model_dir, monk
         (0.9, {"adapter": "lora", "precision": "int4"}),
     ):
         with_memory(monkeypatch, share * count, kind)
-        with pytest.raises(UserError, match="too large") as refused:
+        with pytest.raises(UserError, match="does not fit") as refused:
             check_model_fits(tiny_model_dir, full)
         assert refused.value.offer == {"retry": offer} and refused.value.code == "memory_small"
     with_memory(monkeypatch, 0.4 * count, kind)

@@ -41,14 +41,14 @@ def all_finite(run) -> bool:
 
 
 @pytest.mark.parametrize("how", ["nan", "inf", "nan gradient", "nan loss only"])
-def test_case_28_one_bad_step_is_left_out_and_counted(
+def test_case_28_one_bad_step_is_skipped_and_counted(
     home, dataset, tiny_model_dir, monkeypatch, how
 ):
     spoil(monkeypatch, {2}, how)
     run = train_small(home, dataset, tiny_model_dir)
     state = run.state()
     assert state["state"] == "finished" and state["skipped_steps"] == 1 and all_finite(run)
-    assert any("left out" in warning for warning in state["warnings"])
+    assert any("was skipped" in warning for warning in state["warnings"])
     losses = losses_of(run)
     assert [loss is None for loss in losses] == [False, True, False, False]
     skipped = [event for event in run.events()[0] if event["type"] == "skipped"]
@@ -124,8 +124,8 @@ def test_case_29_files_stay_strict_json_and_the_curve_has_a_gap(
 def test_a_run_without_bad_steps_is_not_changed_by_the_guard(
     home, dataset, tiny_model_dir, monkeypatch
 ):
-    from trainer_backend.worker.nan_guard import FiniteGuard
+    from trainer_backend.worker.nan_guard import NanGuard
 
     guarded = train_small(home, dataset, tiny_model_dir)
-    monkeypatch.setattr(FiniteGuard, "_wrong", lambda self: None)
+    monkeypatch.setattr(NanGuard, "_wrong", lambda self: None)
     assert weights_hash(guarded) == weights_hash(train_small(home, dataset, tiny_model_dir))

@@ -69,7 +69,7 @@ def test_case_30_rows_longer_than_the_limit_are_refused_before_training(
 
 def test_case_31_tokens_the_model_does_not_know_are_refused_with_both_sizes():
     rows = Dataset.from_dict({"input_ids": [[1, 2], [3, 400]]})
-    with pytest.raises(UserError, match="token 400, the model only 400") as caught:
+    with pytest.raises(UserError, match="token 400; the model has only 400") as caught:
         preflight.check_tokens(rows, 400)
     assert caught.value.code == "token_ids"
     preflight.check_tokens(rows, 401)
@@ -83,10 +83,10 @@ def test_the_longest_rows_are_tried_first():
 def test_a_model_that_reads_images_is_not_shared_out():
     processor = llava_processor(build_tokenizer(TEMPLATE))
     with pytest.raises(UserError, match="reads images") as refused:
-        preflight.check_shares(True, processor, "a-model")
+        preflight.check_shards(True, processor, "a-model")
     assert refused.value.fix and "a-model" in refused.value.where
-    preflight.check_shares(True, processor.tokenizer, "a-model")
-    preflight.check_shares(False, processor, "a-model")
+    preflight.check_shards(True, processor.tokenizer, "a-model")
+    preflight.check_shards(False, processor, "a-model")
 
 
 def test_case_27_no_memory_for_the_longest_batch_is_told_before_the_first_step(

@@ -214,6 +214,6 @@ def test_another_number_of_processes_keeps_the_examples_of_a_step(run, began, no
 
 def test_a_number_of_processes_that_does_not_come_out_even_is_refused(run):
     set_state(run, num_processes=2)
-    with pytest.raises(UserError, match="began with 2 training processes") as caught:
+    with pytest.raises(UserError, match="started with 2 training processes") as caught:
         same_examples_a_step(run, Recipe(), 3, RunWriter(run))
     assert caught.value.code == "settings_locked"

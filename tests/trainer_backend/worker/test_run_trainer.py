@@ -43,7 +43,7 @@ def make(home, dataset, tiny_model_dir, tiny_model, tokenizer, pairs):
 
 def test_preflight_comes_first_the_guard_last_and_nothing_is_printed(make):
     names = [type(one).__name__ for one in make().callback_handler.callbacks]
-    own = ["RecordRun", "StopEarly", "CourseOfNow", "FiniteGuard"]
+    own = ["RecordRun", "StopEarly", "CurrentSchedule", "NanGuard"]
     assert names[0] == "Preflight" and names[-4:] == own
     assert DefaultFlowCallback.__name__ in names and PrinterCallback.__name__ not in names
 
@@ -76,7 +76,7 @@ def test_a_checkpoint_is_written_by_the_trainer_and_checked_by_saving(make, monk
     next(trainer.model.parameters()).data.fill_(float("nan"))
     trainer._save_checkpoint(trainer.model, None)
     assert written == [1] and trainer.saving.bad_weights
-    with pytest.raises(Exception, match="not a number"):
+    with pytest.raises(Exception, match="NaN or infinite"):
         trainer.check_finite()
 
 
