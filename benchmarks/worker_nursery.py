@@ -1,10 +1,10 @@
 """Starts workers in milliseconds: a process that has imported everything forks each of them.
 
-Importing torch takes seconds, in which nothing is written; 200 lives would be an hour of it. What
-dies how and when is kill_storm.py.
+Importing torch takes seconds in which nothing is written; 200 starts would take an hour. Nothing
+here decides when a worker is killed.
 
-Run by kill_storm: the nursery (`nursery SOCKET LEDGER`), the app (`app HOME SOCKET`) and, as the
-worker's command of that app, the guardian (`guardian SOCKET RUN_DIR`), which ends as its worker.
+Run by the kill storm: the nursery (`nursery SOCKET LEDGER`), the app (`app HOME SOCKET`) and, as
+the worker's command of that app, the guardian (`guardian SOCKET RUN_DIR`), which ends as its worker.
 """
 
 import os

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from trainer_backend.models.loaded.generate import answer_batch, answer_seen
+from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.tokens.encode import prompt_ids
 from trainer_backend.tokens.vision import open_image, prompt_text
 
@@ -43,8 +43,8 @@ def question(row: dict[str, Any]) -> Question | None:
 def check_answers(
     rows: list[dict[str, Any]],
     processing: PreTrainedTokenizerBase | ProcessorMixin,
-    tuned: torch.nn.Module,
-    base: Callable[[], AbstractContextManager[torch.nn.Module]],
+    tuned: AnyModel,
+    base: Callable[[], AbstractContextManager[AnyModel]],
     progress: Callable[[str, float, float, str], None],
 ) -> dict[str, Any] | None:
     """Answer each row's last turn with both models, greedily. None if no row has a question.
@@ -91,7 +91,7 @@ def _batches(asked: list[Question]) -> Iterator[list[Question]]:
 
 
 def _answers(
-    model: torch.nn.Module,
+    model: AnyModel,
     processing: PreTrainedTokenizerBase | ProcessorMixin,
     tokenizer: PreTrainedTokenizerBase,
     batch: list[Question],
@@ -101,6 +101,7 @@ def _answers(
     if not first.images:
         prompts = [prompt_ids(one.messages, tokenizer) for one in batch]
         return answer_batch(model, tokenizer, prompts, limit)
+    assert isinstance(processing, ProcessorMixin)  # rows with images need a vision model
     prompt = prompt_text(first.messages, len(first.images), processing)
     images = [open_image(image) for image in first.images]
     return [answer_seen(model, processing, prompt, images, limit)]

@@ -23,6 +23,7 @@ from trainer_backend.models.loaded.load import (
     load_processing,
     load_tuned,
 )
+from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.processes import on_stop_signal, rank_and_size
 from trainer_backend.recipe import Recipe
 from trainer_backend.recipe.resolve import resolve
@@ -192,7 +193,7 @@ def _answers(
         return None
 
     @contextmanager
-    def base_model() -> Iterator[torch.nn.Module]:
+    def base_model() -> Iterator[AnyModel]:
         if recipe.adapter == "full":
             yield load_base(base, recipe.precision)
         else:
@@ -206,7 +207,7 @@ def _answers(
         return None
 
 
-def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer) -> torch.nn.Module | None:
+def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer) -> AnyModel | None:
     """The trained model, unsharded; None and a warning if there is no memory for it."""
     recipe, result = facts.recipe, facts.run.result()
     if not shards_model(recipe):

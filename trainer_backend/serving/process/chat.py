@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from peft import PeftModel
 
 from trainer_backend.errors import UserError
@@ -21,6 +20,7 @@ from trainer_backend.models.loaded.load import (
     load_tuned,
     silent,
 )
+from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.runs import Target
 from trainer_backend.tokens.encode import prompt_ids
 
@@ -38,11 +38,11 @@ class ChatModel:
         self.tokenizer = load_tokenizer(target.checkpoint or folder)
         needs_base = target.checkpoint is None or target.has_adapter
         self._folder = folder
-        self._full_base: torch.nn.Module | None = None
+        self._full_base: AnyModel | None = None
         base = load_base(folder, target.precision) if needs_base else None
         model = load_tuned(target.checkpoint, base, target.precision) if target.checkpoint else base
         assert model is not None  # without a checkpoint the base was loaded
-        self.model: torch.nn.Module = model.eval()
+        self.model: AnyModel = model.eval()
         progress("Loading the model", 1, 1, "step")
 
     def prompt(self, messages: list[dict]) -> list[int]:
@@ -69,10 +69,10 @@ class ChatModel:
         stops = stop_tokens(model, self.tokenizer)
         for token in stream_tokens(model, ids, stops, limited, switched):
             written.append(token)
-            text = self.tokenizer.decode(written, skip_special_tokens=True)
+            text = str(self.tokenizer.decode(written, skip_special_tokens=True))
             if not text.endswith("\ufffd"):  # a character may need several tokens
                 yield text
-        yield self.tokenizer.decode(written, skip_special_tokens=True)
+        yield str(self.tokenizer.decode(written, skip_special_tokens=True))
 
     def stream_both(
         self, messages: dict[str, list[dict]], sampling: Sampling
@@ -90,7 +90,7 @@ class ChatModel:
                 else:
                     yield which, text
 
-    def _side(self, which: str) -> tuple[torch.nn.Module, Switch]:
+    def _side(self, which: str) -> tuple[AnyModel, Switch]:
         if which == "tuned" and self.target.checkpoint is None:
             raise UserError("A base model has no tuned side.", "Chat", "Choose a finished run.")
         if which == "tuned" or self.target.checkpoint is None:
