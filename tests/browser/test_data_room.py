@@ -61,7 +61,7 @@ def move_the_limit(page):
     handle = chart.locator(".handle")
     handle.focus()
     page.keyboard.press("Home")
-    expect(chart.locator("[data-lengths=said]")).to_contain_text("At 16 tokens 40 rows (100 %)")
+    expect(chart.locator("[data-lengths=said]")).to_contain_text("At 16 tokens, 40 rows (100%)")
     chart.locator("input").fill("256")
     expect(chart.locator("[data-lengths=said]")).to_contain_text("At 256 tokens")
     expect(handle).to_have_attribute("aria-valuenow", "256")
