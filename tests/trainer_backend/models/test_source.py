@@ -41,7 +41,7 @@ def test_the_starter_is_known_by_its_hub_id(home):
 
 def test_a_folder_without_weights_names_what_is_there_instead(folder):
     (folder / "model.safetensors").unlink()
-    assert "No weights" in refused(folder).what
+    assert "holds no weights" in refused(folder).what
     (folder / "pytorch_model.bin").write_bytes(b"x")
     assert "pytorch_model.bin" in refused(folder).what
 

