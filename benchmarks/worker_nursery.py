@@ -4,7 +4,8 @@ Importing torch takes seconds in which nothing is written; 200 starts would take
 here decides when a worker is killed.
 
 Run by the kill storm: the nursery (`nursery SOCKET LEDGER`), the app (`app HOME SOCKET`) and, as
-the worker's command of that app, the guardian (`guardian SOCKET RUN_DIR`), which ends as its worker.
+the worker's command of that app, the guardian (`guardian SOCKET RUN_DIR`), which ends when its
+worker does.
 """
 
 import os
