@@ -179,9 +179,7 @@ def _wire_runs(studio: Studio, page: Page) -> None:
     @show_user_errors
     def start(dataset_id: str, preset: str, key: str, **values: Any) -> tuple[str, str]:
         run = start_run(studio, dataset_id, preset, key, values)
-        gr.Info(
-            "The run is in the queue and starts by itself. You can close this page; training continues."
-        )
+        gr.Info("The run is queued and starts by itself. You can close this page meanwhile.")
         return run.id, new_key()
 
     @show_user_errors

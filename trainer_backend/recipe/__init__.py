@@ -28,28 +28,3 @@ from trainer_backend.recipe.resolve import (
     num_processes,
     total_steps,
 )
-
-__all__ = [
-    "LORA_FIELDS",
-    "ModelPreset",
-    "Recipe",
-    "SETTINGS",
-    "STARTER_MODEL",
-    "changed_to",
-    "check_recipe",
-    "differences",
-    "effective_batch_size",
-    "is_relevant",
-    "label",
-    "model_presets",
-    "named",
-    "num_processes",
-    "parse_settings",
-    "recipe_from",
-    "recipe_from_request",
-    "recipe_presets",
-    "resolve_recipe",
-    "samples",
-    "save_recipe",
-    "total_steps",
-]

@@ -232,10 +232,10 @@ class Recipe:
     on_out_of_memory: str = setting(
         "stop",
         "Out of memory",
-        "When memory runs out: stop and say so, or go on from the last checkpoint with half the "
+        "When memory runs out: stop and say so, or continue from the last checkpoint with half the "
         "batch size and twice the gradient accumulation (the same result, slower).",
         section="Out of memory and several devices",
-        choices={"stop": "Stop and say so", "halve_batch": "Go on with half the batch size"},
+        choices={"stop": "Stop and say so", "halve_batch": "Continue with half the batch size"},
     )
     num_processes: int | str = setting(
         "auto",

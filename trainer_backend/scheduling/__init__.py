@@ -14,21 +14,3 @@ from trainer_backend.scheduling.scheduler import Scheduler
 from trainer_backend.scheduling.slurm import main
 from trainer_backend.scheduling.watchdog import HangWatch
 from trainer_backend.scheduling.worker_process import force_stop, settle, start_worker
-
-__all__ = [
-    "Fleet",
-    "HangWatch",
-    "RankWatch",
-    "Scheduler",
-    "check_fleet",
-    "force_stop",
-    "leave_to_others",
-    "machine_commands",
-    "main",
-    "processes_here",
-    "queue_again",
-    "settle",
-    "settle_alone",
-    "slurm_script",
-    "start_worker",
-]

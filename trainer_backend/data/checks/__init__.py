@@ -5,17 +5,3 @@ from trainer_backend.data.checks.findings import LEFT_OUT, SEVERITY_ORDER, Kind,
 from trainer_backend.data.checks.near_duplicates import NEAR, splitmix64
 from trainer_backend.data.checks.statistics import Lengths, Statistics, read_statistics
 from trainer_backend.data.checks.texts import CONTROL_LETTER
-
-__all__ = [
-    "CONTROL_LETTER",
-    "Checker",
-    "Kind",
-    "LEFT_OUT",
-    "Lengths",
-    "NEAR",
-    "SEVERITY_ORDER",
-    "Statistics",
-    "problem_of",
-    "read_statistics",
-    "splitmix64",
-]

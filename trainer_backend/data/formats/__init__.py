@@ -14,22 +14,3 @@ from trainer_backend.data.formats.mapping import (
     named,
     plain_name,
 )
-
-__all__ = [
-    "ColumnMapping",
-    "Detection",
-    "Example",
-    "Reading",
-    "SYNONYMS",
-    "check_mapping",
-    "describe_mapping",
-    "detect_format",
-    "find_reading",
-    "first_rows",
-    "is_trained",
-    "named",
-    "order_problem",
-    "plain_name",
-    "to_example",
-    "with_system",
-]

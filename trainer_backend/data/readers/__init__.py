@@ -5,12 +5,3 @@ What the columns mean is not known here.
 
 from trainer_backend.data.readers.files import Progress, open_rows, read_rows
 from trainer_backend.data.readers.hub import download_hub_data, hub_choices, is_hub_id
-
-__all__ = [
-    "Progress",
-    "download_hub_data",
-    "hub_choices",
-    "is_hub_id",
-    "open_rows",
-    "read_rows",
-]

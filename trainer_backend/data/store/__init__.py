@@ -18,26 +18,3 @@ from trainer_backend.data.store.uploads import (
     remap_dataset,
 )
 from trainer_backend.data.store.versions import apply_fixes, edit_rows
-
-__all__ = [
-    "LengthReport",
-    "StoredDataset",
-    "apply_fixes",
-    "create_dataset",
-    "create_from_hub",
-    "create_from_rows",
-    "create_from_sample",
-    "download_dataset",
-    "download_folder",
-    "edit_rows",
-    "label",
-    "list_datasets",
-    "mix_datasets",
-    "open_dataset",
-    "read_report",
-    "remap_dataset",
-    "resolve_data",
-    "save_rows",
-    "stored_report",
-    "with_held_out",
-]
