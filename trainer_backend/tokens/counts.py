@@ -28,7 +28,7 @@ from trainer_backend.processes import child_environment
 from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
 from trainer_backend.tokens.tokenise import IGNORED
 
-VERSION = 2  # part of every key: raise it when counts change
+VERSION = 3  # part of every key: raise it when counts change
 ROWS_FOR_ONE_MORE = 40_000  # examples per process; starting one takes about two seconds
 Progress = Callable[[int, int], None]  # (examples counted, examples in all)
 FEW_FAILURES = 5  # in a row group; after that many, rows are tried one by one

@@ -156,9 +156,8 @@ class LengthReport:
 
     def save(self, folder: Path) -> None:
         """Write the report into a dataset's folder, atomically."""
-        arrays = {
-            name: getattr(self, name) for name in ("rows", "total", "first", "end", "trained")
-        }
+        names = ("rows", "total", "first", "end", "trained", "spelled")
+        arrays = {name: getattr(self, name) for name in names}
         failures = np.frombuffer(json.dumps(self.failures).encode(), np.uint8)
         path = _path(folder, self.key)
         replace_file(path, lambda part: np.savez(part, failures=failures, **arrays))
