@@ -13,6 +13,6 @@ STALLED = "stalled.json"  # exists while the worker makes no progress
 RANKS = "ranks"  # a folder with one file per training process
 LOCK = "run.lock"  # held by the worker until it exits
 STOP = "stop"  # exists after a stop was requested
-GO_ON = "go_on"  # exists if the run stops only because its machine does
+INTERRUPTED = "go_on"  # exists if the run stops only because its machine does
 START = "start"  # initial weights copied from another run
 CHECKPOINTS = "checkpoints"

@@ -13,7 +13,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.home import write_atomic
 from trainer_backend.processes import is_same_process
 from trainer_backend.runs import ACTIVE, LIVE, RESUMABLE, Run, begin_again, cancel
-from trainer_backend.runs.files import GO_ON, HEARTBEAT, STATE, STOP, WORKER
+from trainer_backend.runs.files import HEARTBEAT, INTERRUPTED, STATE, STOP, WORKER
 from trainer_backend.scheduling.watchdog import AWAY_S
 from trainer_backend.scheduling.worker_process import force_stop, settle
 
@@ -44,7 +44,7 @@ def queue_again(
         )
     if changes:
         run.change_recipe(changes, "resumed")
-    for name in (STOP, GO_ON):
+    for name in (STOP, INTERRUPTED):
         (run.dir / name).unlink(missing_ok=True)
     if foreground:
         _wait_until_gone(run)
@@ -53,14 +53,14 @@ def queue_again(
 
 
 def interrupt(run: Run) -> None:
-    """Ask an active run to save and end because its machine stops; `go_on` queues it again."""
-    write_atomic(run.dir / GO_ON, "")
+    """Ask an active run to save and end because its machine stops; it may be resumed later."""
+    write_atomic(run.dir / INTERRUPTED, "")
     run.request_stop()
 
 
-def go_on(run: Run) -> None:
+def resume_interrupted(run: Run) -> None:
     """Queue a run again, at its old position, if it ended only because its machine stopped."""
-    mark = run.dir / GO_ON
+    mark = run.dir / INTERRUPTED
     if not mark.exists():
         return
     before = run.state()

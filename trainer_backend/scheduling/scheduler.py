@@ -20,9 +20,15 @@ from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.home import read_json, write_json
 from trainer_backend.runs import ACTIVE, Run, cancel, enter, is_run, open_run, unfinished_runs
-from trainer_backend.runs.files import GO_ON
+from trainer_backend.runs.files import INTERRUPTED
 from trainer_backend.scheduling.launch import processes_here
-from trainer_backend.scheduling.run_queue import GRACE_S, go_on, interrupt, lingers, queue_again
+from trainer_backend.scheduling.run_queue import (
+    GRACE_S,
+    interrupt,
+    lingers,
+    queue_again,
+    resume_interrupted,
+)
 from trainer_backend.scheduling.watchdog import HangWatch
 from trainer_backend.scheduling.worker_process import force_stop, settle, start_worker
 
@@ -64,8 +70,8 @@ class Scheduler:
         write_json(self.home / "scheduler.json", {"pid": os.getpid(), "host": socket.gethostname()})
         for path in (self.home / "runs").glob(".trash-*"):  # interrupted deletions
             shutil.rmtree(path, ignore_errors=True)
-        for mark in (self.home / "runs").glob(f"run-*/{GO_ON}"):
-            go_on(Run(mark.parent))
+        for mark in (self.home / "runs").glob(f"run-*/{INTERRUPTED}"):
+            resume_interrupted(Run(mark.parent))
         self._thread.start()
 
     def close(self) -> None:
@@ -230,7 +236,7 @@ class Scheduler:
         if run.is_alive() or self._may_begin(run):
             return True
         settle(run)
-        go_on(run)
+        resume_interrupted(run)
         return False
 
     def _may_begin(self, run: Run) -> bool:

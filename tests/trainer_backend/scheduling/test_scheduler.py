@@ -324,7 +324,7 @@ def two_gpus(monkeypatch):
     """A machine of two GPUs, as the scheduler and the launcher see it."""
     machine = Hardware("cuda", "Test GPU", 2, 24.0, 24.0, 8, True)
     for room in ("scheduler", "launch"):
-        monkeypatch.setattr(f"trainer_backend.{room}.hardware", lambda: machine)
+        monkeypatch.setattr(f"trainer_backend.scheduling.{room}.hardware", lambda: machine)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 

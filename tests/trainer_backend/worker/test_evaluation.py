@@ -95,7 +95,7 @@ def test_a_resumed_run_remembers_its_measurements(run):
     assert (early.best, early.without_gain) == (2.0, 1)
 
 
-def test_case_27_no_memory_while_measuring_costs_the_measurement_alone(
+def test_case_27_no_memory_while_measuring_costs_that_evaluation_only(
     home, dataset, tiny_model_dir, monkeypatch
 ):
     """No GPU here: the exception torch raises is put where it would come from."""
@@ -107,7 +107,7 @@ def test_case_27_no_memory_while_measuring_costs_the_measurement_alone(
     run = train_small(home, dataset, tiny_model_dir)
     state = run.state()
     assert state["state"] == "finished" and run.summary()["eval_loss"] is None
-    assert any("while measuring at step 2" in one for one in state["warnings"])
+    assert any("during the evaluation at step 2" in one for one in state["warnings"])
     assert [row["type"] for row in run.metrics()] == ["metrics"] * 4
 
 

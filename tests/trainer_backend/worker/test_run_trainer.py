@@ -54,6 +54,7 @@ def test_only_a_sharded_model_is_saved_and_loaded_in_shards(
     make, monkeypatch, distributed, method, arguments, part
 ):
     trainer, called = make(distributed=distributed), []
+    trainer.state.best_model_checkpoint = "out"
     own = Trainer if method != "_load_from_checkpoint" else run_trainer.SFTTrainer
     own = run_trainer.SFTTrainer if method == "_load_best_model" else own
     monkeypatch.setattr(own, method, lambda *_, **__: called.append("Trainer"))
@@ -72,6 +73,7 @@ def test_a_checkpoint_is_written_by_the_trainer_and_checked_by_saving(make, monk
     written = []
     monkeypatch.setattr(Trainer, "_save_checkpoint", lambda *_: written.append(1))
     trainer = make()
+    trainer.writer.enter("running")
     trainer._save_checkpoint(trainer.model, None)
     next(trainer.model.parameters()).data.fill_(float("nan"))
     trainer._save_checkpoint(trainer.model, None)
