@@ -6,25 +6,36 @@ No run folder is known here.
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from huggingface_hub import ModelCardData
 from peft import PeftModel
+from transformers import TrainerState
 
 from trainer_backend.models import hub_id
 from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.models.snippets import ADAPTER_CODE, MERGED_CODE, VISION_CODE
-
-if TYPE_CHECKING:  # the trainer imports this module
-    from trainer_backend.training.sft_trainer import SFTTrainer
+from trainer_backend.tokens.prepare import Counts
 
 TAGS = ("sft", "sft-studio")
 LIBRARY = "SFT Studio"
 _PACKAGES = ("torch", "transformers", "peft", "datasets")
 
 
+class Trained(Protocol):
+    """What the card reads of a trainer."""
+
+    model: Any
+    args: Any  # SFTConfig
+    state: TrainerState
+
+    @property
+    def data_counts(self) -> dict[str, Counts]:
+        """Rows by dataset."""
+
+
 def write_card(
-    trainer: "SFTTrainer",
+    trainer: Trained,
     folder: str | Path,
     name: str | None = None,
     tags: Iterable[str] = (),
@@ -41,7 +52,7 @@ def write_card(
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def card_text(trainer: "SFTTrainer", name: str, tags: Iterable[str], facts: dict[str, Any]) -> str:
+def card_text(trainer: Trained, name: str, tags: Iterable[str], facts: dict[str, Any]) -> str:
     """The card in Markdown: metadata block for the Hub, settings, and code that loads the model."""
     base = base_name(trainer.model)
     shown = base.rstrip("/").split("/")[-1] if base.startswith(("/", ".")) else base
@@ -83,7 +94,7 @@ def base_name(model: AnyModel) -> str:
     return getattr(inner.config, "_name_or_path", "") or ""
 
 
-def _settings(trainer: "SFTTrainer") -> dict[str, str]:
+def _settings(trainer: Trained) -> dict[str, str]:
     args, state = trainer.args, trainer.state
     losses, held_out = (  # a NaN loss is logged as None
         [row[name] for row in state.log_history if row.get(name) is not None]
