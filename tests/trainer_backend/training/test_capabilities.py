@@ -1,4 +1,4 @@
-"""What a model can do, found out by trying. Packing and the fused loss are in test_families.py."""
+"""Probes of single models: what is refused, and why; whole families are tried elsewhere."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is saved of a model in shares, as one process has it. Several are in test_two_workers.py."""
+"""What one process saves of a sharded model."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Numbers that are none never reach the weights: a step is skipped and counted, then it stops."""
+"""A NaN or infinite loss or gradient never reaches the weights: its optimizer step is skipped."""
 
 import json
 import math
