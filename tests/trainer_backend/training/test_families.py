@@ -108,7 +108,7 @@ def expect_packed_equals_alone(model, traits, itself):
     found = gradients(model)
 
     assert torch.allclose(packed.loss, alone, rtol=1e-5, atol=1e-5)
-    assert int(packed.count) == sum(n - 2 for n in LENGTHS)
+    assert int(packed.trained) == sum(n - 2 for n in LENGTHS)
     assert found.keys() == expected.keys()
     for name in expected:
         scale = expected[name].abs().max().clamp(min=1)

@@ -68,7 +68,7 @@ def test_the_plain_loss_is_the_textbooks(problem):
     assert torch.allclose(nll.loss, cross_entropy(logits, targets, reduction="sum"))
     assert 12 <= nll.correct == (logits.argmax(-1) == targets).sum() < 40
     assert torch.allclose(nll.entropy, -(probabilities * probabilities.log()).sum())
-    assert nll.count == 40
+    assert nll.trained == 40
     smooth = logits_loss(logits, targets, LossSpec(label_smoothing=0.2)).loss
     expected = cross_entropy(logits, targets, reduction="sum", label_smoothing=0.2)
     assert torch.allclose(smooth, expected)
@@ -99,7 +99,7 @@ def test_no_trained_token_is_a_zero_that_can_go_backward():
     states, targets = shift_and_select(hidden, torch.full((1, 4), -100))
     sums = fused_linear_loss(states, head.weight, head.bias, targets, LossSpec())
     sums.loss.backward()
-    assert sums.loss == 0 and sums.count == 0
+    assert sums.loss == 0 and sums.trained == 0
     assert hidden.grad.abs().sum() == 0
     assert head_module_loss(states, head, targets, LossSpec()).loss == 0
 
