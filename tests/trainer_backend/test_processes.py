@@ -28,20 +28,6 @@ def test_the_signal_in_an_exit_code_has_a_name(code, name):
     assert end_signal(code) == name
 
 
-@pytest.mark.parametrize("system", ["Windows", "Darwin"])
-def test_what_another_system_lacks_is_printed_at_start(system, monkeypatch, capsys):
-    import app
-
-    monkeypatch.setattr(platform, "system", lambda: system)
-    monkeypatch.setattr(app, "serve", lambda arguments: None)
-    monkeypatch.setattr(sys, "argv", ["app.py"])
-    assert app.main() == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed == [f"Note: {limit}" for limit in known_limits()]
-    assert all(limit.endswith(".") for limit in known_limits())
-    assert any("memory limit" in limit for limit in known_limits())
-
-
 def test_linux_lacks_nothing(monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     assert known_limits() == []
