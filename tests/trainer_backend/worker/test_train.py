@@ -86,7 +86,7 @@ def test_what_the_user_must_fix_is_told_with_exit_code_two(home, dataset, tiny_m
 def test_rows_cut_to_nothing_are_refused_before_training(home, dataset, tiny_model_dir):
     run = small_run(home, dataset, tiny_model_dir, max_length=8)
     assert run_worker(run.dir) == 2
-    assert "learn" in run.state()["error"]["what"] and run.state()["error"]["fix"]
+    assert "a token to train on" in run.state()["error"]["what"] and run.state()["error"]["fix"]
 
 
 def test_a_second_worker_leaves_the_run_alone(finished):
