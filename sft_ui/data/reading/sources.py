@@ -17,8 +17,8 @@ import gradio as gr
 from sft_ui import markup
 from sft_ui.alerts import show_user_errors
 from sft_ui.context import PRIVATE
-from trainer_backend.data import readers
 from trainer_backend.data.formats import SYNONYMS, named
+from trainer_backend.data.readers import hub
 from trainer_backend.data.readers.options import MAX_LINE, UPLOAD_SUFFIXES
 from trainer_backend.home import remove_old
 from trainer_backend.recipe import samples
@@ -122,7 +122,7 @@ def _build_hub() -> tuple[gr.Textbox, gr.Dropdown, gr.Dropdown, gr.Number, gr.Bu
 
     @show_user_errors
     def choices(repo_id: str) -> tuple[Any, ...]:
-        found = readers.hub_choices((repo_id or "").strip())
+        found = hub.hub_choices((repo_id or "").strip())
         splits = splits_of(found.configs)
         known = {"revision": found.revision, "splits": splits}
         return known, gr.update(visible=True), *config_update(known, next(iter(splits)))

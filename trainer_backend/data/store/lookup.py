@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer_backend.data.readers import Progress, is_hub_id
+from trainer_backend.data.readers import Progress
+from trainer_backend.data.readers.hub import is_hub_id
 from trainer_backend.data.readers.options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.held_out import with_held_out

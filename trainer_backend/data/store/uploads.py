@@ -12,7 +12,8 @@ from typing import Any
 
 from trainer_backend.data.formats import ColumnMapping, check_mapping
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
-from trainer_backend.data.readers import Progress, download_hub_data, hub_choices, open_rows
+from trainer_backend.data.readers import Progress, open_rows
+from trainer_backend.data.readers.hub import download_hub_data, hub_choices
 from trainer_backend.data.readers.options import DEFAULT, ReadOptions
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.build import (
