@@ -129,6 +129,47 @@ class Recipe:
         "System prompt",
         "Put in front of every example that has no system message of its own.",
     )
+    chat_template: str = setting(
+        "model",
+        "Chat template",
+        "How messages become text. The training template writes what some models' own templates "
+        "leave out (tool calls, tools, reasoning), in the format of the model's family.",
+        choices={"model": "The model's own", "training": "Training template (leaves nothing out)"},
+    )
+    thinking: str = setting(
+        "auto",
+        "Thinking",
+        "For templates with a thinking switch: train and ask with it on or off. "
+        "Automatic leaves the switch as the template has it.",
+        choices={"auto": "Automatic", "on": "On", "off": "Off"},
+    )
+    eos_token: str = setting(
+        "",
+        "End token",
+        "The token that ends an answer. Empty: the one that the chat template writes after it.",
+    )
+    control_tokens: str = setting(
+        "auto",
+        "Control tokens in texts",
+        "How text that spells a control token of the model (<|im_end|>) is read. Automatic: as "
+        "text, except in texts that are already rendered with a chat template.",
+        choices={
+            "auto": "Automatic",
+            "text": "As text (never a control token)",
+            "tokens": "As control tokens",
+        },
+    )
+    lost_content: str = setting(
+        "ask",
+        "Content the template omits",
+        "What to do when the chat template writes nothing of a kind of content, such as tool calls "
+        "or reasoning: ask before training, train without it, or leave those rows out.",
+        choices={
+            "ask": "Ask before training",
+            "train_without": "Train without it",
+            "leave_out": "Leave those rows out",
+        },
+    )
     optim: str = setting(
         "adamw_torch",
         "Optimizer",
