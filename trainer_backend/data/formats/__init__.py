@@ -8,6 +8,7 @@ from trainer_backend.data.formats.conversations import is_trained, order_problem
 from trainer_backend.data.formats.detection import Detection, detect_format, first_rows
 from trainer_backend.data.formats.example import Example, Reading, find_reading, to_example
 from trainer_backend.data.formats.mapping import (
+    ROLE_NAMES,
     SYNONYMS,
     ColumnMapping,
     check_mapping,
