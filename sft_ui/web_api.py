@@ -61,7 +61,7 @@ def _files(studio: Studio) -> None:
 
     with gr.Row(visible=False):
         upload, report = gr.File(label="file"), gr.JSON(label="dataset")
-        options = gr.JSON(label="options_json")
+        options = gr.JSON({}, label="options_json")
         more = gr.File(label="more_files", file_count="multiple")
         run_id, format = gr.Textbox(label="run_id"), gr.Textbox(label="format", value="adapter")
         exported = gr.File(label="file")
