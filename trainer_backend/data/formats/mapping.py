@@ -19,7 +19,7 @@ SYNONYMS = {
     "completion": ("completion", "response", "answer", "output", "reply", "assistant", "target",
                    "assistant_message", "target_text", "output_text", "model_response",
                    "expected_output", "solution", "bot", "a", "targets", "assistant_response",
-                   "model_output", "ai_response",
+                   "model_output", "ai_response", "answers_text",
                    "antwort", "respuesta", "resposta", "réponse", "reponse", "risposta",
                    "antwoord", "ответ", "答案", "回答", "回复"),
     "system": ("system", "system_prompt", "system_message"),
