@@ -3,7 +3,7 @@
 The names of formats (Alpaca, ShareGPT, …) are known only here; the result is messages or text.
 """
 
-from trainer_backend.data.formats.choice import mapping_of, parse_columns, written_columns
+from trainer_backend.data.formats.columns.choice import mapping_of, parse_columns, written_columns
 from trainer_backend.data.formats.conversations import is_trained, order_problem, with_system
 from trainer_backend.data.formats.detection import Detection, detect_format, first_rows
 from trainer_backend.data.formats.example import Example, Reading, find_reading, to_example

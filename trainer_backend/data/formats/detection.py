@@ -9,7 +9,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer_backend.data.formats.cells import calls_of, is_history, turns_of
-from trainer_backend.data.formats.choice import written_columns
+from trainer_backend.data.formats.columns.choice import written_columns
+from trainer_backend.data.formats.columns.preference import (
+    CHOSEN,
+    Preference,
+    find_label,
+    find_pairs,
+    find_scores,
+)
+from trainer_backend.data.formats.columns.unreadable import (
+    ASKED,
+    find_questionable,
+    find_unreadable,
+)
+from trainer_backend.data.formats.columns.unused import ASIDE, THOUGHTS, holds_text, unused_text
 from trainer_backend.data.formats.conversations import to_messages
 from trainer_backend.data.formats.mapping import (
     EMPTY,
@@ -21,15 +34,6 @@ from trainer_backend.data.formats.mapping import (
     named,
     plain_name,
 )
-from trainer_backend.data.formats.preference import (
-    CHOSEN,
-    Preference,
-    find_label,
-    find_pairs,
-    find_scores,
-)
-from trainer_backend.data.formats.unreadable import ASKED, find_questionable, find_unreadable
-from trainer_backend.data.formats.unused import ASIDE, THOUGHTS, holds_text, unused_text
 from trainer_backend.data.images import holds_image
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError

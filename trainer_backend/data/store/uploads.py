@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer_backend.data.formats import ColumnMapping, check_mapping, first_rows
-from trainer_backend.data.formats.nested import find_nested, opened
-from trainer_backend.data.formats.threads import chained
+from trainer_backend.data.formats.columns.nested import find_nested, opened
+from trainer_backend.data.formats.columns.threads import chained
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
 from trainer_backend.data.readers import Progress, open_rows
 from trainer_backend.data.readers.hub import download_hub_data, hub_choices

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.trainer_backend.data.formats.shapes import SHAPES, Shape
-from trainer_backend.data.formats.choice import mapping_of, parse_columns
+from trainer_backend.data.formats.columns.choice import mapping_of, parse_columns
 from trainer_backend.data.store import create_dataset
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer_backend.data.formats.columns.unreadable import CONTENT, SPEAKER
 from trainer_backend.data.formats.conversations import to_messages
 from trainer_backend.data.formats.mapping import EMPTY, plain_name, quoted
-from trainer_backend.data.formats.unreadable import CONTENT, SPEAKER
 from trainer_backend.data.json_values import NumberText, cell_text
 from trainer_backend.errors import RowError
 
