@@ -84,6 +84,9 @@ class Checker:
     def see(self, example: Example, written: str = "") -> int:
         """Check one example; `written` is its JSON, if known. Returns its digest (64 bits)."""
         self.num_examples += 1
+        for note in example.notes:
+            kind = Kind(note.code, note.severity, note.what, note.fix)
+            self._findings.add(kind, example.row)
         whole = written or as_written(example)
         digest = digest_of(whole)
         if example.messages is None:

@@ -1,46 +1,386 @@
 """Conversations in any known form as lists of messages, and what can be wrong with them.
 
-The one table of role names, the train marks and the forms of tool calls live here. Columns and
-mappings are not known.
+A cell becomes turns, and a turn one or several messages of one canonical form: role, content,
+reasoning_content, tool_calls, tool_call_id, name, train. Columns and mappings are not known.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from trainer_backend.data.formats.calls import CALL_KEYS, calls_in, calls_of, is_filled
+from trainer_backend.data.formats.marks import TRAIN_MARKS, is_trained, learned
+from trainer_backend.data.formats.notes import Say, keep_quiet, unread
+from trainer_backend.data.formats.parts import (
+    Content,
+    OnImage,
+    ReadText,
+    Ways,
+    joined,
+    output_text,
+    read_content,
+    reasoning_text,
+)
+from trainer_backend.data.formats.roles import (
+    PLAIN_ROLES,
+    ROLE_KEYS,
+    holds_calls,
+    is_tools,
+    role_of,
+    speaker_of,
+)
+from trainer_backend.data.formats.turns import ITEMS, turns_in, unwrapped
 from trainer_backend.data.images import IMAGE_MARK
-from trainer_backend.data.json_values import BadJSON, cell_text, parse
+from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError
 
-ROLES = {
-    "user": "user", "human": "user", "prompter": "user", "customer": "user",
-    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
-    "model": "assistant", "ai": "assistant", "bing": "assistant", "bard": "assistant",
-    "agent": "assistant", "function_call": "assistant",
-    "system": "system", "developer": "system",
-    "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool",
-    "ipython": "tool",
+CONTENT_KEYS = ("content", "value", "text", "parts", "message", "utterance")
+REASONING_KEYS = (
+    "reasoning_content", "reasoning", "thinking", "thought", "thoughts", "tool_plan",
+    "reasoning_details",
+)  # fmt: skip
+_ID_KEYS = ("tool_call_id", "tool_use_id", "toolUseId", "toolCallId", "call_id")
+_RESULT_KEYS = ("tool_results", "tool_result", "output", "outputs")
+_SOUND_KEYS = ("videos", "audios", "video", "audio")
+_READ = {
+    *ROLE_KEYS, *CONTENT_KEYS, *REASONING_KEYS, *CALL_KEYS, *TRAIN_MARKS, *_ID_KEYS,
+    *_RESULT_KEYS, *_SOUND_KEYS, "refusal", "images", "image", "name", "type", "is_error",
 }  # fmt: skip
-TRAIN_MARKS = ("train", "training", "weight")
-OnImage = Callable[[dict], None]  # is given each message part that holds an image
-ReadText = Callable[[Any], str]  # turns a cell that is neither text nor a list of parts into text
-_MAPPED_KEYS = {"role", "from", "content", "value", *TRAIN_MARKS}
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 FILL_IN = "Fill it in, or leave the row out."
-CALL_FIX = 'Write it as {"name": "…", "arguments": {…}}.'
-CHAT_FIX = 'Write it as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
 
 
 def to_messages(
-    value: Any, on_image: OnImage | None = None, text: ReadText = cell_text
+    value: Any,
+    on_image: OnImage | None = None,
+    text: ReadText = cell_text,
+    say: Say = keep_quiet,
 ) -> list[dict]:
-    """A conversation (a list, or its JSON text) as [{"role", "content", …}].
+    """A conversation (a list, or its text) as [{"role", "content", …}] in canonical form.
 
     [{"from": "human", "value": "Hi"}] → [{"role": "user", "content": "Hi"}]. An image part becomes
-    “<image>” in the content and is given to `on_image`. Raises RowError.
+    “<image>” in the content and is given to `on_image`; `say` is told what was left out or taken
+    in one of two ways. Raises RowError.
     """
-    turns = as_list(value)
+    turns = turns_in(value)
     if not turns:
         raise RowError("The conversation is empty.", "Fill it in, or remove the row.")
-    return [_message(turn, on_image, text) for turn in turns]
+    messages: list[dict] = []
+    reader: _Reader | None = None
+    for turn in turns:
+        plain = _plain(turn) if reader is None or not reader.waiting else None
+        if plain:
+            messages.append(plain)
+            continue
+        if reader is None:
+            reader = _Reader(Ways(on_image, text, say), is_filled(turns), messages)
+        reader.read(turn)
+    if reader:
+        reader.finish()
+    return messages
+
+
+def _plain(turn: Any) -> dict | None:
+    """The message of a turn that is only a known role and a text; most are."""
+    if type(turn) is not dict or len(turn) != 2:
+        return None
+    speaker, content = turn.get("role"), turn.get("content")
+    if speaker is None and content is None:
+        speaker, content = turn.get("from"), turn.get("value")
+    if type(speaker) is not str or type(content) is not str:
+        return None
+    role = PLAIN_ROLES.get(speaker)
+    return {"role": role, "content": content} if role else None
+
+
+class _Reader:
+    """Reads the turns of one conversation that are not plain, and adds their messages.
+
+    `waiting`: the last message is reasoning whose answer follows in the next turn.
+    """
+
+    def __init__(self, ways: Ways, filled: bool, messages: list[dict]) -> None:
+        self.ways, self.filled, self.messages = ways, filled, messages
+        self.waiting = False
+        self.unread: dict[str, None] = {}  # an ordered set
+
+    def read(self, turn: Any) -> None:
+        """Add the messages of one turn. Raises RowError."""
+        turn = unwrapped(turn)
+        if turn.get("role") is None and turn.get("type") in ITEMS:
+            self._read_item(turn)
+            return
+        speaker = speaker_of(turn)
+        role = role_of(speaker, turn)
+        if is_tools(speaker):
+            _refuse_definitions(turn)
+        content = self._content(turn, role)
+        trained = _trained(turn, content, role, self.ways.say)
+        if holds_calls(speaker) and not calls_in(turn):
+            message = self._calling(turn, content)
+        else:
+            message = self._message(turn, content, role)
+        if not trained:
+            message["train"] = False
+        self._add(message, content, joins=holds_calls(speaker))
+
+    def finish(self) -> None:
+        """Link the results of tools to their calls, and say which keys were not read."""
+        _link(self.messages)
+        if self.unread:
+            self.ways.say(unread(list(self.unread), "messages"))
+
+    def _read_item(self, item: Mapping) -> None:
+        """An item of OpenAI's Responses API that has no role."""
+        content = Content()
+        if item["type"] == "function_call_output":
+            self.messages += read_content([item], self.ways).results()
+            return
+        if item["type"] == "function_call":
+            content.calls = calls_of(item, self.ways.say, self.filled)
+        else:
+            content = read_content([item], self.ways)
+        message = self._message({}, content, "assistant")
+        self._add(message, content, joins=item["type"] == "function_call")
+        self.waiting = item["type"] == "reasoning"
+
+    def _content(self, turn: Mapping, role: str) -> Content:
+        """Read the text of a turn from the one key that has it. Raises RowError."""
+        found = [key for key in CONTENT_KEYS if turn.get(key) not in _EMPTY]
+        if role == "tool" and not found:
+            return self._outputs(turn)
+        if not found and turn.get("refusal"):
+            found = ["refusal"]
+        if not found:
+            _refuse_unread(turn)
+            return Content()
+        value = turn[found[0]]
+        if role == "tool" and not _has_blocks(value):
+            content = Content([output_text(value, self.ways)])
+        else:
+            content = read_content(value, self.ways, role)
+        for other in found[1:]:
+            if not _same(content, read_content(turn[other], Ways(text=self.ways.text), role)):
+                what = f"A message has “{found[0]}” and “{other}”, and they differ."
+                raise RowError(what, "Keep the one that holds the text of the message.")
+        if turn.get("refusal") and found[0] != "refusal":
+            self._add_refusal(turn, content)
+        return content
+
+    def _add_refusal(self, turn: Mapping, content: Content) -> None:
+        if "".join(map(str, content.texts)).strip() not in ("", str(turn["refusal"]).strip()):
+            what = "A message has “content” and “refusal”, and they differ."
+            raise RowError(what, "Keep the one that the model should write.")
+        content.texts = [cell_text(turn["refusal"])]
+
+    def _outputs(self, turn: Mapping) -> Content:
+        """The results of a message of tools that has no content (Cohere)."""
+        key = next((key for key in _RESULT_KEYS if turn.get(key) is not None), None)
+        if key is None:
+            _refuse_unread(turn)
+            return Content()
+        value = turn[key]
+        if key not in ("tool_results", "tool_result") or not isinstance(value, list):
+            return Content([output_text(value, self.ways)])
+        results: list[str | dict] = []
+        for one in value:
+            call = one.get("call") if isinstance(one, Mapping) else None
+            outputs = one.get("outputs", one.get("output")) if isinstance(call, Mapping) else one
+            result = {"role": "tool", "content": cell_text(outputs)}
+            if isinstance(call, Mapping) and call.get("name"):
+                result["name"] = str(call["name"])
+            results.append(result)
+        return Content(results)
+
+    def _calling(self, turn: Mapping, content: Content) -> dict:
+        """The message of a turn whose role says that its text is calls."""
+        text = joined([one for one in content.texts if isinstance(one, str)], self.ways.say)
+        value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) is not None), None)
+        given = value if isinstance(value, Mapping | list) else text
+        content.texts, content.calls = [], calls_of(given, self.ways.say, self.filled)
+        return self._message(turn, content, "assistant")
+
+    def _message(self, turn: Mapping, content: Content, role: str) -> dict:
+        texts = [one for one in content.texts if isinstance(one, str)]
+        text = texts[0] if len(texts) == 1 else joined(texts, self.ways.say)
+        message: dict[str, Any] = {"role": role, "content": self._with_images(turn, text)}
+        reasoning = self._reasoning(turn, content)
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        calls = content.calls + calls_in(turn, self.ways.say, self.filled)
+        if calls:
+            message["tool_calls"] = calls
+        if role == "tool":
+            identity = next((turn[key] for key in _ID_KEYS if turn.get(key)), None)
+            if identity is None and self._known(turn.get("id")):
+                identity = turn["id"]
+            message |= {} if identity is None else {"tool_call_id": str(identity)}
+        for key in _SOUND_KEYS:
+            if turn.get(key):
+                what = f"A message has “{key}”; only text and images can be trained on."
+                raise RowError(what, "Remove such rows, or keep only their text.")
+        return message | self._rest(turn, role)
+
+    def _reasoning(self, turn: Mapping, content: Content) -> str:
+        """The reasoning of a turn, from its parts or the one key that has it."""
+        found = {
+            key: reasoning_text(turn[key], self.ways) for key in REASONING_KEYS if turn.get(key)
+        }
+        if content.reasoning:
+            found = {"content": "\n\n".join(filter(None, content.reasoning)), **found}
+        found = {key: text for key, text in found.items() if text}
+        if len({text.strip() for text in found.values()}) > 1:
+            first, second = list(found)[:2]
+            what = f"A message has reasoning in “{first}” and in “{second}”, and they differ."
+            raise RowError(what, "Keep the one that the model should learn.")
+        return next(iter(found.values()), "")
+
+    def _with_images(self, turn: Mapping, text: str) -> str:
+        """The text with a mark for each image that the message has in a key of its own."""
+        images = turn.get("images") or turn.get("image")
+        if not images:
+            return text
+        images = images if isinstance(images, list | tuple) else [images]
+        if self.ways.on_image:
+            for image in images:
+                self.ways.on_image({"image": image})
+        if text.count(IMAGE_MARK) in (0, len(images)):
+            return text if IMAGE_MARK in text else IMAGE_MARK * len(images) + text
+        raise RowError(
+            f"The number of images and of {IMAGE_MARK} marks in a message differ.",
+            f"Write {IMAGE_MARK} once for each image, or not at all.",
+        )
+
+    def _rest(self, turn: Mapping, role: str) -> dict:
+        """The name of a message, and keys that nothing here reads, as they are."""
+        rest = {key: item for key, item in turn.items() if key not in _READ and item not in _EMPTY}
+        if role == "tool" and self._known(turn.get("id")):
+            rest.pop("id")
+        self.unread |= dict.fromkeys(rest)
+        name = turn.get("name") or turn.get("tool_name")
+        rest.pop("tool_name", None)
+        if isinstance(name, str) and name:
+            rest["name"] = name
+        if turn.get("is_error"):
+            rest["is_error"] = True
+        return rest
+
+    def _known(self, identity: Any) -> bool:
+        """Whether an earlier call has this id."""
+        calls = (call for one in self.messages for call in one.get("tool_calls", ()))
+        return bool(identity) and any(call.get("id") == identity for call in calls)
+
+    def _add(self, message: dict, content: Content, joins: bool = False) -> None:
+        """Add a message, after the results its turn has; `joins`: to the answer before it."""
+        if content.results():
+            if message["role"] in ("assistant", "system"):
+                raise RowError(
+                    "An answer holds the results of tools, which others give.",
+                    "Put them into a message of their own, with the role tool.",
+                )
+            for run in _runs(content.texts):
+                self.messages += run if isinstance(run, list) else [{**message, "content": run}]
+            return
+        before = self.messages[-1] if self.messages else {}
+        same = before.get("train") == message.get("train")
+        if (
+            (joins or self.waiting)
+            and before.get("role") == message["role"] == "assistant"
+            and same
+        ):
+            self.messages[-1] = _merged(before, message)
+        else:
+            self.messages.append(message)
+        self.waiting = False
+
+
+def _runs(texts: list[str | dict]) -> list[str | list[dict]]:
+    """Texts joined and results gathered where they stand next to each other; no empty texts."""
+    runs: list[str | list[dict]] = []
+    for one in texts:
+        last = runs[-1] if runs else None
+        if isinstance(one, dict):
+            if isinstance(last, list):
+                last.append(one)
+            else:
+                runs.append([one])
+        elif isinstance(last, str):
+            runs[-1] = last + one
+        elif one:
+            runs.append(one)
+    return runs
+
+
+def _merged(before: dict, message: dict) -> dict:
+    """Two messages of one answer as one: text, then calls."""
+    calls = [*before.get("tool_calls", ()), *message.get("tool_calls", ())]
+    thoughts = [one["reasoning_content"] for one in (before, message) if "reasoning_content" in one]
+    merged = {**before, **message, "content": before["content"] + message["content"]}
+    merged |= {"reasoning_content": "\n\n".join(thoughts)} if thoughts else {}
+    return merged | ({"tool_calls": calls} if calls else {})
+
+
+def _trained(turn: Mapping, content: Content, role: str, say: Say) -> bool:
+    """Whether a turn is learned, by its marks or those of all its parts. Raises RowError."""
+    trained = learned(turn, role, say)
+    if content.marks and role == "assistant":
+        marks = {is_trained({key: value}) for key, value in content.marks}
+        if len(marks) > 1 or len(content.marks) < len(content.texts):
+            raise RowError(
+                "Some parts of an answer are marked as not to be learned; only whole messages can "
+                "be marked.",
+                "Split the message, or mark all of its parts alike.",
+            )
+        trained = trained and marks == {True}
+    return trained
+
+
+def _refuse_unread(turn: Mapping) -> None:
+    """Raise RowError for a turn without any text that has some under an unknown name."""
+    if any(turn.get(key) for key in (*CALL_KEYS, *REASONING_KEYS, "images", "image")):
+        return
+    about = {*ROLE_KEYS, *TRAIN_MARKS, *_ID_KEYS, "type", "id", "name", "refusal", *CONTENT_KEYS}
+    rest = [key for key, item in turn.items() if key not in about and item not in (None, "", [])]
+    if rest:
+        names = ", ".join(f"“{str(key)[:40]}”" for key in rest[:5])
+        raise RowError(
+            f"A message has no text under a name that is known; it has {names}.",
+            "Rename the key that holds the text to “content”.",
+        )
+
+
+def _refuse_definitions(turn: Mapping) -> None:
+    """Raise RowError where the role “tools” stands for the tools themselves, not for results."""
+    value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) is not None), None)
+    text = value if isinstance(value, str) else cell_text(value)
+    if '"parameters"' in text or '"input_schema"' in text:
+        raise RowError(
+            "A message of the role “tools” lists the tools; it is no part of the conversation.",
+            "Put the list into a column “tools” beside the messages.",
+        )
+
+
+def _has_blocks(value: Any) -> bool:
+    """Whether the content of a message of a tool holds whole results (as Gemini writes them)."""
+    keys = ("functionResponse", "function_response", "toolResult", "tool_use_id")
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, Mapping) and any(map(part.get, keys)) for part in parts)
+
+
+def _same(content: Content, other: Content) -> bool:
+    texts, again = ("".join(map(str, one.texts)) for one in (content, other))
+    return texts.strip() == again.strip() and content.calls == other.calls
+
+
+def _link(messages: list[dict]) -> None:
+    """Give results of tools the name of the call whose id they carry."""
+    names: dict[str, str] = {}
+    for message in messages:
+        for call in message.get("tool_calls", ()):
+            if "id" in call:
+                names[call["id"]] = call["function"]["name"]
+        identity = message.get("tool_call_id")
+        if identity in names and "name" not in message:
+            message["name"] = names[identity]
 
 
 def refuse_untaught(messages: list[dict]) -> None:
@@ -48,7 +388,7 @@ def refuse_untaught(messages: list[dict]) -> None:
     answered = taught = False
     for message in messages:
         if not (message["content"].strip() or message.get("tool_calls")):
-            _refuse_empty(message["role"])
+            _refuse_empty(message)
         if message["role"] == "assistant":
             answered = True
             taught = taught or message.get("train") is not False
@@ -60,157 +400,17 @@ def refuse_untaught(messages: list[dict]) -> None:
     if not taught:
         raise RowError(
             "Every answer of the conversation is marked as not to be trained.",
-            "Remove the mark (train: false or weight: 0) from the answers to learn.",
+            "Remove the mark (train: false, loss: false or weight: 0) from the answers to learn.",
         )
 
 
-def _refuse_empty(role: str) -> None:
-    if role == "assistant":
-        raise RowError("The answer is empty.", FILL_IN, "empty_answer")
-    if role == "user":
+def _refuse_empty(message: dict) -> None:
+    if message["role"] == "assistant":
+        thinks = message.get("reasoning_content")
+        what = "The answer is only reasoning, without a text." if thinks else "The answer is empty."
+        raise RowError(what, FILL_IN, "empty_answer")
+    if message["role"] == "user":
         raise RowError("A user message is empty.", FILL_IN, "empty_prompt")
-
-
-def as_list(value: Any) -> list:
-    """A list, or the one a text holds as JSON; [] for an empty cell. Raises RowError."""
-    if isinstance(value, str):
-        if not value.strip():
-            return []
-        try:
-            value = parse(value)
-        except BadJSON:
-            raise RowError("The conversation is text, not a list of messages.", CHAT_FIX) from None
-    if value is None:
-        return []
-    if isinstance(value, dict):
-        value = _from_columns(value)
-    if not isinstance(value, list):
-        raise RowError("The conversation is not a list of messages.", CHAT_FIX)
-    return value
-
-
-def _from_columns(value: dict) -> list | None:
-    """{"role": [...], "content": [...]} as a list of messages: how some tables store them."""
-    lists = [item for item in value.values() if isinstance(item, list)]
-    same = len(lists) == len(value) and len({len(item) for item in lists}) == 1
-    if not same or not value.keys() & {"role", "from"}:
-        return None
-    return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
-
-
-def _message(turn: Any, on_image: OnImage | None, text: ReadText) -> dict:
-    if not isinstance(turn, dict):
-        raise RowError("A message is not an object with a role and a text.", CHAT_FIX)
-    speaker, content = turn.get("role"), turn.get("content")
-    if speaker is None:
-        speaker = turn.get("from")
-    if content is None:
-        content = turn.get("value")
-    role = ROLES.get(speaker) if isinstance(speaker, str) else None
-    if not isinstance(content, str):
-        content = _content(content, on_image, text)
-    message: dict[str, Any] = {"role": role or _role(speaker), "content": content}
-    if len(turn) != 2 or not ("content" in turn or "value" in turn):
-        message |= _other_keys(turn)
-    if speaker == "function_call":
-        message |= {"content": "", "tool_calls": [_tool_call(message["content"])]}
-    return message
-
-
-def _role(speaker: Any) -> str:
-    role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
-    if role is None and speaker is None:
-        raise RowError("A message has no role.", CHAT_FIX)
-    if role is None:
-        fix = "Use user, assistant, system or tool."
-        raise RowError(f"Unknown role “{cell_text(speaker)[:40]}”.", fix)
-    return role
-
-
-def _other_keys(turn: dict) -> dict:
-    """The keys beside role and content: tool calls and train marks are unified, others kept."""
-    kept = {k: item for k, item in turn.items() if k not in _MAPPED_KEYS and item is not None}
-    calls = kept.get("tool_calls")
-    if calls is not None:
-        if not isinstance(calls, list):
-            raise RowError("The tool calls of a message are not a list.", CALL_FIX)
-        kept["tool_calls"] = [_tool_call(call) for call in calls]
-    if not is_trained(turn):
-        kept["train"] = False
-    return kept
-
-
-def is_trained(turn: Mapping) -> bool:
-    """Whether a message is trained on: not with `train: false`, `training: false`, `weight: 0`.
-
-    Raises RowError for a mark with any other value.
-    """
-    for key in TRAIN_MARKS:
-        mark = turn.get(key)
-        if mark is None:
-            continue
-        if mark not in (0, 1, "0", "1"):  # True and False are 1 and 0
-            raise RowError(
-                f"A message has “{key}” other than true, false, 0 or 1.",
-                "Use weight 0 (or train: false) for messages that are not to be trained on.",
-            )
-        if mark in (0, "0"):
-            return False
-    return True
-
-
-def _content(value: Any, on_image: OnImage | None, text: ReadText) -> str:
-    """Content that is not text: the parts joined, null as ""."""
-    if value is None:
-        return ""
-    if isinstance(value, list | tuple):
-        parts = [part if isinstance(part, str) else _part_text(part, on_image) for part in value]
-        return "".join(parts)
-    return text(value)
-
-
-def _part_text(part: Any, on_image: OnImage | None) -> str:
-    if not isinstance(part, dict):
-        raise RowError("A message holds something other than text.", CHAT_FIX)
-    kind = part.get("type", "text")
-    if kind in ("text", "input_text", "output_text") and part.get("text") is not None:
-        return cell_text(part["text"])
-    if kind in ("image", "image_url", "input_image"):
-        if on_image:
-            on_image(part)
-        return IMAGE_MARK
-    if kind in ("audio", "input_audio", "video"):
-        raise RowError(
-            "A message holds audio or video; only text and images can be trained on.",
-            "Remove such rows, or keep only their text.",
-        )
-    raise RowError("A message holds something other than text.", CHAT_FIX)
-
-
-def _tool_call(value: Any) -> dict:
-    """{"type": "function", "function": {"name", "arguments": {…}}}, as chat templates expect."""
-    if isinstance(value, str):
-        value = _parsed(value, "A function call is not JSON with a name and arguments.")
-    function = value.get("function", value) if isinstance(value, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowError("A function call is not JSON with a name and arguments.", CALL_FIX)
-    arguments = function.get("arguments", function.get("parameters"))
-    if isinstance(arguments, str):
-        what = "The arguments of a function call are not JSON."
-        arguments = _parsed(arguments, what) if arguments.strip() else {}
-    if not isinstance(arguments, dict | None):
-        raise RowError("The arguments of a function call are not an object.", CALL_FIX)
-    outer = {key: item for key, item in value.items() if value is not function and item is not None}
-    return {"type": "function", **outer} | {
-        "function": {"name": function["name"], "arguments": arguments or {}}
-    }
-
-
-def _parsed(text: str, what: str) -> Any:
-    try:
-        return parse(text)
-    except BadJSON:
-        raise RowError(what, CALL_FIX) from None
 
 
 def with_system(messages: list[dict], system_prompt: str) -> list[dict]:

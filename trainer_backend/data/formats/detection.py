@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer_backend.data.formats.conversations import as_list
 from trainer_backend.data.formats.mapping import (
     EMPTY,
     SYNONYMS,
@@ -20,9 +19,9 @@ from trainer_backend.data.formats.mapping import (
     plain_name,
     quoted,
 )
+from trainer_backend.data.formats.turns import turns_of
 from trainer_backend.data.images import holds_image
 from trainer_backend.data.json_values import cell_text
-from trainer_backend.errors import RowError
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
 MAX_KINDS = 4  # formats that one file may mix
@@ -165,20 +164,6 @@ def _mostly(test: Callable[[Any], object], rows: Sequence[dict], name: str) -> b
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) or cell_text(value).lstrip().startswith("[")
-
-
-def turns_of(value: Any) -> list[dict]:
-    """The turns of a cell that holds a conversation; [] for any other cell."""
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        return []
-    try:
-        turns = as_list(value)
-    except RowError:
-        return []
-    for turn in turns:
-        if not isinstance(turn, dict) or not ("role" in turn or "from" in turn):
-            return []
-    return turns
 
 
 def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapping | None:

@@ -5,25 +5,34 @@ the same code, so that the same row gives the same messages. Nothing is tokenize
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
-    OnImage,
-    ReadText,
     refuse_untaught,
     to_messages,
     with_system,
 )
-from trainer_backend.data.formats.detection import detect_format, turns_of
+from trainer_backend.data.formats.detection import detect_format
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, columns_of, listed
+from trainer_backend.data.formats.notes import Note, Say, keep_quiet
+from trainer_backend.data.formats.parts import OnImage, ReadText, Ways, system_text
+from trainer_backend.data.formats.tools import read_tools
+from trainer_backend.data.formats.turns import turns_of
 from trainer_backend.data.images import ImageRef, cell_images, part_image, placed
-from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
+from trainer_backend.data.json_values import cell_text, plain_numbers
 from trainer_backend.errors import RowError, TrainingDataError
 
 TOKEN_COLUMNS = ("input_ids", "labels", "completion_mask", "assistant_masks")
+_TWO_SYSTEMS = Note(
+    "two_systems",
+    "The row has a system text in a column of its own and a system message; the message is used.",
+    "Keep only one of the two, or join them.",
+    "warning",
+)
 ACCEPTED = (
     "prompt and completion, prompt and response, messages, conversations, "
     "instruction/input/output, text, or input_ids"
@@ -35,7 +44,7 @@ class Example:
     """One training example and the number of its row; exactly one of messages and text is set.
 
     `images` are ImageBytes of an upload, or names of stored images (“images/<sha256>.png”);
-    “<image>” in a text marks the place of one.
+    “<image>” in a text marks the place of one. `notes` is what is to be said about the row.
     """
 
     row: int
@@ -43,6 +52,7 @@ class Example:
     text: str | None
     tools: list | None = None
     images: Sequence[ImageRef] | None = None
+    notes: tuple[Note, ...] = ()
 
     def as_row(self, system_prompt: str = "") -> dict:
         """What encode() takes, without the images: {"messages", "tools"?} or {"text"}."""
@@ -68,7 +78,10 @@ def to_example(
             raise RowError("The text is empty.", FILL_IN, "empty_text")
         return Example(row_number, None, text)
     inside: list[ImageRef | None] = []
-    prompt, completion, tools = read_row(row, roles, lambda part: inside.append(part_image(part)))
+    notes: list[Note] = []
+    prompt, completion, tools = read_row(
+        row, roles, lambda part: inside.append(part_image(part)), say=notes.append
+    )
     messages = prompt + completion
     try:
         refuse_untaught(messages)
@@ -80,7 +93,8 @@ def to_example(
     images = cell_images(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
-    return Example(row_number, messages, None, tools, images or None)
+    said = tuple(dict.fromkeys(notes))
+    return Example(row_number, messages, None, tools, images or None, said)
 
 
 def _refuse_empty_pair(prompt: dict, completion: dict, given: bool) -> None:
@@ -99,59 +113,46 @@ def read_row(
     roles: dict[str, str],
     on_image: OnImage | None = None,
     text: ReadText = cell_text,
+    say: Say = keep_quiet,
 ) -> tuple[list[dict], list[dict], list | None]:
     """A row as (prompt messages, completion messages, tools); a conversation is all prompt.
 
-    `on_image` is given the image parts of messages, `text` reads cells that should be text.
-    Raises RowError. Whether there is anything to train on is not checked.
+    `on_image` is given the image parts of messages, `text` reads cells that should be text, `say`
+    is told what is left out or taken in one of two ways. Raises RowError. Whether there is anything
+    to train on is not checked.
     """
     completion: list[dict] = []
     if "messages" in roles:
-        prompt = to_messages(row.get(roles["messages"]), on_image, text)
+        prompt = to_messages(row.get(roles["messages"]), on_image, text, say)
     else:
-        prompt, completion = _pair(row, roles, on_image, text)
+        prompt, completion = _pair(row, roles, on_image, text, say)
     if "system" in roles:
-        own = text(row.get(roles["system"]))
+        own = system_text(row.get(roles["system"]), Ways(None, text, say))
+        if own.strip() and prompt[0]["role"] == "system" and prompt[0]["content"] != own:
+            say(_TWO_SYSTEMS)
         prompt = with_system(prompt, own if own.strip() else "")
-    tools = _tools(row.get(roles["tools"])) if "tools" in roles else None
+    tools = read_tools(row.get(roles["tools"])) if "tools" in roles else None
     return prompt, completion, tools
 
 
 def _pair(
-    row: Mapping[str, Any], roles: dict[str, str], on_image: OnImage | None, text: ReadText
+    row: Mapping[str, Any],
+    roles: dict[str, str],
+    on_image: OnImage | None,
+    text: ReadText,
+    say: Say,
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
     asked, answer = turns_of(prompt), turns_of(completion)
     if asked or answer:
         asked = asked or [{"role": "user", "content": text(prompt)}]
         answer = answer or [{"role": "assistant", "content": text(completion)}]
-        return to_messages(asked, on_image, text), to_messages(answer, on_image, text)
+        return to_messages(asked, on_image, text, say), to_messages(answer, on_image, text, say)
     content, extra = text(prompt), text(row.get(roles["input"])) if "input" in roles else ""
     if extra.strip():
         content = f"{content}\n\n{extra}" if content.strip() else extra
     answer = [{"role": "assistant", "content": text(completion)}]
     return [{"role": "user", "content": content}], answer
-
-
-def _tools(value: Any) -> list[dict] | None:
-    """The tools a row offers the model: a list, or its JSON text."""
-    if isinstance(value, str) and value.strip():
-        try:
-            value = parse(value)
-        except BadJSON:
-            raise RowError("The tools are not JSON.", "Write them as a list of objects.") from None
-    if not value:
-        return None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowError("The tools are not a list of objects.", "Write them as a list of objects.")
-    return [_wrapped(tool) for tool in value]
-
-
-def _wrapped(tool: dict) -> dict:
-    """A tool as chat templates expect it; older data has the bare function."""
-    if "name" in tool and not tool.keys() & {"function", "type"}:
-        return {"type": "function", "function": tool}
-    return tool
 
 
 def plain_messages(messages: list[dict]) -> list[dict]:
@@ -266,12 +267,13 @@ def _read(
     row: Mapping[str, Any], roles: dict[str, str], chat: bool, on_image: OnImage | None
 ) -> dict:
     if "messages" in roles:
-        messages, _, tools = read_row(_parsed(row, roles["messages"]), roles, on_image, _only_text)
+        given = _parsed(row, roles["messages"])
+        messages, _, tools = read_row(given, roles, on_image, _only_text, _warn)
         example = {"messages": plain_messages(messages)}
     else:
         if _continues(row, roles):
             return {"prompt": row["prompt"], "completion": row["completion"]}
-        prompt, completion, tools = read_row(row, roles, on_image, _only_text)
+        prompt, completion, tools = read_row(row, roles, on_image, _only_text, _warn)
         if not chat and _is_text(row[roles["prompt"]]) and _is_text(row[roles["completion"]]):
             return _as_text(prompt, completion[0]["content"])
         example = {"prompt": plain_messages(prompt), "completion": plain_messages(completion)}
@@ -286,6 +288,12 @@ def _parsed(row: Mapping[str, Any], column: str) -> Mapping[str, Any]:
         return {**row, column: json.loads(row[column])}
     except json.JSONDecodeError:
         return row
+
+
+def _warn(note: Note) -> None:
+    """Say once what the rows of a dataset have that is not all learned."""
+    if note.severity == "warning":
+        warnings.warn(f"{note.what} {note.fix}", stacklevel=2)
 
 
 def _only_text(value: Any) -> str:

@@ -253,6 +253,8 @@ def _as_row(value: Any, file: TextFile, line: int) -> dict:
         return value
     if isinstance(value, str):
         return {"text": value}
+    if isinstance(value, list) and _is_chat(value):
+        return {"messages": value}
     raise _not_a_row(value, file, line)
 
 
