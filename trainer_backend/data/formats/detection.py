@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trainer_backend.data.formats.conversations import turns_of
 from trainer_backend.data.formats.mapping import (
     EMPTY,
     SYNONYMS,
@@ -19,7 +20,6 @@ from trainer_backend.data.formats.mapping import (
     plain_name,
     quoted,
 )
-from trainer_backend.data.formats.turns import turns_of
 from trainer_backend.data.images import holds_image
 from trainer_backend.data.json_values import cell_text
 

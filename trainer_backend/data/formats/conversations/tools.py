@@ -7,7 +7,7 @@ templates expect it. Calls of these tools are not known here.
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_backend.data.formats.literals import value_of
+from trainer_backend.data.formats.conversations.literals import value_of
 from trainer_backend.data.json_values import BadJSON, drop_nones
 from trainer_backend.errors import RowError
 
