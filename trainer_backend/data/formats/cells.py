@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from trainer_backend.data.formats import conversations
 from trainer_backend.data.formats.conversations import as_list
 from trainer_backend.data.json_values import NumberText, cell_text
 from trainer_backend.errors import RowError
@@ -23,25 +24,14 @@ _MARK = re.compile(r"(?:\A|\n)\s*(Human|Assistant|USER|ASSISTANT|SYSTEM|FUNCTION
 HISTORY_FIX = 'Write it as [["first question", "first answer"], ["second question", …]].'
 
 
-def turns_of(value: Any) -> list[dict]:
-    """The turns of a cell that holds a conversation, or one message; [] for any other cell."""
-    if isinstance(value, dict):
-        if "role" in value and isinstance(value["role"], str):
-            return [value]
-        if "from" in value and isinstance(value["from"], str):
-            return [value]
-        if isinstance(value.get("messages"), list):  # as OpenAI's preference files have it
-            value = value["messages"]
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        return []
-    try:
-        turns = as_list(value)
-    except RowError:
-        return []
-    for turn in turns:
-        if not isinstance(turn, dict) or not ("role" in turn or "from" in turn):
-            return []
-    return turns
+def turns_of(value: Any) -> list:
+    """The turns of a cell that holds a conversation, or one message; [] for any other cell.
+
+    An object with a list of messages is one too, as in OpenAI's preference files.
+    """
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"]
+    return conversations.turns_of(value)
 
 
 def transcript_turns(value: Any) -> list[dict]:
@@ -95,7 +85,7 @@ def _pair_turns(pair: Any) -> list[dict]:
     return turns if answer.strip() else turns[:1]
 
 
-def calls_of(value: Any) -> list[dict]:
+def bare_calls(value: Any) -> list[dict]:
     """The function calls of a cell that is a list of nothing else; [] for any other cell."""
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer_backend.data.formats.cells import calls_of, is_history, turns_of
+from trainer_backend.data.formats.cells import bare_calls, is_history, turns_of
 from trainer_backend.data.formats.columns.choice import written_columns
 from trainer_backend.data.formats.columns.preference import (
     CHOSEN,
@@ -153,9 +153,8 @@ def suggested(mapping: ColumnMapping | None) -> dict[str, str]:
 def _see(rows: Sequence[dict], columns: list[str]) -> _Seen:
     chats = [name for name in columns if _mostly(turns_of, rows, name)]
     found = {role: named(columns, role) for role in SYNONYMS}
-    found["completion"] += [
-        name for name in columns if plain_name(name) == "answers" and _mostly(calls_of, rows, name)
-    ]
+    answers = [name for name in columns if plain_name(name) == "answers"]
+    found["completion"] += [name for name in answers if _mostly(bare_calls, rows, name)]
     return _Seen(rows, columns, chats, found, _extra(rows, columns, found))
 
 

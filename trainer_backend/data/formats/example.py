@@ -5,12 +5,13 @@ the same code, so that the same row gives the same messages. Nothing is tokenize
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainer_backend.data.formats.cells import (
-    calls_of,
+    bare_calls,
     history_turns,
     mark_of,
     transcript_turns,
@@ -18,19 +19,31 @@ from trainer_backend.data.formats.cells import (
 )
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
+    Note,
     OnImage,
     ReadText,
+    Say,
+    Ways,
+    keep_quiet,
+    read_tools,
     refuse_untaught,
+    system_text,
     to_messages,
     with_system,
 )
 from trainer_backend.data.formats.detection import PREFERENCE, UNUSED, detect_format
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, columns_of, listed
 from trainer_backend.data.images import ImageRef, cell_images, part_image, placed
-from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
+from trainer_backend.data.json_values import cell_text, plain_numbers
 from trainer_backend.errors import RowError, TrainingDataError
 
 TOKEN_COLUMNS = ("input_ids", "labels", "completion_mask", "assistant_masks")
+_TWO_SYSTEMS = Note(
+    "two_systems",
+    "The row has a system text in a column of its own and a system message; the message is used.",
+    "Keep only one of the two, or join them.",
+    "warning",
+)
 ACCEPTED = (
     "prompt and completion, prompt and response, messages, conversations, "
     "instruction/input/output, text, or input_ids"
@@ -42,7 +55,7 @@ class Example:
     """One training example and the number of its row; exactly one of messages and text is set.
 
     `images` are ImageBytes of an upload, or names of stored images (“images/<sha256>.png”);
-    “<image>” in a text marks the place of one.
+    “<image>” in a text marks the place of one. `notes` is what is to be said about the row.
     """
 
     row: int
@@ -50,6 +63,7 @@ class Example:
     text: str | None
     tools: list | None = None
     images: Sequence[ImageRef] | None = None
+    notes: tuple[Note, ...] = ()
 
     def as_row(self, system_prompt: str = "") -> dict:
         """What encode() takes, without the images: {"messages", "tools"?} or {"text"}."""
@@ -77,7 +91,10 @@ def to_example(
             raise RowError("The text is empty.", FILL_IN, "empty_text")
         return Example(row_number, None, text)
     inside: list[ImageRef | None] = []
-    prompt, completion, tools = read_row(row, roles, lambda part: inside.append(part_image(part)))
+    notes: list[Note] = []
+    prompt, completion, tools = read_row(
+        row, roles, lambda part: inside.append(part_image(part)), say=notes.append
+    )
     messages = prompt + completion
     try:
         refuse_untaught(messages)
@@ -89,7 +106,8 @@ def to_example(
     images = cell_images(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
-    return Example(row_number, messages, None, tools, images or None)
+    said = tuple(dict.fromkeys(notes))
+    return Example(row_number, messages, None, tools, images or None, said)
 
 
 def _refuse_rejected(mark: Any, column: str) -> None:
@@ -118,43 +136,52 @@ def read_row(
     roles: dict[str, str],
     on_image: OnImage | None = None,
     text: ReadText = cell_text,
+    say: Say = keep_quiet,
 ) -> tuple[list[dict], list[dict], list | None]:
     """A row as (prompt messages, completion messages, tools); a conversation is all prompt.
 
-    `on_image` is given the image parts of messages, `text` reads cells that should be text.
-    Raises RowError. Whether there is anything to train on is not checked.
+    `on_image` is given the image parts of messages, `text` reads cells that should be text, `say`
+    is told what is left out or taken in one of two ways. Raises RowError. Whether there is anything
+    to train on is not checked.
     """
     completion: list[dict] = []
     if "messages" in roles:
         cell = row.get(roles["messages"])
         cell = transcript_turns(cell) or cell if isinstance(cell, str) else cell
-        prompt = to_messages(cell, on_image, text)
+        prompt = to_messages(cell, on_image, text, say)
         if "completion" in roles:
             answer = _answer(row.get(roles["completion"]), text)
-            completion = to_messages(answer, on_image, text)
+            completion = to_messages(answer, on_image, text, say)
     else:
-        prompt, completion = _pair(row, roles, on_image, text)
+        prompt, completion = _pair(row, roles, on_image, text, say)
     if "history" in roles and (before := history_turns(row.get(roles["history"]))):
-        prompt = to_messages(before, on_image, text) + prompt
+        prompt = to_messages(before, on_image, text, say) + prompt
     if "reasoning" in roles and (thought := text(row.get(roles["reasoning"]))).strip():
         _add_reasoning(prompt + completion, thought)
     if "system" in roles:
-        own = text(row.get(roles["system"]))
+        own = system_text(row.get(roles["system"]), Ways(None, text, say))
+        if own.strip() and prompt[0]["role"] == "system" and prompt[0]["content"] != own:
+            say(_TWO_SYSTEMS)
         prompt = with_system(prompt, own if own.strip() else "")
-    tools = _tools(row.get(roles["tools"])) if "tools" in roles else None
+    tools = read_tools(row.get(roles["tools"])) if "tools" in roles else None
     return prompt, completion, tools
 
 
 def _pair(
-    row: Mapping[str, Any], roles: dict[str, str], on_image: OnImage | None, text: ReadText
+    row: Mapping[str, Any],
+    roles: dict[str, str],
+    on_image: OnImage | None,
+    text: ReadText,
+    say: Say,
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
     extra = text(row.get(roles["input"])) if "input" in roles else ""
-    asked, calls = turns_of(prompt), turns_of(completion) or calls_of(completion)
+    asked, calls = turns_of(prompt), turns_of(completion) or bare_calls(completion)
     if asked or calls:
-        messages = to_messages(asked or [{"role": "user", "content": text(prompt)}], on_image, text)
+        asked = asked or [{"role": "user", "content": text(prompt)}]
+        messages = to_messages(asked, on_image, text, say)
         messages[-1]["content"] = _joined(messages[-1]["content"], extra)
-        return messages, to_messages(_answer(completion, text), on_image, text)
+        return messages, to_messages(_answer(completion, text), on_image, text, say)
     answer = [{"role": "assistant", "content": text(completion)}]
     return [{"role": "user", "content": _joined(text(prompt), extra)}], answer
 
@@ -170,7 +197,7 @@ def _answer(completion: Any, text: ReadText) -> list[dict]:
     """The turns of an answer: messages, one message, function calls, or a text."""
     if turns := turns_of(completion):
         return turns
-    if calls := calls_of(completion):
+    if calls := bare_calls(completion):
         return [{"role": "assistant", "content": "", "tool_calls": calls}]
     return [{"role": "assistant", "content": text(completion)}]
 
@@ -181,27 +208,6 @@ def _add_reasoning(messages: list[dict], thought: str) -> None:
         if message["role"] == "assistant":
             message.setdefault("reasoning_content", thought)
             return
-
-
-def _tools(value: Any) -> list[dict] | None:
-    """The tools a row offers the model: a list, or its JSON text."""
-    if isinstance(value, str) and value.strip():
-        try:
-            value = parse(value)
-        except BadJSON:
-            raise RowError("The tools are not JSON.", "Write them as a list of objects.") from None
-    if not value:
-        return None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowError("The tools are not a list of objects.", "Write them as a list of objects.")
-    return [_wrapped(tool) for tool in value]
-
-
-def _wrapped(tool: dict) -> dict:
-    """A tool as chat templates expect it; older data has the bare function."""
-    if "name" in tool and not tool.keys() & {"function", "type"}:
-        return {"type": "function", "function": tool}
-    return tool
 
 
 def plain_messages(messages: list[dict]) -> list[dict]:
@@ -328,13 +334,13 @@ def _read(
     row: Mapping[str, Any], roles: dict[str, str], chat: bool, on_image: OnImage | None
 ) -> dict:
     if "messages" in roles:
-        parsed = _parsed(row, roles["messages"])
-        messages, answer, tools = read_row(parsed, roles, on_image, _only_text)
+        given = _parsed(row, roles["messages"])
+        messages, answer, tools = read_row(given, roles, on_image, _only_text, _warn)
         example = {"messages": plain_messages(messages + answer)}
     else:
         if _continues(row, roles):
             return {"prompt": row["prompt"], "completion": row["completion"]}
-        prompt, completion, tools = read_row(row, roles, on_image, _only_text)
+        prompt, completion, tools = read_row(row, roles, on_image, _only_text, _warn)
         if not chat and _is_text(row[roles["prompt"]]) and _is_text(row[roles["completion"]]):
             return _as_text(prompt, completion[0])
         example = {"prompt": plain_messages(prompt), "completion": plain_messages(completion)}
@@ -349,6 +355,12 @@ def _parsed(row: Mapping[str, Any], column: str) -> Mapping[str, Any]:
         return {**row, column: json.loads(row[column])}
     except json.JSONDecodeError:
         return row
+
+
+def _warn(note: Note) -> None:
+    """Say once what the rows of a dataset have that is not all learned."""
+    if note.severity == "warning":
+        warnings.warn(f"{note.what} {note.fix}", stacklevel=2)
 
 
 def _only_text(value: Any) -> str:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trainer_backend.data.formats import ColumnMapping, check_mapping, first_rows
+from trainer_backend.data.formats import ColumnMapping, check_mapping, detect_format, first_rows
 from trainer_backend.data.formats.columns.nested import find_nested, opened
 from trainer_backend.data.formats.columns.threads import chained
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
@@ -33,6 +33,8 @@ from trainer_backend.data.store.pages import NumberedRow
 from trainer_backend.data.store.writer import OnFindings
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import samples
+
+OPEN_TO = ("columns_unclear", "unused_text")  # findings that columns inside columns may settle
 
 
 def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
@@ -90,7 +92,9 @@ def _as_examples(
     if talks := chained(everything, first, notes.append):
         return talks
     nested = find_nested([row for _, row in first])
-    return opened(everything, nested, notes.append) if nested else everything
+    if nested and detect_format([row for _, row in first]).code in OPEN_TO:
+        return opened(everything, nested, notes.append)
+    return everything
 
 
 def _name_of(paths: list[Path]) -> str:

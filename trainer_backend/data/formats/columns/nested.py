@@ -1,13 +1,12 @@
 """Columns whose cells are small objects: each of their parts becomes a column of its own.
 
-Only for rows that could not be understood otherwise; conversations and tools stay as they are.
+Conversations and tools stay as they are. Whether the rows are understood without is not known.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from trainer_backend.data.formats.cells import all_of, calls_of, turns_of
-from trainer_backend.data.formats.detection import detect_format
+from trainer_backend.data.formats.cells import all_of, bare_calls, turns_of
 from trainer_backend.data.formats.mapping import EMPTY, columns_of, listed
 from trainer_backend.data.json_values import NumberText
 
@@ -16,17 +15,10 @@ _NOT_PARTS = {"role", "from", "type", "function", "parameters", "bytes", "path",
 
 
 def find_nested(rows: Sequence[dict]) -> list[str]:
-    """The columns to open: of objects with the same few plain parts in all filled cells.
-
-    [] when the rows are understood as they are.
-    """
+    """The columns of objects with the same few plain parts in all filled cells."""
     columns = columns_of(rows)
     names = [name for name in columns if any(isinstance(row.get(name), dict) for row in rows)]
-    names = [name for name in names if _is_nested(rows, name, columns)]
-    if not names:
-        return []
-    found = detect_format(rows)
-    return [] if found.sure or found.code not in ("columns_unclear", "unused_text") else names
+    return [name for name in names if _is_nested(rows, name, columns)]
 
 
 def _is_nested(rows: Sequence[dict], name: str, columns: Sequence[str]) -> bool:
@@ -38,7 +30,7 @@ def _is_nested(rows: Sequence[dict], name: str, columns: Sequence[str]) -> bool:
 
 
 def _is_plain_object(cell: Any) -> bool:
-    if not isinstance(cell, dict) or not cell or _NOT_PARTS & cell.keys() or calls_of([cell]):
+    if not isinstance(cell, dict) or not cell or _NOT_PARTS & cell.keys() or bare_calls([cell]):
         return False
     return all(_is_plain(value) for value in cell.values())
 
