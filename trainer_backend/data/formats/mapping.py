@@ -20,12 +20,14 @@ SYNONYMS = {
                    "expected_output", "solution", "bot", "a",
                    "antwort", "respuesta", "resposta", "réponse", "reponse", "risposta",
                    "antwoord", "ответ", "答案", "回答", "回复"),
-    "system": ("system", "system_prompt", "system_message"),
+    "system": ("system", "system_prompt", "system_message", "system_instruction",
+               "systeminstruction"),
     "input": ("input", "context"),
     "messages": ("messages", "conversations", "conversation", "chat", "dialog", "dialogue",
-                 "turns"),
+                 "turns", "contents"),
     "text": ("text", "content", "document", "body"),
-    "tools": ("tools", "functions"),
+    "tools": ("tools", "functions", "tool_config", "toolconfig", "function_declarations",
+              "functiondeclarations"),
     "images": ("images", "image", "img", "picture", "pictures", "photo", "image_path", "file_name"),
 }  # fmt: skip
 
