@@ -23,7 +23,7 @@ from trainer_backend.data.formats.columns.unreadable import (
     find_unreadable,
 )
 from trainer_backend.data.formats.columns.unused import ASIDE, THOUGHTS, holds_text, unused_text
-from trainer_backend.data.formats.conversations import to_messages
+from trainer_backend.data.formats.conversations import holds_tools, to_messages
 from trainer_backend.data.formats.mapping import (
     EMPTY,
     SYNONYMS,
@@ -35,7 +35,6 @@ from trainer_backend.data.formats.mapping import (
     plain_name,
 )
 from trainer_backend.data.images import holds_image
-from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
@@ -269,7 +268,7 @@ def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
 def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]) -> dict[str, str]:
     """The columns of the system message, the tools and the images, if there are any."""
     extra = {"system": found["system"][0]} if len(found["system"]) == 1 else {}
-    tools = [name for name in found["tools"] if _mostly(_is_list, rows, name)]
+    tools = [name for name in found["tools"] if _mostly(holds_tools, rows, name)]
     extra |= {"tools": tools[0]} if tools else {}
     images = [name for name in columns if _mostly(holds_image, rows, name)]
     by_name = named(images, "images") or images
@@ -280,10 +279,6 @@ def _mostly(test: Callable[[Any], object], rows: Sequence[dict], name: str) -> b
     """Whether more than half of the values in a column pass a test."""
     filled = [row[name] for row in rows if row.get(name) not in EMPTY]
     return sum(bool(test(value)) for value in filled) > len(filled) / 2
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) or cell_text(value).lstrip().startswith("[")
 
 
 def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapping | None:

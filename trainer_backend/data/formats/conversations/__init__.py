@@ -16,5 +16,5 @@ from trainer_backend.data.formats.conversations.messages import (
 from trainer_backend.data.formats.conversations.notes import Note, Say, keep_quiet
 from trainer_backend.data.formats.conversations.parts import OnImage, ReadText, Ways, system_text
 from trainer_backend.data.formats.conversations.roles import ROLES, role_named, speaker_of
-from trainer_backend.data.formats.conversations.tools import read_tools, slim_tools
+from trainer_backend.data.formats.conversations.tools import holds_tools, read_tools, slim_tools
 from trainer_backend.data.formats.conversations.turns import as_list, turns_in, turns_of, unwrapped

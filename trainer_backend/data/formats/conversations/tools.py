@@ -35,6 +35,13 @@ def read_tools(value: Any) -> list[dict] | None:
     return slim_tools(tools) or None
 
 
+def holds_tools(value: Any) -> bool:
+    """Whether a cell looks like tools: a list, an object with a list of them, or its text."""
+    if isinstance(value, Mapping):
+        return any(isinstance(value.get(key), list | tuple) for key in _LISTS) or "name" in value
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
+
+
 def slim_tools(tools: Any) -> Any:
     """Tools without the nulls that a table has for absent keys.
 
