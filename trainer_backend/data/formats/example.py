@@ -117,7 +117,7 @@ def _refuse_rejected(mark: Any, column: str) -> None:
         raise RowError(what, "Write true or false into it.", "rejected_answer")
     if not good:
         what = f"The answer is marked as bad in “{column[:60]}”."
-        raise RowError(what, "Nothing is to be done: it is not trained on.", "rejected_answer")
+        raise RowError(what, "Nothing needs to be done.", "rejected_answer")
 
 
 def _refuse_empty_pair(prompt: dict, completion: dict, given: bool) -> None:

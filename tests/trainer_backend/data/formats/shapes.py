@@ -182,7 +182,8 @@ PREFERENCE = (
     Shape("One prompt, several answers with a score", "prompt response score rating",
           ({"prompt": ASK, "response": YES, "score": 5},
            {"prompt": ASK, "response": NO, "score": 1}),
-          asks=True, said=("one prompt has several answers, each with its “score”",)),
+          one(user(), bot()), asks=True, chosen=True,
+          said=("one prompt has several answers, each with its “score”",)),
 )  # fmt: skip
 
 SINGLE = (
