@@ -17,6 +17,7 @@ from trainer_backend.data.formats.columns.preference import (
     find_pairs,
     find_scores,
 )
+from trainer_backend.data.formats.columns.rendered import rendered_words
 from trainer_backend.data.formats.columns.unreadable import (
     ASKED,
     find_questionable,
@@ -58,6 +59,7 @@ class Detection:
     code: str = ""
     advice: str = ""
     chosen: ColumnMapping | None = None
+    remark: str = ""  # what is to be said of the cells under the mapping; part of `sentence`
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
     unused = unused_text(rows, columns, mapping)
     if unused:
         return _unused(columns, mapping, unused)
-    return Detection(mapping, describe_mapping(mapping, columns), True, columns)
+    remark = rendered_words(rows, mapping)
+    sentence = describe_mapping(mapping, columns) + remark
+    return Detection(mapping, sentence, True, columns, remark=remark)
 
 
 def suggested(mapping: ColumnMapping | None) -> dict[str, str]:

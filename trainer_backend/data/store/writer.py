@@ -324,12 +324,18 @@ def _undecided(found: Detection, name: str) -> Problem:
     return Problem("error", found.sentence, name, found.advice, code=found.code)
 
 
+def _sentence(chosen: ColumnMapping | None, found: Detection, columns: list[str]) -> str:
+    if not chosen:
+        return found.sentence
+    return describe_mapping(chosen, columns) + (found.remark if chosen == found.mapping else "")
+
+
 def _meta(
     chosen: ColumnMapping | None, found: Detection, columns: list[str], problems: list[Problem]
 ) -> dict[str, Any]:
     return {
         "format": chosen.format if chosen else "",
-        "sentence": describe_mapping(chosen, columns) if chosen else found.sentence,
+        "sentence": _sentence(chosen, found, columns),
         "sure": chosen is not None,
         "columns": columns,
         "mapping": asdict(chosen) if chosen else None,

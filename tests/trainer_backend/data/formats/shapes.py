@@ -207,6 +207,14 @@ SINGLE = (
 
 OTHER = (
     Shape("Plain text", "text", row(text=LONG), texts=(LONG,), said=("Plain text from “text”",)),
+    Shape("Text written with a chat template", "<|im_start|> ChatML rendered",
+          row(text=f"<|im_start|>user\n{ASK}<|im_end|>\n<|im_start|>assistant\n{YES}<|im_end|>\n"),
+          texts=(f"<|im_start|>user\n{ASK}<|im_end|>\n<|im_start|>assistant\n{YES}<|im_end|>\n",),
+          said=("is written with a chat template already (ChatML",)),
+    Shape("Prompts written with a chat template", "[INST] Llama 2 Mistral",
+          row(prompt=f"<s>[INST] {ASK} [/INST]", response=YES),
+          one(user(f"<s>[INST] {ASK} [/INST]"), bot()),
+          said=("(Llama 2 or Mistral: “[INST]”), and the model’s own is put around it",)),
     Shape("axolotl segments", "segments label text",
           row(segments=[{"label": False, "text": ASK}, {"label": True, "text": YES}]),
           asks=True,
