@@ -293,6 +293,8 @@ def find_reading(
     found = detect_format(plain)
     if found.code == PREFERENCE:
         raise _undecided(found.sentence.partition(" (columns ")[0], columns)
+    if found.code == UNUSED:
+        warnings.warn(found.sentence, stacklevel=2)
     certain = found.mapping if found.sure or found.code == UNUSED else None
     detected = [certain, *certain.also] if certain else []
     if text_field not in ("text", "prompt") and text_field in columns:

@@ -65,7 +65,8 @@ def _is_copy(text: str, row: Mapping, mapping: ColumnMapping) -> bool:
     answer = cell_text(row.get(mapping.roles.get("completion", ""))).strip()
     asked = cell_text(row.get(mapping.roles.get("prompt", ""))).strip()
     inside = len(text) >= MIN_COPY and any(text in one or _escaped(text) in one for one in used)
-    return inside or bool(answer and asked and answer in text and asked in text)
+    rendered = len(asked) >= MIN_COPY / 2 and answer and asked in text and answer in text
+    return inside or bool(rendered)
 
 
 def _escaped(text: str) -> str:
