@@ -32,6 +32,8 @@ def turns_of(value: Any) -> list:
     An object with a list of messages is one too, as in OpenAI's preference files; a message with
     its replies is none.
     """
+    if isinstance(value, str) and "[" not in value and "{" not in value:
+        return []  # most texts, and faster than to look closer
     if isinstance(value, dict) and ("replies" in value or "children" in value):
         return []
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
@@ -117,7 +119,7 @@ def _pair_turns(pair: Any) -> list[dict]:
 
 def bare_calls(value: Any) -> list[dict]:
     """The function calls of a cell that is a list of nothing else; [] for any other cell."""
-    if isinstance(value, str) and not value.lstrip().startswith("["):
+    if isinstance(value, str) and not ("{" in value and value.lstrip().startswith("[")):
         return []
     try:
         calls = as_list(value)
