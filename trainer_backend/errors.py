@@ -39,6 +39,8 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "learn_marks": "Messages of the user that are marked to be learned.",
     "left_out_part": "Parts of messages that are no text and are left out.",
     "joined_parts": "Parts of a message that are joined without a space.",
+    "object_text": "Messages whose text is an object, written as JSON.",
+    "python_text": "Texts written by Python with values that are not plain.",
     "moved_part": "Messages whose parts are put in another order.",
     "null_arguments": "Nulls in arguments of calls, taken for absent ones.",
     "two_systems": "Rows with a system column and a system message.",

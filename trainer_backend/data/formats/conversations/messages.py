@@ -20,6 +20,9 @@ from trainer_backend.data.formats.conversations.parts import (
     OnImage,
     ReadText,
     Ways,
+    as_data_url,
+    holds_results,
+    is_part,
     joined,
     output_text,
     read_content,
@@ -118,12 +121,13 @@ class _Reader:
         role = role_of(speaker, turn)
         if is_tools(speaker):
             _refuse_definitions(turn)
-        content = self._content(turn, role)
-        trained = _trained(turn, content, role, self.ways.say)
-        if holds_calls(speaker) and not calls_in(turn):
-            message = self._calling(turn, content)
+        _refuse_sound(turn)
+        if holds_calls(speaker) and not any(turn.get(key) for key in CALL_KEYS):
+            content = self._calling(turn)
         else:
-            message = self._message(turn, content, role)
+            content = self._content(turn, role)
+        trained = _trained(turn, content, role, self.ways.say)
+        message = self._message(turn, content, role)
         if not trained:
             message["train"] = False
         self._add(message, content, joins=holds_calls(speaker))
@@ -159,7 +163,7 @@ class _Reader:
             _refuse_unread(turn)
             return Content()
         value = turn[found[0]]
-        if role == "tool" and not _has_blocks(value):
+        if role == "tool" and not holds_results(value):
             content = Content([output_text(value, self.ways)])
         else:
             content = read_content(value, self.ways, role)
@@ -196,13 +200,13 @@ class _Reader:
             results.append(result)
         return Content(results)
 
-    def _calling(self, turn: Mapping, content: Content) -> dict:
-        """The message of a turn whose role says that its text is calls."""
-        text = joined([one for one in content.texts if isinstance(one, str)], self.ways.say)
-        value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) is not None), None)
-        given = value if isinstance(value, Mapping | list) else text
-        content.texts, content.calls = [], calls_of(given, self.ways.say, self.filled)
-        return self._message(turn, content, "assistant")
+    def _calling(self, turn: Mapping) -> Content:
+        """The calls of a turn whose role says that its text is calls."""
+        value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) not in _EMPTY), None)
+        if isinstance(value, list | tuple) and all(map(is_part, value)):
+            content = read_content(value, self.ways)
+            value = "".join(one for one in content.texts if isinstance(one, str))
+        return Content(calls=calls_of(value, self.ways.say, self.filled))
 
     def _message(self, turn: Mapping, content: Content, role: str) -> dict:
         texts = [one for one in content.texts if isinstance(one, str)]
@@ -219,10 +223,6 @@ class _Reader:
             if identity is None and self._known(turn.get("id")):
                 identity = turn["id"]
             message |= {} if identity is None else {"tool_call_id": str(identity)}
-        for key in _SOUND_KEYS:
-            if turn.get(key):
-                what = f"A message has “{key}”; only text and images can be trained on."
-                raise RowError(what, "Remove such rows, or keep only their text.")
         return message | self._rest(turn, role)
 
     def _reasoning(self, turn: Mapping, content: Content) -> str:
@@ -247,7 +247,7 @@ class _Reader:
         images = images if isinstance(images, list | tuple) else [images]
         if self.ways.on_image:
             for image in images:
-                self.ways.on_image({"image": image})
+                self.ways.on_image({"image": as_data_url(image)})
         if text.count(IMAGE_MARK) in (0, len(images)):
             return text if IMAGE_MARK in text else IMAGE_MARK * len(images) + text
         raise RowError(
@@ -353,6 +353,13 @@ def _refuse_unread(turn: Mapping) -> None:
         )
 
 
+def _refuse_sound(turn: Mapping) -> None:
+    for key in _SOUND_KEYS:
+        if turn.get(key):
+            what = f"A message has “{key}”; only text and images can be trained on."
+            raise RowError(what, "Remove such rows, or keep only their text.")
+
+
 def _refuse_definitions(turn: Mapping) -> None:
     """Raise RowError where the role “tools” stands for the tools themselves, not for results."""
     value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) is not None), None)
@@ -362,13 +369,6 @@ def _refuse_definitions(turn: Mapping) -> None:
             "A message of the role “tools” lists the tools; it is no part of the conversation.",
             "Put the list into a column “tools” beside the messages.",
         )
-
-
-def _has_blocks(value: Any) -> bool:
-    """Whether the content of a message of a tool holds whole results (as Gemini writes them)."""
-    keys = ("functionResponse", "function_response", "toolResult", "tool_use_id")
-    parts = value if isinstance(value, list | tuple) else [value]
-    return any(isinstance(part, Mapping) and any(map(part.get, keys)) for part in parts)
 
 
 def _same(content: Content, other: Content) -> bool:

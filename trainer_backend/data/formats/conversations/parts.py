@@ -29,7 +29,7 @@ KINDS = {
     "tool_use": "call", "tool_call": "call", "tool-call": "call", "function_call": "call",
     "tool_result": "result", "tool-result": "result", "function_call_output": "result",
     "audio": "sound", "input_audio": "sound", "audio_url": "sound", "video": "sound",
-    "video_url": "sound",
+    "video_url": "sound", "step-start": "about",
 }  # fmt: skip  # by “type”
 KEYS = {
     "text": "text", "refusal": "text", "image": "image", "image_url": "image",
@@ -42,8 +42,9 @@ KEYS = {
 _ABOUT = {
     "type", "cache_control", "cachePoint", "annotations", "citations", "logprobs", "signature",
     "thoughtSignature", "thought_signature", "thought", "index", "id", "status", "detail",
-    "format", "encrypted_content", "caller", "start_timestamp", "stop_timestamp", "flags",
+    "format", "encrypted_content", "caller", "start_timestamp", "stop_timestamp", "flags", "state",
 }  # fmt: skip
+_BASE64 = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}  # first letters
 _OUTPUT_KEYS = ("content", "response", "output", "result")
 _TEXT_KEYS = ("text", "content", "value", "refusal")
 _HIDDEN = Note(
@@ -55,6 +56,11 @@ _GLUED = Note(
     "joined_parts",
     "Parts of a message were joined without a space between them.",
     "Write a space or a line break at the end of each part, if it belongs there.",
+)
+_OBJECT = Note(
+    "object_text",
+    "The text of messages is an object; it is written as its JSON.",
+    "Nothing to do if the model should write JSON.",
 )
 _MOVED = Note(
     "moved_part",
@@ -102,6 +108,8 @@ def read_content(value: Any, ways: Ways, role: str = "") -> Content:
     elif isinstance(value, Mapping) and isinstance(value.get("parts"), list | tuple):
         return read_content(value["parts"], ways, role)
     elif value is not None:
+        if isinstance(value, Mapping):
+            ways.say(_OBJECT)
         content.texts.append(ways.text(value))
     return content
 
@@ -162,6 +170,26 @@ def _blocks(text: str) -> Any:
     about = {"text", "type", "cache_control"}
     plain = (isinstance(one, dict) and "text" in one and one.keys() <= about for one in given)
     return given if all(plain) else None
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value is a part of a message of a kind that is read."""
+    return isinstance(value, Mapping) and bool(_kind(value)) and "name" not in value
+
+
+def holds_results(value: Any) -> bool:
+    """Whether the content of a message of a tool is whole results, with the ids of their calls."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, Mapping) and _kind(part) == "result" for part in parts)
+
+
+def as_data_url(image: Any) -> Any:
+    """An image as a data URL where it is given as bare base64; any other as it is."""
+    if isinstance(image, str):
+        for begin, media in _BASE64.items():
+            if image.startswith(begin):
+                return f"data:image/{media};base64,{image}"
+    return image
 
 
 def _names(value: Mapping) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_backend.data.formats.conversations.literals import value_of
+from trainer_backend.data.formats.conversations.literals import LEFTOVER, value_of
 from trainer_backend.data.formats.conversations.roles import (
     CHAT_FIX,
     ROLE_KEYS,
@@ -25,7 +25,7 @@ _ASKED, _ANSWERS = ("user", "human"), ("assistant", "bot", "gpt", "chatbot")
 _ASKED_TOO = ("input", "question", "query", "instruction", "prompt")  # if the cell is a chat
 _ANSWERS_TOO = ("output", "answer", "response")
 _CHAT_TEXT = re.compile(
-    r"""\s*"?\s*(?:array\(\s*)?(?:\[|\{\s*\\?["'](?:role|from|messages|conversations?|content|value)\b)"""
+    r"""\s*"?\s*(?:array\(\s*)?(?:\[|\(\s*\{|\{\s*\\?["'](?:role|from|messages|conversations?|content|value)\b)"""
 )
 
 
@@ -37,8 +37,8 @@ def turns_of(value: Any) -> list:
         return []
     try:
         turns = turns_in(value, chosen=False)
-    except RowError:
-        return []
+    except RowError as error:  # a conversation that is refused when it is read
+        return [{"role": "", "content": ""}] if error.code == "python_text" else []
     alone = isinstance(value, Mapping) and len(turns) == 1
     if alone and role_named(speaker_of(turns[0])) == "system":  # an object in a column of its own
         return []
@@ -78,6 +78,8 @@ def turns_in(value: Any, chosen: bool = True) -> list:
         raise RowError(
             "A cell holds several conversations.", "Write each conversation as a row of its own."
         )
+    if value and isinstance(value[0], str):
+        value = [_object_in(turn) for turn in value]
     if value and isinstance(value[0], Mapping) and _has_no_role(value[0]):
         return _split(value, chosen)
     return value
@@ -102,8 +104,8 @@ def _parsed(text: str) -> Any:
     try:
         return value_of(text)
     except BadJSON as error:
-        if "written by Python" in error.what:
-            raise RowError(error.what.replace("text", "conversation", 1), error.fix) from None
+        if error.what.startswith(LEFTOVER):
+            raise RowError(error.what, error.fix, "python_text") from None
         raise RowError("The conversation is text, not a list of messages.", CHAT_FIX) from None
 
 
@@ -117,6 +119,16 @@ def _of_object(value: Mapping) -> Any:
         return [value]
     inner = next(iter(value)) if len(value) == 1 else None
     return value[inner] if inner in _CHATS else None
+
+
+def _object_in(turn: Any) -> Any:
+    """The object that a turn holds as text; any other turn as it is."""
+    if not isinstance(turn, str) or not turn.lstrip().startswith("{"):
+        return turn
+    try:
+        return value_of(turn)
+    except BadJSON:
+        return turn
 
 
 def _has_no_role(turn: Mapping) -> bool:
@@ -158,14 +170,8 @@ def _one_by_one(turn: Mapping, chosen: bool) -> list[dict] | None:
 def unwrapped(turn: Any) -> Mapping:
     """A turn as an object with its role and content. Raises RowError for what is none.
 
-    ["human", "Hi"], {"type": "human", "data": {…}} and {"message": {"role", …}} are taken apart;
-    an object may be JSON text.
+    ["human", "Hi"], {"type": "human", "data": {…}} and {"message": {"role", …}} are taken apart.
     """
-    if isinstance(turn, str) and turn.lstrip().startswith("{"):
-        try:
-            turn = value_of(turn)
-        except BadJSON:
-            raise RowError("A message is text that is not JSON.", CHAT_FIX) from None
     if isinstance(turn, list | tuple) and _is_pair(turn):
         return {"role": turn[0], "content": turn[1]}
     if isinstance(turn, str):
