@@ -39,10 +39,12 @@ def turns_of(value: Any) -> list:
         turns = turns_in(value, chosen=False)
     except RowError as error:  # a conversation that is refused when it is read
         return [{"role": "", "content": ""}] if error.code == "python_text" else []
+    if not all(map(_is_turn, turns)):
+        return []
     alone = isinstance(value, Mapping) and len(turns) == 1
     if alone and role_named(speaker_of(turns[0])) == "system":  # an object in a column of its own
         return []
-    return turns if all(map(_is_turn, turns)) else []
+    return turns
 
 
 def _is_turn(turn: Any) -> bool:
