@@ -48,6 +48,7 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "left_out_part": "Parts of messages that are no text and are left out.",
     "joined_parts": "Parts of a message that are joined without a space.",
     "object_text": "Messages whose text is an object, written as JSON.",
+    "parts_text": "Messages whose text is a list of parts.",
     "python_text": "Texts written by Python with values that are not plain.",
     "moved_part": "Messages whose parts are put in another order.",
     "null_arguments": "Nulls in arguments of calls, taken for absent ones.",

@@ -97,7 +97,7 @@ def _plain(turn: Any) -> dict | None:
     if type(speaker) is not str or type(content) is not str:
         return None
     role = PLAIN_ROLES.get(speaker)
-    return {"role": role, "content": content} if role else None
+    return {"role": role, "content": content} if role and content[:2] != "[{" else None
 
 
 class _Reader:

@@ -62,6 +62,11 @@ _OBJECT = Note(
     "The text of messages is an object; it is written as its JSON.",
     "Nothing to do if the model should write JSON.",
 )
+_BLOCKS = Note(
+    "parts_text",
+    "The text of messages is a list of parts, written as text; it is read as these parts.",
+    "Nothing to do, unless the model should read or write this list itself.",
+)
 _MOVED = Note(
     "moved_part",
     "The parts of a message were put in the order of chat templates: reasoning, text, calls.",
@@ -98,6 +103,8 @@ def read_content(value: Any, ways: Ways, role: str = "") -> Content:
     Raises RowError.
     """
     content = Content()
+    if isinstance(value, str) and value[:2] == "[{" and role != "tool":
+        value = _blocks(value, ways.say) or value
     if isinstance(value, str):
         content.texts.append(value)
     elif isinstance(value, list | tuple):
@@ -154,12 +161,12 @@ def system_text(value: Any, ways: Ways) -> str:
     """
     if not isinstance(value, str):
         return text_of(value, ways)
-    blocks = _blocks(value) if value.lstrip()[:2] in ("[{", '{"') else None
+    blocks = _blocks(value, ways.say) if value.lstrip()[:2] in ("[{", '{"') else None
     return value if blocks is None else text_of(blocks, ways)
 
 
-def _blocks(text: str) -> Any:
-    """The blocks of text that a text holds; None for any other text."""
+def _blocks(text: str, say: Say) -> list | None:
+    """The parts that a text holds, which is said; None for any other text."""
     try:
         value = value_of(text)
     except BadJSON:
@@ -167,9 +174,18 @@ def _blocks(text: str) -> Any:
     given = value.get("parts") if isinstance(value, dict) and len(value) == 1 else value
     if not isinstance(given, list) or not given:
         return None
-    about = {"text", "type", "cache_control"}
-    plain = (isinstance(one, dict) and "text" in one and one.keys() <= about for one in given)
-    return given if all(plain) else None
+    if not all(isinstance(one, dict) and _is_block(one) for one in given):
+        return None
+    say(_BLOCKS)
+    return given
+
+
+def _is_block(part: dict) -> bool:
+    """Whether an object within a text can only be a part of a message."""
+    if part.get("type") is None:
+        return part.keys() <= {"text", "cache_control"} and "text" in part
+    kind = _kind(part)
+    return kind in ("image", "reasoning") or (kind == "text" and "text" in part)
 
 
 def is_part(value: Any) -> bool:

@@ -77,14 +77,23 @@ def turns_in(value: Any, chosen: bool = True) -> list:
     if len(value) == 1 and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
         return turns_in(value[0], chosen)
     if value and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
-        raise RowError(
-            "A cell holds several conversations.", "Write each conversation as a row of its own."
-        )
+        _refuse_lists(value[0])
     if value and isinstance(value[0], str):
         value = [_object_in(turn) for turn in value]
     if value and isinstance(value[0], Mapping) and _has_no_role(value[0]):
         return _split(value, chosen)
     return value
+
+
+def _refuse_lists(first: Any) -> None:
+    """Raise RowError for a list of lists that are not a role and a text."""
+    if first and isinstance(first[0], str):
+        raise RowError(
+            "A turn is a list of texts without a role.",
+            f"If these are questions and answers, say so: {CHAT_FIX}",
+        )
+    fix = "Write each conversation as a row of its own."
+    raise RowError("A cell holds several conversations.", fix)
 
 
 def as_list(value: Any) -> list:
@@ -119,6 +128,8 @@ def _of_object(value: Mapping) -> Any:
         return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
     if role_named(value.get("role", value.get("from"))) and any(map(value.get, _CONTENT)):
         return [value]
+    if value and all(str(key).isdecimal() for key in value):  # {"0": {…}, "1": {…}}
+        return [value[key] for key in sorted(value, key=int)]
     inner = next(iter(value)) if len(value) == 1 else None
     return value[inner] if inner in _CHATS else None
 
@@ -164,6 +175,8 @@ def _one_by_one(turn: Mapping, chosen: bool) -> list[dict] | None:
         for key, item in turn.items()
         if key not in {*asked, *answers, *system} and filled.get(key) is not None
     }
+    if rest.keys() & {*_CONTENT}:  # {"user": "human", "text": "Hi"}
+        return None
     found = [{"role": role, "content": filled[keys[0]]} for role, keys in roles if keys]
     found[-1] |= rest
     return found
