@@ -314,7 +314,7 @@ def _reasoning(part: Mapping, ways: Ways) -> str:
             return cell_text(part)
     for key in ("thinking", "text", "reasoning", "thought", "content", "summary"):
         value = part.get(key)
-        if value is not None and value != "" and not isinstance(value, bool):
+        if value not in (None, "", []) and not isinstance(value, bool):
             return reasoning_text(value, ways)
     if part.get("redactedContent") is not None or part.get("encrypted_content") is not None:
         ways.say(_HIDDEN)

@@ -54,7 +54,8 @@ def _is_turn(turn: Any) -> bool:
         return False
     if "role" in turn or "from" in turn or turn.get("type") in ITEMS:
         return True
-    speaker = next((turn[key] for key in (*ROLE_KEYS, "type") if turn.get(key)), None)
+    keys = (*ROLE_KEYS, "type") if turn.keys() & {*_CONTENT, "data"} else ROLE_KEYS
+    speaker = next((turn[key] for key in keys if turn.get(key)), None)
     if isinstance(speaker, Mapping):
         speaker = speaker.get("role")
     if isinstance(turn.get("message"), Mapping):
