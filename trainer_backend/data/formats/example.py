@@ -108,7 +108,7 @@ def to_example(
     images = cell_images(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
-    said = tuple(dict.fromkeys(notes))
+    said = tuple(dict.fromkeys(notes)) if notes else ()
     return Example(row_number, messages, None, tools, images or None, said)
 
 
@@ -375,9 +375,14 @@ def _warn(note: Note) -> None:
 
 
 def _only_text(value: Any) -> str:
-    """Text unchanged, null as ""; RowError for a number, which may have been 1.0 or 1.00."""
+    """Text unchanged, an object as its JSON, null as "".
+
+    Raises RowError for a number, which may have been 1.0 or 1.00.
+    """
     if isinstance(value, str):
         return value
+    if isinstance(value, dict):
+        return cell_text(value)
     if value is None:
         return ""
     raise RowError(f"A cell holds {value!r:.60}, not text.", "Write it as text.")

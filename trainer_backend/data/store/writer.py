@@ -307,6 +307,7 @@ def _nothing_left(problems: list[Problem], name: str) -> UserError:
         f"No row can be used for training: {reason.what[0].lower()}{reason.what[1:]}",
         reason.where if reason.count else name,
         f"{reason.fix.removeprefix(LEFT_OUT)} Or choose other columns.",
+        code=reason.code,
     )
 
 
