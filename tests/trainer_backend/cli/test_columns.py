@@ -1,6 +1,7 @@
 """--columns and --chosen: what the page decides about columns, on the terminal."""
 
 import json
+import shlex
 
 import pytest
 
@@ -50,6 +51,15 @@ def test_an_unclear_file_says_which_line_helps(call, unclear):
     code, found = report(call, unclear, "--columns", found["suggested_columns"])
     assert code == 0 and found["examples"] == 12 and found["suggested_columns"] is None
     assert found["ignored_columns"] == ["id"] and "Not used: “id”." in found["sentence"]
+
+
+def test_the_line_can_be_pasted_into_a_shell(call, tmp_path):
+    rows = [{"Erste Spalte": f"What is {at}?", "die, zweite": f"It is {at}."} for at in range(9)]
+    path = put(tmp_path, "spaces.json", rows)
+    code, found = report(call, path)
+    told = found["problems"][0]["fix"].partition("In the terminal: ")[2]
+    assert code == 2 and told.startswith("--columns '")
+    assert report(call, path, *shlex.split(told))[1]["examples"] == 9
 
 
 def test_columns_are_those_of_the_file(call, unclear):

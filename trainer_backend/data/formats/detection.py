@@ -3,6 +3,7 @@
 Where the two disagree, the mapping is only a suggestion for the user. No row is converted here.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -347,7 +348,7 @@ def _unused(columns: list[str], mapping: ColumnMapping, unused: list[str]) -> De
         f"{describe_mapping(mapping, columns)} But {listed(unused, 6)} {are} text that would be "
         "left out of training: choose which column is what, or leave it out."
     )
-    advice = f"{_how_to_choose(wider)} To leave it out: --columns {written_columns(mapping)}"
+    advice = f"{_how_to_choose(wider)} (to leave it out: {_option(mapping)})"
     return Detection(mapping, sentence, False, columns, UNUSED, advice)
 
 
@@ -366,4 +367,9 @@ def _how_to_choose(mapping: ColumnMapping | None) -> str:
     advice = "Choose the columns above the table, then use them."
     if mapping is None or any(len(name) > 60 for name in mapping.roles.values()):
         return advice
-    return f"{advice} In the terminal: --columns {written_columns(mapping)}"
+    return f"{advice} In the terminal: {_option(mapping)}"
+
+
+def _option(mapping: ColumnMapping) -> str:
+    """The option of the command line that chooses these columns, as a shell takes it."""
+    return f"--columns {shlex.quote(written_columns(mapping))}"

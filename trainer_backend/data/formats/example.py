@@ -293,6 +293,8 @@ def find_reading(
     found = detect_format(plain)
     if found.code == PREFERENCE:
         raise _undecided(found.sentence.partition(" (columns ")[0], columns)
+    if found.code == "segments":
+        raise TrainingDataError(found.sentence, "dataset column “segments”", found.advice)
     if found.code == UNUSED:
         warnings.warn(found.sentence, stacklevel=2)
     certain = found.mapping if found.sure or found.code == UNUSED else None

@@ -181,6 +181,13 @@ def test_preference_data_is_refused_and_the_way_is_told(row):
     assert "filter" in caught.value.fix
 
 
+def test_segments_are_refused_and_the_way_is_told():
+    row = {"segments": [{"label": False, "text": "a"}, {"label": True, "text": "b"}]}
+    with pytest.raises(TrainingDataError, match="cuts each text into parts") as caught:
+        find_reading([row])
+    assert "prompt (the parts labelled false)" in caught.value.fix
+
+
 def test_text_that_is_left_out_is_warned_about():
     row = {"question": "a", "answer": "b", "rationale": "Because a is followed by b."}
     with pytest.warns(UserWarning, match="“rationale” holds text that would be left out"):

@@ -36,7 +36,7 @@ def unused_text(
 
 
 def _is_substance(rows: Sequence[Mapping], name: str, mapping: ColumnMapping) -> bool:
-    if plain_name(name) in ASIDE:
+    if plain_name(name) in ASIDE or plain_name(name).startswith("original_"):
         return False
     telling = plain_name(name) in _NAMED
     rows = rows if telling else rows[:LOOKED_AT]
