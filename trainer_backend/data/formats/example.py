@@ -10,13 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainer_backend.data.formats.cells import (
+    calls_of,
+    history_turns,
+    mark_of,
+    transcript_turns,
+)
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
     refuse_untaught,
     to_messages,
     with_system,
 )
-from trainer_backend.data.formats.detection import detect_format
+from trainer_backend.data.formats.detection import PREFERENCE, UNUSED, detect_format
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, columns_of, listed
 from trainer_backend.data.formats.notes import Note, Say, keep_quiet
 from trainer_backend.data.formats.parts import OnImage, ReadText, Ways, system_text
@@ -72,6 +78,8 @@ def to_example(
     if mapping.also:
         mapping = mapping.of_row(row)
     roles = mapping.roles
+    if "label" in roles:
+        _refuse_rejected(row.get(roles["label"]), roles["label"])
     if mapping.format == "text":
         text = cell_text(row.get(roles["text"]))
         if not text.strip():
@@ -95,6 +103,16 @@ def to_example(
         images = placed([message["content"] for message in messages], inside, images)
     said = tuple(dict.fromkeys(notes))
     return Example(row_number, messages, None, tools, images or None, said)
+
+
+def _refuse_rejected(mark: Any, column: str) -> None:
+    good = mark_of(mark)
+    if good is None:
+        what = f"“{column[:60]}” does not say whether the answer is good."
+        raise RowError(what, "Write true or false into it.", "rejected_answer")
+    if not good:
+        what = f"The answer is marked as bad in “{column[:60]}”."
+        raise RowError(what, "Nothing is to be done: it is not trained on.", "rejected_answer")
 
 
 def _refuse_empty_pair(prompt: dict, completion: dict, given: bool) -> None:
@@ -123,9 +141,18 @@ def read_row(
     """
     completion: list[dict] = []
     if "messages" in roles:
-        prompt = to_messages(row.get(roles["messages"]), on_image, text, say)
+        cell = row.get(roles["messages"])
+        cell = transcript_turns(cell) or cell if isinstance(cell, str) else cell
+        prompt = to_messages(cell, on_image, text, say)
+        if "completion" in roles:
+            answer = _answer(row.get(roles["completion"]), text)
+            completion = to_messages(answer, on_image, text, say)
     else:
         prompt, completion = _pair(row, roles, on_image, text, say)
+    if "history" in roles and (before := history_turns(row.get(roles["history"]))):
+        prompt = to_messages(before, on_image, text, say) + prompt
+    if "reasoning" in roles and (thought := text(row.get(roles["reasoning"]))).strip():
+        _add_reasoning(prompt + completion, thought)
     if "system" in roles:
         own = system_text(row.get(roles["system"]), Ways(None, text, say))
         if own.strip() and prompt[0]["role"] == "system" and prompt[0]["content"] != own:
@@ -143,16 +170,39 @@ def _pair(
     say: Say,
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
-    asked, answer = turns_of(prompt), turns_of(completion)
-    if asked or answer:
+    extra = text(row.get(roles["input"])) if "input" in roles else ""
+    asked, calls = turns_of(prompt), turns_of(completion) or calls_of(completion)
+    if asked or calls:
         asked = asked or [{"role": "user", "content": text(prompt)}]
-        answer = answer or [{"role": "assistant", "content": text(completion)}]
-        return to_messages(asked, on_image, text, say), to_messages(answer, on_image, text, say)
-    content, extra = text(prompt), text(row.get(roles["input"])) if "input" in roles else ""
-    if extra.strip():
-        content = f"{content}\n\n{extra}" if content.strip() else extra
+        messages = to_messages(asked, on_image, text, say)
+        messages[-1]["content"] = _joined(messages[-1]["content"], extra)
+        return messages, to_messages(_answer(completion, text), on_image, text, say)
     answer = [{"role": "assistant", "content": text(completion)}]
-    return [{"role": "user", "content": content}], answer
+    return [{"role": "user", "content": _joined(text(prompt), extra)}], answer
+
+
+def _joined(content: str, extra: str) -> str:
+    """A prompt and the text it is about; the product joins an instruction and its input so."""
+    if not extra.strip():
+        return content
+    return f"{content}\n\n{extra}" if content.strip() else extra
+
+
+def _answer(completion: Any, text: ReadText) -> list[dict]:
+    """The turns of an answer: messages, one message, function calls, or a text."""
+    if turns := turns_of(completion):
+        return turns
+    if calls := calls_of(completion):
+        return [{"role": "assistant", "content": "", "tool_calls": calls}]
+    return [{"role": "assistant", "content": text(completion)}]
+
+
+def _add_reasoning(messages: list[dict], thought: str) -> None:
+    """Give the last answer its reasoning, unless it has some already."""
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            message.setdefault("reasoning_content", thought)
+            return
 
 
 def plain_messages(messages: list[dict]) -> list[dict]:
@@ -227,7 +277,10 @@ def find_reading(
     columns = list(dict.fromkeys([*columns, *columns_of(plain)]))
     promised = _promised(columns, text_field)
     found = detect_format(plain)
-    detected = [found.mapping, *found.mapping.also] if found.sure and found.mapping else []
+    if found.code == PREFERENCE:
+        raise _undecided(found.sentence.partition(" (columns ")[0], columns)
+    certain = found.mapping if found.sure or found.code == UNUSED else None
+    detected = [certain, *certain.also] if certain else []
     if text_field not in ("text", "prompt") and text_field in columns:
         promised.insert(0, ColumnMapping("text", {"text": text_field}))
     if promised and promised[0].format == "text" and text_field != "prompt":
@@ -238,6 +291,15 @@ def find_reading(
         roles = {role: name for role, name in one.roles.items() if role != "images"}
         kinds.setdefault(tuple(one.needed()), ColumnMapping(one.format, tools | roles))
     return Reading(tuple(kinds.values()), text_field)
+
+
+def _undecided(seen: str, columns: Sequence[str]) -> TrainingDataError:
+    return TrainingDataError(
+        f"{seen}.",
+        f"dataset columns {listed(columns, 8)}",
+        "Keep only the rows and columns with the good answers: filter on the label and remove it, "
+        "or rename the chosen answers to “completion” and remove the rejected ones.",
+    )
 
 
 def as_example(row: Mapping[str, Any], text_field: str = "text", chat: bool = True) -> dict:
@@ -268,14 +330,14 @@ def _read(
 ) -> dict:
     if "messages" in roles:
         given = _parsed(row, roles["messages"])
-        messages, _, tools = read_row(given, roles, on_image, _only_text, _warn)
-        example = {"messages": plain_messages(messages)}
+        messages, answer, tools = read_row(given, roles, on_image, _only_text, _warn)
+        example = {"messages": plain_messages(messages + answer)}
     else:
         if _continues(row, roles):
             return {"prompt": row["prompt"], "completion": row["completion"]}
         prompt, completion, tools = read_row(row, roles, on_image, _only_text, _warn)
         if not chat and _is_text(row[roles["prompt"]]) and _is_text(row[roles["completion"]]):
-            return _as_text(prompt, completion[0]["content"])
+            return _as_text(prompt, completion[0])
         example = {"prompt": plain_messages(prompt), "completion": plain_messages(completion)}
     return {**example, "tools": plain_numbers(tools)} if tools else example
 
@@ -307,7 +369,9 @@ def _only_text(value: Any) -> str:
 
 def _continues(row: Mapping[str, Any], roles: dict[str, str]) -> bool:
     """Whether the row is a text and its continuation, to which no chat template is applied."""
-    if roles["prompt"] != "prompt" or roles["completion"] != "completion" or "system" in roles:
+    if roles["prompt"] != "prompt" or roles["completion"] != "completion":
+        return False
+    if not roles.keys().isdisjoint(("system", "input", "history", "reasoning")):
         return False
     return _is_text(row["prompt"]) and _is_text(row["completion"])
 
@@ -316,7 +380,9 @@ def _is_text(cell: Any) -> bool:
     return isinstance(cell, str) and not turns_of(cell)
 
 
-def _as_text(prompt: list[dict], answer: str) -> dict[str, str]:
+def _as_text(prompt: list[dict], completion: dict) -> dict[str, str]:
     text = "\n\n".join(message["content"] for message in prompt)
+    thought = completion.get("reasoning_content")
+    answer = f"{thought}\n\n{completion['content']}" if thought else completion["content"]
     joint = "" if text[-1:].isspace() or answer[:1].isspace() else "\n"
     return {"prompt": text + joint, "completion": answer}

@@ -105,6 +105,8 @@ def _of_object(value: Mapping) -> Any:
         return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
     if role_named(value.get("role", value.get("from"))) and any(map(value.get, _CONTENT)):
         return [value]
+    if isinstance(value.get("messages"), list):  # beside tools, in OpenAI's preference files
+        return value["messages"]
     inner = next(iter(value)) if len(value) == 1 else None
     return value[inner] if inner in _CHATS else None
 

@@ -39,6 +39,7 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
     name: str | None = None,
     mapping: ColumnMapping | None = None,
     options: ReadOptions = DEFAULT,
+    chosen: bool = False,
     system_prompt: str = "",
     max_rows: int | None = None,
     source: Mapping[str, Any] | None = None,
@@ -47,7 +48,8 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
 ) -> StoredDataset:
     """Read, map, check and store one or several files; the same input is the same dataset.
 
-    With `max_rows` only the first rows are read. `source` adds facts about where the files come
+    `chosen`: of preference data train on the chosen answers, unless a mapping says otherwise. With
+    `max_rows` only the first rows are read. `source` adds facts about where the files come
     from. on_findings(problems, first rows) is called as soon as the first rows are mapped. Raises
     UserError for files that cannot be read or hold no usable row.
     """
@@ -63,6 +65,7 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
         kinds=tuple("".join(path.suffixes[-2:]).lower() for path in paths),
         options=_chosen(options) | ({"max_rows": max_rows} if max_rows else {}),
         mapping=mapping,
+        chosen=chosen,
         system_prompt=checked_prompt(system_prompt),
         extra={"source": {"files": known, **(source or {})}, "notes": rows.notes},
     )
@@ -88,6 +91,8 @@ def create_from_hub(  # noqa: PLR0913 - the choices of a Hub dataset
     split: str = "train",
     revision: str | None = None,
     max_rows: int | None = None,
+    mapping: ColumnMapping | None = None,
+    chosen: bool = False,
     on_progress: Progress | None = None,
     on_findings: OnFindings | None = None,
 ) -> StoredDataset:
@@ -97,15 +102,17 @@ def create_from_hub(  # noqa: PLR0913 - the choices of a Hub dataset
     config or split, or nothing can be read.
     """
     pinned = hub_choices(repo_id, revision=revision).revision
-    chosen: dict[str, Any] = {"config": config, "split": split, "revision": pinned}
-    chosen["max_rows"] = max_rows
-    files = download_hub_data(repo_id, **chosen)
+    part: dict[str, Any] = {"config": config, "split": split, "revision": pinned}
+    part["max_rows"] = max_rows
+    files = download_hub_data(repo_id, **part)
     return create_dataset(
         home,
         files,
         name=repo_id if split == "train" else f"{repo_id} ({split})",
+        mapping=mapping,
+        chosen=chosen,
         max_rows=max_rows,
-        source={"hub": {"id": repo_id, **chosen}},
+        source={"hub": {"id": repo_id, **part}},
         on_progress=on_progress,
         on_findings=on_findings,
     )

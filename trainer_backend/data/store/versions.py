@@ -21,7 +21,8 @@ from trainer_backend.data.store.pages import NumberedRow
 from trainer_backend.data.store.writer import OnFindings
 from trainer_backend.errors import RowError, UserError
 
-_ASKED = ("prompt", "input", "system")  # roles of columns without answers
+# roles of columns without answers
+_ASKED = ("prompt", "input", "system", "history", "reasoning", "label")
 _DONE = {"drop": "left out", "keep_one": "left out", "trim": "trimmed", "clean": "cleaned"}
 SWITCHES = tuple(_DONE)  # every safe fix
 
