@@ -34,6 +34,7 @@ from trainer_backend.tokens.chat_template import (
 )
 from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
 from trainer_backend.tokens.templates.refusal import refusal
+from trainer_backend.tokens.templates.thinking import thinking_arguments
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
-    chat_template_kwargs: dict | None = None  # for the template; those of a row come first
+    thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
     template_date: str | None = None  # ISO date written as today's; None: today
     as_written: bool = False  # no text is moved or added: as earlier versions rendered
 
@@ -213,7 +214,7 @@ def _plan_chat(
     options: EncodeOptions,
     shapes: Shapes,
 ) -> Plan:
-    raw = [*_as_list(prompt), *_as_list(rest)]
+    raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
     tools = _carried(example, "tools", list | tuple)
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
@@ -268,8 +269,8 @@ def _conversation(
         )
     messages, tools = suited(messages, tools, tokenizer)
     kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
-    if options.chat_template_kwargs:
-        kwargs = {**options.chat_template_kwargs, **kwargs}
+    if options.thinking != "auto":  # a row's own arguments come first
+        kwargs = {**thinking_arguments(options.thinking, template_of(tokenizer, tools)), **kwargs}
     if options.template_date and writes_date(template_of(tokenizer, tools)):
         kwargs = {"strftime_now": FixedDate(options.template_date), **kwargs}
     return Conversation(messages, tokenizer, tools, kwargs)

@@ -135,10 +135,10 @@ def _turn(opening: str, written: str, closing: str) -> Turn:
 
 def _trims(render: Render) -> tuple[str, str, str]:
     def of(role: str) -> str:
-        around = {"user": " \n {} \n ".format(USER), "assistant": " \n {} \n ".format(ANSWER)}
+        around = {"user": f" \n {USER} \n ", "assistant": f" \n {ANSWER} \n "}
         turns = [(one, around[one] if one == role else text) for one, text in PAIR]
         if role == "system":
-            turns = [(role, " \n {} \n ".format(SYSTEM)), *PAIR]
+            turns = [(role, f" \n {SYSTEM} \n "), *PAIR]
         plain = [("system", SYSTEM), *PAIR] if role == "system" else PAIR
         wanted = {"user": USER, "assistant": ANSWER, "system": SYSTEM}[role]
         return _trim(_try(render, turns), _try(render, plain), wanted)

@@ -131,7 +131,7 @@ def _header(frames: dict[str, Frame], own: str) -> str:
     auto = sets.pop("auto")
     if not sets:
         return auto
-    parts = []
+    parts: list[str] = []
     for position, names in sets.items():
         tests = [f"{name} == {_literal(value)}" for name, value in _switch(position, own)]
         parts.append(f"{'if' if not parts else 'elif'} {' and '.join(tests)}|{names}")
@@ -224,4 +224,3 @@ def _alike(own: _Renderer, made: _Renderer, messages: list[dict[str, Any]]) -> b
 def _opened(own: _Renderer) -> str:
     """The end of the generation prompt that a finished answer lacks."""
     return find_frame(own).last.rest
-
