@@ -28,7 +28,7 @@ from trainer_backend.processes import child_environment
 from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
 from trainer_backend.tokens.tokenise import IGNORED
 
-VERSION = 3  # part of every key: raise it when counts change
+VERSION = 4  # part of every key: raise it when counts change
 ROWS_FOR_ONE_MORE = 40_000  # examples per process; starting one takes about two seconds
 Progress = Callable[[int, int], None]  # (examples counted, examples in all)
 FEW_FAILURES = 5  # in a row group; after that many, rows are tried one by one
@@ -44,6 +44,7 @@ class CountJob:
     system_prompt: str = ""
     assistant_only_loss: bool = True
     chat_template_kwargs: dict | None = None
+    thinking: str = "auto"
 
 
 @dataclass
@@ -111,7 +112,7 @@ def count_key(job: CountJob) -> str:
     """Hash of everything that the counts of a dataset depend on, as 16 hex digits."""
     tokenizer = job.tokenizer
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
-    flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
+    flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs, job.thinking]
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
     text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -265,7 +266,7 @@ def _one_by_one(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, 
 
 def _encoded(rows: list[dict], job: CountJob) -> list[TokenArrays]:
     masked = job.assistant_only_loss and "messages" in rows[0]
-    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked)
+    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked, thinking=job.thinking)
 
 
 def _reason(error: Exception) -> str:

@@ -12,25 +12,33 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks.changes import SYSTEM_MOVED, THOUGHT_OPENED
 from trainer_backend.data.formats import is_trained, slim_tools
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
 from trainer_backend.tokens.assistant_mask import (
     Conversation,
+    Span,
     TurnShape,
     assistant_spans,
     learn_turn_shape,
 )
 from trainer_backend.tokens.chat_template import (
+    FixedDate,
+    arranged,
     clean_messages,
-    has_generation_markers,
     render_prompt,
+    suited,
     template_of,
+    writes_date,
 )
+from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
+from trainer_backend.tokens.templates.refusal import refusal
+from trainer_backend.tokens.templates.thinking import thinking_arguments
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
-Shapes = dict[Hashable, TurnShape | None]  # of one batch, by tools and template arguments
+Shapes = dict[Hashable, TurnShape]  # of one batch, by tools and template arguments
 
 
 class ExampleError(TrainingDataError):
@@ -57,11 +65,12 @@ class Encoding:
 
 @dataclass(frozen=True)
 class TokenArrays:
-    """The same as int32 arrays of shape [tokens]."""
+    """The same as int32 arrays of shape [tokens]; `ledger` flags what became of the content."""
 
     input_ids: np.ndarray
     labels: np.ndarray
     length: int
+    ledger: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,9 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
+    template_date: str | None = None  # ISO date written as today's; None: today
+    as_written: bool = False  # no text is moved or added: as earlier versions rendered
 
 
 def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
@@ -125,12 +137,8 @@ def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
     except (TemplateError, TypeError) as error:  # TypeError: content is a list, text was expected
-        raise ExampleError(
-            number,
-            f"The chat template refuses this conversation: {error}",
-            "this row's messages",
-            "Change the order or roles of its messages, or use a model with another template.",
-        ) from error
+        what, fix = refusal(error)
+        raise ExampleError(number, what, "this row's messages", fix) from error
     except RowError as error:
         raise ExampleError(number, error.what, "this row's messages", error.fix) from error
     except TrainingDataError as error:
@@ -206,34 +214,92 @@ def _plan_chat(
     options: EncodeOptions,
     shapes: Shapes,
 ) -> Plan:
-    raw = [*_as_list(prompt), *_as_list(rest)]
+    raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
     tools = slim_tools(_carried(example, "tools", list | tuple))
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
-    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping)) or {}
-    conversation = Conversation(clean_messages(raw), tokenizer, tools, kwargs)
-    if not conversation.messages:
-        raise TrainingDataError(
-            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
-        )
     plan = Plan()
+    context = len(_as_list(prompt))
+    if not options.as_written:
+        raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
+    conversation = _conversation(raw, tools, example, tokenizer, options)
     chosen = _chosen_turns(raw, options)
+    shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
-        plan.text, spans = assistant_spans(conversation, _shape_for(conversation, shapes))
-        plan.spans = [
-            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
-        ]
+        plan.text, spans = assistant_spans(conversation, shape)
         if not spans:
             raise TrainingDataError(
                 "This conversation has no assistant message: there is nothing to train.",
                 "assistant_only_loss",
                 "Add the assistant's reply, or switch assistant_only_loss off.",
             )
+        spans = _open_thought(plan, spans, conversation, shape, options)
+        plan.spans = [
+            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
+        ]
     else:
         plan.text = conversation.text()
+        _open_thought(plan, [], conversation, shape, options)
     if prompt and options.completion_only_loss is not False:
-        plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
+        plan.prompt = conversation.text(context, prompt=True)
     return plan
+
+
+def _arranged(
+    raw: list[Mapping], context: int, tools: list | None, tokenizer: Tokenizer
+) -> tuple[list[Mapping], int, int]:
+    """The messages as arranged() gives them, how many are the prompt's, and the row's flags."""
+    messages, moved = arranged(raw, tools, tokenizer)
+    if moved:
+        context = len(arranged(raw[:context], tools, tokenizer)[0])
+    return messages, context, SYSTEM_MOVED if moved else 0
+
+
+def _conversation(
+    raw: Sequence[Mapping],
+    tools: list | None,
+    example: Mapping,
+    tokenizer: Tokenizer,
+    options: EncodeOptions,
+) -> Conversation:
+    messages = clean_messages(raw)
+    if not messages:
+        raise TrainingDataError(
+            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
+        )
+    messages, tools = suited(messages, tools, tokenizer)
+    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
+    if options.thinking != "auto":  # a row's own arguments come first
+        kwargs = {**thinking_arguments(options.thinking, template_of(tokenizer, tools)), **kwargs}
+    if options.template_date and writes_date(template_of(tokenizer, tools)):
+        kwargs = {"strftime_now": FixedDate(options.template_date), **kwargs}
+    return Conversation(messages, tokenizer, tools, kwargs)
+
+
+def _open_thought(
+    plan: Plan,
+    spans: list[Span],
+    conversation: Conversation,
+    shape: TurnShape,
+    options: EncodeOptions,
+) -> list[Span]:
+    """Let the last answer follow the thought that the generation prompt opens, if it opens one.
+
+    Changes `plan.text` and returns the spans in it: the last one begins after the prompt.
+    """
+    rest, last = shape.opening[len(shape.stem) :], conversation.messages[-1]
+    if options.as_written or not opens_thought(rest) or last.get("role") != "assistant":
+        return spans
+    prompt = conversation.text(len(conversation.messages) - 1, prompt=True)
+    text = answer_as_asked(plan.text, prompt, rest, reasoning_of(last))
+    if text is None:
+        return spans
+    plan.ledger |= THOUGHT_OPENED
+    gained, plan.text = len(text) - len(plan.text), text
+    return [
+        *spans[:-1],
+        *((i, len(prompt), end + gained) for i, _, end in spans[-1:]),
+    ]
 
 
 def _carried(example: Mapping, column: str, kind: Any) -> Any:
@@ -264,16 +330,11 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
     return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
 
 
-def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape | None:
+def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape:
     key = (bool(conversation.tools), repr(conversation.template_kwargs))
     if key not in shapes:
-        marked = has_generation_markers(template_of(conversation.tokenizer, conversation.tools))
-        shapes[key] = (
-            None
-            if marked
-            else learn_turn_shape(
-                conversation.tokenizer, conversation.tools, conversation.template_kwargs
-            )
+        shapes[key] = learn_turn_shape(
+            conversation.tokenizer, conversation.tools, conversation.template_kwargs
         )
     return shapes[key]
 
@@ -290,7 +351,7 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     if limit is not None and length > limit:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
-    return TokenArrays(ids, labels, length)
+    return TokenArrays(ids, labels, length, plan.ledger)
 
 
 # Rows that are tokenised already

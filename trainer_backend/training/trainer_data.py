@@ -129,6 +129,9 @@ class TrainerData:
             assistant_only_loss=args.assistant_only_loss,
             completion_only_loss=args.completion_only_loss,
             last_turn_only=args.last_turn_only,
+            thinking=args.thinking,
+            template_date=args.template_date,
+            as_written=args.as_written,
         )
         return Preparation(
             tokenizer=self.tokenizer,
