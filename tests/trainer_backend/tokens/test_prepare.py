@@ -70,7 +70,7 @@ def test_the_named_text_column_wins():
         ({"foo": 1, "bar": 2}, "columns foo, bar"),
         ({"messages": [{"content": "Hi"}]}, "no role"),
         ({"messages": '{"a": 1}'}, "not a list of messages.*“messages”"),
-        ({"messages": ["hello"]}, "without a role"),
+        ({"messages": ["hello"]}, "a text without a role"),
         ({"messages": [None]}, "not an object"),
         ({"messages": [{"role": ["user"], "content": "Hi"}]}, "Unknown role"),
         ({"messages": [{"role": "wizard", "content": "Hi"}]}, "Unknown role “wizard”"),
@@ -152,7 +152,6 @@ def test_formatting_func_makes_the_text(tokenizer):
         ([{"input_ids": [1, 2**40]}], {}, "row 1.*“input_ids”"),
         ([{"input_ids": [1, 2], "labels": ["a", "b"]}], {}, "row 1.*“labels”"),
         ([{"messages": [USER, ANSWER], "tools": ["add"]}], {}, "row 1.*“tools”"),
-        ([{"messages": [USER, ANSWER], "tools": {"name": "add"}}], {}, "row 1.*“tools”"),
         ([{"messages": [USER, ANSWER], "chat_template_kwargs": [1]}], {}, "row 1.*kwargs”"),
     ],
 )  # fmt: skip

@@ -112,6 +112,8 @@ class Checker:
         else:
             prompt, answer, other = self._sides(example, example.messages, whole)
             self._check_sides(example.row, prompt, answer)
+            if answer != answer.strip() or len(example.messages) > 2:
+                self._check_space(example.row, example.messages)
         if example.images:
             self._pictured.add(example.row)
         self._facts.digests.append(digest)
@@ -176,10 +178,19 @@ class Checker:
             self._findings.add(SAME_TEXT, row)
         elif len(answer) >= MIN_LEAK and trimmed in prompt:
             self._findings.add(LABEL_LEAK, row)
-        if len(trimmed) != len(answer):
-            self._findings.add(OUTER_SPACE, row)
         if prompt.endswith(trimmed) and not prompt[: -len(trimmed)][-1:].isalnum():
             self._facts.leaks += 1
+
+    def _check_space(self, row: int, messages: list[dict]) -> None:
+        """Note a row with an answer to learn that begins or ends with white space."""
+        for message in messages:
+            text = message["content"]
+            if message["role"] != "assistant" or message.get("train") is False:
+                continue
+            if text[:1].isspace() or text[-1:].isspace():
+                if text.strip():  # else there are only calls
+                    self._findings.add(OUTER_SPACE, row)
+                    return
 
     def _search(self) -> None:
         """Search the texts of the batch, all at once."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from trainer_backend.data.formats.literals import value_of
-from trainer_backend.data.formats.turns import turns_of
+from trainer_backend.data.formats.conversations.literals import value_of
+from trainer_backend.data.formats.conversations.turns import turns_of
 from trainer_backend.data.json_values import BadJSON, NumberText, cell_text
 from trainer_backend.errors import RowError
 

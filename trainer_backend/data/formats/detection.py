@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer_backend.data.formats.cells import calls_of, is_history
 from trainer_backend.data.formats.choice import written_columns
-from trainer_backend.data.formats.conversations import to_messages
+from trainer_backend.data.formats.conversations import holds_tools, to_messages, turns_of
 from trainer_backend.data.formats.mapping import (
     EMPTY,
     SYNONYMS,
@@ -28,11 +28,9 @@ from trainer_backend.data.formats.preference import (
     find_pairs,
     find_scores,
 )
-from trainer_backend.data.formats.turns import turns_of
 from trainer_backend.data.formats.unreadable import find_questionable, find_unreadable
 from trainer_backend.data.formats.unused import THOUGHTS, holds_text, unused_text
 from trainer_backend.data.images import holds_image
-from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
@@ -261,7 +259,7 @@ def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
 def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]) -> dict[str, str]:
     """The columns of the system message, the tools and the images, if there are any."""
     extra = {"system": found["system"][0]} if len(found["system"]) == 1 else {}
-    tools = [name for name in found["tools"] if _mostly(_is_list, rows, name)]
+    tools = [name for name in found["tools"] if _mostly(holds_tools, rows, name)]
     extra |= {"tools": tools[0]} if tools else {}
     images = [name for name in columns if _mostly(holds_image, rows, name)]
     by_name = named(images, "images") or images
@@ -272,10 +270,6 @@ def _mostly(test: Callable[[Any], object], rows: Sequence[dict], name: str) -> b
     """Whether more than half of the values in a column pass a test."""
     filled = [row[name] for row in rows if row.get(name) not in EMPTY]
     return sum(bool(test(value)) for value in filled) > len(filled) / 2
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) or cell_text(value).lstrip().startswith("[")
 
 
 def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapping | None:

@@ -18,16 +18,21 @@ from trainer_backend.data.formats.cells import (
 )
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
+    Note,
+    OnImage,
+    ReadText,
+    Say,
+    Ways,
+    keep_quiet,
+    read_tools,
     refuse_untaught,
+    system_text,
     to_messages,
+    turns_of,
     with_system,
 )
 from trainer_backend.data.formats.detection import PREFERENCE, UNUSED, detect_format
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, columns_of, listed
-from trainer_backend.data.formats.notes import Note, Say, keep_quiet
-from trainer_backend.data.formats.parts import OnImage, ReadText, Ways, system_text
-from trainer_backend.data.formats.tools import read_tools
-from trainer_backend.data.formats.turns import turns_of
 from trainer_backend.data.images import ImageRef, cell_images, part_image, placed
 from trainer_backend.data.json_values import cell_text, plain_numbers
 from trainer_backend.errors import RowError, TrainingDataError

@@ -22,7 +22,8 @@ SYNONYMS = {
                    "model_output", "ai_response",
                    "antwort", "respuesta", "resposta", "réponse", "reponse", "risposta",
                    "antwoord", "ответ", "答案", "回答", "回复"),
-    "system": ("system", "system_prompt", "system_message"),
+    "system": ("system", "system_prompt", "system_message", "system_instruction",
+               "systeminstruction"),
     "input": ("input", "context", "contexts", "passage", "paragraph", "background", "evidence",
               "article", "document", "documents", "reference_text", "knowledge"),
     "history": ("history", "chat_history", "conversation_history", "dialogue_history",
@@ -30,9 +31,10 @@ SYNONYMS = {
     "reasoning": ("reasoning", "reasoning_content", "reasoning_trace", "thinking", "thought",
                   "thoughts", "complex_cot", "cot", "chain_of_thought", "think"),
     "messages": ("messages", "conversations", "conversation", "chat", "dialog", "dialogue",
-                 "turns"),
+                 "turns", "contents"),
     "text": ("text", "content", "document", "body"),
-    "tools": ("tools", "functions"),
+    "tools": ("tools", "functions", "tool_config", "toolconfig", "function_declarations",
+              "functiondeclarations"),
     "images": ("images", "image", "img", "picture", "pictures", "photo", "image_path", "file_name"),
 }  # fmt: skip
 

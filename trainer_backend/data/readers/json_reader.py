@@ -76,7 +76,7 @@ def _read_array(file: TextFile) -> Rows:
         return
     while True:
         line, value, fault = window.value()
-        if fault is None and isinstance(value, dict | str):
+        if fault is None and _is_row(value):
             yield line, _as_row(value, file, line)
         else:
             file.damage.report(line, fault or _not_a_row(value, file, line))
@@ -256,6 +256,10 @@ def _as_row(value: Any, file: TextFile, line: int) -> dict:
     if isinstance(value, list) and _is_chat(value):
         return {"messages": value}
     raise _not_a_row(value, file, line)
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, dict | str) or (isinstance(value, list) and _is_chat(value))
 
 
 def _not_a_row(value: Any, file: TextFile, line: int) -> UserError:

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer_backend.data.checks import CONTROL_LETTER
-from trainer_backend.data.formats.conversations import CONTENT_KEYS
-from trainer_backend.data.formats.roles import role_named, speaker_of
-from trainer_backend.data.formats.turns import turns_in, turns_of, unwrapped
+from trainer_backend.data.formats.conversations import (
+    CONTENT_KEYS,
+    role_named,
+    speaker_of,
+    turns_in,
+    turns_of,
+    unwrapped,
+)
 from trainer_backend.data.json_values import BadJSON, check_strings, parse, to_json
 from trainer_backend.data.readers import Progress
 from trainer_backend.data.store import pages

@@ -181,8 +181,7 @@ PARTS = (
                  {"role": "model", "parts": [{"text": "It is 7."}]},
                  column="contents", systemInstruction={"parts": [{"text": "Be brief."}]}),
             (system(), user(), bot("", reasoning_content="Look it up.", tool_calls=[call(C)]),
-             tool('{"rate":7}', name="rate"), bot()),
-            columns={"messages": "contents", "system": "systemInstruction"}),
+             tool('{"rate":7}', name="rate"), bot())),
     Dialect("Mistral, thinking as a list", "thinking",
             chat(user(), bot([{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
                               {"type": "text", "text": "It is 7."}])),
@@ -297,7 +296,7 @@ TOOL_FORMS = (
     Dialect("Bedrock tools", "toolConfig toolSpec inputSchema",
             chat(user(), bot(), toolConfig={"tools": [{"toolSpec": {
                 "name": "rate", "description": "Get a rate", "inputSchema": {"json": SCHEMA}}}]}),
-            (user(), bot()), TOOLS, columns={"messages": "messages", "tools": "toolConfig"}),
+            (user(), bot()), TOOLS),
 )  # fmt: skip
 
 MARKS = (

@@ -6,8 +6,8 @@
 from collections.abc import Container, Mapping
 from typing import Any
 
-from trainer_backend.data.formats.literals import value_of
-from trainer_backend.data.formats.notes import Note, Say, keep_quiet, unread
+from trainer_backend.data.formats.conversations.literals import value_of
+from trainer_backend.data.formats.conversations.notes import Note, Say, keep_quiet, unread
 from trainer_backend.data.json_values import BadJSON, drop_nones
 from trainer_backend.errors import RowError
 

@@ -7,10 +7,15 @@ reasoning_content, tool_calls, tool_call_id, name, train. Columns and mappings a
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_backend.data.formats.calls import CALL_KEYS, calls_in, calls_of, is_filled
-from trainer_backend.data.formats.marks import TRAIN_MARKS, is_trained, learned
-from trainer_backend.data.formats.notes import Say, keep_quiet, unread
-from trainer_backend.data.formats.parts import (
+from trainer_backend.data.formats.conversations.calls import (
+    CALL_KEYS,
+    calls_in,
+    calls_of,
+    is_filled,
+)
+from trainer_backend.data.formats.conversations.marks import TRAIN_MARKS, is_trained, learned
+from trainer_backend.data.formats.conversations.notes import Say, keep_quiet, unread
+from trainer_backend.data.formats.conversations.parts import (
     Content,
     OnImage,
     ReadText,
@@ -20,7 +25,7 @@ from trainer_backend.data.formats.parts import (
     read_content,
     reasoning_text,
 )
-from trainer_backend.data.formats.roles import (
+from trainer_backend.data.formats.conversations.roles import (
     PLAIN_ROLES,
     ROLE_KEYS,
     holds_calls,
@@ -28,7 +33,7 @@ from trainer_backend.data.formats.roles import (
     role_of,
     speaker_of,
 )
-from trainer_backend.data.formats.turns import ITEMS, turns_in, unwrapped
+from trainer_backend.data.formats.conversations.turns import ITEMS, turns_in, unwrapped
 from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError

@@ -7,7 +7,7 @@ templates expect it. Calls of these tools are not known here.
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_backend.data.formats.literals import value_of
+from trainer_backend.data.formats.conversations.literals import value_of
 from trainer_backend.data.json_values import BadJSON, drop_nones
 from trainer_backend.errors import RowError
 
@@ -33,6 +33,13 @@ def read_tools(value: Any) -> list[dict] | None:
         return None
     tools = [_tool(tool) for tool in _listed(value)]
     return slim_tools(tools) or None
+
+
+def holds_tools(value: Any) -> bool:
+    """Whether a cell looks like tools: a list, an object with a list of them, or its text."""
+    if isinstance(value, Mapping):
+        return any(isinstance(value.get(key), list | tuple) for key in _LISTS) or "name" in value
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] in ("[", "{"))
 
 
 def slim_tools(tools: Any) -> Any:

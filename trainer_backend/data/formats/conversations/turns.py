@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_backend.data.formats.literals import value_of
-from trainer_backend.data.formats.roles import (
+from trainer_backend.data.formats.conversations.literals import value_of
+from trainer_backend.data.formats.conversations.roles import (
     CHAT_FIX,
     ROLE_KEYS,
     TYPES,
     role_named,
+    speaker_of,
 )
 from trainer_backend.data.json_values import BadJSON
 from trainer_backend.errors import RowError
@@ -37,6 +38,11 @@ def turns_of(value: Any) -> list:
     try:
         turns = turns_in(value, chosen=False)
     except RowError:
+        return []
+    alone = isinstance(value, Mapping) and len(turns) == 1
+    if (
+        alone and isinstance(turns[0], Mapping) and role_named(speaker_of(turns[0])) == "system"
+    ):  # an object in a column of its own
         return []
     return turns if all(map(_is_turn, turns)) else []
 
@@ -67,6 +73,20 @@ def turns_in(value: Any, chosen: bool = True) -> list:
     `chosen`: somebody said that the cell is a conversation, so that {"input", "output"} is a
     question and its answer, not a test case. Raises RowError.
     """
+    value = as_list(value)
+    if len(value) == 1 and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
+        return turns_in(value[0], chosen)
+    if value and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
+        raise RowError(
+            "A cell holds several conversations.", "Write each conversation as a row of its own."
+        )
+    if value and isinstance(value[0], Mapping) and _has_no_role(value[0]):
+        return _split(value, chosen)
+    return value
+
+
+def as_list(value: Any) -> list:
+    """A list, or the one a text or an object holds; [] for an empty cell. Raises RowError."""
     if isinstance(value, str):
         if not value.strip():
             return []
@@ -77,14 +97,6 @@ def turns_in(value: Any, chosen: bool = True) -> list:
         value = _of_object(value)
     if not isinstance(value, list | tuple):
         raise RowError("The conversation is not a list of messages.", CHAT_FIX)
-    if len(value) == 1 and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
-        return turns_in(value[0], chosen)
-    if value and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
-        raise RowError(
-            "A cell holds several conversations.", "Write each conversation as a row of its own."
-        )
-    if value and isinstance(value[0], Mapping) and _has_no_role(value[0]):
-        return _split(value, chosen)
     return list(value)
 
 

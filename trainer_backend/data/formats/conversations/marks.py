@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_backend.data.formats.notes import Note, Say
+from trainer_backend.data.formats.conversations.notes import Note, Say
 from trainer_backend.errors import RowError
 
 TRAIN_MARKS = (

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer_backend.data.formats.calls import call_of
-from trainer_backend.data.formats.literals import value_of
-from trainer_backend.data.formats.marks import TRAIN_MARKS
-from trainer_backend.data.formats.notes import Note, Say, keep_quiet, unread
-from trainer_backend.data.formats.roles import CHAT_FIX
+from trainer_backend.data.formats.conversations.calls import call_of
+from trainer_backend.data.formats.conversations.literals import value_of
+from trainer_backend.data.formats.conversations.marks import TRAIN_MARKS
+from trainer_backend.data.formats.conversations.notes import Note, Say, keep_quiet, unread
+from trainer_backend.data.formats.conversations.roles import CHAT_FIX
 from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.data.json_values import BadJSON, cell_text
 from trainer_backend.errors import RowError
