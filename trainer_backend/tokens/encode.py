@@ -6,6 +6,7 @@ dataset, file or tensor is handled here.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from trainer_backend.data.json_values import drop_nones, has_half_character, par
 from trainer_backend.errors import RowError, TrainingDataError
 from trainer_backend.tokens.assistant_mask import (
     Conversation,
+    Span,
     TurnShape,
     assistant_spans,
     learn_turn_shape,
@@ -27,6 +29,7 @@ from trainer_backend.tokens.chat_template import (
     render_prompt,
     template_of,
 )
+from trainer_backend.tokens.ledger import Rendered, ledger_of
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
@@ -57,11 +60,12 @@ class Encoding:
 
 @dataclass(frozen=True)
 class TokenArrays:
-    """The same as int32 arrays of shape [tokens]."""
+    """The same as int32 arrays of shape [tokens]; `ledger` flags what became of the content."""
 
     input_ids: np.ndarray
     labels: np.ndarray
     length: int
+    ledger: int = 0
 
 
 @dataclass(frozen=True)
@@ -216,13 +220,12 @@ def _plan_chat(
         raise TrainingDataError(
             "A row has no messages.", "column “messages”", "Remove the row or fill it in."
         )
-    plan = Plan()
+    plan, turns = Plan(), None
     chosen = _chosen_turns(raw, options)
     if options.assistant_only_loss or chosen is not None:
         plan.text, spans = assistant_spans(conversation, _shape_for(conversation, shapes))
-        plan.spans = [
-            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
-        ]
+        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
+        plan.spans = [(start, end) for _, start, end in turns]
         if not spans:
             raise TrainingDataError(
                 "This conversation has no assistant message: there is nothing to train.",
@@ -233,7 +236,19 @@ def _plan_chat(
         plan.text = conversation.text()
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
+    plan.ledger = ledger_of(_rendered(plan, conversation, turns, len(raw) - len(_as_list(rest))))
     return plan
+
+
+def _rendered(
+    plan: Plan, conversation: Conversation, turns: list[Span] | None, context: int
+) -> Rendered:
+    """What the ledger compares; with a prompt, its `context` messages are not learned."""
+    if plan.prompt is None:
+        return Rendered(conversation, plan.text, turns)
+    shared = plan.text.startswith(plan.prompt)
+    begin = len(plan.prompt if shared else commonprefix([plan.prompt, plan.text]))
+    return Rendered(conversation, plan.text, turns, context, begin)
 
 
 def _carried(example: Mapping, column: str, kind: Any) -> Any:
@@ -290,7 +305,7 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     if limit is not None and length > limit:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
-    return TokenArrays(ids, labels, length)
+    return TokenArrays(ids, labels, length, plan.ledger)
 
 
 # Rows that are tokenised already
