@@ -236,7 +236,7 @@ def _plan_chat(
         plan.text = conversation.text()
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
-    plan.ledger = ledger_of(_rendered(plan, conversation, turns, len(raw) - len(_as_list(rest))))
+    plan.ledger |= ledger_of(_rendered(plan, conversation, turns, len(raw) - len(_as_list(rest))))
     return plan
 
 

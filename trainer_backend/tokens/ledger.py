@@ -22,7 +22,8 @@ KIND_OF = {
 }  # by role; every other role asks
 REASONING = ("reasoning_content", "reasoning", "thinking")
 MEDIA = ("image", "image_url", "audio", "input_audio", "video")
-_HAS = {kind: flag(kind) for kind in KINDS}
+_HAS_BY_ROLE = {role: flag(kind) for role, kind in KIND_OF.items()}
+_PROMPT, _ANSWER, _REASONING = flag("prompt"), flag("answer"), flag("reasoning")
 _THOUGHT = re.compile(r"(?:<think>|\A)(.*?)</think>", re.DOTALL)
 _MEDIA_NAME = re.compile(r"ima?ge?|vision|video|audio", re.IGNORECASE)
 _MARKS = re.compile(r"\\+[ntru]?|[\W_]+")  # what JSON, XML and Python spell differently
@@ -57,34 +58,34 @@ def ledger_of(rendered: Rendered) -> int:
 
 def _plain_flags(rendered: Rendered) -> int | None:
     """The flags of messages that are texts, each found in order and once; else None."""
-    text, spans, cursor, flags = rendered.text, _by_message(rendered.spans), 0, 0
-    gaps, contents = [], []
+    text, first, begin = rendered.text, rendered.first, rendered.begin
+    spans = _by_message(rendered.spans) if rendered.spans else {}
+    cursor, flags, gaps, contents = 0, 0, [], []
     for at, message in enumerate(rendered.conversation.messages):
         content = message.get("content")
-        if not isinstance(content, str) or len(message) != 2 or -1 in spans:
+        if len(message) != 2 or not isinstance(content, str):
             return None
-        content, kind = content.strip(), KIND_OF.get(message["role"], "prompt")
+        content = content.strip()
         if not content:
             continue
-        own = spans.get(at)
-        found = text.find(content, cursor) if own is None else text.find(content, *own)
-        if found < cursor or (kind == "answer" and at >= rendered.first and found < rendered.begin):
+        has = _HAS_BY_ROLE.get(message["role"], _PROMPT)
+        found = text.find(content, *spans[at]) if at in spans else text.find(content, cursor)
+        if found < cursor or (begin and found < begin and at >= first and has == _ANSWER):
             return None
-        flags |= _HAS[kind]
-        if "</think>" in content:
-            flags |= _HAS["reasoning"]
+        flags |= has if "</think>" not in content else has | _REASONING
         gaps.append(text[cursor:found])
         contents.append(content)
         cursor = found + len(content)
     gaps.append(text[cursor:])
     rest = "\0".join(gaps)
-    if any(len(content) <= len(rest) and content in rest for content in contents):
-        return None
-    return flags
+    for content in contents:
+        if content in rest:
+            return None
+    return None if -1 in spans else flags
 
 
-def _by_message(spans: Sequence[Span] | None) -> dict[int, tuple[int, int]]:
-    return {at: (start, end) for at, start, end in spans or ()}
+def _by_message(spans: Sequence[Span]) -> dict[int, tuple[int, int]]:
+    return {at: (start, end) for at, start, end in spans}
 
 
 @dataclass
@@ -136,7 +137,7 @@ class _Ledger:
     # Where things are
 
     def _place_contents(self, messages: list[dict]) -> None:
-        text, cursor, spans = self.rendered.text, 0, _by_message(self.rendered.spans)
+        text, cursor, spans = self.rendered.text, 0, _by_message(self.rendered.spans or ())
         for at, message in enumerate(messages):
             for content in _texts(message.get("content")):
                 if not content.strip():
