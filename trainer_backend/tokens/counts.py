@@ -20,19 +20,20 @@ import numpy as np
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks import NO_STOP
 from trainer_backend.data.formats import Example
 from trainer_backend.data.store import LengthReport, StoredDataset, stored_report
 from trainer_backend.data.store.length_report import NOT_LEARNED
 from trainer_backend.errors import TrainingDataError, UserError
 from trainer_backend.processes import child_environment
-from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
+from trainer_backend.tokens.encode import TokenArrays, encode_arrays
+from trainer_backend.tokens.refusals import encode_each
+from trainer_backend.tokens.stopping import ends_learned, stop_ids
 from trainer_backend.tokens.tokenise import IGNORED
 
-VERSION = 3  # part of every key: raise it when counts change
+VERSION = 4  # part of every key: raise it when counts change
 ROWS_FOR_ONE_MORE = 40_000  # examples per process; starting one takes about two seconds
 Progress = Callable[[int, int], None]  # (examples counted, examples in all)
-FEW_FAILURES = 5  # in a row group; after that many, rows are tried one by one
-REFUSALS = (TrainingDataError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Counted:
     numbers: np.ndarray  # int32 [4, examples]: total, first, end, trained
     failures: list[tuple[int, str]]  # row number, and why the template refuses it
     spelled: np.ndarray  # int64: rows whose text spells a control token of the model
+    content: np.ndarray  # int64 [examples]: what the template made of each kind of content
 
 
 def token_lengths(
@@ -126,8 +128,9 @@ def _joined(parts: list[Counted], key: str) -> LengthReport:
     rows = np.concatenate([np.empty(0, np.int64)] + [part.rows for part in parts])
     failures = [failure for part in parts for failure in part.failures]
     spelled = np.concatenate([np.empty(0, np.int64)] + [part.spelled for part in parts])
+    content = np.concatenate([np.empty(0, np.int64)] + [part.content for part in parts])
     total, first, end, trained = numbers
-    return LengthReport(rows, total, first, end, trained, failures, spelled, key)
+    return LengthReport(rows, total, first, end, trained, failures, spelled, key, content)
 
 
 def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Counted]:
@@ -198,13 +201,13 @@ def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
             columns = ["row", "messages", "text", "tools"]
             cells = file.read_row_group(group, columns=columns, use_threads=False).to_pydict()
             rows = [_row(job, *row) for row in zip(*(cells[c] for c in columns), strict=True)]
-            numbers, refused = count_rows(rows, job)
+            numbers, content, refused = count_rows(rows, job)
             failures = [(cells["row"][at], reason) for at, reason in sorted(refused.items())]
             numbered = np.array(cells["row"], np.int64)
             pairs = zip(cells["messages"], cells["text"], strict=True)
             texts = [messages or text or "" for messages, text in pairs]
             spelled = numbered[spelling(texts, control)]
-            yield Counted(group, numbered, numbers, failures, spelled)
+            yield Counted(group, numbered, numbers, failures, spelled, content)
 
 
 def control_tokens(tokenizer: Tokenizer) -> list[str]:
@@ -234,44 +237,34 @@ def _row(
     return made
 
 
-def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
-    """Numbers as in Counted, int32 [4, rows], and by index why the template refuses a row."""
+def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Numbers and content as in Counted, and by index why the template refuses a row."""
     numbers = np.zeros((4, len(rows)), np.int32)
     numbers[1] = NOT_LEARNED
-    refused: dict[int, str] = {}
-    left = list(range(len(rows)))
-    while left:
-        batch = left if len(refused) < FEW_FAILURES else left[:1]
-        try:
-            encodings = _encoded([rows[at] for at in batch], job)
-        except REFUSALS as error:
-            if len(batch) > 1 and not isinstance(error, ExampleError):
-                return _one_by_one(rows, job)
-            bad = batch[error.index] if isinstance(error, ExampleError) else batch[0]
-            refused[bad] = _reason(error)
-            left.remove(bad)
-            continue
-        for at, encoding in zip(batch, encodings, strict=True):
+    content = np.zeros(len(rows), np.int64)
+    stops = stop_ids(job.tokenizer)
+    encodings, refused = encode_each(rows, lambda some: _encoded(some, job))
+    for at, encoding in enumerate(encodings):
+        if encoding is not None:
             numbers[:, at] = _numbers(encoding)
-        left = left[len(batch) :]
-    return numbers, refused
-
-
-def _one_by_one(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
-    """Count each row alone, for errors that do not name their row."""
-    parts = [count_rows([row], job) for row in rows]
-    refused = {at: reasons[0] for at, (_, reasons) in enumerate(parts) if reasons}
-    return np.concatenate([numbers for numbers, _ in parts], axis=1), refused
+            endless = 0 if ends_learned(encoding.labels, stops) else NO_STOP
+            content[at] = encoding.ledger | endless
+    return numbers, content, {at: _reason(error) for at, error in refused.items()}
 
 
 def _encoded(rows: list[dict], job: CountJob) -> list[TokenArrays]:
     masked = job.assistant_only_loss and "messages" in rows[0]
-    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked, eos_token=job.eos_token)
+    return encode_arrays(
+        rows,
+        job.tokenizer,
+        assistant_only_loss=masked,
+        eos_token=job.eos_token,
+        lost_content="train_without",
+    )
 
 
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "what", None) or f"{type(error).__name__}: {error}"
-    return reason.removeprefix("The chat template refuses this conversation: ")[:300]
+def _reason(error: TrainingDataError) -> str:
+    return error.what.removeprefix("The chat template refuses this conversation: ")[:300]
 
 
 def _numbers(encoding: TokenArrays) -> tuple[int, int, int, int]:

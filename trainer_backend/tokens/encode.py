@@ -13,6 +13,7 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks.content import flag
 from trainer_backend.data.formats import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
@@ -52,6 +53,7 @@ class Encoding:
     input_ids: list[int]
     labels: list[int]
     length: int
+    ledger: int = 0  # what the chat template made of each kind of content, as flags
 
     @property
     def num_learned(self) -> int:
@@ -78,6 +80,7 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
     eos_token: str | None = None  # ends the last answer where the template writes no end
 
 
@@ -102,7 +105,7 @@ def encode_batch(
     Raises ExampleError, a TrainingDataError with the position of the example, in `index`.
     """
     return [
-        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length)
+        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length, row.ledger)
         for row in encode_arrays(examples, tokenizer, **options)
     ]
 
@@ -240,7 +243,24 @@ def _plan_chat(
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
     plan.ledger |= ledger_of(_rendered(plan, conversation, turns, len(raw) - len(_as_list(rest))))
+    if options.lost_content == "ask":
+        _refuse_empty_answers(plan.ledger)
     return plan
+
+
+def _refuse_empty_answers(flags: int) -> None:
+    """Raise TrainingDataError for calls that are not in the text: answers of nothing are learned.
+
+    Whole datasets are asked about instead, once for all their rows.
+    """
+    if flags & flag("calls", "lost"):
+        raise TrainingDataError(
+            "The chat template does not write this conversation's tool calls.",
+            "this row's messages",
+            "Use a chat template that does (chat_template=training), or train without them "
+            "(lost_content=train_without).",
+            code="content_lost",
+        )
 
 
 def _rendered(

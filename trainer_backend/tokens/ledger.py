@@ -210,7 +210,8 @@ class _Ledger:
             self._check_learned(kind, piece, at)
 
     def _reasoning(self, at: int, message: dict) -> None:
-        inside = {one.strip() for t in _texts(message.get("content")) for one in _THOUGHT.findall(t)}
+        texts = _texts(message.get("content"))
+        inside = {one.strip() for text in texts for one in _THOUGHT.findall(text)}
         for name in REASONING:
             thought = message.get(name)
             if isinstance(thought, str) and thought.strip():

@@ -147,8 +147,7 @@ class SFTTrainer(Trainer):
             progress=preparation_progress,
             rows_wanted=self._rows_wanted,
         )
-        train_dataset = self._data.prepare(train_dataset, "train", args.packing)
-        eval_dataset = self._data.prepare_held_out(eval_dataset)
+        train_dataset, eval_dataset = self._data.prepare_both(train_dataset, eval_dataset)
         self._usual, self._padded = self._data.collators(self._traits.packs)
         super().__init__(
             model=model,

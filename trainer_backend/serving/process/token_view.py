@@ -5,8 +5,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
+from trainer_backend.data.checks import content_findings
 from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer, load_processing
@@ -93,11 +95,16 @@ def _view(
 
 def _options(example: dict, recipe: Recipe) -> dict:
     masked = recipe.assistant_only_loss and "messages" in example
-    return {"assistant_only_loss": masked, "eos_token": recipe.eos_token or None}
+    return {
+        "assistant_only_loss": masked,
+        "eos_token": recipe.eos_token or None,
+        "lost_content": "train_without",  # the view shows what would be trained
+    }
 
 
 def _notes(whole: Encoding, kept: Encoding, recipe: Recipe) -> list[str]:
-    notes = []
+    notes = [kind.what for kind, _ in content_findings(np.array([whole.ledger], np.int64))]
+    notes = [note.replace("these rows", "this row") for note in notes]
     over = len(whole.input_ids) - len(kept.input_ids)
     if over:
         notes.append(f"{over} tokens are cut at the maximum length of {recipe.max_length}.")
