@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -252,7 +252,7 @@ def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, np.ndarray,
     return numbers, content, {at: _reason(error) for at, error in refused.items()}
 
 
-def _encoded(rows: list[dict], job: CountJob) -> list[TokenArrays]:
+def _encoded(rows: Sequence[Mapping], job: CountJob) -> list[TokenArrays]:
     masked = job.assistant_only_loss and "messages" in rows[0]
     return encode_arrays(
         rows,

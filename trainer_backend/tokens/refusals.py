@@ -21,12 +21,17 @@ LEAVE_OUT = {"lost_content": "leave_out"}
 
 
 class RowsRefused(TrainingDataError):
-    """Rows that cannot become tokens: `rows` are their indices by dataset ("train", "eval")."""
+    """Rows that cannot become tokens: `rows` are their indices by dataset ("train", "eval").
 
-    def __init__(self, rows: dict[str, list[int]], what: str, where: str, fix: str):
+    `place` says which part of the rows it is about.
+    """
+
+    def __init__(
+        self, rows: dict[str, list[int]], what: str, where: str, fix: str, place: str = ""
+    ):
         offer = {"retry": LEAVE_OUT, "choices": [LEAVE_OUT]}
         super().__init__(what, where, fix, code="rows_refused", offer=offer)
-        self.rows = rows
+        self.rows, self.place = rows, place
 
 
 class ContentLost(TrainingDataError):
@@ -61,13 +66,9 @@ def refused_rows(rows: Mapping[int, TrainingDataError], name: str) -> RowsRefuse
     numbers = [at + 1 for at in sorted(rows)]
     where = rows_text(numbers, len(numbers))
     kinds = len({error.what for error in rows.values()})
-    more = f" ({kinds} reasons; this is the first)" if kinds > 1 else ""
-    return RowsRefused(
-        {name: sorted(rows)},
-        first.what,
-        f"{where}, {first.where}{more}",
-        f"{first.fix} Or set {changed_to(LEAVE_OUT)}.",
-    )
+    place = f"{first.where} ({kinds} reasons; this is the first)" if kinds > 1 else first.where
+    fix = f"{first.fix} Or set {changed_to(LEAVE_OUT)}."
+    return RowsRefused({name: sorted(rows)}, first.what, f"{where}, {place}", fix, place)
 
 
 def joined(found: Sequence[RowsRefused]) -> RowsRefused:
@@ -76,7 +77,7 @@ def joined(found: Sequence[RowsRefused]) -> RowsRefused:
         return found[0]
     rows = {name: at for one in found for name, at in one.rows.items()}
     where = "; ".join(f"{name} dataset, {one.where}" for one in found for name in one.rows)
-    return RowsRefused(rows, found[0].what, where, found[0].fix)
+    return RowsRefused(rows, found[0].what, where, found[0].fix, found[0].place)
 
 
 def encode_each(

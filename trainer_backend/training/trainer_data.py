@@ -53,6 +53,7 @@ class TrainerData:
     progress: Progress | None = None
     rows_wanted: bool = False  # held-out logits are compared row by row: no packing
     counts: dict[str, Counts] = field(default_factory=dict)
+    mended: tuple[str, ...] = ()  # kinds of content that the training template would write
 
     def prepare(self, data: Rows, name: str, packing: bool = False) -> AnyDataset:
         """Return the dataset as the collator takes it: tokenised, or rendered rows with images.
@@ -108,16 +109,14 @@ class TrainerData:
         if kinds and self.args.lost_content == "ask":
             rows = {name: np.flatnonzero(loses(part, kinds)) for name, part in content.items()}
             found = {name: at for name, at in rows.items() if len(at)}
-            raise ContentLost(kinds, found, [*self._choices(flags, kinds)])
+            choices = choices_for(flags, kinds, self.mended)
+            raise ContentLost(kinds, found, [{setting: value} for setting, value in choices])
         for name, part in content.items():
-            for kind, which in content_findings(part):
+            for kind, which in content_findings(part, self.mended, self.args.lost_content):
                 if kind.code != "no_stop":  # said with the other counts
                     rows_at = np.flatnonzero(which) + 1
                     where = rows_text(rows_at.tolist(), len(rows_at))
                     logger.warning("%s (%s dataset, %s) %s", kind.what, name, where, kind.fix)
-
-    def _choices(self, flags: np.ndarray, kinds: list[str]) -> list[dict[str, str]]:
-        return [{name: value} for name, value in choices_for(flags, kinds, ())]
 
     def _known_tokens(self, data: AnyDataset, name: str) -> AnyDataset:
         """Raise TrainingDataError for token ids that the model does not have.

@@ -15,7 +15,7 @@ SAME_NAMES = (
     *("num_train_epochs", "max_steps", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay"),
     *("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps"),
-    *("report_to", "seed", "learning_rate"),
+    *("report_to", "seed", "learning_rate", "lost_content"),
 )
 
 

@@ -35,6 +35,11 @@ class RunFacts:
         return cls(run, spec, recipe, dataset, *(np.asarray(at, np.int64) for at in split))
 
     @property
+    def places(self) -> dict[str, np.ndarray]:
+        """The indices of both splits, by the names that the trainer gives them."""
+        return {"train": self.train_at, "eval": self.held_out_at}
+
+    @property
     def start(self) -> Path | None:
         """The folder with initial weights of another run; None if it starts from the base model."""
         return self.run.dir / START if self.spec["start"] else None

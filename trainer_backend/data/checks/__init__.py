@@ -2,9 +2,11 @@
 
 from trainer_backend.data.checks.checker import Checker
 from trainer_backend.data.checks.content import (
+    KINDS,
     NO_STOP,
     choices_for,
     content_findings,
+    is_set,
     loses,
     lost_kinds,
 )
