@@ -183,6 +183,7 @@ def _write_tokens(
             max_length=None,
             assistant_only_loss=chat and recipe.assistant_only_loss,
             eos_token=recipe.eos_token or None,
+            thinking=recipe.thinking,
         ),
         packing="bfd",
         pack_length=recipe.max_length,

@@ -196,10 +196,10 @@ def render_prompt(
     **template_kwargs: Any,
 ) -> str:
     """Render messages with the generation prompt, as the model sees them before it answers."""
-    tools = parse_json_column(tools, "tools")
-    messages, _ = arranged(parse_json_column(messages, "messages") or [], tools, tokenizer)
-    cleaned, tools = suited(clean_messages(messages), tools, tokenizer)
-    return render(cleaned, tokenizer, tools=tools, add_generation_prompt=True, **template_kwargs)
+    offered = parse_json_column(tools, "tools")
+    given, _ = arranged(parse_json_column(messages, "messages") or [], offered, tokenizer)
+    cleaned, offered = suited(clean_messages(given), offered, tokenizer)
+    return render(cleaned, tokenizer, tools=offered, add_generation_prompt=True, **template_kwargs)
 
 
 def writes_date(template: str) -> bool:

@@ -41,6 +41,7 @@ from trainer_backend.tokens.ledger import (
 from trainer_backend.tokens.stopping import ending_of, with_learned_end
 from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
 from trainer_backend.tokens.templates.refusal import refusal
+from trainer_backend.tokens.templates.thinking import thinking_arguments
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class EncodeOptions:
     last_turn_only: bool = False  # train the assistant's last message only
     lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
     eos_token: str | None = None  # ends the last answer where the template writes no end
-    chat_template_kwargs: dict | None = None  # for the template; those of a row come first
+    thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
     template_date: str | None = None  # ISO date written as today's; None: today
     as_written: bool = False  # no text is moved or added: as earlier versions rendered
 
@@ -223,7 +224,7 @@ def _plan_chat(
     options: EncodeOptions,
     shapes: Shapes,
 ) -> Plan:
-    raw = [*_as_list(prompt), *_as_list(rest)]
+    raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
     tools = _carried(example, "tools", list | tuple)
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
@@ -295,8 +296,8 @@ def _conversation(
         )
     messages, tools = suited(messages, tools, tokenizer)
     kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
-    if options.chat_template_kwargs:
-        kwargs = {**options.chat_template_kwargs, **kwargs}
+    if options.thinking != "auto":  # a row's own arguments come first
+        kwargs = {**thinking_arguments(options.thinking, template_of(tokenizer, tools)), **kwargs}
     if options.template_date and writes_date(template_of(tokenizer, tools)):
         kwargs = {"strftime_now": FixedDate(options.template_date), **kwargs}
     return Conversation(messages, tokenizer, tools, kwargs)

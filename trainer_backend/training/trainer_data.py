@@ -5,7 +5,7 @@ How a row becomes tokens is not decided here.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -15,8 +15,10 @@ from transformers import ProcessorMixin
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer_backend.data.checks import (
+    KINDS,
     choices_for,
     content_findings,
+    is_set,
     loses,
     lost_kinds,
     rows_text,
@@ -29,9 +31,16 @@ from trainer_backend.tokens.prepare import (
     Counts,
     Preparation,
     prepare_dataset,
+    reading_of,
     refuse_masks_without_labels,
 )
-from trainer_backend.tokens.refusals import ContentLost, RowsRefused, joined
+from trainer_backend.tokens.refusals import (
+    SAMPLE,
+    ContentLost,
+    RowsRefused,
+    joined,
+    mended_kinds,
+)
 from trainer_backend.tokens.vision import VisionCollator, has_images, prepare_images, refuse_images
 from trainer_backend.training.sft_config import SFTConfig
 
@@ -78,7 +87,20 @@ class TrainerData:
         plan = self._plan(data, name, packing)
         with self.args.main_process_first(local=False, desc=f"preparing the {name} dataset"):
             prepared, self.counts[name] = read(data, plan, name)
+        self._note_mended(data, plan, name)
         return prepared
+
+    def _note_mended(self, data: AnyDataset, plan: Preparation, name: str) -> None:
+        """Find out which lost kinds of content the training template would write."""
+        flags = self.counts[name].content
+        kinds = [kind for kind in KINDS if is_set(flags, kind, "lost").any()]
+        if not kinds or has_images(columns_of(data)):
+            return
+        at = [np.flatnonzero(is_set(flags, kind, "lost"))[:SAMPLE] for kind in kinds]
+        reading = reading_of(data, plan)
+        rows = [reading.example(row) for row in data.select(np.unique(np.concatenate(at)))]
+        found = mended_kinds(rows, kinds, self.tokenizer, **asdict(plan.options))
+        self.mended = tuple(dict.fromkeys([*self.mended, *found]))
 
     def prepare_both(
         self, train: Rows, held_out: Rows | Mapping[str, Rows] | None
@@ -182,6 +204,9 @@ class TrainerData:
             last_turn_only=args.last_turn_only,
             lost_content="train_without",  # asked about once, for all rows
             eos_token=args.eos_token,
+            thinking=args.thinking,
+            template_date=args.template_date,
+            as_written=args.as_written,
         )
         return Preparation(
             tokenizer=self.tokenizer,

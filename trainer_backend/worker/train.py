@@ -62,7 +62,7 @@ def train(run: Run, writer: RunWriter) -> None:
     base = _pinned_base(facts, writer, progress)
     check_model_fits(base, facts.recipe)
     progress("Loading the model", 0, 1, "step")
-    processing = load_processing(base)
+    processing = load_processing(base, facts.recipe.chat_template)
     set_end_token(tokenizer_of(processing), facts.recipe.eos_token)
     train_rows, eval_rows = training_rows(facts)
     has_images = "images" in train_rows.column_names

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.checks import Kind, content_findings, lost_kinds, problem_of
+from trainer_backend.data.checks import (
+    Kind,
+    change_findings,
+    content_findings,
+    lost_kinds,
+    problem_of,
+)
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
@@ -149,6 +155,7 @@ class LengthReport:
         found += self._rejected()
         if self.content.any():
             about = content_findings(self.content, self.mended, lost_content)
+            about += change_findings(self.content)
             found += [(kind, self.rows[which]) for kind, which in about]
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
 

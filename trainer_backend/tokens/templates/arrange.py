@@ -89,7 +89,7 @@ def suit_calls(messages: list[dict], needs: Needs) -> list[dict]:
             waiting += own
             message = _with_calls(message, own, needs)
         elif message.get("role") == "tool":
-            old = message.get("tool_call_id")
+            old = str(message.get("tool_call_id") or "")
             number = renamed.get(old) or _next(waiting, names, message.get("name"))
             if number in waiting:
                 waiting.remove(number)
