@@ -1,4 +1,4 @@
-"""28 public chat templates, rebuilt from their families' documented formats, and 11 conversations."""
+"""28 public chat templates, rebuilt from documented formats, and 11 conversations."""
 
 from pathlib import Path
 
