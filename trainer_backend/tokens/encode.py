@@ -32,6 +32,13 @@ from trainer_backend.tokens.chat_template import (
     template_of,
     writes_date,
 )
+from trainer_backend.tokens.ledger import (
+    Rendered,
+    learned_from,
+    ledger_of,
+    refuse_empty_answers,
+)
+from trainer_backend.tokens.stopping import ending_of, with_learned_end
 from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
 from trainer_backend.tokens.templates.refusal import refusal
 from trainer_backend.tokens.templates.thinking import thinking_arguments
@@ -56,6 +63,7 @@ class Encoding:
     input_ids: list[int]
     labels: list[int]
     length: int
+    ledger: int = 0  # what the chat template made of each kind of content, as flags
 
     @property
     def num_learned(self) -> int:
@@ -82,6 +90,8 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
+    eos_token: str | None = None  # ends the last answer where the template writes no end
     thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
     template_date: str | None = None  # ISO date written as today's; None: today
     as_written: bool = False  # no text is moved or added: as earlier versions rendered
@@ -108,7 +118,7 @@ def encode_batch(
     Raises ExampleError, a TrainingDataError with the position of the example, in `index`.
     """
     return [
-        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length)
+        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length, row.ledger)
         for row in encode_arrays(examples, tokenizer, **options)
     ]
 
@@ -218,7 +228,7 @@ def _plan_chat(
     tools = slim_tools(_carried(example, "tools", list | tuple))
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
-    plan = Plan()
+    plan, turns = Plan(), None
     context = len(_as_list(prompt))
     if not options.as_written:
         raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
@@ -234,15 +244,32 @@ def _plan_chat(
                 "Add the assistant's reply, or switch assistant_only_loss off.",
             )
         spans = _open_thought(plan, spans, conversation, shape, options)
-        plan.spans = [
-            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
-        ]
+        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
+        plan.spans = [(start, end) for _, start, end in turns]
     else:
         plan.text = conversation.text()
         _open_thought(plan, [], conversation, shape, options)
+    _learn_end(plan, conversation, options)
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(context, prompt=True)
+    learned = learned_from(plan.prompt, plan.text, context)
+    plan.ledger |= ledger_of(Rendered(conversation, plan.text, turns, *learned))
+    if options.lost_content == "ask":
+        refuse_empty_answers(plan.ledger)
     return plan
+
+
+def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
+    """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
+    ending = ending_of(conversation.tokenizer)
+    if not (ending.after_answer or ending.after_call or options.eos_token):
+        return
+    last = conversation.messages[-1]
+    if last.get("role") == "assistant":
+        spans = [(0, len(plan.text))] if plan.spans is None else plan.spans
+        end, is_call = options.eos_token or "", bool(last.get("tool_calls"))
+        text, longer = with_learned_end(plan.text, spans, ending, is_call, end)
+        plan.text, plan.spans = text, None if plan.spans is None else longer
 
 
 def _arranged(

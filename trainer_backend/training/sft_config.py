@@ -141,6 +141,13 @@ class SFTConfig(TrainingArguments):
     last_turn_only: bool = field(
         default=False, metadata=_help("Train on the last assistant message of a conversation only.")
     )
+    lost_content: str = field(
+        default="train_without",
+        metadata=_help(
+            "Rows of which the chat template omits a kind of content: train_without (and warn), "
+            "leave_out, or ask (raise)."
+        ),
+    )
     loss_type: str = field(
         default="nll",
         metadata=_help("nll, or dft (weighted by the token's probability, arXiv 2508.05629)."),
@@ -193,6 +200,7 @@ class SFTConfig(TrainingArguments):
             "loss_type": ("nll", "dft"),
             "packing_strategy": STRATEGIES,
             "truncation_mode": ("keep_start", "keep_end"),
+            "lost_content": ("train_without", "leave_out", "ask"),
             "chat_template": ("model", "training"),
             "thinking": ("auto", "on", "off"),
         }

@@ -147,8 +147,7 @@ class SFTTrainer(Trainer):
             progress=preparation_progress,
             rows_wanted=self._rows_wanted,
         )
-        train_dataset = self._data.prepare(train_dataset, "train", args.packing)
-        eval_dataset = self._data.prepare_held_out(eval_dataset)
+        train_dataset, eval_dataset = self._data.prepare_both(train_dataset, eval_dataset)
         self._usual, self._padded = self._data.collators(self._traits.packs)
         super().__init__(
             model=model,
@@ -174,6 +173,11 @@ class SFTTrainer(Trainer):
     def data_counts(self) -> dict[str, Counts]:
         """Rows given, truncated and dropped, by name of the dataset ("train", "eval", ...)."""
         return self._data.counts
+
+    @property
+    def mended_kinds(self) -> tuple[str, ...]:
+        """Lost kinds of content that the training template would write."""
+        return self._data.mended
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -305,6 +309,9 @@ class SFTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
+        settings = getattr(self.model, "generation_config", None)
+        if settings is not None:  # an adapter is saved without them, and would not stop
+            settings.save_pretrained(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
     def _load_from_checkpoint(

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, ProcessorMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.models.loaded.generate import keep_stops
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
 from trainer_backend.tokens.templates.training import use_chat_template
 from trainer_backend.training.sft_config import SFTConfig
@@ -89,4 +90,5 @@ def prepare_tokens(
     use_chat_template(tokenizer, args.chat_template)
     if processor is not None:
         processor.chat_template = tokenizer.chat_template
+    keep_stops(model, tokenizer)
     return added
