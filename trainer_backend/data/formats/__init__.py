@@ -3,7 +3,8 @@
 The names of formats (Alpaca, ShareGPT, …) are known only here; the result is messages or text.
 """
 
-from trainer_backend.data.formats.choice import mapping_of, parse_columns, written_columns
+from trainer_backend.data.formats.columns.choice import mapping_of, parse_columns, written_columns
+from trainer_backend.data.formats.columns.preference import outdone
 from trainer_backend.data.formats.conversations import (
     TRAIN_MARKS,
     Note,

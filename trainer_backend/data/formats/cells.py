@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from trainer_backend.data.formats.conversations.literals import value_of
-from trainer_backend.data.formats.conversations.turns import turns_of
-from trainer_backend.data.json_values import BadJSON, NumberText, cell_text
+from trainer_backend.data.formats import conversations
+from trainer_backend.data.formats.conversations import as_list
+from trainer_backend.data.json_values import NumberText, cell_text
 from trainer_backend.errors import RowError
 
 _YES = {"true", "1", "yes", "y", "good", "chosen", "desirable", "accepted", "like", "liked", "up",
@@ -22,6 +22,16 @@ _SPEAKERS = {"human": "user", "user": "user", "assistant": "assistant", "system"
              "function response": "tool"}  # fmt: skip
 _MARK = re.compile(r"(?:\A|\n)\s*(Human|Assistant|USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE):[ \t]?")
 HISTORY_FIX = 'Write it as [["first question", "first answer"], ["second question", …]].'
+
+
+def turns_of(value: Any) -> list:
+    """The turns of a cell that holds a conversation, or one message; [] for any other cell.
+
+    An object with a list of messages is one too, as in OpenAI's preference files.
+    """
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"]
+    return conversations.turns_of(value)
 
 
 def transcript_turns(value: Any) -> list[dict]:
@@ -54,9 +64,10 @@ def history_turns(value: Any) -> list[dict]:
         return []
     if turns := turns_of(value) or transcript_turns(value):
         return turns
-    pairs = _listed(value)
-    if pairs is None:
-        raise RowError("The history is not a list of earlier turns.", HISTORY_FIX)
+    try:
+        pairs = as_list(value)
+    except RowError:
+        raise RowError("The history is not a list of earlier turns.", HISTORY_FIX) from None
     return [turn for pair in pairs for turn in _pair_turns(pair)]
 
 
@@ -74,22 +85,15 @@ def _pair_turns(pair: Any) -> list[dict]:
     return turns if answer.strip() else turns[:1]
 
 
-def calls_of(value: Any) -> list[dict]:
+def bare_calls(value: Any) -> list[dict]:
     """The function calls of a cell that is a list of nothing else; [] for any other cell."""
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return []
-    calls = _listed(value) or []
+    try:
+        calls = as_list(value)
+    except RowError:
+        return []
     return calls if all(map(_is_call, calls)) else []
-
-
-def _listed(value: Any) -> list | None:
-    """A list, or the one that a text holds as JSON or as Python wrote it; None for other cells."""
-    if isinstance(value, str):
-        try:
-            value = value_of(value)
-        except BadJSON:
-            return None
-    return list(value) if isinstance(value, list | tuple) else None
 
 
 def _is_call(value: Any) -> bool:

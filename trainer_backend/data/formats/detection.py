@@ -8,9 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer_backend.data.formats.cells import calls_of, is_history
-from trainer_backend.data.formats.choice import written_columns
-from trainer_backend.data.formats.conversations import holds_tools, to_messages, turns_of
+from trainer_backend.data.formats.cells import bare_calls, is_history, turns_of
+from trainer_backend.data.formats.columns.choice import written_columns
+from trainer_backend.data.formats.columns.preference import (
+    CHOSEN,
+    Preference,
+    find_label,
+    find_pairs,
+    find_scores,
+)
+from trainer_backend.data.formats.columns.unreadable import (
+    ASKED,
+    find_questionable,
+    find_unreadable,
+)
+from trainer_backend.data.formats.columns.unused import ASIDE, THOUGHTS, holds_text, unused_text
+from trainer_backend.data.formats.conversations import holds_tools, to_messages
 from trainer_backend.data.formats.mapping import (
     EMPTY,
     SYNONYMS,
@@ -21,21 +34,12 @@ from trainer_backend.data.formats.mapping import (
     named,
     plain_name,
 )
-from trainer_backend.data.formats.preference import (
-    CHOSEN,
-    Preference,
-    find_label,
-    find_pairs,
-    find_scores,
-)
-from trainer_backend.data.formats.unreadable import find_questionable, find_unreadable
-from trainer_backend.data.formats.unused import THOUGHTS, holds_text, unused_text
 from trainer_backend.data.images import holds_image
 from trainer_backend.errors import RowError
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
 MAX_KINDS = 4  # formats that one file may mix
-ASKED, PREFERENCE, UNUSED = "columns_unclear", "preference_data", "unused_text"
+PREFERENCE, UNUSED = "preference_data", "unused_text"
 _LABELS = {"label", "labels", "class", "category", "sentiment", "score", "summary"}
 
 
@@ -128,9 +132,10 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
     marked = find_label(rows, columns, mapping) or find_scores(rows, columns, mapping)
     if marked:
         return _preference(seen, marked)
-    if mapping is None or mapping.format != "messages":
-        why = find_questionable(rows, columns) or why
     suggestion = mapping or _suggest_pair(columns, seen.found)
+    doubt = find_questionable(rows, columns) if "messages" not in suggested(suggestion) else None
+    if doubt:
+        return _unsure(columns, doubt.sentence, suggestion, doubt.advice)
     if mapping is None or why:
         return _unsure(columns, why, suggestion)
     unused = unused_text(rows, columns, mapping)
@@ -139,12 +144,16 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
     return Detection(mapping, describe_mapping(mapping, columns), True, columns)
 
 
+def suggested(mapping: ColumnMapping | None) -> dict[str, str]:
+    """The roles of a mapping, if there is one."""
+    return mapping.roles if mapping else {}
+
+
 def _see(rows: Sequence[dict], columns: list[str]) -> _Seen:
     chats = [name for name in columns if _mostly(turns_of, rows, name)]
     found = {role: named(columns, role) for role in SYNONYMS}
-    found["completion"] += [
-        name for name in columns if plain_name(name) == "answers" and _mostly(calls_of, rows, name)
-    ]
+    answers = [name for name in columns if plain_name(name) == "answers"]
+    found["completion"] += [name for name in answers if _mostly(bare_calls, rows, name)]
     return _Seen(rows, columns, chats, found, _extra(rows, columns, found))
 
 
@@ -278,10 +287,13 @@ def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapp
         return ColumnMapping("text", {"text": columns[0]})
     if not columns:
         return None
-    prompt = (found["prompt"] or columns)[0]
-    rest = [name for name in columns if name != prompt]
-    likely = [name for name in found["completion"] if name != prompt]
-    return ColumnMapping("prompt_completion", {"prompt": prompt, "completion": (likely or rest)[0]})
+    likely = [name for name in columns if plain_name(name) not in ASIDE] or columns
+    prompt = (found["prompt"] or likely)[0]
+    rest = [name for name in likely if name != prompt] or [one for one in columns if one != prompt]
+    answers = [name for name in found["completion"] if name != prompt]
+    return ColumnMapping(
+        "prompt_completion", {"prompt": prompt, "completion": (answers or rest)[0]}
+    )
 
 
 def _unused(columns: list[str], mapping: ColumnMapping, unused: list[str]) -> Detection:
@@ -300,12 +312,15 @@ def _unused(columns: list[str], mapping: ColumnMapping, unused: list[str]) -> De
     return Detection(mapping, sentence, False, columns, UNUSED, advice)
 
 
-def _unsure(columns: list[str], why: str, mapping: ColumnMapping | None) -> Detection:
+def _unsure(
+    columns: list[str], why: str, mapping: ColumnMapping | None, advice: str = ""
+) -> Detection:
     names = listed(columns, 12) or "no columns"
     sentence = f"{why} ({names}): choose which column is the prompt and which is the answer."
     if any(len(name) > 40 for name in columns):
         sentence += " If the first line is not a header, add one, for example: prompt,response."
-    return Detection(mapping, sentence, False, columns, ASKED, _how_to_choose(mapping))
+    advice = f"{advice} {_how_to_choose(mapping)}".strip()
+    return Detection(mapping, sentence, False, columns, ASKED, advice)
 
 
 def _how_to_choose(mapping: ColumnMapping | None) -> str:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer_backend.data.formats.cells import (
-    calls_of,
+    bare_calls,
     history_turns,
     mark_of,
     transcript_turns,
+    turns_of,
 )
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
@@ -28,7 +29,6 @@ from trainer_backend.data.formats.conversations import (
     refuse_untaught,
     system_text,
     to_messages,
-    turns_of,
     with_system,
 )
 from trainer_backend.data.formats.detection import PREFERENCE, UNUSED, detect_format
@@ -117,7 +117,7 @@ def _refuse_rejected(mark: Any, column: str) -> None:
         raise RowError(what, "Write true or false into it.", "rejected_answer")
     if not good:
         what = f"The answer is marked as bad in “{column[:60]}”."
-        raise RowError(what, "Nothing is to be done: it is not trained on.", "rejected_answer")
+        raise RowError(what, "Nothing needs to be done.", "rejected_answer")
 
 
 def _refuse_empty_pair(prompt: dict, completion: dict, given: bool) -> None:
@@ -176,7 +176,7 @@ def _pair(
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
     extra = text(row.get(roles["input"])) if "input" in roles else ""
-    asked, calls = turns_of(prompt), turns_of(completion) or calls_of(completion)
+    asked, calls = turns_of(prompt), turns_of(completion) or bare_calls(completion)
     if asked or calls:
         asked = asked or [{"role": "user", "content": text(prompt)}]
         messages = to_messages(asked, on_image, text, say)
@@ -197,7 +197,7 @@ def _answer(completion: Any, text: ReadText) -> list[dict]:
     """The turns of an answer: messages, one message, function calls, or a text."""
     if turns := turns_of(completion):
         return turns
-    if calls := calls_of(completion):
+    if calls := bare_calls(completion):
         return [{"role": "assistant", "content": "", "tool_calls": calls}]
     return [{"role": "assistant", "content": text(completion)}]
 

@@ -4,13 +4,16 @@ How files are read and what their rows mean is not known here.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trainer_backend.data.formats import ColumnMapping, check_mapping
+from trainer_backend.data.formats import ColumnMapping, check_mapping, detect_format, first_rows
+from trainer_backend.data.formats.columns.nested import find_nested, opened
+from trainer_backend.data.formats.columns.threads import chained
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
 from trainer_backend.data.readers import Progress, open_rows
 from trainer_backend.data.readers.hub import download_hub_data, hub_choices
@@ -30,6 +33,8 @@ from trainer_backend.data.store.pages import NumberedRow
 from trainer_backend.data.store.writer import OnFindings
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import samples
+
+OPEN_TO = ("columns_unclear", "unused_text")  # findings that columns inside columns may settle
 
 
 def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
@@ -69,7 +74,27 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
         system_prompt=checked_prompt(system_prompt),
         extra={"source": {"files": known, **(source or {})}, "notes": rows.notes},
     )
-    return build(home, islice(rows, max_rows), plan, on_findings)
+    read = _as_examples(islice(rows, max_rows), mapping, rows.notes)
+    return build(home, read, plan, on_findings)
+
+
+def _as_examples(
+    rows: Iterator[NumberedRow], mapping: ColumnMapping | None, notes: list[str]
+) -> Iterator[NumberedRow]:
+    """The rows; unless columns of theirs are chosen, chained into conversations if each is one
+    message, and with small objects as columns. What was done becomes a note after the last row.
+    """
+    first = first_rows(rows)
+    everything = itertools.chain(first, rows)
+    columns = {name for _, row in first for name in row}
+    if mapping is not None and set(mapping.roles.values()) <= columns:
+        return everything
+    if talks := chained(everything, first, notes.append):
+        return talks
+    nested = find_nested([row for _, row in first])
+    if nested and detect_format([row for _, row in first]).code in OPEN_TO:
+        return opened(everything, nested, notes.append)
+    return everything
 
 
 def _name_of(paths: list[Path]) -> str:

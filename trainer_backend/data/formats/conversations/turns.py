@@ -39,12 +39,14 @@ def turns_of(value: Any) -> list:
         turns = turns_in(value, chosen=False)
     except RowError:
         return []
+    if not all(map(_is_turn, turns)):
+        return []
     alone = isinstance(value, Mapping) and len(turns) == 1
     if (
         alone and isinstance(turns[0], Mapping) and role_named(speaker_of(turns[0])) == "system"
     ):  # an object in a column of its own
         return []
-    return turns if all(map(_is_turn, turns)) else []
+    return turns
 
 
 def _is_turn(turn: Any) -> bool:
@@ -117,8 +119,6 @@ def _of_object(value: Mapping) -> Any:
         return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
     if role_named(value.get("role", value.get("from"))) and any(map(value.get, _CONTENT)):
         return [value]
-    if isinstance(value.get("messages"), list):  # beside tools, in OpenAI's preference files
-        return value["messages"]
     inner = next(iter(value)) if len(value) == 1 else None
     return value[inner] if inner in _CHATS else None
 

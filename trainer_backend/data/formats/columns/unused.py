@@ -10,7 +10,7 @@ from trainer_backend.data.json_values import cell_text
 
 THOUGHTS = (*SYNONYMS["reasoning"], "rationale", "explanation", "justification", "deliberation")
 _NAMED = {*SYNONYMS["input"], *SYNONYMS["history"], *THOUGHTS}
-_ASIDE = {
+ASIDE = {
     "id", "url", "link", "title", "source", "license", "citation", "meta", "metadata", "tags",
     "path", "file", "file_name", "filename", "timestamp", "date", "author", "model", "embedding",
     "system", "system_prompt",
@@ -37,7 +37,7 @@ def unused_text(
 def _is_substance(
     rows: Sequence[Mapping], name: str, mapping: ColumnMapping, min_chars: int
 ) -> bool:
-    if plain_name(name) in _ASIDE:
+    if plain_name(name) in ASIDE:
         return False
     filled = [(row, cell_text(row[name]).strip()) for row in rows if row.get(name)]
     cells = [(row, text) for row, text in filled if text not in ("", "[]", "{}")]

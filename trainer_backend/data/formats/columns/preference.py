@@ -4,11 +4,12 @@ A model is never trained on both answers: which rows and columns are the chosen 
 decided here, and always by the user.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainer_backend.data.formats.cells import all_of, mark_of, transcript_turns, turns_of
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, plain_name, quoted
+from trainer_backend.data.json_values import cell_text
 
 CHOSEN = (
     "chosen", "preferred", "preferred_output", "preferred_response", "preferred_answer",
@@ -111,6 +112,7 @@ def find_scores(
     scores = [name for name in columns if plain_name(name) in SCORES]
     if lists and (scores or _scored_inside(rows, lists[0])):
         return Preference(f"{quoted(lists[0])} holds several answers with scores", None)
+    scores = [name for name in scores if plain is None or name not in plain.roles.values()]
     if plain is None or "prompt" not in plain.roles or not scores:
         return None
     known: dict[str, set[str]] = {}
@@ -119,7 +121,39 @@ def find_scores(
     if sum(len(found) > 1 for found in known.values()) * 2 <= len(known):
         return None
     seen = f"one prompt has several answers, each with its {quoted(scores[0])}"
-    return Preference(seen, None)
+    return Preference(seen, replace(plain, roles={**plain.roles, "score": scores[0]}))
+
+
+def outdone(rows: Iterable[tuple[int, Mapping]], roles: Mapping[str, str]) -> set[int]:
+    """The numbers of the rows whose prompt has a better answer in another row.
+
+    The best score wins, of a rank the lowest; of equal ones the first. Rows without a readable
+    score lose.
+    """
+    column = roles["score"]
+    sign = -1.0 if plain_name(column) in ("rank", "ranks") else 1.0
+    asked = [roles[role] for role in ("system", "history", "prompt", "input") if role in roles]
+    best: dict[str, tuple[float, int]] = {}
+    lost: set[int] = set()
+    for number, row in rows:
+        key = "\0".join(cell_text(row.get(name)) for name in asked)
+        value = sign * _number(row.get(column), -sign * float("inf"))
+        before = best.get(key)
+        if before is not None and before[0] >= value:
+            lost.add(number)
+            continue
+        if before is not None:
+            lost.add(before[1])
+        best[key] = value, number
+    return lost
+
+
+def _number(cell: object, otherwise: float) -> float:
+    try:
+        found = float(cell_text(cell))
+    except ValueError:
+        return otherwise
+    return found if found == found else otherwise
 
 
 def _several(rows: Sequence[Mapping], name: str) -> bool:

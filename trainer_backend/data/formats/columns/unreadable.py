@@ -16,8 +16,9 @@ TOKENS = ("input_ids", "labels", "attention_mask", "token_type_ids", "position_i
           "completion_mask", "assistant_masks", "length", "special_tokens_mask")  # fmt: skip
 _OPTIONS = re.compile(r"(?:op|opt|option|choice|answer|candidate)?_?[a-e1-5]|ending_?\d")
 _CHOICES = ("choices", "options", "endings", "candidates", "multiple_choice_targets")
+ASKED = "columns_unclear"
 SPEAKER = ("role", "from", "speaker", "author", "sender")
-_CONTENT = ("text", "content", "value", "message", "body", "utterance")
+CONTENT = ("text", "content", "value", "message", "body", "utterance")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[_-][A-Za-z]{2,4}){0,2}")
 
 
@@ -38,9 +39,12 @@ def find_unreadable(rows: Sequence[Mapping], columns: Sequence[str]) -> Unreadab
     return None
 
 
-def find_questionable(rows: Sequence[Mapping], columns: Sequence[str]) -> str:
-    """Why a choice of columns that looks certain may miss the point of the rows; "" if not."""
-    return _choices(rows, columns) or _single_messages(rows, columns) or _languages(rows, columns)
+def find_questionable(rows: Sequence[Mapping], columns: Sequence[str]) -> Unreadable | None:
+    """Why a choice of columns that looks certain may miss the point of the rows; None if not."""
+    for test in (_choices, _single_messages, _languages):
+        if found := test(rows, columns):
+            return found
+    return None
 
 
 def _tokens(rows: Sequence[Mapping], columns: Sequence[str]) -> Unreadable | None:
@@ -93,17 +97,19 @@ def _asked_then_learned(cell: list[dict]) -> bool:
     return labels == sorted(labels) and any(labels) and not all(labels)
 
 
-def _choices(rows: Sequence[Mapping], columns: Sequence[str]) -> str:
+def _choices(rows: Sequence[Mapping], columns: Sequence[str]) -> Unreadable | None:
     names = [one for one in columns if plain_name(one) in _CHOICES and _holds(rows, one, list)]
     names += [one for one in columns if plain_name(one) in _CHOICES and _holds(rows, one, dict)]
     if not names:
         names = [one for one in columns if _OPTIONS.fullmatch(plain_name(one))]
         names = names if len(names) > 2 else []
     if not names:
-        return ""
-    return (
-        f"The rows ask to pick one of several choices ({listed(names, 6)}), and no column holds "
-        "the whole question or the whole answer"
+        return None
+    return Unreadable(
+        ASKED,
+        f"The rows ask to pick one of several choices, {listed(names, 6)}, and no column holds the "
+        "whole question or the whole answer",
+        "Write each question with its choices into one column and the right answer into another.",
     )
 
 
@@ -112,27 +118,44 @@ def _holds(rows: Sequence[Mapping], name: str, kind: type) -> bool:
     return all_of(lambda cell: isinstance(cell, kind), cells)
 
 
-def _single_messages(rows: Sequence[Mapping], columns: Sequence[str]) -> str:
+def _single_messages(rows: Sequence[Mapping], columns: Sequence[str]) -> Unreadable | None:
     speaker = next((one for one in columns if plain_name(one) in SPEAKER), None)
-    content = next((one for one in columns if plain_name(one) in _CONTENT), None)
+    content = next((one for one in columns if plain_name(one) in CONTENT), None)
     if speaker is None or content is None or not _holds(rows, content, str):
-        return ""
-    names = {str(row.get(speaker)).strip().casefold() for row in rows}
+        return None
+    names = sorted({str(row.get(speaker)).strip() for row in rows})
     if not 1 < len(names) <= max(4, len(rows) // 2):
-        return ""
-    return (
-        f"Each row is one message ({quoted(content)}, said by {quoted(speaker)}), and no column "
-        "says which messages belong to one conversation"
+        return None
+    return Unreadable(
+        ASKED,
+        f"Each row is one message ({quoted(content)}) of a speaker ({listed(names, 4)} in "
+        f"{quoted(speaker)}), and it is not certain which rows are one conversation, or which "
+        "speaker is the assistant",
+        "Name the speakers user and assistant, and add a column conversation_id that is the same "
+        "in all messages of a conversation: they are chained then.",
     )
 
 
-def _languages(rows: Sequence[Mapping], columns: Sequence[str]) -> str:
+def _languages(rows: Sequence[Mapping], columns: Sequence[str]) -> Unreadable | None:
     for name in columns:
         cells = [row[name] for row in rows if row.get(name) not in EMPTY]
         if all_of(_is_pair_of_languages, cells):
-            names = listed(cells[0], 4)
-            return f"{quoted(name)} holds one text in several languages ({names})"
-    return ""
+            return _translation(name, list(cells[0]))
+    parts = [one.rpartition(".") for one in columns if "." in one]
+    names = [name for name, _, key in parts if name and _LANGUAGE.fullmatch(key)]
+    if len(names) > 1 and len(set(names)) == 1 and len(names) == len(parts):
+        return _translation(names[0], [key for _, _, key in parts])
+    return None
+
+
+def _translation(name: str, languages: list[str]) -> Unreadable:
+    return Unreadable(
+        ASKED,
+        f"{quoted(name)} holds one text in several languages ({listed(languages, 4)}), and it is "
+        "not certain which is translated into which",
+        "Say which language is the prompt and which the answer; a column input may hold the "
+        "instruction.",
+    )
 
 
 def _is_pair_of_languages(cell: Any) -> bool:
