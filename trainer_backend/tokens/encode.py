@@ -27,6 +27,15 @@ from trainer_backend.tokens.chat_template import (
     render_prompt,
     template_of,
 )
+from trainer_backend.tokens.control.conversations import Broken, break_spellings, row_text
+from trainer_backend.tokens.control.rendered import rendered_for
+from trainer_backend.tokens.control.spelling import (
+    AS_TEXT,
+    AS_TOKENS,
+    NOT_SPELLED,
+    Span,
+    control_tokens,
+)
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
@@ -48,6 +57,7 @@ class Encoding:
     input_ids: list[int]
     labels: list[int]
     length: int
+    control: str = NOT_SPELLED  # how text that spells control tokens was read: see `tokens.control`
 
     @property
     def num_learned(self) -> int:
@@ -62,6 +72,7 @@ class TokenArrays:
     input_ids: np.ndarray
     labels: np.ndarray
     length: int
+    control: str = NOT_SPELLED
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    control_tokens: str = "auto"  # how text that spells one is read; or "text" or "tokens"
 
 
 def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
@@ -96,7 +108,7 @@ def encode_batch(
     Raises ExampleError, a TrainingDataError with the position of the example, in `index`.
     """
     return [
-        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length)
+        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length, row.control)
         for row in encode_arrays(examples, tokenizer, **options)
     ]
 
@@ -107,8 +119,9 @@ def encode_arrays(
     """encode_batch() without the conversion to lists, for whole datasets."""
     chosen = EncodeOptions(**options)
     shapes: Shapes = {}
+    spelling = _spelling(examples, tokenizer, chosen)
     plans = [
-        _numbered(number, _plan, example, tokenizer, chosen, shapes)
+        _numbered(number, _plan, example, tokenizer, chosen, shapes, number in spelling)
         for number, example in enumerate(examples)
     ]
     try:
@@ -117,7 +130,19 @@ def encode_arrays(
         for number, plan in enumerate(plans):
             _numbered(number, _check_characters, plan)
         raise
+    except TrainingDataError as error:  # texts that spell control tokens cannot be encoded as text
+        number = next(at for at, plan in enumerate(plans) if plan.controls is not None)
+        raise ExampleError(number, error.what, error.where, error.fix) from error
     return [_cut(plan, chosen) for plan in plans]
+
+
+def _spelling(
+    examples: Sequence[Mapping], tokenizer: Tokenizer, options: EncodeOptions
+) -> set[int]:
+    """Positions of the examples whose texts spell control tokens, where these are not wanted."""
+    if options.control_tokens == "tokens":
+        return set()
+    return set(control_tokens(tokenizer).spelled([row_text(example) for example in examples]))
 
 
 def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
@@ -151,12 +176,28 @@ def prompt_ids(
     tokenizer: Tokenizer,
     *,
     tools: Sequence | str | None = None,
+    control_tokens: str = "auto",
     **template_kwargs: Any,
 ) -> list[int]:
     """Token ids of a chat prompt, generation prompt included: what encode() makes the prompt part.
 
-    `messages` and `tools` may be JSON text. Raises TrainingDataError without a chat template.
+    `messages` and `tools` may be JSON text. With `control_tokens` "tokens", texts that spell a
+    control token make one. Raises TrainingDataError without a chat template.
     """
+    row = {"messages": messages, "tools": tools, "chat_template_kwargs": template_kwargs}
+    if _spelling([row], tokenizer, EncodeOptions(control_tokens=control_tokens)):
+        conversation = Conversation(
+            clean_messages(messages),
+            tokenizer,
+            drop_nones(parse_json_column(tools, "tools")),
+            template_kwargs,
+        )
+        broken = break_spellings(conversation, prompt=True)
+        if broken is not None:
+            plan = Plan(text=broken.conversation.text(prompt=True))
+            _mend(plan, broken)
+            tokenise([plan], tokenizer)
+            return np.asarray(plan.ids).tolist()
     text = render_prompt(messages, tokenizer, tools=tools, **template_kwargs)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -166,36 +207,72 @@ def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) ->
 
     Raises TrainingDataError as encode() does.
     """
-    return _numbered(0, _plan, example, tokenizer, options, {})
+    return _numbered(0, _plan, example, tokenizer, options, {}, False)
 
 
-def _plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes) -> Plan:
+def _plan(
+    example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes, spelled: bool
+) -> Plan:
+    """`spelled`: its texts may spell control tokens, which is to be looked into."""
     if example.get("input_ids") is not None:
         return _plan_ids(example, options.completion_only_loss is not False)
     if example.get("messages") is not None:
-        return _plan_chat([], example["messages"], example, tokenizer, options, shapes)
-    if "completion" in example:
-        return _plan_pair(example, tokenizer, options, shapes)
+        return _plan_chat([], example["messages"], example, tokenizer, options, shapes, spelled)
+    if "completion" in example and not isinstance(example["prompt"], str):
+        sides = example["prompt"], example["completion"]
+        return _plan_chat(*sides, example, tokenizer, options, shapes, spelled)
     if options.assistant_only_loss:
         raise TrainingDataError(
             "assistant_only_loss=True needs conversations, and this row is plain text.",
             "assistant_only_loss",
             "Give a messages column, or switch assistant_only_loss off.",
         )
-    return Plan(text=_with_eos(example["text"], tokenizer), special_tokens=True)
+    if "completion" not in example:
+        plan = Plan(text=example["text"], special_tokens=True)
+    else:
+        prompt = example["prompt"] if options.completion_only_loss is not False else None
+        text = example["prompt"] + example["completion"]
+        plan = Plan(text=text, prompt=prompt, special_tokens=True)
+    _end_text(plan, tokenizer, options, spelled)
+    return plan
 
 
-def _plan_pair(
-    example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes
-) -> Plan:
-    prompt, completion = example["prompt"], example["completion"]
-    if not isinstance(prompt, str):
-        return _plan_chat(prompt, completion, example, tokenizer, options, shapes)
-    if options.assistant_only_loss:
-        return _plan({"text": ""}, tokenizer, options, shapes)
-    text = _with_eos(prompt + completion, tokenizer)
-    masked = options.completion_only_loss is not False
-    return Plan(text=text, prompt=prompt if masked else None, special_tokens=True)
+def _end_text(plan: Plan, tokenizer: Tokenizer, options: EncodeOptions, spelled: bool) -> None:
+    """Put the end token after a plain text, and find which of its control tokens are meant.
+
+    One at its beginning (BOS) or end (EOS) is, and every one of a text that is rendered already;
+    with control_tokens="text" none is.
+    """
+    text, bos, eos = plan.text, tokenizer.bos_token, tokenizer.eos_token or ""
+    strict = options.control_tokens == "text"
+    begins = len(bos) if bos and text.startswith(bos) and not strict else 0
+    ends = not strict and text.endswith(eos) and len(text) >= begins + len(eos)
+    plan.text = text if ends else text + eos
+    if not spelled or not control_tokens(tokenizer).names_in(
+        plan.text[begins : len(plan.text) - len(eos)]
+    ):
+        return
+    found = None if strict else rendered_for(text, tokenizer)
+    if found is not None and found.own:
+        plan.control = AS_TOKENS
+        return
+    plan.control = AS_TEXT
+    first: list[Span] = [(0, begins)] if begins else []
+    last = [(len(plan.text) - len(eos), len(plan.text))] if eos else []
+    plan.controls = first + last
+    plan.prompt_controls = first if plan.prompt and len(plan.prompt) >= begins else []
+
+
+def _mend(plan: Plan, broken: Broken) -> None:
+    """Put the spellings together again that were broken while a plan's texts were rendered."""
+    if not broken.letters:
+        plan.control = AS_TOKENS
+        return
+    plan.control = AS_TOKENS if broken.read else AS_TEXT
+    plan.controls, plan.text = broken.places(plan.text), broken.mend(plan.text)
+    if plan.prompt is not None:
+        plan.prompt_controls = broken.places(plan.prompt)
+        plan.prompt = broken.mend(plan.prompt)
 
 
 def _plan_chat(
@@ -205,6 +282,7 @@ def _plan_chat(
     tokenizer: Tokenizer,
     options: EncodeOptions,
     shapes: Shapes,
+    spelled: bool,
 ) -> Plan:
     raw = [*_as_list(prompt), *_as_list(rest)]
     tools = _carried(example, "tools", list | tuple)
@@ -216,6 +294,8 @@ def _plan_chat(
         raise TrainingDataError(
             "A row has no messages.", "column “messages”", "Remove the row or fill it in."
         )
+    broken = break_spellings(conversation) if spelled else None
+    conversation = broken.conversation if broken else conversation
     plan = Plan()
     chosen = _chosen_turns(raw, options)
     if options.assistant_only_loss or chosen is not None:
@@ -233,6 +313,8 @@ def _plan_chat(
         plan.text = conversation.text()
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
+    if broken:
+        _mend(plan, broken)
     return plan
 
 
@@ -278,11 +360,6 @@ def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape | None:
     return shapes[key]
 
 
-def _with_eos(text: str, tokenizer: Tokenizer) -> str:
-    eos = tokenizer.eos_token
-    return text if not eos or text.endswith(eos) else text + eos
-
-
 def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     ids, labels, limit = plan.ids, plan.labels, options.max_length
     assert ids is not None and labels is not None  # tokenise() has filled them in
@@ -290,7 +367,7 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     if limit is not None and length > limit:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
-    return TokenArrays(ids, labels, length)
+    return TokenArrays(ids, labels, length, plan.control)
 
 
 # Rows that are tokenised already
