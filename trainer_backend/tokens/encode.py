@@ -6,17 +6,20 @@ dataset, file or tensor is handled here.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any, TypeVar
 
 import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks.content import flag
 from trainer_backend.data.formats import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
 from trainer_backend.tokens.assistant_mask import (
     Conversation,
+    Span,
     TurnShape,
     assistant_spans,
     learn_turn_shape,
@@ -28,14 +31,10 @@ from trainer_backend.tokens.chat_template import (
     template_of,
 )
 from trainer_backend.tokens.control.conversations import Broken, break_spellings, row_text
-from trainer_backend.tokens.control.rendered import rendered_for
-from trainer_backend.tokens.control.spelling import (
-    AS_TEXT,
-    AS_TOKENS,
-    NOT_SPELLED,
-    Span,
-    control_tokens,
-)
+from trainer_backend.tokens.control.plain_texts import end_text
+from trainer_backend.tokens.control.spelling import control_tokens
+from trainer_backend.tokens.ledger import Rendered, ledger_of
+from trainer_backend.tokens.stopping import ending_of, with_learned_end
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
@@ -57,7 +56,7 @@ class Encoding:
     input_ids: list[int]
     labels: list[int]
     length: int
-    control: str = NOT_SPELLED  # how text that spells control tokens was read: see `tokens.control`
+    ledger: int = 0  # what the chat template made of each kind of content, as flags
 
     @property
     def num_learned(self) -> int:
@@ -67,12 +66,12 @@ class Encoding:
 
 @dataclass(frozen=True)
 class TokenArrays:
-    """The same as int32 arrays of shape [tokens]."""
+    """The same as int32 arrays of shape [tokens]; `ledger` flags what became of the content."""
 
     input_ids: np.ndarray
     labels: np.ndarray
     length: int
-    control: str = NOT_SPELLED
+    ledger: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ class EncodeOptions:
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
     control_tokens: str = "auto"  # how text that spells one is read; or "text" or "tokens"
+    lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
+    eos_token: str | None = None  # ends the last answer where the template writes no end
 
 
 def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
@@ -108,7 +109,7 @@ def encode_batch(
     Raises ExampleError, a TrainingDataError with the position of the example, in `index`.
     """
     return [
-        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length, row.control)
+        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length, row.ledger)
         for row in encode_arrays(examples, tokenizer, **options)
     ]
 
@@ -228,47 +229,26 @@ def _plan(
             "Give a messages column, or switch assistant_only_loss off.",
         )
     if "completion" not in example:
-        plan = Plan(text=example["text"], special_tokens=True)
+        text, prompt = example["text"], None
     else:
-        prompt = example["prompt"] if options.completion_only_loss is not False else None
         text = example["prompt"] + example["completion"]
-        plan = Plan(text=text, prompt=prompt, special_tokens=True)
-    _end_text(plan, tokenizer, options, spelled)
-    return plan
-
-
-def _end_text(plan: Plan, tokenizer: Tokenizer, options: EncodeOptions, spelled: bool) -> None:
-    """Put the end token after a plain text, and find which of its control tokens are meant.
-
-    One at its beginning (BOS) or end (EOS) is, and every one of a text that is rendered already;
-    with control_tokens="text" none is.
-    """
-    text, bos, eos = plan.text, tokenizer.bos_token, tokenizer.eos_token or ""
-    strict = options.control_tokens == "text"
-    begins = len(bos) if bos and text.startswith(bos) and not strict else 0
-    ends = not strict and text.endswith(eos) and len(text) >= begins + len(eos)
-    plan.text = text if ends else text + eos
-    if not spelled or not control_tokens(tokenizer).names_in(
-        plan.text[begins : len(plan.text) - len(eos)]
-    ):
-        return
-    found = None if strict else rendered_for(text, tokenizer)
-    if found is not None and found.own:
-        plan.control = AS_TOKENS
-        return
-    plan.control = AS_TEXT
-    first: list[Span] = [(0, begins)] if begins else []
-    last = [(len(plan.text) - len(eos), len(plan.text))] if eos else []
-    plan.controls = first + last
-    plan.prompt_controls = first if plan.prompt and len(plan.prompt) >= begins else []
+        prompt = example["prompt"] if options.completion_only_loss is not False else None
+    ended = end_text(text, tokenizer, options.control_tokens, spelled)
+    return Plan(
+        text=ended.text,
+        prompt=prompt,
+        special_tokens=True,
+        controls=ended.controls(),
+        prompt_controls=ended.context_controls() if len(prompt or "") >= ended.begins else [],
+        ledger=ended.flags,
+    )
 
 
 def _mend(plan: Plan, broken: Broken) -> None:
     """Put the spellings together again that were broken while a plan's texts were rendered."""
+    plan.ledger |= broken.flags
     if not broken.letters:
-        plan.control = AS_TOKENS
         return
-    plan.control = AS_TOKENS if broken.read else AS_TEXT
     plan.controls, plan.text = broken.places(plan.text), broken.mend(plan.text)
     if plan.prompt is not None:
         plan.prompt_controls = broken.places(plan.prompt)
@@ -296,13 +276,12 @@ def _plan_chat(
         )
     broken = break_spellings(conversation) if spelled else None
     conversation = broken.conversation if broken else conversation
-    plan = Plan()
+    plan, turns = Plan(), None
     chosen = _chosen_turns(raw, options)
     if options.assistant_only_loss or chosen is not None:
         plan.text, spans = assistant_spans(conversation, _shape_for(conversation, shapes))
-        plan.spans = [
-            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
-        ]
+        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
+        plan.spans = [(start, end) for _, start, end in turns]
         if not spans:
             raise TrainingDataError(
                 "This conversation has no assistant message: there is nothing to train.",
@@ -311,11 +290,54 @@ def _plan_chat(
             )
     else:
         plan.text = conversation.text()
+    _learn_end(plan, conversation, options)
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
+    plan.ledger |= ledger_of(_rendered(plan, conversation, turns, len(raw) - len(_as_list(rest))))
     if broken:
         _mend(plan, broken)
+    if options.lost_content == "ask":
+        _refuse_empty_answers(plan.ledger)
     return plan
+
+
+def _refuse_empty_answers(flags: int) -> None:
+    """Raise TrainingDataError for calls that are not in the text: answers of nothing are learned.
+
+    Whole datasets are asked about instead, once for all their rows.
+    """
+    if flags & flag("calls", "lost"):
+        raise TrainingDataError(
+            "The chat template does not write this conversation's tool calls.",
+            "this row's messages",
+            "Use a chat template that does (chat_template=training), or train without them "
+            "(lost_content=train_without).",
+            code="content_lost",
+        )
+
+
+def _rendered(
+    plan: Plan, conversation: Conversation, turns: list[Span] | None, context: int
+) -> Rendered:
+    """What the ledger compares; with a prompt, its `context` messages are not learned."""
+    if plan.prompt is None:
+        return Rendered(conversation, plan.text, turns)
+    shared = plan.text.startswith(plan.prompt)
+    begin = len(plan.prompt if shared else commonprefix([plan.prompt, plan.text]))
+    return Rendered(conversation, plan.text, turns, context, begin)
+
+
+def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
+    """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
+    ending = ending_of(conversation.tokenizer)
+    if not (ending.after_answer or ending.after_call or options.eos_token):
+        return
+    last = conversation.messages[-1]
+    if last.get("role") == "assistant":
+        spans = [(0, len(plan.text))] if plan.spans is None else plan.spans
+        end, is_call = options.eos_token or "", bool(last.get("tool_calls"))
+        text, longer = with_learned_end(plan.text, spans, ending, is_call, end)
+        plan.text, plan.spans = text, None if plan.spans is None else longer
 
 
 def _carried(example: Mapping, column: str, kind: Any) -> Any:
@@ -367,7 +389,7 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     if limit is not None and length > limit:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
-    return TokenArrays(ids, labels, length, plan.control)
+    return TokenArrays(ids, labels, length, plan.ledger)
 
 
 # Rows that are tokenised already

@@ -16,7 +16,6 @@ from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.tokens.control.quiet import moved, quiet_copy, slow_ids
-from trainer_backend.tokens.control.spelling import NOT_SPELLED
 from trainer_backend.tokens.token_bytes import (
     TokenBytes,
     byte_length,
@@ -58,7 +57,7 @@ class Plan:
     # where control tokens stand in `text` and `prompt`; None: wherever the tokenizer sees one
     controls: list[Span] | None = None
     prompt_controls: list[Span] | None = None
-    control: str = NOT_SPELLED  # how control tokens that the texts spell are read
+    ledger: int = 0  # flags: what became of each kind of content
     ids: np.ndarray | None = None  # int32 [tokens]
     labels: np.ndarray | None = None  # int32 [tokens]
 

@@ -126,6 +126,20 @@ class SFTConfig(TrainingArguments):
     last_turn_only: bool = field(
         default=False, metadata=_help("Train on the last assistant message of a conversation only.")
     )
+    lost_content: str = field(
+        default="train_without",
+        metadata=_help(
+            "Rows of which the chat template omits a kind of content: train_without (and warn), "
+            "leave_out, or ask (raise)."
+        ),
+    )
+    control_tokens: str = field(
+        default="auto",
+        metadata=_help(
+            "How text that spells a control token of the model is read: auto (as text, except in "
+            "plain texts that are rendered already), text, or tokens (as a control token)."
+        ),
+    )
     loss_type: str = field(
         default="nll",
         metadata=_help("nll, or dft (weighted by the token's probability, arXiv 2508.05629)."),
@@ -178,6 +192,8 @@ class SFTConfig(TrainingArguments):
             "loss_type": ("nll", "dft"),
             "packing_strategy": STRATEGIES,
             "truncation_mode": ("keep_start", "keep_end"),
+            "control_tokens": ("auto", "text", "tokens"),
+            "lost_content": ("train_without", "leave_out", "ask"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -147,8 +147,7 @@ class SFTTrainer(Trainer):
             progress=preparation_progress,
             rows_wanted=self._rows_wanted,
         )
-        train_dataset = self._data.prepare(train_dataset, "train", args.packing)
-        eval_dataset = self._data.prepare_held_out(eval_dataset)
+        train_dataset, eval_dataset = self._data.prepare_both(train_dataset, eval_dataset)
         self._usual, self._padded = self._data.collators(self._traits.packs)
         super().__init__(
             model=model,
@@ -305,6 +304,9 @@ class SFTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
+        settings = getattr(self.model, "generation_config", None)
+        if settings is not None:  # an adapter is saved without them, and would not stop
+            settings.save_pretrained(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
     def _load_from_checkpoint(

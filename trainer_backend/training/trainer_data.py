@@ -3,15 +3,24 @@
 How a row becomes tokens is not decided here.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 from datasets import IterableDataset
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers import ProcessorMixin
 from transformers.trainer_pt_utils import AcceleratorConfig
 
+from trainer_backend.data.checks import (
+    choices_for,
+    content_findings,
+    loses,
+    lost_kinds,
+    rows_text,
+)
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.tokens.encode import EncodeOptions
@@ -22,9 +31,12 @@ from trainer_backend.tokens.prepare import (
     prepare_dataset,
     refuse_masks_without_labels,
 )
+from trainer_backend.tokens.refusals import ContentLost, RowsRefused, joined
 from trainer_backend.tokens.vision import VisionCollator, has_images, prepare_images, refuse_images
 from trainer_backend.training.sft_config import SFTConfig
 
+logger = logging.getLogger(__name__)
+_NO_FLAGS = np.empty(0, np.int64)
 Collator = SFTCollator | VisionCollator
 Progress = Callable[[str, int, int], None]  # dataset, rows done, rows in all
 
@@ -66,6 +78,46 @@ class TrainerData:
         with self.args.main_process_first(local=False, desc=f"preparing the {name} dataset"):
             prepared, self.counts[name] = read(data, plan, name)
         return prepared
+
+    def prepare_both(
+        self, train: Rows, held_out: Rows | Mapping[str, Rows] | None
+    ) -> tuple[AnyDataset, Any]:
+        """prepare() for training and held-out rows: what cannot be trained is told of both at once.
+
+        Raises RowsRefused, or ContentLost when a kind of content is lost and nobody has decided.
+        """
+        prepared, refused = [], []
+        for read in (
+            lambda: self.prepare(train, "train", self.args.packing),
+            lambda: self.prepare_held_out(held_out),
+        ):
+            try:
+                prepared.append(read())
+            except RowsRefused as error:
+                refused.append(error)
+        if refused:
+            raise joined(refused)
+        self._decide()
+        return prepared[0], prepared[1]
+
+    def _decide(self) -> None:
+        """Ask or warn about kinds of content that the chat template omits, in all rows given."""
+        content = {name: counts.content for name, counts in self.counts.items()}
+        flags = np.concatenate([_NO_FLAGS, *content.values()])
+        kinds = lost_kinds(flags)
+        if kinds and self.args.lost_content == "ask":
+            rows = {name: np.flatnonzero(loses(part, kinds)) for name, part in content.items()}
+            found = {name: at for name, at in rows.items() if len(at)}
+            raise ContentLost(kinds, found, [*self._choices(flags, kinds)])
+        for name, part in content.items():
+            for kind, which in content_findings(part):
+                if kind.code != "no_stop":  # said with the other counts
+                    rows_at = np.flatnonzero(which) + 1
+                    where = rows_text(rows_at.tolist(), len(rows_at))
+                    logger.warning("%s (%s dataset, %s) %s", kind.what, name, where, kind.fix)
+
+    def _choices(self, flags: np.ndarray, kinds: list[str]) -> list[dict[str, str]]:
+        return [{name: value} for name, value in choices_for(flags, kinds, ())]
 
     def _known_tokens(self, data: AnyDataset, name: str) -> AnyDataset:
         """Raise TrainingDataError for token ids that the model does not have.
@@ -129,6 +181,9 @@ class TrainerData:
             assistant_only_loss=args.assistant_only_loss,
             completion_only_loss=args.completion_only_loss,
             last_turn_only=args.last_turn_only,
+            lost_content="train_without",  # asked about once, for all rows
+            eos_token=args.eos_token,
+            control_tokens=args.control_tokens,
         )
         return Preparation(
             tokenizer=self.tokenizer,
@@ -140,6 +195,7 @@ class TrainerData:
             shuffle_seed=args.seed if args.shuffle_dataset else None,
             num_proc=args.dataset_num_proc,
             vocabulary=self.vocabulary,
+            lost_content=args.lost_content,
             on_rows=self._row_counter(data, name),
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.checks import Kind, problem_of
+from trainer_backend.data.checks import Kind, content_findings, lost_kinds, problem_of
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
@@ -24,13 +24,6 @@ NOTHING_LEARNED = Kind(
     "warning",
     "Rows have no tokens to learn.",
     "Training leaves them out. Open one in the token view to see why.",
-    ("drop",),
-)
-CONTROL_TOKENS = Kind(
-    "model_tokens",
-    "warning",
-    "Texts contain control tokens of this model.",
-    "The model reads them as the end of a message or a new speaker, not as text.",
     ("drop",),
 )
 TEMPLATE_ERROR = Kind(
@@ -64,7 +57,8 @@ class LengthReport:
 
     `total`: tokens before cutting; `first`, `end`: from the first learned token to after the last;
     `trained`: learned tokens between them. `failures`: (row, reason) of rejected examples.
-    `spelled`: rows whose text contains a control token of the model.
+    `content`: what the chat template made of each kind of content, as flags; `mended`: kinds that
+    the training template writes and this one does not.
     """
 
     rows: np.ndarray  # int64: row numbers
@@ -73,8 +67,13 @@ class LengthReport:
     end: np.ndarray
     trained: np.ndarray
     failures: list[tuple[int, str]] = field(default_factory=list)
-    spelled: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     key: str = ""
+    content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    mended: tuple[str, ...] = ()
+
+    def lost_kinds(self) -> list[str]:
+        """The kinds of content that the chat template omits in most rows that have them."""
+        return lost_kinds(self.content)
 
     def at(self, max_length: int) -> Cut:
         """Rows cut and lost, and tokens left, at this limit (the beginning is kept)."""
@@ -132,8 +131,10 @@ class LengthReport:
             fix = f"Their answers begin as late as token {needed:,}. Training leaves them out."
             found.append((replace(NO_ANSWER_LEFT, what=what, fix=fix), self.rows[lost]))
         found.append((NOTHING_LEARNED, self.rows[(self.total > 0) & (self.trained == 0)]))
-        found.append((CONTROL_TOKENS, self.spelled))
         found += self._rejected()
+        if self.content.any():
+            about = content_findings(self.content, self.mended)
+            found += [(kind, self.rows[which]) for kind, which in about]
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
 
     def _over_advice(self, max_length: int) -> str:
@@ -156,11 +157,11 @@ class LengthReport:
 
     def save(self, folder: Path) -> None:
         """Write the report into a dataset's folder, atomically."""
-        names = ("rows", "total", "first", "end", "trained", "spelled")
+        names = ("rows", "total", "first", "end", "trained", "content")
         arrays = {name: getattr(self, name) for name in names}
-        failures = np.frombuffer(json.dumps(self.failures).encode(), np.uint8)
-        path = _path(folder, self.key)
-        replace_file(path, lambda part: np.savez(part, failures=failures, **arrays))
+        for name in ("failures", "mended"):
+            arrays[name] = np.frombuffer(json.dumps(getattr(self, name)).encode(), np.uint8)
+        replace_file(_path(folder, self.key), lambda part: np.savez(part, **arrays))
 
 
 def _path(folder: Path, key: str) -> Path:
@@ -170,9 +171,11 @@ def _path(folder: Path, key: str) -> Path:
 @lru_cache(maxsize=8)
 def _read(path: Path) -> LengthReport:
     with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+        arrays = {name: stored[name] for name in stored.files if name != "spelled"}
     failures = [tuple(pair) for pair in json.loads(arrays.pop("failures").tobytes())]
-    return LengthReport(**arrays, failures=failures, key=path.stem.removeprefix("tokens-"))
+    mended = tuple(json.loads(arrays.pop("mended").tobytes())) if "mended" in arrays else ()
+    key = path.stem.removeprefix("tokens-")
+    return LengthReport(**arrays, failures=failures, key=key, mended=mended)
 
 
 def stored_report(folder: Path, key: str) -> LengthReport | None:

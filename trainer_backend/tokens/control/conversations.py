@@ -13,7 +13,14 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers.utils import get_json_schema
 
+from trainer_backend.data.checks.control import (
+    READ,
+    RENDERED_AS_TEXT,
+    RENDERED_OTHER,
+    SPELLED,
+)
 from trainer_backend.tokens.assistant_mask import Conversation
+from trainer_backend.tokens.control.rendered import rendered_for
 from trainer_backend.tokens.control.spelling import JOINT, ControlTokens, Span, control_tokens
 
 _PRIVATE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE))  # characters without a meaning
@@ -31,6 +38,14 @@ class Broken:
     conversation: Conversation
     letters: Mapping[int, str]  # private character -> the letter it stands for
     read: frozenset[str] = frozenset()
+
+    rendered: int = 0  # flag, if a message carries turns that are rendered already
+
+    @property
+    def flags(self) -> int:
+        """How the control tokens were read that the texts spell."""
+        flags = (SPELLED if self.letters else 0) | (READ if self.read else 0)
+        return flags | (self.rendered if self.letters else 0)
 
     def mend(self, text: str) -> str:
         """A rendered text as the template would have written it; its length stays the same."""
@@ -59,12 +74,24 @@ def break_spellings(conversation: Conversation, prompt: bool = False) -> Broken 
         broken = _broken(conversation, chosen, control, given + text)
         return broken if _is_mended(broken, text, prompt) else None
 
+    rendered = _rendered_in(conversation)
     if whole := try_with(names):
-        return whole
+        return replace(whole, rendered=rendered)
     safe = [name for name in names if try_with([name])]
     if safe and (broken := try_with(safe)):
-        return replace(broken, read=frozenset(names) - frozenset(safe))
+        return replace(broken, read=frozenset(names) - frozenset(safe), rendered=rendered)
     return Broken(conversation, {}, frozenset(names))
+
+
+def _rendered_in(conversation: Conversation) -> int:
+    """The flag of messages that carry rendered turns, of this model before those of another."""
+    flags = set()
+    for message in conversation.messages:
+        for text in texts_of(message.get("content")):
+            found = rendered_for(text, conversation.tokenizer)
+            if found is not None:
+                flags.add(RENDERED_AS_TEXT if found.own else RENDERED_OTHER)
+    return min(flags, default=0)
 
 
 def row_text(example: Mapping) -> str:

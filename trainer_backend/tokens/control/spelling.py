@@ -13,8 +13,6 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 Span = tuple[int, int]  # [start, end) in characters
 JOINT = "\0"  # between two texts that are searched together; no control token holds it
 _NEVER = re.compile(r"(?!)")
-# how the control tokens that a row's texts spell were read
-NOT_SPELLED, AS_TEXT, AS_TOKENS = "", "text", "tokens"
 # tokenizer -> (its special tokens and size, the control tokens found for them)
 _known: "WeakKeyDictionary[Tokenizer, tuple[tuple, ControlTokens]]" = WeakKeyDictionary()
 

@@ -1,0 +1,123 @@
+"""Rows that cannot be trained as they are, collected before anything is said about them.
+
+A row is refused (its text cannot be made), or its chat template omits a kind of content. What a
+run does about it is decided elsewhere.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from trainer_backend.data.checks.content import EFFECT, in_words, kinds_in_words
+from trainer_backend.data.checks.findings import rows_text
+from trainer_backend.errors import TrainingDataError
+from trainer_backend.recipe import changed_to
+from trainer_backend.tokens.encode import ExampleError, TokenArrays
+
+FEW = 5  # refused rows of a batch after which its rows are tried one by one
+REFUSALS = (TrainingDataError, TypeError, LookupError, AttributeError, ArithmeticError)
+Encode = Callable[[Sequence[Mapping]], list[TokenArrays]]
+LEAVE_OUT = {"lost_content": "leave_out"}
+
+
+class RowsRefused(TrainingDataError):
+    """Rows that cannot become tokens: `rows` are their indices by dataset ("train", "eval")."""
+
+    def __init__(self, rows: dict[str, list[int]], what: str, where: str, fix: str):
+        offer = {"retry": LEAVE_OUT, "choices": [LEAVE_OUT]}
+        super().__init__(what, where, fix, code="rows_refused", offer=offer)
+        self.rows = rows
+
+
+class ContentLost(TrainingDataError):
+    """A kind of content that the chat template omits, and about which nobody has decided.
+
+    `rows` are the indices of the rows that lose one of `kinds`, by dataset; `choices` are changes
+    of the settings that decide.
+    """
+
+    def __init__(self, kinds: list[str], rows: dict[str, np.ndarray], choices: list[dict]):
+        self.kinds, self.rows = kinds, rows
+        where = ", ".join(
+            f"{name} dataset, {rows_text((found + 1).tolist(), len(found))}"
+            for name, found in rows.items()
+        )
+        pairs = [pair for one in choices for pair in one.items()]
+        super().__init__(
+            f"The chat template writes no {kinds_in_words(kinds)}.",
+            where,
+            f"{' '.join(EFFECT[kind] for kind in kinds)} {in_words(pairs)}",
+            code="content_lost",
+            offer={"retry": choices[0], "choices": choices},
+        )
+
+
+def refused_rows(rows: Mapping[int, TrainingDataError], name: str) -> RowsRefused:
+    """The error for these rows (by index) of one dataset; it has the first one's words.
+
+    Where nothing else is left to train on, the rows cannot be left out.
+    """
+    first = rows[min(rows)]
+    numbers = [at + 1 for at in sorted(rows)]
+    where = rows_text(numbers, len(numbers))
+    kinds = len({error.what for error in rows.values()})
+    more = f" ({kinds} reasons; this is the first)" if kinds > 1 else ""
+    return RowsRefused(
+        {name: sorted(rows)},
+        first.what,
+        f"{where}, {first.where}{more}",
+        f"{first.fix} Or set {changed_to(LEAVE_OUT)}.",
+    )
+
+
+def joined(found: Sequence[RowsRefused]) -> RowsRefused:
+    """One error for the refused rows of several datasets."""
+    if len(found) == 1:
+        return found[0]
+    rows = {name: at for one in found for name, at in one.rows.items()}
+    where = "; ".join(f"{name} dataset, {one.where}" for one in found for name in one.rows)
+    return RowsRefused(rows, found[0].what, where, found[0].fix)
+
+
+def encode_each(
+    rows: Sequence[Mapping], encode: Encode
+) -> tuple[list[TokenArrays | None], dict[int, TrainingDataError]]:
+    """Encode rows with `encode`, a batch at a time, around those it refuses.
+
+    Returns the rows in order, None where one is refused, and by index why.
+    """
+    found: list[TokenArrays | None] = [None] * len(rows)
+    refused: dict[int, TrainingDataError] = {}
+    left = list(range(len(rows)))
+    while left:
+        batch = left if len(refused) < FEW else left[:1]
+        try:
+            encoded = encode([rows[at] for at in batch])
+        except REFUSALS as error:
+            if len(batch) > 1 and not isinstance(error, ExampleError):
+                return _one_by_one(rows, encode)
+            bad = batch[error.index] if isinstance(error, ExampleError) else batch[0]
+            refused[bad] = _in_words(error)
+            left.remove(bad)
+            continue
+        for at, one in zip(batch, encoded, strict=True):
+            found[at] = one
+        left = left[len(batch) :]
+    return found, refused
+
+
+def _in_words(error: Exception) -> TrainingDataError:
+    if isinstance(error, TrainingDataError):
+        return error
+    what = f"The chat template refuses this conversation: {type(error).__name__}: {error}."
+    fix = "Change the order or roles of its messages, or use a model with another template."
+    return TrainingDataError(what, "this row's messages", fix)
+
+
+def _one_by_one(
+    rows: Sequence[Mapping], encode: Encode
+) -> tuple[list[TokenArrays | None], dict[int, TrainingDataError]]:
+    """Encode each row alone, for errors that do not name their row."""
+    parts = [encode_each([row], encode) for row in rows]
+    refused = {at: reasons[0] for at, (_, reasons) in enumerate(parts) if reasons}
+    return [one for found, _ in parts for one in found], refused
