@@ -60,4 +60,5 @@ def end_text(text: str, tokenizer: Tokenizer, mode: str, spelled: bool) -> Ended
         return Ended(whole, begins, len(eos), True, SPELLED | RENDERED_OTHER)
     if strict:
         return Ended(whole, begins, len(eos), True, SPELLED | RENDERED_AS_TEXT)
-    return Ended(whole, flags=RENDERED_TEXT)
+    closed = bool(eos) and text.rstrip().endswith(eos)  # turns end with a line break, too
+    return Ended(text if closed else whole, flags=RENDERED_TEXT)
