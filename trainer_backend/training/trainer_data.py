@@ -207,6 +207,7 @@ class TrainerData:
             thinking=args.thinking,
             template_date=args.template_date,
             as_written=args.as_written,
+            control_tokens=args.control_tokens,
         )
         return Preparation(
             tokenizer=self.tokenizer,

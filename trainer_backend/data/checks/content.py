@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from trainer_backend.data.checks.control import control_findings
 from trainer_backend.data.checks.findings import Kind
 from trainer_backend.recipe import changed_to, label
 
@@ -148,7 +149,9 @@ def content_findings(
             rows = flags & sum(flag(kind, state) for kind in kinds) != 0
             found.append((replace(kind_of, what=_other(state, kinds)), rows))
     endless = flags & NO_STOP != 0
-    return [*found, (ENDLESS, endless)] if endless.any() else found
+    if endless.any():
+        found.append((ENDLESS, endless))
+    return [*found, *control_findings(flags)]
 
 
 def _lost(kind: str, wholly: bool, choices: tuple[tuple[str, str], ...]) -> Kind:

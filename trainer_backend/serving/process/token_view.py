@@ -99,6 +99,7 @@ def _options(example: dict, recipe: Recipe) -> dict:
         "assistant_only_loss": masked,
         "eos_token": recipe.eos_token or None,
         "thinking": recipe.thinking,
+        "control_tokens": recipe.control_tokens,
         "lost_content": "train_without",  # the view shows what would be trained
     }
 
@@ -151,4 +152,5 @@ def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
         recipe.assistant_only_loss,
         eos_token=recipe.eos_token or None,
         thinking=recipe.thinking,
+        control_tokens=recipe.control_tokens,
     )
