@@ -13,10 +13,12 @@ from typing import Any
 from trainer_backend.data.formats.cells import (
     bare_calls,
     history_turns,
+    joined_texts,
     mark_of,
     transcript_turns,
     turns_of,
 )
+from trainer_backend.data.formats.columns.preference import best_answer
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
     Note,
@@ -106,7 +108,7 @@ def to_example(
     images = cell_images(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
-    said = tuple(dict.fromkeys(notes))
+    said = tuple(dict.fromkeys(notes)) if notes else ()
     return Example(row_number, messages, None, tools, images or None, said)
 
 
@@ -156,7 +158,10 @@ def read_row(
         prompt, completion = _pair(row, roles, on_image, text, say)
     if "history" in roles and (before := history_turns(row.get(roles["history"]))):
         prompt = to_messages(before, on_image, text, say) + prompt
-    if "reasoning" in roles and (thought := text(row.get(roles["reasoning"]))).strip():
+    if (
+        "reasoning" in roles
+        and (thought := joined_texts(row.get(roles["reasoning"]), text)).strip()
+    ):
         _add_reasoning(prompt + completion, thought)
     if "system" in roles:
         own = system_text(row.get(roles["system"]), Ways(None, text, say))
@@ -175,7 +180,9 @@ def _pair(
     say: Say,
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
-    extra = text(row.get(roles["input"])) if "input" in roles else ""
+    extra = joined_texts(row.get(roles["input"]), text) if "input" in roles else ""
+    if isinstance(completion, list):
+        completion = best_answer(completion, row.get(roles["score"]) if "score" in roles else None)
     asked, calls = turns_of(prompt), turns_of(completion) or bare_calls(completion)
     if asked or calls:
         asked = asked or [{"role": "user", "content": text(prompt)}]
@@ -203,7 +210,9 @@ def _answer(completion: Any, text: ReadText) -> list[dict]:
 
 
 def _add_reasoning(messages: list[dict], thought: str) -> None:
-    """Give the last answer its reasoning, unless it has some already."""
+    """Give the last answer its reasoning, unless it has some already or there is none."""
+    if not thought.strip():
+        return
     for message in reversed(messages):
         if message["role"] == "assistant":
             message.setdefault("reasoning_content", thought)
@@ -284,6 +293,8 @@ def find_reading(
     found = detect_format(plain)
     if found.code == PREFERENCE:
         raise _undecided(found.sentence.partition(" (columns ")[0], columns)
+    if found.code == UNUSED:
+        warnings.warn(found.sentence, stacklevel=2)
     certain = found.mapping if found.sure or found.code == UNUSED else None
     detected = [certain, *certain.also] if certain else []
     if text_field not in ("text", "prompt") and text_field in columns:
@@ -364,9 +375,14 @@ def _warn(note: Note) -> None:
 
 
 def _only_text(value: Any) -> str:
-    """Text unchanged, null as ""; RowError for a number, which may have been 1.0 or 1.00."""
+    """Text unchanged, an object as its JSON, null as "".
+
+    Raises RowError for a number, which may have been 1.0 or 1.00.
+    """
     if isinstance(value, str):
         return value
+    if isinstance(value, dict):
+        return cell_text(value)
     if value is None:
         return ""
     raise RowError(f"A cell holds {value!r:.60}, not text.", "Write it as text.")

@@ -214,7 +214,8 @@ def _top_keys(text: str) -> int:
 
 def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
     wrapped = [key for key, item in value.items() if _is_rows(item)]
-    if len(wrapped) == 1 and wrapped[0] not in ("messages", "conversations"):
+    chat = len(wrapped) == 1 and _is_chat(value[wrapped[0]])
+    if len(wrapped) == 1 and not chat and wrapped[0] not in ("messages", "conversations"):
         return value[wrapped[0]]
     if 1 < len(wrapped) == len(value) and not any(_is_chat(value[key]) for key in wrapped):
         names = ", ".join(f"“{key[:40]}”" for key in wrapped[:5])
@@ -253,13 +254,13 @@ def _as_row(value: Any, file: TextFile, line: int) -> dict:
         return value
     if isinstance(value, str):
         return {"text": value}
-    if isinstance(value, list) and _is_chat(value):
+    if _is_rows(value):  # the turns of a conversation
         return {"messages": value}
     raise _not_a_row(value, file, line)
 
 
 def _is_row(value: Any) -> bool:
-    return isinstance(value, dict | str) or (isinstance(value, list) and _is_chat(value))
+    return isinstance(value, dict | str) or _is_rows(value)
 
 
 def _not_a_row(value: Any, file: TextFile, line: int) -> UserError:

@@ -307,6 +307,7 @@ def _nothing_left(problems: list[Problem], name: str) -> UserError:
         f"No row can be used for training: {reason.what[0].lower()}{reason.what[1:]}",
         reason.where if reason.count else name,
         f"{reason.fix.removeprefix(LEFT_OUT)} Or choose other columns.",
+        code=reason.code,
     )
 
 
@@ -324,12 +325,18 @@ def _undecided(found: Detection, name: str) -> Problem:
     return Problem("error", found.sentence, name, found.advice, code=found.code)
 
 
+def _sentence(chosen: ColumnMapping | None, found: Detection, columns: list[str]) -> str:
+    if not chosen:
+        return found.sentence
+    return describe_mapping(chosen, columns) + (found.remark if chosen == found.mapping else "")
+
+
 def _meta(
     chosen: ColumnMapping | None, found: Detection, columns: list[str], problems: list[Problem]
 ) -> dict[str, Any]:
     return {
         "format": chosen.format if chosen else "",
-        "sentence": describe_mapping(chosen, columns) if chosen else found.sentence,
+        "sentence": _sentence(chosen, found, columns),
         "sure": chosen is not None,
         "columns": columns,
         "mapping": asdict(chosen) if chosen else None,

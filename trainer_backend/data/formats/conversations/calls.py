@@ -6,7 +6,7 @@
 from collections.abc import Container, Mapping
 from typing import Any
 
-from trainer_backend.data.formats.conversations.literals import value_of
+from trainer_backend.data.formats.conversations.literals import LEFTOVER, value_of
 from trainer_backend.data.formats.conversations.notes import Note, Say, keep_quiet, unread
 from trainer_backend.data.json_values import BadJSON, drop_nones
 from trainer_backend.errors import RowError
@@ -118,7 +118,9 @@ def _arguments(value: Any) -> dict:
 def _parsed(text: str, what: str) -> Any:
     try:
         return value_of(text)
-    except BadJSON:
+    except BadJSON as error:
+        if error.what.startswith(LEFTOVER):
+            raise RowError(error.what, error.fix, "python_text") from None
         raise RowError(what, CALL_FIX) from None
 
 

@@ -11,7 +11,9 @@ from trainer_backend.data.json_values import MAX_DEPTH, BadJSON, check_strings, 
 
 _STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _UNPARTED = re.compile(rf"({_STRING})|([}}\])])\s+(?=[{{\[(]|array\()", re.DOTALL)
-_PYTHON = re.compile(r"\s*(?:array\(\s*)?[\[{(]")
+_PYTHON = re.compile(r"""\s*(?:array\(\s*)?[\[{(]\s*(?:array\(|[\[{('"])""")
+_MISSING = ("nan", "NaN", "NaT", "NA")  # how pandas prints a value that is not there
+LEFTOVER = "The text was written by Python and holds"  # begins the error about what is not plain
 _NUMBERS = ("int", "float", "str_", "bool")  # how the scalars of numpy are printed: np.int64(7)
 _FIX = "Write it as JSON: in Python with json.dumps(…), or save the table as JSON Lines."
 
@@ -36,6 +38,8 @@ def _printed(text: str, otherwise: BadJSON) -> Any:
     try:
         tree = ast.parse(parted, mode="eval")
         value = _plain(tree.body, parted)
+    except BadJSON:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: a NUL character
         raise otherwise from None
     check_strings(value)
@@ -57,11 +61,12 @@ def _plain(node: ast.AST, text: str, depth: int = 0) -> Any:
             return [_plain(item, text, depth + 1) for item in node.elts]
         case ast.Dict():
             return _object(node, text, depth)
+        case ast.Name() if node.id in _MISSING:
+            return None
         case ast.Call(args=[inner, *_]) if _is_array(node):
             return _plain(inner, text, depth + 1)
     shown = (ast.get_source_segment(text, node) or type(node).__name__)[:40]
-    what = f"The text was written by Python and holds “{shown}”, which is no plain value."
-    raise BadJSON(what, _FIX)
+    raise BadJSON(f"{LEFTOVER} “{shown}”, which is no plain value.", _FIX)
 
 
 def _object(node: ast.Dict, text: str, depth: int) -> dict[str, Any]:

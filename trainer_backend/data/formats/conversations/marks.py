@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer_backend.data.formats.conversations.notes import Note, Say
+from trainer_backend.data.json_values import NumberText
 from trainer_backend.errors import RowError
 
 TRAIN_MARKS = (
@@ -40,6 +41,7 @@ def is_trained(turn: Mapping) -> bool:
 
 def _mark(key: str, value: Any) -> bool:
     value = value.strip().lower() if isinstance(value, str) else value
+    value = float(value.text) if isinstance(value, NumberText) else value
     if isinstance(value, list | dict) or value not in (*_YES, *_NO):
         raise RowError(
             f"A message has “{key}” other than true, false, 0 or 1.",

@@ -20,6 +20,9 @@ from trainer_backend.data.formats.conversations.parts import (
     OnImage,
     ReadText,
     Ways,
+    as_data_url,
+    holds_results,
+    is_part,
     joined,
     output_text,
     read_content,
@@ -66,45 +69,51 @@ def to_messages(
     “<image>” in the content and is given to `on_image`; `say` is told what was left out or taken
     in one of two ways. Raises RowError.
     """
+    if type(value) is list:
+        messages = _plain_messages(value)
+        if messages:
+            return messages
     turns = turns_in(value)
     if not turns:
         raise RowError("The conversation is empty.", "Fill it in, or remove the row.")
-    messages: list[dict] = []
-    reader: _Reader | None = None
+    if turns is not value:
+        messages = _plain_messages(turns)
+        if messages:
+            return messages
+    reader = _Reader(Ways(on_image, text, say), is_filled(turns))
     for turn in turns:
-        plain = _plain(turn) if reader is None or not reader.waiting else None
-        if plain:
-            messages.append(plain)
-            continue
-        if reader is None:
-            reader = _Reader(Ways(on_image, text, say), is_filled(turns), messages)
         reader.read(turn)
-    if reader:
-        reader.finish()
+    return reader.finish()
+
+
+def _plain_messages(turns: list) -> list[dict]:
+    """The messages of turns that are only a known role and a text, as most are; else []."""
+    messages = []
+    for turn in turns:
+        if type(turn) is not dict or len(turn) != 2:
+            return []
+        if "content" in turn:
+            speaker, content = turn.get("role"), turn["content"]
+        else:
+            speaker, content = turn.get("from"), turn.get("value")
+        if type(speaker) is not str or type(content) is not str:
+            return []
+        role = PLAIN_ROLES.get(speaker)
+        if role is None or (content[:1] == "[" and content[:2] == "[{"):
+            return []
+        messages.append({"role": role, "content": content})
     return messages
 
 
-def _plain(turn: Any) -> dict | None:
-    """The message of a turn that is only a known role and a text; most are."""
-    if type(turn) is not dict or len(turn) != 2:
-        return None
-    speaker, content = turn.get("role"), turn.get("content")
-    if speaker is None and content is None:
-        speaker, content = turn.get("from"), turn.get("value")
-    if type(speaker) is not str or type(content) is not str:
-        return None
-    role = PLAIN_ROLES.get(speaker)
-    return {"role": role, "content": content} if role else None
-
-
 class _Reader:
-    """Reads the turns of one conversation that are not plain, and adds their messages.
+    """Reads the turns of one conversation and adds their messages.
 
     `waiting`: the last message is reasoning whose answer follows in the next turn.
     """
 
-    def __init__(self, ways: Ways, filled: bool, messages: list[dict]) -> None:
-        self.ways, self.filled, self.messages = ways, filled, messages
+    def __init__(self, ways: Ways, filled: bool) -> None:
+        self.ways, self.filled = ways, filled
+        self.messages: list[dict] = []
         self.waiting = False
         self.unread: dict[str, None] = {}  # an ordered set
 
@@ -118,21 +127,23 @@ class _Reader:
         role = role_of(speaker, turn)
         if is_tools(speaker):
             _refuse_definitions(turn)
-        content = self._content(turn, role)
-        trained = _trained(turn, content, role, self.ways.say)
-        if holds_calls(speaker) and not calls_in(turn):
-            message = self._calling(turn, content)
+        _refuse_sound(turn)
+        if holds_calls(speaker) and not any(turn.get(key) for key in CALL_KEYS):
+            content = self._calling(turn)
         else:
-            message = self._message(turn, content, role)
+            content = self._content(turn, role)
+        trained = _trained(turn, content, role, self.ways.say)
+        message = self._message(turn, content, role)
         if not trained:
             message["train"] = False
         self._add(message, content, joins=holds_calls(speaker))
 
-    def finish(self) -> None:
-        """Link the results of tools to their calls, and say which keys were not read."""
+    def finish(self) -> list[dict]:
+        """The messages, results linked to their calls; says which keys were not read."""
         _link(self.messages)
         if self.unread:
             self.ways.say(unread(list(self.unread), "messages"))
+        return self.messages
 
     def _read_item(self, item: Mapping) -> None:
         """An item of OpenAI's Responses API that has no role."""
@@ -159,7 +170,7 @@ class _Reader:
             _refuse_unread(turn)
             return Content()
         value = turn[found[0]]
-        if role == "tool" and not _has_blocks(value):
+        if role == "tool" and not holds_results(value):
             content = Content([output_text(value, self.ways)])
         else:
             content = read_content(value, self.ways, role)
@@ -196,13 +207,13 @@ class _Reader:
             results.append(result)
         return Content(results)
 
-    def _calling(self, turn: Mapping, content: Content) -> dict:
-        """The message of a turn whose role says that its text is calls."""
-        text = joined([one for one in content.texts if isinstance(one, str)], self.ways.say)
-        value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) is not None), None)
-        given = value if isinstance(value, Mapping | list) else text
-        content.texts, content.calls = [], calls_of(given, self.ways.say, self.filled)
-        return self._message(turn, content, "assistant")
+    def _calling(self, turn: Mapping) -> Content:
+        """The calls of a turn whose role says that its text is calls."""
+        value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) not in _EMPTY), None)
+        if isinstance(value, list | tuple) and all(map(is_part, value)):
+            content = read_content(value, self.ways)
+            value = "".join(one for one in content.texts if isinstance(one, str))
+        return Content(calls=calls_of(value, self.ways.say, self.filled))
 
     def _message(self, turn: Mapping, content: Content, role: str) -> dict:
         texts = [one for one in content.texts if isinstance(one, str)]
@@ -219,10 +230,6 @@ class _Reader:
             if identity is None and self._known(turn.get("id")):
                 identity = turn["id"]
             message |= {} if identity is None else {"tool_call_id": str(identity)}
-        for key in _SOUND_KEYS:
-            if turn.get(key):
-                what = f"A message has “{key}”; only text and images can be trained on."
-                raise RowError(what, "Remove such rows, or keep only their text.")
         return message | self._rest(turn, role)
 
     def _reasoning(self, turn: Mapping, content: Content) -> str:
@@ -247,7 +254,7 @@ class _Reader:
         images = images if isinstance(images, list | tuple) else [images]
         if self.ways.on_image:
             for image in images:
-                self.ways.on_image({"image": image})
+                self.ways.on_image({"image": as_data_url(image)})
         if text.count(IMAGE_MARK) in (0, len(images)):
             return text if IMAGE_MARK in text else IMAGE_MARK * len(images) + text
         raise RowError(
@@ -353,6 +360,13 @@ def _refuse_unread(turn: Mapping) -> None:
         )
 
 
+def _refuse_sound(turn: Mapping) -> None:
+    for key in _SOUND_KEYS:
+        if turn.get(key):
+            what = f"A message has “{key}”; only text and images can be trained on."
+            raise RowError(what, "Remove such rows, or keep only their text.")
+
+
 def _refuse_definitions(turn: Mapping) -> None:
     """Raise RowError where the role “tools” stands for the tools themselves, not for results."""
     value = next((turn[key] for key in CONTENT_KEYS if turn.get(key) is not None), None)
@@ -362,13 +376,6 @@ def _refuse_definitions(turn: Mapping) -> None:
             "A message of the role “tools” lists the tools; it is no part of the conversation.",
             "Put the list into a column “tools” beside the messages.",
         )
-
-
-def _has_blocks(value: Any) -> bool:
-    """Whether the content of a message of a tool holds whole results (as Gemini writes them)."""
-    keys = ("functionResponse", "function_response", "toolResult", "tool_use_id")
-    parts = value if isinstance(value, list | tuple) else [value]
-    return any(isinstance(part, Mapping) and any(map(part.get, keys)) for part in parts)
 
 
 def _same(content: Content, other: Content) -> bool:

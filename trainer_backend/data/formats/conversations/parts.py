@@ -29,7 +29,7 @@ KINDS = {
     "tool_use": "call", "tool_call": "call", "tool-call": "call", "function_call": "call",
     "tool_result": "result", "tool-result": "result", "function_call_output": "result",
     "audio": "sound", "input_audio": "sound", "audio_url": "sound", "video": "sound",
-    "video_url": "sound",
+    "video_url": "sound", "step-start": "about",
 }  # fmt: skip  # by “type”
 KEYS = {
     "text": "text", "refusal": "text", "image": "image", "image_url": "image",
@@ -42,8 +42,9 @@ KEYS = {
 _ABOUT = {
     "type", "cache_control", "cachePoint", "annotations", "citations", "logprobs", "signature",
     "thoughtSignature", "thought_signature", "thought", "index", "id", "status", "detail",
-    "format", "encrypted_content", "caller", "start_timestamp", "stop_timestamp", "flags",
+    "format", "encrypted_content", "caller", "start_timestamp", "stop_timestamp", "flags", "state",
 }  # fmt: skip
+_BASE64 = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}  # first letters
 _OUTPUT_KEYS = ("content", "response", "output", "result")
 _TEXT_KEYS = ("text", "content", "value", "refusal")
 _HIDDEN = Note(
@@ -55,6 +56,16 @@ _GLUED = Note(
     "joined_parts",
     "Parts of a message were joined without a space between them.",
     "Write a space or a line break at the end of each part, if it belongs there.",
+)
+_OBJECT = Note(
+    "object_text",
+    "The text of messages is an object; it is written as its JSON.",
+    "Nothing to do if the model should write JSON.",
+)
+_BLOCKS = Note(
+    "parts_text",
+    "The text of messages is a list of parts, written as text; it is read as these parts.",
+    "Nothing to do, unless the model should read or write this list itself.",
 )
 _MOVED = Note(
     "moved_part",
@@ -93,7 +104,7 @@ def read_content(value: Any, ways: Ways, role: str = "") -> Content:
     """
     content = Content()
     if isinstance(value, str):
-        content.texts.append(value)
+        _add_text(value, content, ways, role)
     elif isinstance(value, list | tuple):
         for part in value:
             _add(part, content, ways, role)
@@ -102,6 +113,8 @@ def read_content(value: Any, ways: Ways, role: str = "") -> Content:
     elif isinstance(value, Mapping) and isinstance(value.get("parts"), list | tuple):
         return read_content(value["parts"], ways, role)
     elif value is not None:
+        if isinstance(value, Mapping):
+            ways.say(_OBJECT)
         content.texts.append(ways.text(value))
     return content
 
@@ -146,12 +159,12 @@ def system_text(value: Any, ways: Ways) -> str:
     """
     if not isinstance(value, str):
         return text_of(value, ways)
-    blocks = _blocks(value) if value.lstrip()[:2] in ("[{", '{"') else None
+    blocks = _blocks(value, ways.say) if value.lstrip()[:2] in ("[{", '{"') else None
     return value if blocks is None else text_of(blocks, ways)
 
 
-def _blocks(text: str) -> Any:
-    """The blocks of text that a text holds; None for any other text."""
+def _blocks(text: str, say: Say) -> list | None:
+    """The parts that a text holds, which is said; None for any other text."""
     try:
         value = value_of(text)
     except BadJSON:
@@ -159,9 +172,38 @@ def _blocks(text: str) -> Any:
     given = value.get("parts") if isinstance(value, dict) and len(value) == 1 else value
     if not isinstance(given, list) or not given:
         return None
-    about = {"text", "type", "cache_control"}
-    plain = (isinstance(one, dict) and "text" in one and one.keys() <= about for one in given)
-    return given if all(plain) else None
+    if not all(isinstance(one, dict) and _is_block(one) for one in given):
+        return None
+    say(_BLOCKS)
+    return given
+
+
+def _is_block(part: dict) -> bool:
+    """Whether an object within a text can only be a part of a message."""
+    if part.get("type") is None:
+        return part.keys() <= {"text", "cache_control"} and "text" in part
+    kind = _kind(part)
+    return kind in ("image", "reasoning") or (kind == "text" and "text" in part)
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value is a part of a message of a kind that is read."""
+    return isinstance(value, Mapping) and bool(_kind(value)) and "name" not in value
+
+
+def holds_results(value: Any) -> bool:
+    """Whether the content of a message of a tool is whole results, with the ids of their calls."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, Mapping) and _kind(part) == "result" for part in parts)
+
+
+def as_data_url(image: Any) -> Any:
+    """An image as a data URL where it is given as bare base64; any other as it is."""
+    if isinstance(image, str):
+        for begin, media in _BASE64.items():
+            if image.startswith(begin):
+                return f"data:image/{media};base64,{image}"
+    return image
 
 
 def _names(value: Mapping) -> str:
@@ -180,7 +222,7 @@ def _kind(part: Mapping) -> str:
 def _add(part: Any, content: Content, ways: Ways, role: str) -> None:
     """Read one part into `content`. Raises RowError for a part of a kind that is not read."""
     if isinstance(part, str):
-        content.texts.append(part)
+        _add_text(part, content, ways, role)
         return
     kind = _known_kind(part, role)
     content.marks += [(key, part[key]) for key in TRAIN_MARKS if part.get(key) is not None]
@@ -192,8 +234,19 @@ def _add(part: Any, content: Content, ways: Ways, role: str) -> None:
         content.calls.append(_call(part, ways))
     elif kind == "hidden":
         ways.say(_HIDDEN)
+    elif kind == "text":
+        _add_text(_text(part, ways), content, ways, role)
     elif kind != "about":
         content.texts.append(_TEXTS[kind](part, ways))
+
+
+def _add_text(text: str, content: Content, ways: Ways, role: str) -> None:
+    """Add a text, or the parts of which it is the JSON."""
+    blocks = _blocks(text, ways.say) if text[:2] == "[{" and role != "tool" else None
+    if blocks is None:
+        content.texts.append(text)
+    for part in blocks or ():
+        _add(part, content, ways, role)
 
 
 def _known_kind(part: Any, role: str) -> str:
@@ -270,7 +323,7 @@ def _reasoning(part: Mapping, ways: Ways) -> str:
             return cell_text(part)
     for key in ("thinking", "text", "reasoning", "thought", "content", "summary"):
         value = part.get(key)
-        if value is not None and value != "" and not isinstance(value, bool):
+        if value not in (None, "", []) and not isinstance(value, bool):
             return reasoning_text(value, ways)
     if part.get("redactedContent") is not None or part.get("encrypted_content") is not None:
         ways.say(_HIDDEN)
@@ -348,7 +401,6 @@ def _no_sound(part: Mapping, ways: Ways) -> str:
 
 
 _TEXTS: dict[str, Callable[[Mapping, Ways], str | dict]] = {  # what the kinds of parts become
-    "text": _text,
     "image": _image,
     "result": _result,
     "output": _output,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_backend.data.formats.conversations.literals import value_of
+from trainer_backend.data.formats.conversations.literals import LEFTOVER, value_of
 from trainer_backend.data.formats.conversations.roles import (
     CHAT_FIX,
     ROLE_KEYS,
@@ -24,21 +24,23 @@ _CONTENT = ("content", "value", "text", "parts", "message", "utterance")
 _ASKED, _ANSWERS = ("user", "human"), ("assistant", "bot", "gpt", "chatbot")
 _ASKED_TOO = ("input", "question", "query", "instruction", "prompt")  # if the cell is a chat
 _ANSWERS_TOO = ("output", "answer", "response")
+_FIRST = ("[", "{", "(", '"', "a")  # letters a conversation may begin with, as text
 _CHAT_TEXT = re.compile(
-    r"""\s*"?\s*(?:array\(\s*)?(?:\[|\{\s*\\?["'](?:role|from|messages|conversations?|content|value)\b)"""
+    r"""\s*"?\s*(?:array\(\s*)?(?:\[|\(\s*\{|\{\s*\\?["'](?:role|from|messages|conversations?|content|value)\b)"""
 )
 
 
 def turns_of(value: Any) -> list:
     """The turns of a cell that holds a conversation; [] for any other cell."""
-    if isinstance(value, str) and not _CHAT_TEXT.match(value):
-        return []
-    if not isinstance(value, str | list | tuple | dict):
+    if isinstance(value, str):
+        if value.lstrip()[:1] not in _FIRST or not _CHAT_TEXT.match(value):
+            return []
+    elif not isinstance(value, list | tuple | dict):
         return []
     try:
         turns = turns_in(value, chosen=False)
-    except RowError:
-        return []
+    except RowError as error:  # a conversation that is refused when it is read
+        return [{"role": "", "content": ""}] if error.code == "python_text" else []
     if not all(map(_is_turn, turns)):
         return []
     alone = isinstance(value, Mapping) and len(turns) == 1
@@ -56,7 +58,8 @@ def _is_turn(turn: Any) -> bool:
         return False
     if "role" in turn or "from" in turn or turn.get("type") in ITEMS:
         return True
-    speaker = next((turn[key] for key in (*ROLE_KEYS, "type") if turn.get(key)), None)
+    keys = (*ROLE_KEYS, "type") if turn.keys() & {*_CONTENT, "data"} else ROLE_KEYS
+    speaker = next((turn[key] for key in keys if turn.get(key)), None)
     if isinstance(speaker, Mapping):
         speaker = speaker.get("role")
     if isinstance(turn.get("message"), Mapping):
@@ -76,15 +79,28 @@ def turns_in(value: Any, chosen: bool = True) -> list:
     question and its answer, not a test case. Raises RowError.
     """
     value = as_list(value)
+    if value and type(value[0]) is dict and ("role" in value[0] or "from" in value[0]):
+        return value  # nearly always
     if len(value) == 1 and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
         return turns_in(value[0], chosen)
     if value and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
-        raise RowError(
-            "A cell holds several conversations.", "Write each conversation as a row of its own."
-        )
+        _refuse_lists(value[0])
+    if value and isinstance(value[0], str):
+        value = [_object_in(turn) for turn in value]
     if value and isinstance(value[0], Mapping) and _has_no_role(value[0]):
         return _split(value, chosen)
     return value
+
+
+def _refuse_lists(first: Any) -> None:
+    """Raise RowError for a list of lists that are not a role and a text."""
+    if first and isinstance(first[0], str):
+        raise RowError(
+            "A turn is a list of texts without a role.",
+            f"If these are questions and answers, say so: {CHAT_FIX}",
+        )
+    fix = "Write each conversation as a row of its own."
+    raise RowError("A cell holds several conversations.", fix)
 
 
 def as_list(value: Any) -> list:
@@ -93,6 +109,8 @@ def as_list(value: Any) -> list:
         if not value.strip():
             return []
         value = _parsed(value)
+    if type(value) is list:
+        return value
     if value is None:
         return []
     if isinstance(value, Mapping):
@@ -106,8 +124,8 @@ def _parsed(text: str) -> Any:
     try:
         return value_of(text)
     except BadJSON as error:
-        if "written by Python" in error.what:
-            raise RowError(error.what.replace("text", "conversation", 1), error.fix) from None
+        if error.what.startswith(LEFTOVER):
+            raise RowError(error.what, error.fix, "python_text") from None
         raise RowError("The conversation is text, not a list of messages.", CHAT_FIX) from None
 
 
@@ -119,8 +137,20 @@ def _of_object(value: Mapping) -> Any:
         return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
     if role_named(value.get("role", value.get("from"))) and any(map(value.get, _CONTENT)):
         return [value]
+    if value and all(str(key).isdecimal() for key in value):  # {"0": {…}, "1": {…}}
+        return [value[key] for key in sorted(value, key=int)]
     inner = next(iter(value)) if len(value) == 1 else None
     return value[inner] if inner in _CHATS else None
+
+
+def _object_in(turn: Any) -> Any:
+    """The object that a turn holds as text; any other turn as it is."""
+    if not isinstance(turn, str) or not turn.lstrip().startswith("{"):
+        return turn
+    try:
+        return value_of(turn)
+    except BadJSON:
+        return turn
 
 
 def _has_no_role(turn: Mapping) -> bool:
@@ -154,6 +184,8 @@ def _one_by_one(turn: Mapping, chosen: bool) -> list[dict] | None:
         for key, item in turn.items()
         if key not in {*asked, *answers, *system} and filled.get(key) is not None
     }
+    if rest.keys() & {*_CONTENT}:  # {"user": "human", "text": "Hi"}
+        return None
     found = [{"role": role, "content": filled[keys[0]]} for role, keys in roles if keys]
     found[-1] |= rest
     return found
@@ -162,14 +194,8 @@ def _one_by_one(turn: Mapping, chosen: bool) -> list[dict] | None:
 def unwrapped(turn: Any) -> Mapping:
     """A turn as an object with its role and content. Raises RowError for what is none.
 
-    ["human", "Hi"], {"type": "human", "data": {…}} and {"message": {"role", …}} are taken apart;
-    an object may be JSON text.
+    ["human", "Hi"], {"type": "human", "data": {…}} and {"message": {"role", …}} are taken apart.
     """
-    if isinstance(turn, str) and turn.lstrip().startswith("{"):
-        try:
-            turn = value_of(turn)
-        except BadJSON:
-            raise RowError("A message is text that is not JSON.", CHAT_FIX) from None
     if isinstance(turn, list | tuple) and _is_pair(turn):
         return {"role": turn[0], "content": turn[1]}
     if isinstance(turn, str):
