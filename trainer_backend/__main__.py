@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
+from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
@@ -107,7 +108,7 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
         one.add_argument("data", metavar="DATA", nargs="+", help=what)
         one.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
         one.add_argument("--max-length", type=int, metavar="N", help="maximum length in tokens")
-        one.add_argument("--encoding", metavar="NAME", help="of text files: utf-8, latin-1, …")
+        one.add_argument("--encoding", metavar="NAME", help="of text: utf-8, gb18030, cp1252, …")
         one.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
         one.add_argument("--sheet", metavar="NAME", help="of a workbook")
         one.add_argument(
@@ -163,6 +164,8 @@ def main(argv: list[str] | None = None, prog: str = PROG) -> int:
         if getattr(arguments, "json", False):
             print(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
         print(f"{error.what}\n  where: {error.where}\n  fix:   {error.fix}", file=sys.stderr)
+        for line in offer_lines(error):
+            print(line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -189,7 +189,7 @@ def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.
 
 def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
     """Why data could not be read, with a button and a preview where the error offers a way."""
-    offer = error.offer if set(error.offer or ()) & set(OFFERED) else None
+    offer = {name: way for name, way in (error.offer or {}).items() if name in OFFERED}
     parts = [markup.line(error.where, "where"), markup.line(error.fix)]
     if offer:
         parts.append(offer_button(reading_id, offer))
@@ -198,7 +198,18 @@ def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
             parts.append(markup.line(problem.what, "quiet"))
         elif rows:
             parts.append(preview_table(rows))
+        parts += other_encodings(reading_id, error)
     return markup.card(error.what, *parts, kind="problem error")
+
+
+def other_encodings(reading_id: str, error: UserError) -> list[Markup]:
+    """A button and a line of the text for each further encoding that an error names."""
+    others = (error.offer or {}).get("alternatives") or []
+    parts = [markup.line("If that is not readable, it may be:", "quiet")] if others else []
+    for one in others:
+        parts.append(offer_button(reading_id, {"encoding": one["encoding"]}))
+        parts.append(markup.line(f"“{one['preview']}”", "quiet"))
+    return parts
 
 
 def offer_button(reading_id: str, offer: Mapping[str, Any]) -> Markup:

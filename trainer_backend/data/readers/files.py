@@ -9,9 +9,11 @@ from itertools import islice
 from pathlib import Path
 
 from trainer_backend.data.readers.archive import Archive
-from trainer_backend.data.readers.arrow_reader import read_arrow
+from trainer_backend.data.readers.columnar.arrow_reader import read_arrow
+from trainer_backend.data.readers.columnar.parquet_reader import read_parquet
 from trainer_backend.data.readers.csv_reader import find_layout, read_csv
 from trainer_backend.data.readers.document_reader import PIECE, read_document
+from trainer_backend.data.readers.encodings.names import encoding_name
 from trainer_backend.data.readers.file_kind import kind_of
 from trainer_backend.data.readers.json_reader import json_layout, read_json
 from trainer_backend.data.readers.options import (
@@ -22,10 +24,9 @@ from trainer_backend.data.readers.options import (
     ReadOptions,
     listed,
 )
-from trainer_backend.data.readers.parquet_reader import read_parquet
 from trainer_backend.data.readers.sheet_reader import read_sheet, sheet_names
 from trainer_backend.data.readers.source import Source
-from trainer_backend.data.readers.text_reader import TextFile, encoding_name
+from trainer_backend.data.readers.text_reader import TextFile
 from trainer_backend.errors import UserError
 
 MAX_FILES = 1_000

@@ -6,6 +6,7 @@ Shared by all readers; nothing is read here.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from trainer_backend.data.readers.encodings.names import ENCODINGS, known_encoding
 from trainer_backend.errors import UserError
 
 DOCUMENT_SUFFIXES = (".txt", ".md")
@@ -15,23 +16,6 @@ TABLE_SUFFIXES = (
 SUFFIXES = (*TABLE_SUFFIXES, ".zip")  # of files that are data by their name, each also as .gz
 UPLOAD_SUFFIXES = (*SUFFIXES, *DOCUMENT_SUFFIXES, ".gz")  # what an upload field takes
 MAX_LINE = 16 * 1024 * 1024  # characters in one line, or in one record that spans lines
-ENCODINGS = {
-    "utf-8": "UTF-8",
-    "utf-16": "UTF-16",
-    "latin-1": "Latin-1 (Western Europe)",
-    "cp1252": "Windows-1252 (Western Europe)",
-    "cp1250": "Windows-1250 (Central Europe)",
-    "cp1251": "Windows-1251 (Cyrillic)",
-    "cp1253": "Windows-1253 (Greek)",
-    "cp1254": "Windows-1254 (Turkish)",
-    "cp1255": "Windows-1255 (Hebrew)",
-    "cp1256": "Windows-1256 (Arabic)",
-    "koi8-r": "KOI8-R (Cyrillic)",
-    "gb18030": "GB18030 (Chinese)",
-    "big5": "Big5 (Chinese)",
-    "shift_jis": "Shift JIS (Japanese)",
-    "euc-kr": "EUC-KR (Korean)",
-}  # the encodings to choose from, with their names on the page
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 OFFERED = ("encoding", "skip_damaged")  # options that an error may offer
 LEFT_OUT = "left out: line"
@@ -42,15 +26,19 @@ MAX_LISTED = 10_000  # damaged rows that are listed; all are counted
 class ReadOptions:
     """What the user chose for reading; None means: detect it."""
 
-    encoding: str | None = None  # one of ENCODINGS
+    encoding: str | None = None  # one of ENCODINGS, or another name of one
     delimiter: str | None = None  # of a csv file: one of DELIMITERS
     skip_damaged: bool = False  # leave out rows that cannot be read, and list them
     sheet: str | None = None  # of a workbook; None is the first
     max_rows: int | None = None  # read only the first rows
 
+    def __post_init__(self) -> None:
+        if self.encoding:
+            object.__setattr__(self, "encoding", known_encoding(self.encoding) or self.encoding)
+
     def check(self, where: str) -> None:
         """Raise UserError for a value that is not among the choices."""
-        if self.encoding is not None and self.encoding not in ENCODINGS:
+        if self.encoding is not None and known_encoding(self.encoding) is None:
             what = f"Unknown encoding “{self.encoding[:40]}”."
             raise UserError(what, where, f"Use one of {', '.join(ENCODINGS)}.")
         if self.delimiter is not None and self.delimiter not in DELIMITERS:
