@@ -66,6 +66,7 @@ class DamageLog:
     rows: list[tuple[int, str]] = field(default_factory=list)  # (line or row in its file, reason)
     count: int = 0
     prefix: str = ""  # the name of the file, if there are several
+    notes: list[str] = field(default_factory=list)  # what a reader saw only while it read
 
     def report(self, line: int, error: UserError) -> None:
         """Count a row that is left out. Without `skip`, raises the error with the offer to skip."""
