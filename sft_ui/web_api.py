@@ -5,16 +5,25 @@ Endpoints take ids and plain data (uploads excepted) and do what the buttons of 
 
 import json
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from sft_ui.alerts import answer_user_errors
 from sft_ui.context import Studio
+from trainer_backend.data.formats import ROLE_NAMES, mapping_of
+from trainer_backend.data.readers.options import OFFERED, ReadOptions
 from trainer_backend.data.reading import start_reading
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import recipe_from_request
 from trainer_backend.runs import create_run, list_runs, open_run
+
+EXAMPLES = {
+    "recipe_json": '{"preset": "quick_try"}',
+    "changes_json": '{"max_steps": 200}',
+    "options_json": '{"columns": {"prompt": "Question", "completion": "Answer"}}',
+}  # of the JSON objects that a script sends
 
 
 def build_web_api(studio: Studio) -> None:
@@ -27,15 +36,22 @@ def build_web_api(studio: Studio) -> None:
 
 def _files(studio: Studio) -> None:
     @answer_user_errors
-    def load_dataset(file: str | None, more_files: list[str] | None = None) -> dict:
+    def load_dataset(
+        file: str | None, options_json: Any = "", more_files: list[str] | None = None
+    ) -> dict:
+        """Read and store a file; options_json says how, as {"columns": {"prompt": "Question"}}."""
         files = [Path(path) for path in ([file] if file else []) + (more_files or [])]
         if not files:
             raise UserError("No file was sent.", "/load_dataset", "Send one data file.")
-        dataset = start_reading(studio.home, files).result()
+        how = reading_options(options_json)
+        dataset = start_reading(studio.home, files, **how).result()
         return {
             "dataset_id": dataset.id,
             "format": dataset.format,
+            "sentence": dataset.sentence,
             "rows": dataset.num_rows,
+            "columns": dataset.columns,
+            "ignored_columns": dataset.ignored_columns,
             "problems": [problem.to_dict() for problem in dataset.problems],
         }
 
@@ -45,11 +61,13 @@ def _files(studio: Studio) -> None:
 
     with gr.Row(visible=False):
         upload, report = gr.File(label="file"), gr.JSON(label="dataset")
+        options = gr.JSON({}, label="options_json")
         more = gr.File(label="more_files", file_count="multiple")
         run_id, format = gr.Textbox(label="run_id"), gr.Textbox(label="format", value="adapter")
         exported = gr.File(label="file")
         load, export = gr.Button("load_dataset"), gr.Button("export_run")
-    load.click(load_dataset, [upload, more], report, api_name="load_dataset", concurrency_limit=4)
+    given = [upload, options, more]
+    load.click(load_dataset, given, report, api_name="load_dataset", concurrency_limit=4)
     export.click(export_run, [run_id, format], exported, api_name="export_run", concurrency_limit=2)
 
 
@@ -123,6 +141,36 @@ def _chat(studio: Studio) -> None:
     gr.api(chat, api_name="chat", concurrency_limit=4)
 
 
+def reading_options(options_json: Any) -> dict[str, Any]:
+    """The arguments of start_reading() that the options of /load_dataset mean.
+
+    Raises UserError for an unknown option, and for a value of the wrong kind.
+    """
+    given, where = read_json_object(options_json, "options_json"), "options_json"
+    kinds: dict[str, type] = {"columns": dict, "encoding": str, "delimiter": str, "sheet": str}
+    kinds |= {"skip_damaged": bool, "chosen": bool}
+    for name, value in given.items():
+        if name not in kinds:
+            fix = f"Use {', '.join(kinds)}."
+            raise UserError(f"Unknown option “{name[:60]}”.", where, fix)
+        if value is not None and not isinstance(value, kinds[name]):
+            is_what = {dict: "an object", str: "a text", bool: "true or false"}[kinds[name]]
+            raise UserError(f"“{name}” is not {is_what}.", where, f"Send {EXAMPLES[where]}.")
+    options = {name: given[name] for name in (*OFFERED, "delimiter", "sheet") if given.get(name)}
+    if options.get("delimiter") == "tab":
+        options["delimiter"] = "\t"
+    columns = {str(role): str(column) for role, column in (given.get("columns") or {}).items()}
+    unknown = [role for role in columns if role not in ROLE_NAMES]
+    if unknown:
+        fix = f"Use {', '.join(ROLE_NAMES)}."
+        raise UserError(f"Unknown role “{unknown[0][:60]}”.", "options_json, columns", fix)
+    return {
+        "mapping": mapping_of(columns, "options_json, columns") if columns else None,
+        "options": ReadOptions(**options),
+        "chosen": bool(given.get("chosen")),
+    }
+
+
 def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dict:
     """A JSON object sent as text or as an object; nothing is {}.
 
@@ -133,8 +181,7 @@ def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dic
     except (TypeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        example = '{"preset": "quick_try"}' if name == "recipe_json" else '{"max_steps": 200}'
-        raise UserError("This is not a JSON object.", name, f"Send {example}.")
+        raise UserError("This is not a JSON object.", name, f"Send {EXAMPLES[name]}.")
     return found
 
 

@@ -82,6 +82,7 @@ def _add_settings(command: argparse.ArgumentParser, help: str | None = None) -> 
 
 def _add_new_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a Hub dataset")
+    _add_columns(command)
     _add_settings(command, "a setting of the recipe: learning_rate=1e-4")
     command.add_argument("--from", metavar="RUN", dest="start", help="start from a run's weights")
     command.add_argument("--name")
@@ -114,6 +115,7 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
         one.add_argument(
             "--skip-damaged", action="store_true", help="leave out rows that cannot be read"
         )
+        _add_columns(one)
         one.add_argument("--config", metavar="NAME", help="of a Hub dataset")
         one.add_argument("--split", default="train", metavar="NAME", help="of a Hub dataset")
         one.add_argument("--max-rows", type=_count, metavar="N", help="read only the first rows")
@@ -130,6 +132,21 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
     prepare.add_argument("--overwrite", action="store_true")
     command("datasets", "list the stored datasets, newest first").add_argument(
         "--json", action="store_true"
+    )
+
+
+def _add_columns(command: argparse.ArgumentParser) -> None:
+    """The options that say what the columns of the data mean."""
+    command.add_argument(
+        "--columns",
+        action="append",
+        default=[],
+        metavar="ROLE=COLUMN,…",
+        help="what columns are: prompt=COL,completion=COL (also system, input, history, reasoning, "
+        "label), messages=COL or text=COL; may be repeated",
+    )
+    command.add_argument(
+        "--chosen", action="store_true", help="of preference data train on the chosen answers"
     )
 
 

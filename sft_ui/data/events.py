@@ -190,6 +190,16 @@ def _wire_report(studio: Studio, tab: DataTab) -> None:
         arguments = {"dataset_id": dataset.id, "fixes": {code: "drop"}, "rows": {code: rows}}
         return tab.readings.work("apply_fixes", arguments, dataset.name)
 
+    @show_user_errors
+    def train_on_chosen(dataset_id: str) -> str:
+        dataset = open_dataset(studio.home, dataset_id)
+        if dataset.chosen is None:
+            fix = "Choose its columns above the table."
+            raise UserError("No chosen answers are known of this data.", dataset.name, fix)
+        arguments = {"dataset_id": dataset.id, "mapping": asdict(dataset.chosen)}
+        return tab.readings.work("remap_dataset", arguments, dataset.name)
+
+    tab.report.chosen(train_on_chosen, tab.dataset_id, tab.reading, **PRIVATE)
     tab.report.clean(clean, tab.dataset_id, tab.reading, **PRIVATE)
     tab.lengths.clean(clean_lengths, tab.dataset_id, tab.reading, **PRIVATE)
     for part in (tab.report, tab.stored):

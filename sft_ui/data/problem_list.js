@@ -1,4 +1,5 @@
-// The report and its problems. Fires `rows` {problem}, `jump` {row}, `open` {id} (a version) and `clean` {fixes}.
+// The report and its problems. Fires `rows` {problem}, `jump` {row}, `open` {id} (a version),
+// `clean` {fixes} and `chosen` {} (train on the chosen answers of preference data).
 // In scope from gr.HTML: element, watch, trigger.
 const count = () => {
   const chosen = [...element.querySelectorAll("select[data-fix]")].filter((one) => one.value);
@@ -18,7 +19,10 @@ element.addEventListener("click", (event) => {
   if (at("problem")) trigger("rows", { problem: +at("problem").dataset.problem });
   else if (at("jump")) trigger("jump", { row: +at("jump").dataset.jump });
   else if (at("open")) trigger("open", { id: at("open").dataset.open });
-  else if (at("clean")) {
+  else if (at("chosen")) {
+    at("chosen").disabled = true;
+    trigger("chosen", {});
+  } else if (at("clean")) {
     const fixes = {};
     for (const one of element.querySelectorAll("select[data-fix]"))
       if (one.value) fixes[one.dataset.fix] = one.value;

@@ -30,6 +30,11 @@ CLEAN_BUTTON = Markup(
     'id="make-cleaned">Create a cleaned version</button><span class="quiet">'
     "Your upload is kept; you can always return to it.</span></div>"
 )
+CHOSEN_BUTTON = Markup(
+    '<div class="clean-line"><button type="button" class="action" data-chosen="1" '
+    'id="train-on-chosen">Train on the chosen answers</button><span class="quiet">'
+    "The other answers are left out.</span></div>"
+)
 
 
 def report(
@@ -49,6 +54,7 @@ def report(
         version_line(versions),
         markup.line(dataset.sentence, "understood"),
         totals(_counts(dataset, held_out, eval_fraction)),
+        _chosen(dataset),
         *(markup.line(note, "quiet") for note in dataset.notes),
         _downloads(dataset) if dataset.num_examples else "",
         kind="problem good" if _is_ready(dataset) else "problem error",
@@ -62,6 +68,14 @@ def _found(dataset: StoredDataset) -> Markup | str:
         return ""
     counts = markup.line(summary(dataset.problems), "quiet") if dataset.problems else ""
     return markup.card("Findings", counts, problem_list(dataset.problems), kind="found")
+
+
+def _chosen(dataset: StoredDataset) -> Markup | str:
+    """What to do while the columns are unclear, with the button for preference data."""
+    if dataset.mapping is not None:
+        return ""
+    advice = markup.line(dataset.problems[0].fix) if dataset.problems else Markup()
+    return (CHOSEN_BUTTON if dataset.chosen else Markup()) + advice
 
 
 def _is_ready(dataset: StoredDataset) -> bool:

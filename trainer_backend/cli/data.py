@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trainer_backend.data.checks import SEVERITY_ORDER, read_statistics
+from trainer_backend.data.formats import parse_columns, written_columns
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store import LengthReport, StoredDataset, list_datasets, resolve_data
 from trainer_backend.errors import Problem
@@ -32,6 +33,8 @@ def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
         home,
         arguments.data,
         options=options,
+        columns=parse_columns(arguments.columns),
+        chosen=arguments.chosen,
         config=arguments.config,
         split=arguments.split,
         max_rows=arguments.max_rows,
@@ -68,6 +71,8 @@ def do_check(home: Path, arguments: argparse.Namespace) -> int:
         "rows": stored.num_rows,
         "examples": stored.num_examples,
         "columns": stored.columns,
+        "ignored_columns": stored.ignored_columns,
+        "suggested_columns": _suggested(stored),
         "problems": [],
         "notes": stored.notes,
         "hash": stored.hash,
@@ -86,6 +91,13 @@ def do_check(home: Path, arguments: argparse.Namespace) -> int:
     else:
         _print_report(report)
     return 2 if stored.num_examples == 0 else 0
+
+
+def _suggested(stored: StoredDataset) -> str | None:
+    """What --columns may say, when the columns are unclear."""
+    if stored.mapping is not None or stored.suggestion is None:
+        return None
+    return written_columns(stored.suggestion)
 
 
 def counting_recipe(model: str, max_length: int | None) -> Recipe:

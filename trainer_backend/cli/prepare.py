@@ -52,7 +52,7 @@ def do_prepare(home: Path, arguments: argparse.Namespace) -> int:
     stored = read_data(home, arguments)
     if stored.num_examples == 0:
         first = stored.problems[0]
-        raise UserError(first.what, first.where, first.fix)
+        raise UserError(first.what, first.where, first.fix, code=first.code)
     counted = _counted(home, stored, arguments)
     if arguments.fix:
         stored = _fixed(home, stored, counted, arguments)

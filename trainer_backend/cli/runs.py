@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trainer_backend.cli.follow import POLL_S, follow
-from trainer_backend.data.store import resolve_data
+from trainer_backend.data.formats import parse_columns
+from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe, resolve_recipe, samples
 from trainer_backend.runs import (
@@ -58,11 +59,21 @@ def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None)
     facts = {"name": arguments.name, "preset": preset and preset.id, "foreground": True}
     data = arguments.data or (preset.sample if preset and not before else None)
     if before:
-        return new_run_from(before, recipe, resolve_data(home, data) if data else None, **facts)
+        return new_run_from(before, recipe, _data(home, data, arguments) if data else None, **facts)
     if data is None:
         names = ", ".join(sample.id for sample in samples())
         raise UserError("No data was given.", "--data", f"Name a file or a sample ({names}).")
-    return create_run(home, recipe, resolve_data(home, data), **facts)
+    return create_run(home, recipe, _data(home, data, arguments), **facts)
+
+
+def _data(home: Path, data: str, arguments: argparse.Namespace) -> StoredDataset:
+    """The dataset of --data with the columns asked for. Raises UserError while they are unclear."""
+    columns = parse_columns(arguments.columns)
+    stored = resolve_data(home, data, columns=columns, chosen=arguments.chosen)
+    if stored.mapping is None:
+        first = stored.problems[0]
+        raise UserError(first.what, first.where, first.fix, code=first.code)
+    return stored
 
 
 def do_launch(home: Path, arguments: argparse.Namespace) -> int:

@@ -230,8 +230,6 @@ def _is_unclosed(error: json.JSONDecodeError) -> bool:
 def _named_fault(error: json.JSONDecodeError) -> tuple[str, str]:
     """(what is wrong at the place of a fault, how to correct it)."""
     text, at = error.doc, error.pos
-    letter, word = text[at : at + 1], _WORD.match(text, at)
-    before = text[max(0, at - 100) : at].rstrip()[-1:]
     if at >= len(text.rstrip()):
         return "it ends too early", "The text is cut off: add the rest, or export the file again."
     if _is_unclosed(error):
@@ -241,6 +239,30 @@ def _named_fault(error: json.JSONDecodeError) -> tuple[str, str]:
         return _plain(error), "Write line breaks inside a text as \\n and tabs as \\t."
     if "escape" in error.msg:
         return _plain(error), "Write a backslash inside a text as \\\\ (two of them)."
+    if text.startswith(("//", "/*", "#"), at):
+        return "a comment", "Remove it: JSON has no comments."
+    found = _word_fault(error) or _mark_fault(error)
+    return found or (_plain(error), "Look for an extra or missing comma, quote or bracket here.")
+
+
+def _word_fault(error: json.JSONDecodeError) -> tuple[str, str] | None:
+    """The same for a word that stands outside quotes."""
+    text, word = error.doc, _WORD.match(error.doc, error.pos)
+    if not word:
+        return None
+    before = text[max(0, error.pos - 100) : error.pos].rstrip()[-1:]
+    if before == '"' and "delimiter" in error.msg:
+        return "a quote inside a text", 'Write " inside a text as \\".'
+    if text[word.end() : word.end() + 100].lstrip()[:1] == ":":
+        return f"the key {word[0][:40]} without quotes", f'Write it as "{word[0][:40]}".'
+    fix = "Write true, false or null (in small letters), or put it in double quotes."
+    return f"the word {word[0][:40]} without quotes", fix
+
+
+def _mark_fault(error: json.JSONDecodeError) -> tuple[str, str] | None:
+    """The same for a quote or a bracket in the wrong place."""
+    letter = error.doc[error.pos]
+    before = error.doc[max(0, error.pos - 100) : error.pos].rstrip()[-1:]
     if letter == "'":
         fix = "Use double quotes: JSON has no single quotes. Python's json.dumps writes them."
         return "text in single quotes", fix
@@ -248,19 +270,10 @@ def _named_fault(error: json.JSONDecodeError) -> tuple[str, str]:
         return f"a typographic quote {letter}", 'Use plain double quotes: ".'
     if letter in "}]" and before == ",":
         return f"a comma before the closing {letter}", "Remove the comma."
-    if text.startswith(("//", "/*", "#"), at):
-        return "a comment", "Remove it: JSON has no comments."
-    if word and before == '"' and "delimiter" in error.msg:
-        return "a quote inside a text", 'Write " inside a text as \\".'
-    if word and text[word.end() : word.end() + 100].lstrip()[:1] == ":":
-        return f"the key {word[0][:40]} without quotes", f'Write it as "{word[0][:40]}".'
-    if word:
-        fix = "Write true, false or null (in small letters), or put it in double quotes."
-        return f"the word {word[0][:40]} without quotes", fix
     if letter == '"' and "delimiter" in error.msg:
         fix = 'Add the comma; inside a text write " as \\".'
         return "a comma or colon is missing before a quote", fix
-    return _plain(error), "Look for an extra or missing comma, quote or bracket at this place."
+    return None
 
 
 def _plain(error: json.JSONDecodeError) -> str:

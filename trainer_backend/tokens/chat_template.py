@@ -13,8 +13,8 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
-from trainer_backend.data.formats.conversations import TRAIN_MARKS
-from trainer_backend.data.json_values import drop_nones, parse_json_column
+from trainer_backend.data.formats import TRAIN_MARKS, slim_tools, without_nulls
+from trainer_backend.data.json_values import parse_json_column
 from trainer_backend.errors import TrainingDataError
 
 PLAIN_CHAT_TEMPLATE = (
@@ -41,16 +41,11 @@ def ensure_chat_template(tokenizer: Tokenizer) -> bool:
 
 
 def clean_messages(messages: Sequence[Mapping] | str | None) -> list[dict]:
-    """Messages as a template may see them: JSON text parsed, nulls and train marks dropped."""
-    parsed = parse_json_column(messages, "messages")
-    return [
-        {
-            key: drop_nones(item)
-            for key, item in message.items()
-            if key not in TRAIN_MARKS and item is not None
-        }
-        for message in parsed or []
-    ]
+    """Messages as a template may see them: JSON text parsed, nulls and train marks dropped.
+
+    Nulls in the arguments of calls stay, unless a table filled absent keys with them.
+    """
+    return without_nulls(parse_json_column(messages, "messages") or [], TRAIN_MARKS)
 
 
 def template_of(tokenizer: Tokenizer, tools: list | None = None) -> str:
@@ -152,7 +147,7 @@ def render_prompt(
     return render(
         clean_messages(messages),
         tokenizer,
-        tools=drop_nones(parse_json_column(tools, "tools")),
+        tools=slim_tools(parse_json_column(tools, "tools")),
         add_generation_prompt=True,
         **template_kwargs,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.formats import is_trained
+from trainer_backend.data.formats import is_trained, slim_tools
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
 from trainer_backend.tokens.assistant_mask import (
@@ -207,10 +207,10 @@ def _plan_chat(
     shapes: Shapes,
 ) -> Plan:
     raw = [*_as_list(prompt), *_as_list(rest)]
-    tools = _carried(example, "tools", list | tuple)
+    tools = slim_tools(_carried(example, "tools", list | tuple))
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
-    kwargs = _carried(example, "chat_template_kwargs", Mapping) or {}
+    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping)) or {}
     conversation = Conversation(clean_messages(raw), tokenizer, tools, kwargs)
     if not conversation.messages:
         raise TrainingDataError(
@@ -238,7 +238,7 @@ def _plan_chat(
 
 def _carried(example: Mapping, column: str, kind: Any) -> Any:
     """A row's template argument, parsed from JSON text where it is text; None if it is empty."""
-    value = drop_nones(parse_json_column(example.get(column), column)) or None
+    value = parse_json_column(example.get(column), column) or None
     if not isinstance(value, kind | None):
         raise _not_carried(column, value)
     return value

@@ -21,9 +21,8 @@ from datasets.fingerprint import Hasher
 from PIL import Image, UnidentifiedImageError
 from transformers import ProcessorMixin
 
-from trainer_backend.data.formats import SYNONYMS, find_reading
+from trainer_backend.data.formats import SYNONYMS, find_reading, without_nulls
 from trainer_backend.data.images import IMAGE_MARK
-from trainer_backend.data.json_values import drop_nones
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.chat_template import render_prompt
 from trainer_backend.tokens.collator import SFTCollator
@@ -100,7 +99,7 @@ def seen_row(
 def prompt_text(messages: list[dict], count: int, processor: ProcessorMixin) -> str:
     """The text a vision model sees before it answers, with a mark for each of `count` images."""
     own_mark = getattr(processor, "image_token", IMAGE_MARK)
-    placed = [_in_parts(message, own_mark) for message in drop_nones(messages)]
+    placed = [_in_parts(message, own_mark) for message in without_nulls(messages)]
     _put_first(placed, count)
     return render_prompt(placed, processor.tokenizer)
 
@@ -140,7 +139,7 @@ def _placed(example: dict, count: int, processor: ProcessorMixin, plan: Preparat
         }
     sides = [key for key in ("prompt", "messages", "completion") if key in example]
     sizes = [len(example[key]) for key in sides]
-    messages = [_in_parts(m, own_mark) for key in sides for m in drop_nones(example[key])]
+    messages = [_in_parts(m, own_mark) for key in sides for m in without_nulls(example[key])]
     _put_first(messages, count)
     rest = iter(messages)
     return {

@@ -9,21 +9,30 @@ from itertools import islice
 from markupsafe import Markup
 
 from sft_ui import markup
-from trainer_backend.data.formats import ColumnMapping, Example, check_mapping, to_example
+from trainer_backend.data.formats import (
+    ColumnMapping,
+    Example,
+    check_mapping,
+    mapping_of,
+    to_example,
+)
 from trainer_backend.data.store import StoredDataset, pages
 from trainer_backend.errors import RowError, UserError
 
 ROLE_WORDS = {
     "prompt": "Prompt",
     "input": "Input (added after the prompt)",
+    "history": "Earlier turns (before the prompt)",
     "completion": "Answer",
+    "reasoning": "Reasoning before the answer",
+    "label": "Good answer? (only rows with yes)",
     "system": "System message",
     "messages": "Conversation",
     "tools": "Tools",
     "images": "Images",
     "text": "Full text",
 }
-PAIR, CHAT, TEXT = ("prompt", "input", "completion"), ("messages",), ("text",)
+PAIR, CHAT, TEXT = ("prompt", "input", "history"), ("messages",), ("text",)
 PREVIEW_ROWS, PREVIEW_CHARS = 3, 700
 MAPPING_HINT = (
     "Choose the role of each column in the table header below. "
@@ -55,7 +64,7 @@ def read_mapping(roles: object, dataset: StoredDataset) -> ColumnMapping:
     known = roles if isinstance(roles, dict) else {}
     chosen = {role: str(known[role]) for role in ROLE_WORDS if known.get(role)}
     kinds = [kind for kind in (PAIR, CHAT, TEXT) if any(role in chosen for role in kind)]
-    if not kinds:
+    if not kinds and "completion" not in chosen:
         fix = "In the table header, choose which column is the prompt and which is the answer."
         raise UserError("No column has a role yet.", dataset.name, fix)
     if len(kinds) > 1:
@@ -64,18 +73,9 @@ def read_mapping(roles: object, dataset: StoredDataset) -> ColumnMapping:
         raise UserError(f"{names} cannot be combined.", dataset.name, fix)
     if dataset.mapping is not None and dataset.mapping.roles == chosen:
         return dataset.mapping
-    mapping = ColumnMapping(_format(kinds[0], chosen, dataset), chosen)
+    mapping = mapping_of(chosen, dataset.name, dataset.mapping or dataset.suggestion)
     check_mapping(mapping, dataset.columns, dataset.name)
     return mapping
-
-
-def _format(kind: tuple[str, ...], chosen: dict[str, str], dataset: StoredDataset) -> str:
-    if kind is TEXT:
-        return "text"
-    if kind is PAIR:
-        return "alpaca" if "input" in chosen else "prompt_completion"
-    found = dataset.mapping or dataset.suggestion
-    return "sharegpt" if found and found.format == "sharegpt" else "messages"
 
 
 def mapping_preview(

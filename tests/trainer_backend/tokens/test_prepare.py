@@ -70,7 +70,7 @@ def test_the_named_text_column_wins():
         ({"foo": 1, "bar": 2}, "columns foo, bar"),
         ({"messages": [{"content": "Hi"}]}, "no role"),
         ({"messages": '{"a": 1}'}, "not a list of messages.*“messages”"),
-        ({"messages": ["hello"]}, "not an object"),
+        ({"messages": ["hello"]}, "a text without a role"),
         ({"messages": [None]}, "not an object"),
         ({"messages": [{"role": ["user"], "content": "Hi"}]}, "Unknown role"),
         ({"messages": [{"role": "wizard", "content": "Hi"}]}, "Unknown role “wizard”"),

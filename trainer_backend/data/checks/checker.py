@@ -14,7 +14,7 @@ from trainer_backend.data.checks.findings import LEFT_OUT, Findings, Kind
 from trainer_backend.data.checks.languages import languages_of
 from trainer_backend.data.checks.near_duplicates import BINS, NEAR, Sketcher
 from trainer_backend.data.checks.statistics import Collector
-from trainer_backend.data.checks.texts import text_findings
+from trainer_backend.data.checks.texts import MEDIA_MARKS, text_findings
 from trainer_backend.data.checks.whole_file import Facts, whole_file
 from trainer_backend.data.checks.words import word_arrays
 from trainer_backend.data.formats import Example, order_problem
@@ -59,6 +59,20 @@ OUTER_SPACE = Kind(
 )
 
 
+MISSING_VALUE = Kind(
+    "missing_value",
+    "warning",
+    "A prompt or an answer is only a mark for a missing value, such as NaN, None or N/A.",
+    "It is trained as text. Fill in what is missing, or leave these rows out.",
+    ("drop",),
+)
+_MISSING = frozenset(
+    "nan none null n/a #n/a na <na> nat nil undefined - -- – — #nv #value! #ref! #div/0! #name? "
+    "#null! #num! (null) (none) \\n n.a. n.a".split()
+)
+_LONGEST_MARK = max(map(len, _MISSING))
+
+
 class Checker:
     """Collects findings row by row: `see` a good example, `drop` a bad row, then `finish`.
 
@@ -79,19 +93,29 @@ class Checker:
         self._prompts: list[str] = []
         self._answers: list[str] = []
         self._others: list[tuple[int, str]] = []  # (place in the batch, system and tool texts)
+        self._pictured: set[int] = set()  # the rows of the batch that have images
         self._size = 0
 
     def see(self, example: Example, written: str = "") -> int:
         """Check one example; `written` is its JSON, if known. Returns its digest (64 bits)."""
         self.num_examples += 1
+        for note in example.notes:
+            kind = Kind(note.code, note.severity, note.what, note.fix)
+            self._findings.add(kind, example.row)
         whole = written or as_written(example)
         digest = digest_of(whole)
         if example.messages is None:
             prompt, answer, other = "", example.text or "", ""
             self.statistics.see_text(len(answer))
+            if is_missing(answer):
+                self._findings.add(MISSING_VALUE, example.row)
         else:
             prompt, answer, other = self._sides(example, example.messages, whole)
             self._check_sides(example.row, prompt, answer)
+            if answer != answer.strip() or len(example.messages) > 2:
+                self._check_space(example.row, example.messages)
+        if example.images:
+            self._pictured.add(example.row)
         self._facts.digests.append(digest)
         self._rows.append(example.row)
         self._prompts.append(prompt)
@@ -138,22 +162,35 @@ class Checker:
         texts: dict[str, list[str]] = {"user": [], "assistant": [], "system": [], "tool": []}
         for message in messages:
             texts[message["role"]].append(message["content"])
+            if message["role"] != "tool" and is_missing(message["content"]):
+                self._findings.add(MISSING_VALUE, example.row)
         extra = example.tools or any(len(message) > 2 for message in messages)
         other = whole if extra else "\n".join(texts["system"] + texts["tool"])
         return "\n".join(texts["user"]), "\n".join(texts["assistant"]), other
 
     def _check_sides(self, row: int, prompt: str, answer: str) -> None:
         trimmed = answer.strip()
+        if is_missing(answer) or is_missing(prompt) or is_missing(prompt.rpartition("\n\n")[2]):
+            self._findings.add(MISSING_VALUE, row)
         if not trimmed:  # only tool calls
             return
         if trimmed == prompt.strip():
             self._findings.add(SAME_TEXT, row)
         elif len(answer) >= MIN_LEAK and trimmed in prompt:
             self._findings.add(LABEL_LEAK, row)
-        if len(trimmed) != len(answer):
-            self._findings.add(OUTER_SPACE, row)
         if prompt.endswith(trimmed) and not prompt[: -len(trimmed)][-1:].isalnum():
             self._facts.leaks += 1
+
+    def _check_space(self, row: int, messages: list[dict]) -> None:
+        """Note a row with an answer to learn that begins or ends with white space."""
+        for message in messages:
+            text = message["content"]
+            if message["role"] != "assistant" or message.get("train") is False:
+                continue
+            if text[:1].isspace() or text[-1:].isspace():
+                if text.strip():  # else there are only calls
+                    self._findings.add(OUTER_SPACE, row)
+                    return
 
     def _search(self) -> None:
         """Search the texts of the batch, all at once."""
@@ -170,10 +207,14 @@ class Checker:
         row_of_text = np.append(row_of_text, [at for at, _ in self._others]).astype(np.int64)
         texts = sides + [text for _, text in self._others]
         for kind, found in text_findings(texts):
-            self._findings.extend(kind, np.unique(numbers[row_of_text[found]]))
+            rows = np.unique(numbers[row_of_text[found]])
+            if kind is MEDIA_MARKS and self._pictured:
+                rows = rows[~np.isin(rows, list(self._pictured))]
+            self._findings.extend(kind, rows)
         self._findings.extend(BOILERPLATE, numbers[_boilerplate(self._answers)])
         self._rows, self._prompts, self._answers = array("q"), [], []
         self._others, self._size = [], 0
+        self._pictured = set()
 
     def _keep(self, sketches: bytes) -> None:
         if self._file is None:
@@ -186,6 +227,13 @@ class Checker:
             return np.frombuffer(self._sketches, np.uint8).reshape(-1, BINS)
         self._file.flush()
         return np.memmap(self._file, np.uint8, "r").reshape(-1, BINS)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text only says that a value is missing: NaN, None, N/A, a dash, an Excel error."""
+    if len(text) > 4 * _LONGEST_MARK:  # a text, with or without white space around it
+        return False
+    return text.strip().casefold() in _MISSING
 
 
 def _boilerplate(answers: list[str]) -> np.ndarray:

@@ -23,6 +23,14 @@ CONTROL_TOKENS = Kind(
     "They are trained as plain text. Remove them if they are left over from another template.",
     ("drop",),
 )
+MEDIA_MARKS = Kind(
+    "media_marks",
+    "warning",
+    "Texts contain marks of images, videos or sounds, but their rows hold none.",
+    "The marks are trained as plain text. Add the images (in one zip archive with the table, or in "
+    "a Parquet file), or leave these rows out.",
+    ("drop",),
+)
 LOST_LETTERS = Kind(
     "lost_letters",
     "warning",
@@ -75,6 +83,11 @@ _CONTROL_TOKEN = re.compile(
     r"<\|[A-Za-z0-9_ ./-]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>"
     r"|<(?:bos|eos|pad|unk)>|<(?:start_of_turn|end_of_turn)>|<｜[^｜<>]{1,40}｜>"
 )
+_MEDIA_MARK = re.compile(
+    r"<(?:image|video|audio|img|speech|sound|ImageHere|image-placeholder|image_placeholder)>"
+    r"|<\|(?:image|video|audio|vision_start|image_pad|video_pad)(?:_?\d+)?\|>"
+    r"|<(?:image|img|video|audio)_?\d+>|\[(?:IMG|IMAGE|VIDEO|AUDIO)\]"
+)
 CONTROL_LETTER = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -92,6 +105,7 @@ def text_findings(texts: Sequence[str]) -> Found:
 
     if "<" in joined or "[" in joined:
         yield CONTROL_TOKENS, where(_CONTROL_TOKEN)
+        yield MEDIA_MARKS, where(_MEDIA_MARK)
     yield SECRET, texts_at(secret_places(joined))
     if "@" in joined:
         yield EMAIL, where(_EMAIL)

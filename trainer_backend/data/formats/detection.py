@@ -8,7 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer_backend.data.formats.conversations import as_list
+from trainer_backend.data.formats.cells import bare_calls, is_history, turns_of
+from trainer_backend.data.formats.columns.choice import written_columns
+from trainer_backend.data.formats.columns.preference import (
+    CHOSEN,
+    Preference,
+    find_label,
+    find_pairs,
+    find_scores,
+)
+from trainer_backend.data.formats.columns.unreadable import (
+    ASKED,
+    find_questionable,
+    find_unreadable,
+)
+from trainer_backend.data.formats.columns.unused import ASIDE, THOUGHTS, holds_text, unused_text
+from trainer_backend.data.formats.conversations import holds_tools, to_messages
 from trainer_backend.data.formats.mapping import (
     EMPTY,
     SYNONYMS,
@@ -18,14 +33,13 @@ from trainer_backend.data.formats.mapping import (
     listed,
     named,
     plain_name,
-    quoted,
 )
 from trainer_backend.data.images import holds_image
-from trainer_backend.data.json_values import cell_text
 from trainer_backend.errors import RowError
 
 DETECT_ROWS, DETECT_CHARS = 500, 4 * 1024 * 1024
 MAX_KINDS = 4  # formats that one file may mix
+PREFERENCE, UNUSED = "preference_data", "unused_text"
 _LABELS = {"label", "labels", "class", "category", "sentiment", "score", "summary"}
 
 
@@ -33,13 +47,28 @@ _LABELS = {"label", "labels", "class", "category", "sentiment", "score", "summar
 class Detection:
     """The mapping found, described in `sentence`; `sure` is False if the user should decide.
 
-    A sure detection has a mapping.
+    A sure detection has a mapping. An unsure one says what to do in `advice`; `code` is the code of
+    the finding, and `chosen` the mapping that trains on the chosen answers of preference data.
     """
 
     mapping: ColumnMapping | None
     sentence: str
     sure: bool
     columns: list[str] = field(default_factory=list)
+    code: str = ""
+    advice: str = ""
+    chosen: ColumnMapping | None = None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The first rows, and which of their columns may have which role."""
+
+    rows: Sequence[dict]
+    columns: list[str]
+    chats: list[str]  # columns of conversations
+    found: dict[str, list[str]]  # by the names alone
+    extra: dict[str, str]  # system, tools, images
 
 
 def first_rows(rows: Iterator[tuple[int, dict]]) -> list[tuple[int, dict]]:
@@ -61,7 +90,7 @@ def detect_format(rows: Sequence[dict]) -> Detection:
     """Detect the format of the first rows; mixed formats get one mapping each (`also`)."""
     columns = columns_of(rows)
     found = _detect_one(rows, columns)
-    groups = _groups(rows, found)
+    groups = [] if found.code in (PREFERENCE, "token_rows") else _groups(rows, found)
     if not groups:
         return found
     kinds: dict[tuple[str, ...], ColumnMapping] = {}
@@ -71,7 +100,10 @@ def detect_format(rows: Sequence[dict]) -> Detection:
             return found
         kinds.setdefault(tuple(one.mapping.needed()), one.mapping)
     main, *others = kinds.values()
-    return _sure(columns, replace(main, also=tuple(others))) if others else found
+    if not others:
+        return found
+    mixed = replace(main, also=tuple(others))
+    return Detection(mixed, describe_mapping(mixed, columns), True, columns)
 
 
 def _groups(rows: Sequence[dict], found: Detection) -> list[list[dict]]:
@@ -90,30 +122,139 @@ def _groups(rows: Sequence[dict], found: Detection) -> list[list[dict]]:
 
 
 def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
+    if known := find_unreadable(rows, columns):
+        return Detection(None, known.sentence, False, columns, known.code, known.advice)
+    seen = _see(rows, columns)
+    mapping = _any_pair(seen)
+    if rivals := find_pairs(rows, columns, mapping, seen.chats):
+        return _preference(seen, rivals)
+    mapping, why = _certain(seen)
+    marked = find_label(rows, columns, mapping) or find_scores(rows, columns, mapping)
+    if marked:
+        return _preference(seen, marked)
+    suggestion = mapping or _suggest_pair(columns, seen.found)
+    doubt = find_questionable(rows, columns) if "messages" not in suggested(suggestion) else None
+    if doubt:
+        return _unsure(columns, doubt.sentence, suggestion, doubt.advice)
+    if mapping is None or why:
+        return _unsure(columns, why, suggestion)
+    unused = unused_text(rows, columns, mapping)
+    if unused:
+        return _unused(columns, mapping, unused)
+    return Detection(mapping, describe_mapping(mapping, columns), True, columns)
+
+
+def suggested(mapping: ColumnMapping | None) -> dict[str, str]:
+    """The roles of a mapping, if there is one."""
+    return mapping.roles if mapping else {}
+
+
+def _see(rows: Sequence[dict], columns: list[str]) -> _Seen:
     chats = [name for name in columns if _mostly(turns_of, rows, name)]
     found = {role: named(columns, role) for role in SYNONYMS}
-    extra = _extra(rows, columns, found)
-    if "rejected" in map(plain_name, columns):
-        mapping = _suggest_pair(columns, found)
-        if chats and "prompt" not in map(plain_name, columns):
-            mapping = ColumnMapping("messages", {"messages": chats[0]})
-        return _unsure(columns, "This looks like preference data (chosen and rejected)", mapping)
-    prompts = [name for name in found["prompt"] if name not in found["completion"]]
-    one_pair = len(prompts) == 1 and len(found["completion"]) == 1
+    answers = [name for name in columns if plain_name(name) == "answers"]
+    found["completion"] += [name for name in answers if _mostly(bare_calls, rows, name)]
+    return _Seen(rows, columns, chats, found, _extra(rows, columns, found))
+
+
+def _certain(seen: _Seen) -> tuple[ColumnMapping | None, str]:
+    """(the mapping that names and values agree on, "") or (None or a suggestion, why not)."""
+    found, pair = seen.found, _pair(seen, seen.found["completion"])
+    chats = [name for name in seen.chats if pair is None or name not in found["history"]]
     if chats:
         talks = [name for name in chats if plain_name(name) in SYNONYMS["messages"]]
-        if talks or not (one_pair and set(chats) <= {*prompts, *found["completion"]}):
-            return _detect_chat(rows, columns, talks or chats, extra)
-    elif alpaca := _alpaca_roles(found):
-        return _sure(columns, ColumnMapping("alpaca", alpaca | extra))
-    if one_pair:
-        roles = {"prompt": prompts[0], "completion": found["completion"][0]}
-        return _sure(columns, ColumnMapping("prompt_completion", roles | extra))
-    if not prompts and not found["completion"] and found["text"] and "images" not in extra:
-        others = [name for name in columns if name not in found["text"]]
+        sides = {pair.roles["prompt"], pair.roles["completion"]} if pair else set()
+        if talks or not set(chats) <= sides:
+            return _chat(seen, talks or chats)
+    if pair:
+        return pair, ""
+    prompts = [name for name in found["prompt"] if name not in found["completion"]]
+    if not prompts and not found["completion"] and found["text"] and "images" not in seen.extra:
+        others = [name for name in seen.columns if name not in found["text"]]
         if len(found["text"]) == 1 and _LABELS.isdisjoint(map(plain_name, others)):
-            return _sure(columns, ColumnMapping("text", {"text": found["text"][0]}))
-    return _unsure(columns, _why_unsure(prompts, found), _suggest_pair(columns, found))
+            return ColumnMapping("text", {"text": found["text"][0]}), ""
+    return None, _why_unsure(prompts, found)
+
+
+def _any_pair(seen: _Seen) -> ColumnMapping | None:
+    """The prompt with what belongs to it, and the chosen answer or the only one."""
+    chosen = [name for name in seen.columns if plain_name(name) in CHOSEN]
+    return _pair(seen, chosen[:1] or seen.found["completion"])
+
+
+def _pair(seen: _Seen, completions: list[str]) -> ColumnMapping | None:
+    """Prompt and answer, if exactly one column is each of them; with what belongs to them."""
+    if len(completions) != 1:
+        return None
+    prompts = [name for name in seen.found["prompt"] if name not in completions]
+    instruction = [name for name in prompts if plain_name(name) == "instruction"]
+    alone = all(plain_name(name) in {"instruction", *SYNONYMS["input"]} for name in prompts)
+    is_alpaca = len(instruction) == 1 and alone and not _is_chat(seen, completions + prompts)
+    if not is_alpaca and len(prompts) != 1:
+        return None
+    prompt = instruction[0] if is_alpaca else prompts[0]
+    roles = {"prompt": prompt, "completion": completions[0]}
+    inputs = [name for name in seen.found["input"] if name not in roles.values()]
+    if len(inputs) == 1 and holds_text(seen.rows, inputs[0]):
+        roles["input"] = inputs[0]
+    if history := _history(seen):
+        roles["history"] = history
+    mapping = ColumnMapping("alpaca" if is_alpaca else "prompt_completion", roles | seen.extra)
+    return _with_reasoning(seen, mapping)
+
+
+def _is_chat(seen: _Seen, names: list[str]) -> bool:
+    return any(name in seen.chats for name in names)
+
+
+def _history(seen: _Seen) -> str:
+    """The column of earlier turns; one that is empty so far may be filled further down."""
+    names = seen.found["history"]
+    filled = [row[name] for name in names for row in seen.rows if row.get(name) not in EMPTY]
+    if len(names) != 1 or not all(is_history(cell) or cell == "[]" for cell in filled[:50]):
+        return ""
+    return names[0]
+
+
+def _with_reasoning(seen: _Seen, mapping: ColumnMapping) -> ColumnMapping:
+    names = [name for name in seen.found["reasoning"] if name not in mapping.roles.values()]
+    if len(names) != 1 or not unused_text(seen.rows, names, mapping, min_chars=1):
+        return mapping
+    return replace(mapping, roles={**mapping.roles, "reasoning": names[0]})
+
+
+def _chat(seen: _Seen, likely: list[str]) -> tuple[ColumnMapping, str]:
+    rows, name = seen.rows, likely[0]
+    first = next(turn for row in rows for turn in turns_of(row.get(name)))
+    roles = {"messages": name} | seen.extra
+    answers = [one for one in seen.found["completion"] if one != name and one not in seen.chats]
+    if len(answers) == 1 and not _mostly(_is_answered, rows, name):
+        roles["completion"] = answers[0]
+    mapping = ColumnMapping("sharegpt" if "from" in first else "messages", roles)
+    mapping = _with_reasoning(seen, mapping)
+    return mapping, "" if len(likely) == 1 else "Several columns hold conversations"
+
+
+def _is_answered(cell: Any) -> bool:
+    """Whether a conversation has a message of the assistant, or cannot be read."""
+    try:
+        return any(one["role"] == "assistant" for one in to_messages(cell, lambda part: None))
+    except RowError:
+        return True
+
+
+def _preference(seen: _Seen, found: Preference) -> Detection:
+    """Preference data never trains without a decision: the chosen answers, or other columns."""
+    suggestion = found.chosen or _suggest_pair(seen.columns, seen.found)
+    what = "train on the chosen answers only, or " if found.chosen else ""
+    sentence = (
+        f"This looks like preference data: {found.seen} (columns {listed(seen.columns, 12)}): "
+        f"{what}choose which column is the prompt and which is the answer."
+    )
+    advice = _how_to_choose(suggestion)
+    if found.chosen:
+        advice = "Use “Train on the chosen answers” (in the terminal: --chosen). Or: " + advice
+    return Detection(suggestion, sentence, False, seen.columns, PREFERENCE, advice, found.chosen)
 
 
 def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
@@ -124,33 +265,10 @@ def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
     return "The columns could mean more than one thing"
 
 
-def _alpaca_roles(found: dict[str, list[str]]) -> dict[str, str]:
-    """The roles of instruction, output and perhaps input; {} if the columns are not Alpaca's."""
-    instruction = [name for name in found["prompt"] if plain_name(name) == "instruction"]
-    extras = {"instruction", *SYNONYMS["input"]}
-    alone = all(plain_name(name) in extras for name in found["prompt"])
-    one_each = len(instruction) == len(found["completion"]) == 1
-    if not (alone and one_each and len(found["input"]) < 2):
-        return {}
-    roles = {"prompt": instruction[0], "completion": found["completion"][0]}
-    return roles | ({"input": found["input"][0]} if found["input"] else {})
-
-
-def _detect_chat(
-    rows: Sequence[dict], columns: list[str], likely: list[str], extra: dict[str, str]
-) -> Detection:
-    first = next(turn for row in rows for turn in turns_of(row.get(likely[0])))
-    roles = {"messages": likely[0]} | extra
-    mapping = ColumnMapping("sharegpt" if "from" in first else "messages", roles)
-    if len(likely) == 1:
-        return _sure(columns, mapping)
-    return _unsure(columns, "Several columns hold conversations", mapping)
-
-
 def _extra(rows: Sequence[dict], columns: list[str], found: dict[str, list[str]]) -> dict[str, str]:
     """The columns of the system message, the tools and the images, if there are any."""
     extra = {"system": found["system"][0]} if len(found["system"]) == 1 else {}
-    tools = [name for name in found["tools"] if _mostly(_is_list, rows, name)]
+    tools = [name for name in found["tools"] if _mostly(holds_tools, rows, name)]
     extra |= {"tools": tools[0]} if tools else {}
     images = [name for name in columns if _mostly(holds_image, rows, name)]
     by_name = named(images, "images") or images
@@ -163,48 +281,50 @@ def _mostly(test: Callable[[Any], object], rows: Sequence[dict], name: str) -> b
     return sum(bool(test(value)) for value in filled) > len(filled) / 2
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) or cell_text(value).lstrip().startswith("[")
-
-
-def turns_of(value: Any) -> list[dict]:
-    """The turns of a cell that holds a conversation; [] for any other cell."""
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        return []
-    try:
-        turns = as_list(value)
-    except RowError:
-        return []
-    for turn in turns:
-        if not isinstance(turn, dict) or not ("role" in turn or "from" in turn):
-            return []
-    return turns
-
-
 def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapping | None:
     """The likeliest pair of columns: where the column pickers start."""
     if len(columns) == 1:
         return ColumnMapping("text", {"text": columns[0]})
     if not columns:
         return None
-    prompt = (found["prompt"] or columns)[0]
-    rest = [name for name in columns if name != prompt]
-    likely = [name for name in found["completion"] if name != prompt]
-    return ColumnMapping("prompt_completion", {"prompt": prompt, "completion": (likely or rest)[0]})
+    likely = [name for name in columns if plain_name(name) not in ASIDE] or columns
+    prompt = (found["prompt"] or likely)[0]
+    rest = [name for name in likely if name != prompt] or [one for one in columns if one != prompt]
+    answers = [name for name in found["completion"] if name != prompt]
+    return ColumnMapping(
+        "prompt_completion", {"prompt": prompt, "completion": (answers or rest)[0]}
+    )
 
 
-def _sure(columns: list[str], mapping: ColumnMapping) -> Detection:
-    sentence = describe_mapping(mapping, columns)
-    used = {*mapping.roles.values(), *(name for one in mapping.also for name in one.roles.values())}
-    named_only = [name for name in named(columns, "images") if name not in used]
-    if named_only:
-        sentence += f" The images that {quoted(named_only[0])} names are not in the upload."
-    return Detection(mapping, sentence, True, columns)
+def _unused(columns: list[str], mapping: ColumnMapping, unused: list[str]) -> Detection:
+    """A certain mapping that would leave text of substance unused: the user decides."""
+    free = "input" if "prompt" in mapping.roles and "input" not in mapping.roles else ""
+    thought = plain_name(unused[0]) in THOUGHTS and "reasoning" not in mapping.roles
+    role = "reasoning" if thought else free
+    more = {role: unused[0]} if role else {}
+    wider = replace(mapping, roles={**mapping.roles, **more})
+    are = "hold" if len(unused) > 1 else "holds"
+    sentence = (
+        f"{describe_mapping(mapping, columns)} But {listed(unused, 6)} {are} text that would be "
+        "left out of training: choose which column is what, or leave it out."
+    )
+    advice = f"{_how_to_choose(wider)} To leave it out: --columns {written_columns(mapping)}"
+    return Detection(mapping, sentence, False, columns, UNUSED, advice)
 
 
-def _unsure(columns: list[str], why: str, mapping: ColumnMapping | None) -> Detection:
+def _unsure(
+    columns: list[str], why: str, mapping: ColumnMapping | None, advice: str = ""
+) -> Detection:
     names = listed(columns, 12) or "no columns"
     sentence = f"{why} ({names}): choose which column is the prompt and which is the answer."
     if any(len(name) > 40 for name in columns):
         sentence += " If the first line is not a header, add one, for example: prompt,response."
-    return Detection(mapping, sentence, False, columns)
+    advice = f"{advice} {_how_to_choose(mapping)}".strip()
+    return Detection(mapping, sentence, False, columns, ASKED, advice)
+
+
+def _how_to_choose(mapping: ColumnMapping | None) -> str:
+    advice = "Choose the columns above the table, then use them."
+    if mapping is None or any(len(name) > 60 for name in mapping.roles.values()):
+        return advice
+    return f"{advice} In the terminal: --columns {written_columns(mapping)}"

@@ -5,25 +5,45 @@ the same code, so that the same row gives the same messages. Nothing is tokenize
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainer_backend.data.formats.cells import (
+    bare_calls,
+    history_turns,
+    mark_of,
+    transcript_turns,
+    turns_of,
+)
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
+    Note,
     OnImage,
     ReadText,
+    Say,
+    Ways,
+    keep_quiet,
+    read_tools,
     refuse_untaught,
+    system_text,
     to_messages,
     with_system,
 )
-from trainer_backend.data.formats.detection import detect_format, turns_of
+from trainer_backend.data.formats.detection import PREFERENCE, UNUSED, detect_format
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, columns_of, listed
 from trainer_backend.data.images import ImageRef, cell_images, part_image, placed
-from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
+from trainer_backend.data.json_values import cell_text, plain_numbers
 from trainer_backend.errors import RowError, TrainingDataError
 
 TOKEN_COLUMNS = ("input_ids", "labels", "completion_mask", "assistant_masks")
+_TWO_SYSTEMS = Note(
+    "two_systems",
+    "The row has a system text in a column of its own and a system message; the message is used.",
+    "Keep only one of the two, or join them.",
+    "warning",
+)
 ACCEPTED = (
     "prompt and completion, prompt and response, messages, conversations, "
     "instruction/input/output, text, or input_ids"
@@ -35,7 +55,7 @@ class Example:
     """One training example and the number of its row; exactly one of messages and text is set.
 
     `images` are ImageBytes of an upload, or names of stored images (“images/<sha256>.png”);
-    “<image>” in a text marks the place of one.
+    “<image>” in a text marks the place of one. `notes` is what is to be said about the row.
     """
 
     row: int
@@ -43,6 +63,7 @@ class Example:
     text: str | None
     tools: list | None = None
     images: Sequence[ImageRef] | None = None
+    notes: tuple[Note, ...] = ()
 
     def as_row(self, system_prompt: str = "") -> dict:
         """What encode() takes, without the images: {"messages", "tools"?} or {"text"}."""
@@ -62,13 +83,18 @@ def to_example(
     if mapping.also:
         mapping = mapping.of_row(row)
     roles = mapping.roles
+    if "label" in roles:
+        _refuse_rejected(row.get(roles["label"]), roles["label"])
     if mapping.format == "text":
         text = cell_text(row.get(roles["text"]))
         if not text.strip():
             raise RowError("The text is empty.", FILL_IN, "empty_text")
         return Example(row_number, None, text)
     inside: list[ImageRef | None] = []
-    prompt, completion, tools = read_row(row, roles, lambda part: inside.append(part_image(part)))
+    notes: list[Note] = []
+    prompt, completion, tools = read_row(
+        row, roles, lambda part: inside.append(part_image(part)), say=notes.append
+    )
     messages = prompt + completion
     try:
         refuse_untaught(messages)
@@ -80,7 +106,18 @@ def to_example(
     images = cell_images(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
-    return Example(row_number, messages, None, tools, images or None)
+    said = tuple(dict.fromkeys(notes))
+    return Example(row_number, messages, None, tools, images or None, said)
+
+
+def _refuse_rejected(mark: Any, column: str) -> None:
+    good = mark_of(mark)
+    if good is None:
+        what = f"“{column[:60]}” does not say whether the answer is good."
+        raise RowError(what, "Write true or false into it.", "rejected_answer")
+    if not good:
+        what = f"The answer is marked as bad in “{column[:60]}”."
+        raise RowError(what, "Nothing is to be done: it is not trained on.", "rejected_answer")
 
 
 def _refuse_empty_pair(prompt: dict, completion: dict, given: bool) -> None:
@@ -99,59 +136,78 @@ def read_row(
     roles: dict[str, str],
     on_image: OnImage | None = None,
     text: ReadText = cell_text,
+    say: Say = keep_quiet,
 ) -> tuple[list[dict], list[dict], list | None]:
     """A row as (prompt messages, completion messages, tools); a conversation is all prompt.
 
-    `on_image` is given the image parts of messages, `text` reads cells that should be text.
-    Raises RowError. Whether there is anything to train on is not checked.
+    `on_image` is given the image parts of messages, `text` reads cells that should be text, `say`
+    is told what is left out or taken in one of two ways. Raises RowError. Whether there is anything
+    to train on is not checked.
     """
     completion: list[dict] = []
     if "messages" in roles:
-        prompt = to_messages(row.get(roles["messages"]), on_image, text)
+        cell = row.get(roles["messages"])
+        cell = transcript_turns(cell) or cell if isinstance(cell, str) else cell
+        prompt = to_messages(cell, on_image, text, say)
+        if "completion" in roles:
+            answer = _answer(row.get(roles["completion"]), text)
+            completion = to_messages(answer, on_image, text, say)
     else:
-        prompt, completion = _pair(row, roles, on_image, text)
+        prompt, completion = _pair(row, roles, on_image, text, say)
+    if "history" in roles and (before := history_turns(row.get(roles["history"]))):
+        prompt = to_messages(before, on_image, text, say) + prompt
+    if "reasoning" in roles and (thought := text(row.get(roles["reasoning"]))).strip():
+        _add_reasoning(prompt + completion, thought)
     if "system" in roles:
-        own = text(row.get(roles["system"]))
+        own = system_text(row.get(roles["system"]), Ways(None, text, say))
+        if own.strip() and prompt[0]["role"] == "system" and prompt[0]["content"] != own:
+            say(_TWO_SYSTEMS)
         prompt = with_system(prompt, own if own.strip() else "")
-    tools = _tools(row.get(roles["tools"])) if "tools" in roles else None
+    tools = read_tools(row.get(roles["tools"])) if "tools" in roles else None
     return prompt, completion, tools
 
 
 def _pair(
-    row: Mapping[str, Any], roles: dict[str, str], on_image: OnImage | None, text: ReadText
+    row: Mapping[str, Any],
+    roles: dict[str, str],
+    on_image: OnImage | None,
+    text: ReadText,
+    say: Say,
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
-    asked, answer = turns_of(prompt), turns_of(completion)
-    if asked or answer:
+    extra = text(row.get(roles["input"])) if "input" in roles else ""
+    asked, calls = turns_of(prompt), turns_of(completion) or bare_calls(completion)
+    if asked or calls:
         asked = asked or [{"role": "user", "content": text(prompt)}]
-        answer = answer or [{"role": "assistant", "content": text(completion)}]
-        return to_messages(asked, on_image, text), to_messages(answer, on_image, text)
-    content, extra = text(prompt), text(row.get(roles["input"])) if "input" in roles else ""
-    if extra.strip():
-        content = f"{content}\n\n{extra}" if content.strip() else extra
+        messages = to_messages(asked, on_image, text, say)
+        messages[-1]["content"] = _joined(messages[-1]["content"], extra)
+        return messages, to_messages(_answer(completion, text), on_image, text, say)
     answer = [{"role": "assistant", "content": text(completion)}]
-    return [{"role": "user", "content": content}], answer
+    return [{"role": "user", "content": _joined(text(prompt), extra)}], answer
 
 
-def _tools(value: Any) -> list[dict] | None:
-    """The tools a row offers the model: a list, or its JSON text."""
-    if isinstance(value, str) and value.strip():
-        try:
-            value = parse(value)
-        except BadJSON:
-            raise RowError("The tools are not JSON.", "Write them as a list of objects.") from None
-    if not value:
-        return None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowError("The tools are not a list of objects.", "Write them as a list of objects.")
-    return [_wrapped(tool) for tool in value]
+def _joined(content: str, extra: str) -> str:
+    """A prompt and the text it is about; the product joins an instruction and its input so."""
+    if not extra.strip():
+        return content
+    return f"{content}\n\n{extra}" if content.strip() else extra
 
 
-def _wrapped(tool: dict) -> dict:
-    """A tool as chat templates expect it; older data has the bare function."""
-    if "name" in tool and not tool.keys() & {"function", "type"}:
-        return {"type": "function", "function": tool}
-    return tool
+def _answer(completion: Any, text: ReadText) -> list[dict]:
+    """The turns of an answer: messages, one message, function calls, or a text."""
+    if turns := turns_of(completion):
+        return turns
+    if calls := bare_calls(completion):
+        return [{"role": "assistant", "content": "", "tool_calls": calls}]
+    return [{"role": "assistant", "content": text(completion)}]
+
+
+def _add_reasoning(messages: list[dict], thought: str) -> None:
+    """Give the last answer its reasoning, unless it has some already."""
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            message.setdefault("reasoning_content", thought)
+            return
 
 
 def plain_messages(messages: list[dict]) -> list[dict]:
@@ -226,7 +282,10 @@ def find_reading(
     columns = list(dict.fromkeys([*columns, *columns_of(plain)]))
     promised = _promised(columns, text_field)
     found = detect_format(plain)
-    detected = [found.mapping, *found.mapping.also] if found.sure and found.mapping else []
+    if found.code == PREFERENCE:
+        raise _undecided(found.sentence.partition(" (columns ")[0], columns)
+    certain = found.mapping if found.sure or found.code == UNUSED else None
+    detected = [certain, *certain.also] if certain else []
     if text_field not in ("text", "prompt") and text_field in columns:
         promised.insert(0, ColumnMapping("text", {"text": text_field}))
     if promised and promised[0].format == "text" and text_field != "prompt":
@@ -237,6 +296,15 @@ def find_reading(
         roles = {role: name for role, name in one.roles.items() if role != "images"}
         kinds.setdefault(tuple(one.needed()), ColumnMapping(one.format, tools | roles))
     return Reading(tuple(kinds.values()), text_field)
+
+
+def _undecided(seen: str, columns: Sequence[str]) -> TrainingDataError:
+    return TrainingDataError(
+        f"{seen}.",
+        f"dataset columns {listed(columns, 8)}",
+        "Keep only the rows and columns with the good answers: filter on the label and remove it, "
+        "or rename the chosen answers to “completion” and remove the rejected ones.",
+    )
 
 
 def as_example(row: Mapping[str, Any], text_field: str = "text", chat: bool = True) -> dict:
@@ -266,14 +334,15 @@ def _read(
     row: Mapping[str, Any], roles: dict[str, str], chat: bool, on_image: OnImage | None
 ) -> dict:
     if "messages" in roles:
-        messages, _, tools = read_row(_parsed(row, roles["messages"]), roles, on_image, _only_text)
-        example = {"messages": plain_messages(messages)}
+        given = _parsed(row, roles["messages"])
+        messages, answer, tools = read_row(given, roles, on_image, _only_text, _warn)
+        example = {"messages": plain_messages(messages + answer)}
     else:
         if _continues(row, roles):
             return {"prompt": row["prompt"], "completion": row["completion"]}
-        prompt, completion, tools = read_row(row, roles, on_image, _only_text)
+        prompt, completion, tools = read_row(row, roles, on_image, _only_text, _warn)
         if not chat and _is_text(row[roles["prompt"]]) and _is_text(row[roles["completion"]]):
-            return _as_text(prompt, completion[0]["content"])
+            return _as_text(prompt, completion[0])
         example = {"prompt": plain_messages(prompt), "completion": plain_messages(completion)}
     return {**example, "tools": plain_numbers(tools)} if tools else example
 
@@ -288,10 +357,21 @@ def _parsed(row: Mapping[str, Any], column: str) -> Mapping[str, Any]:
         return row
 
 
+def _warn(note: Note) -> None:
+    """Say once what the rows of a dataset have that is not all learned."""
+    if note.severity == "warning":
+        warnings.warn(f"{note.what} {note.fix}", stacklevel=2)
+
+
 def _only_text(value: Any) -> str:
-    """Text unchanged, null as ""; RowError for a number, which may have been 1.0 or 1.00."""
+    """Text unchanged, an object as its JSON, null as "".
+
+    Raises RowError for a number, which may have been 1.0 or 1.00.
+    """
     if isinstance(value, str):
         return value
+    if isinstance(value, dict):
+        return cell_text(value)
     if value is None:
         return ""
     raise RowError(f"A cell holds {value!r:.60}, not text.", "Write it as text.")
@@ -299,7 +379,9 @@ def _only_text(value: Any) -> str:
 
 def _continues(row: Mapping[str, Any], roles: dict[str, str]) -> bool:
     """Whether the row is a text and its continuation, to which no chat template is applied."""
-    if roles["prompt"] != "prompt" or roles["completion"] != "completion" or "system" in roles:
+    if roles["prompt"] != "prompt" or roles["completion"] != "completion":
+        return False
+    if not roles.keys().isdisjoint(("system", "input", "history", "reasoning")):
         return False
     return _is_text(row["prompt"]) and _is_text(row["completion"])
 
@@ -308,7 +390,9 @@ def _is_text(cell: Any) -> bool:
     return isinstance(cell, str) and not turns_of(cell)
 
 
-def _as_text(prompt: list[dict], answer: str) -> dict[str, str]:
+def _as_text(prompt: list[dict], completion: dict) -> dict[str, str]:
     text = "\n\n".join(message["content"] for message in prompt)
+    thought = completion.get("reasoning_content")
+    answer = f"{thought}\n\n{completion['content']}" if thought else completion["content"]
     joint = "" if text[-1:].isspace() or answer[:1].isspace() else "\n"
     return {"prompt": text + joint, "completion": answer}

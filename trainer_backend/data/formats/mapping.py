@@ -13,19 +13,28 @@ from trainer_backend.errors import UserError
 SYNONYMS = {
     "prompt": ("prompt", "question", "instruction", "input", "query", "user", "human", "request",
                "user_message", "user_prompt", "input_text", "problem", "source_text", "q",
+               "inputs", "user_input", "user_query", "user_question",
                "frage", "pregunta", "pergunta", "domanda", "vraag", "вопрос", "问题",
                "問題"),
     "completion": ("completion", "response", "answer", "output", "reply", "assistant", "target",
                    "assistant_message", "target_text", "output_text", "model_response",
-                   "expected_output", "solution", "bot", "a",
+                   "expected_output", "solution", "bot", "a", "targets", "assistant_response",
+                   "model_output", "ai_response", "answers_text",
                    "antwort", "respuesta", "resposta", "réponse", "reponse", "risposta",
                    "antwoord", "ответ", "答案", "回答", "回复"),
-    "system": ("system", "system_prompt", "system_message"),
-    "input": ("input", "context"),
+    "system": ("system", "system_prompt", "system_message", "system_instruction",
+               "systeminstruction"),
+    "input": ("input", "context", "contexts", "passage", "paragraph", "background", "evidence",
+              "article", "document", "documents", "reference_text", "knowledge"),
+    "history": ("history", "chat_history", "conversation_history", "dialogue_history",
+                "dialog_history", "previous_turns", "previous_messages", "past_turns"),
+    "reasoning": ("reasoning", "reasoning_content", "reasoning_trace", "thinking", "thought",
+                  "thoughts", "complex_cot", "cot", "chain_of_thought", "think"),
     "messages": ("messages", "conversations", "conversation", "chat", "dialog", "dialogue",
-                 "turns"),
+                 "turns", "contents"),
     "text": ("text", "content", "document", "body"),
-    "tools": ("tools", "functions"),
+    "tools": ("tools", "functions", "tool_config", "toolconfig", "function_declarations",
+              "functiondeclarations"),
     "images": ("images", "image", "img", "picture", "pictures", "photo", "image_path", "file_name"),
 }  # fmt: skip
 
@@ -65,7 +74,15 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "text": ("text",),
 }  # the roles each format needs
 EMPTY: tuple[Any, ...] = (None, "", [])  # cells without a value
-ROLE_NAMES = ("prompt", "completion", "system", "input", "messages", "text", "tools", "images")
+ROLE_NAMES = (
+    "prompt", "completion", "system", "input", "history", "reasoning", "label", "messages", "text",
+    "tools", "images",
+)  # fmt: skip
+_WITH = {
+    "text": ("text",),
+    "messages": ("messages", "completion", "reasoning", "system", "label", "tools", "images"),
+    "prompt_completion": tuple(one for one in ROLE_NAMES if one not in ("messages", "text")),
+}  # the roles that go together
 
 
 @dataclass(frozen=True)
@@ -102,32 +119,63 @@ class ColumnMapping:
 
 
 def describe_mapping(mapping: ColumnMapping, columns: Sequence[str] = ()) -> str:
-    """One or two sentences: what each column is used for, and which are not used."""
+    """A few sentences: what each column is used for, and which of `columns` are not used."""
     sentence = _described(mapping)
-    used = set(mapping.roles.values())
     for other in mapping.also:
         missing = listed(mapping.needed(), 3)
         sentence += f" Rows without {missing} are read as: {_described(other)}"
-        used |= set(other.roles.values())
-    unused = [name for name in columns if name not in used]
-    return sentence + (f" Not used: {listed(unused, 6)}." if unused else "")
+    unused = unused_columns(mapping, columns)
+    sentence += f" Not used: {listed(unused, 12)}." if unused else ""
+    for name in unused:
+        what = _FILES.get(plain_name(name))
+        if what == "images" and "images" not in mapping.roles:
+            sentence += f" The images that {quoted(name)} names are not in the upload."
+        elif what and what != "images":
+            sentence += f" The {what} of {quoted(name)} are not trained on: only text and images."
+    return sentence
+
+
+def unused_columns(mapping: ColumnMapping, columns: Sequence[str]) -> list[str]:
+    """The columns of which nothing is trained on, in their order."""
+    used = {name for one in (mapping, *mapping.also) for name in one.roles.values()}
+    return [name for name in columns if name not in used]
 
 
 def _described(mapping: ColumnMapping) -> str:
     role = {name: quoted(column) for name, column in mapping.roles.items()}
     if mapping.format == "text":
-        sentence = f"Plain text from {role['text']}: the model learns all of it."
-    elif "messages" in role:
+        return f"Plain text from {role['text']}: the model learns all of it."
+    if "messages" in role:
         style = "ShareGPT conversations" if mapping.format == "sharegpt" else "Conversations"
-        sentence = f"{style} from {role['messages']}."
+        sentence = f"{style} from {role['messages']}"
+        sentence += f", answer from {role['completion']}." if "completion" in role else "."
     else:
         style = "Alpaca instructions" if mapping.format == "alpaca" else "Prompt and response pairs"
         sentence = f"{style}: prompt from {role['prompt']}"
         sentence += f" followed by {role['input']}" if "input" in role else ""
         sentence += f", answer from {role['completion']}."
-    for extra, name in (("system", "System message"), ("tools", "Tools"), ("images", "Images")):
-        sentence += f" {name} from {role[extra]}." if extra in role else ""
+    for extra, words in _EXTRAS.items():
+        sentence += f" {words.format(role[extra])}" if extra in role else ""
     return sentence
+
+
+_EXTRAS = {
+    "history": "Earlier turns from {}; their answers are learned too.",
+    "reasoning": "The answer’s reasoning from {}.",
+    "label": "Only rows in which {} marks the answer as good.",
+    "system": "System message from {}.",
+    "tools": "Tools from {}.",
+    "images": "Images from {}.",
+}  # what a role beside prompt and answer is for, in a sentence
+_FILES = {
+    **dict.fromkeys([name for name in SYNONYMS["images"] if name != "file_name"], "images"),
+    **dict.fromkeys(("video", "videos", "video_path"), "videos"),
+    **dict.fromkeys(("audio", "audios", "audio_path"), "sounds"),
+}  # by the name of a column: what it holds that is not text
+
+
+def _family(format: str) -> str:
+    return {"alpaca": "prompt_completion", "sharegpt": "messages"}.get(format, format)
 
 
 def check_mapping(mapping: ColumnMapping, columns: Sequence[str], where: str) -> None:
@@ -147,6 +195,10 @@ def check_mapping(mapping: ColumnMapping, columns: Sequence[str], where: str) ->
             raise UserError(f"Unknown role {quoted(role)}.", where, f"Use {', '.join(ROLE_NAMES)}.")
         if column not in columns:
             raise UserError(f"There is no column {quoted(column)}.", where, fix)
+    wrong = [role for role in mapping.roles if role not in _WITH[_family(mapping.format)]]
+    if wrong:
+        what = f"The role {wrong[0]} does not go with {' and '.join(needed)}."
+        raise UserError(what, where, f"Use {', '.join(_WITH[_family(mapping.format)])}.")
     if len(set(mapping.roles.values())) < len(mapping.roles):
         raise UserError("One column is chosen twice.", where, "Choose a different column for each.")
     for other in mapping.also:

@@ -31,7 +31,8 @@ def rows_of_object(value: dict, name: str) -> tuple[list, str]:
     if "features" in value and is_rows(rows) and all("row" in row for row in rows):
         return [row["row"] for row in rows], "The rows are the objects “row” of the list “rows”."
     lists = [key for key, item in value.items() if is_rows(item)]
-    if len(lists) == 1 and not is_chat(value[lists[0]]):
+    named_chat = lists[:1] in (["messages"], ["conversations"])
+    if len(lists) == 1 and not named_chat and not is_chat(value[lists[0]]):
         others = [key for key in value if key != lists[0]]
         unused = f" Not used: {listed(others, 6)}." if others else ""
         return value[lists[0]], f"The rows are the list “{lists[0][:60]}” of the object.{unused}"

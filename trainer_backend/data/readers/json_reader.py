@@ -16,7 +16,12 @@ from trainer_backend.data.json_values import (
     parse,
     parse_at,
 )
-from trainer_backend.data.readers.json_objects import is_chat, names_columns, rows_of_object
+from trainer_backend.data.readers.json_objects import (
+    is_chat,
+    is_rows,
+    names_columns,
+    rows_of_object,
+)
 from trainer_backend.data.readers.options import MAX_LINE
 from trainer_backend.data.readers.text_reader import TextFile
 from trainer_backend.errors import UserError
@@ -283,7 +288,7 @@ class _Window:
             return self.line(), None, cut.fault
 
     def value_or_next_line(self) -> tuple[int, Any, UserError | None]:
-        """The same; after a broken value, reading goes on at the next line that begins an object."""
+        """The same; after a broken value, reading goes on where a line begins an object."""
         try:
             return self.value()
         except (_CutOff, UserError) as error:
@@ -345,8 +350,8 @@ def _as_row(value: Any, file: TextFile, line: int, columns: list[str] | None = N
         return value
     if isinstance(value, str):
         return {"text": value}
-    if isinstance(value, list) and is_chat(value):
-        return {"conversations" if "from" in value[0] else "messages": value}
+    if is_rows(value):  # the turns of a conversation
+        return {"messages": value}
     plain = isinstance(value, list) and not any(isinstance(one, dict | list) for one in value)
     if columns is not None and plain and value:
         names = columns or [f"column {at}" for at in range(1, len(value) + 1)]

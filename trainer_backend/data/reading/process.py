@@ -92,6 +92,7 @@ def _create(home: Path, report: Report, arguments: dict) -> str:
         name=arguments["name"],
         mapping=ColumnMapping(**mapping) if mapping else None,
         options=options,
+        chosen=arguments["chosen"],
         system_prompt=arguments["system_prompt"],
         on_progress=report.on_progress,
         on_findings=report.on_findings,

@@ -145,6 +145,7 @@ def start_reading(
     name: str | None = None,
     mapping: ColumnMapping | None = None,
     options: ReadOptions | None = None,
+    chosen: bool = False,
     system_prompt: str = "",
 ) -> Reading:
     """Read files as create_dataset does, in a separate process with a memory limit."""
@@ -154,6 +155,7 @@ def start_reading(
         "name": name,
         "mapping": asdict(mapping) if mapping else None,
         "options": asdict(options or ReadOptions()),
+        "chosen": chosen,
         "system_prompt": system_prompt,
     }
     size = sum(path.stat().st_size for path in paths if path.is_file())

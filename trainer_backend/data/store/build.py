@@ -33,6 +33,7 @@ class Plan:
     kinds: tuple[str, ...] = ()  # endings of the files; they decide how bytes are read
     options: dict[str, Any] = field(default_factory=dict)
     mapping: ColumnMapping | None = None
+    chosen: bool = False  # of preference data train on the chosen answers
     system_prompt: str = ""
     parent: StoredDataset | None = None
     change: dict[str, Any] = field(default_factory=dict)  # what this version does to its parent
@@ -42,8 +43,10 @@ class Plan:
     @property
     def id(self) -> str:
         """16 hex digits, the same for the same content under the same choices."""
+        chosen = {"chosen": True} if self.chosen else {}
         return dataset_id(
             {
+                **chosen,
                 "content": self.content,
                 "kinds": list(self.kinds),
                 "options": self.options,
@@ -83,7 +86,9 @@ def build(
     """
     if not (home / "datasets" / plan.id / "meta.json").is_file():
         facts, folders = plan.facts(), plan.image_folders
-        write_dataset(home, rows, facts, plan.extra, plan.mapping, on_findings, folders)
+        write_dataset(
+            home, rows, facts, plan.extra, plan.mapping, on_findings, folders, plan.chosen
+        )
     return open_dataset(home, plan.id)
 
 

@@ -56,6 +56,8 @@ class StoredDataset:
     problems: list[Problem]
     sample: str | None = None
     suggestion: ColumnMapping | None = None  # shown in the column pickers when it is not sure
+    chosen: ColumnMapping | None = None  # trains on the chosen answers of preference data
+    ignored_columns: list[str] = field(default_factory=list)  # nothing of them is trained on
     notes: list[str] = field(default_factory=list)  # encoding, delimiter and layout, if unusual
     content: str = ""  # sha256 of the uploaded bytes
     num_bytes: int = 0
@@ -209,8 +211,8 @@ def open_dataset(home: Path, dataset_id: str) -> StoredDataset:
         )
     meta = _migrate(folder, meta)
     meta["problems"] = [Problem(**problem) for problem in meta["problems"]]
-    for key in ("mapping", "suggestion"):
-        meta[key] = ColumnMapping(**meta[key]) if meta[key] else None
+    for key in ("mapping", "suggestion", "chosen"):
+        meta[key] = ColumnMapping(**meta[key]) if meta.get(key) else None
     return StoredDataset(dir=folder, **meta)
 
 

@@ -4,17 +4,23 @@ How any of them is read is not known here.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainer_backend.data.formats import ColumnMapping, mapping_of
 from trainer_backend.data.readers import Progress
 from trainer_backend.data.readers.hub import is_hub_id
 from trainer_backend.data.readers.options import DEFAULT, SUFFIXES, UPLOAD_SUFFIXES, ReadOptions
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.held_out import with_held_out
-from trainer_backend.data.store.uploads import create_dataset, create_from_hub, create_from_sample
+from trainer_backend.data.store.uploads import (
+    create_dataset,
+    create_from_hub,
+    create_from_sample,
+    remap_dataset,
+)
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import samples
 
@@ -27,6 +33,8 @@ def resolve_data(  # noqa: PLR0913 - the options of the command line
     data: str | Sequence[str],
     *,
     options: ReadOptions = DEFAULT,
+    columns: Mapping[str, str] | None = None,
+    chosen: bool = False,
     config: str | None = None,
     split: str = "train",
     max_rows: int | None = None,
@@ -35,12 +43,21 @@ def resolve_data(  # noqa: PLR0913 - the options of the command line
     """The dataset that DATA means, stored if it is not stored yet.
 
     Several files are read as one. A folder holds one data file, or a train file and a held-out file
-    (as `prepare` writes them). `config` and `split` are for Hub ids. Raises UserError otherwise.
+    (as `prepare` writes them). `columns` gives columns their roles, {role: column}; `chosen` trains
+    on the chosen answers of preference data. `config` and `split` are for Hub ids. Raises UserError
+    for columns that are not there and when DATA means nothing.
     """
+    mapping = mapping_of(columns, "--columns") if columns else None
     names = [data] if isinstance(data, str) else list(data)
     paths = [Path(name).expanduser() for name in names]
     read = partial(
-        create_dataset, home, options=options, max_rows=max_rows, on_progress=on_progress
+        create_dataset,
+        home,
+        options=options,
+        max_rows=max_rows,
+        on_progress=on_progress,
+        mapping=mapping,
+        chosen=chosen,
     )
     if len(paths) == 1 and paths[0].is_dir():
         train, *held_out = _files_in(paths[0])
@@ -50,13 +67,30 @@ def resolve_data(  # noqa: PLR0913 - the options of the command line
         return read([_a_file(path) for path in paths])
     name = names[0]
     if any(sample.id == name for sample in samples()):
-        return create_from_sample(home, name)
+        return _remapped(home, create_from_sample(home, name), mapping, chosen)
     if DATASET_ID.fullmatch(name) and (home / "datasets" / name / "meta.json").is_file():
-        return open_dataset(home, name)
+        return _remapped(home, open_dataset(home, name), mapping, chosen)
     if is_hub_id(name) and paths[0].suffix.lower() not in UPLOAD_SUFFIXES:
-        chosen: dict[str, Any] = {"config": config, "split": split, "max_rows": max_rows}
-        return create_from_hub(home, name, **chosen, on_progress=on_progress)
+        part: dict[str, Any] = {"config": config, "split": split, "max_rows": max_rows}
+        how: dict[str, Any] = {"mapping": mapping, "chosen": chosen}
+        return create_from_hub(home, name, **part, **how, on_progress=on_progress)
     raise _nothing_like(name)
+
+
+def _remapped(
+    home: Path, dataset: StoredDataset, mapping: ColumnMapping | None, chosen: bool
+) -> StoredDataset:
+    """A stored dataset with the columns asked for."""
+    if mapping is None and not chosen:
+        return dataset
+    mapping = mapping or dataset.chosen
+    if mapping is None:
+        raise UserError(
+            "No chosen answers are known of this dataset.",
+            dataset.name,
+            "Leave --chosen out, or name its columns with --columns.",
+        )
+    return remap_dataset(home, dataset.id, mapping)
 
 
 def _nothing_like(name: str) -> UserError:

@@ -4,13 +4,16 @@ How files are read and what their rows mean is not known here.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trainer_backend.data.formats import ColumnMapping, check_mapping
+from trainer_backend.data.formats import ColumnMapping, check_mapping, detect_format, first_rows
+from trainer_backend.data.formats.columns.nested import find_nested, opened
+from trainer_backend.data.formats.columns.threads import chained
 from trainer_backend.data.json_values import BadJSON, cell_text, check_strings, parse, to_json
 from trainer_backend.data.readers import Progress, open_rows
 from trainer_backend.data.readers.hub import download_hub_data, hub_choices
@@ -31,6 +34,8 @@ from trainer_backend.data.store.writer import OnFindings
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import samples
 
+OPEN_TO = ("columns_unclear", "unused_text")  # findings that columns inside columns may settle
+
 
 def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
     home: Path,
@@ -39,6 +44,7 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
     name: str | None = None,
     mapping: ColumnMapping | None = None,
     options: ReadOptions = DEFAULT,
+    chosen: bool = False,
     system_prompt: str = "",
     max_rows: int | None = None,
     source: Mapping[str, Any] | None = None,
@@ -47,7 +53,8 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
 ) -> StoredDataset:
     """Read, map, check and store one or several files; the same input is the same dataset.
 
-    With `max_rows` only the first rows are read. `source` adds facts about where the files come
+    `chosen`: of preference data train on the chosen answers, unless a mapping says otherwise. With
+    `max_rows` only the first rows are read. `source` adds facts about where the files come
     from. on_findings(problems, first rows) is called as soon as the first rows are mapped. Raises
     UserError for files that cannot be read or hold no usable row.
     """
@@ -63,10 +70,31 @@ def create_dataset(  # noqa: PLR0913 - the choices when data is loaded
         kinds=tuple("".join(path.suffixes[-2:]).lower() for path in paths),
         options=_chosen(options) | ({"max_rows": max_rows} if max_rows else {}),
         mapping=mapping,
+        chosen=chosen,
         system_prompt=checked_prompt(system_prompt),
         extra={"source": {"files": known, **(source or {})}, "notes": rows.notes},
     )
-    return build(home, islice(rows, max_rows), plan, on_findings)
+    read = _as_examples(islice(rows, max_rows), mapping, rows.notes)
+    return build(home, read, plan, on_findings)
+
+
+def _as_examples(
+    rows: Iterator[NumberedRow], mapping: ColumnMapping | None, notes: list[str]
+) -> Iterator[NumberedRow]:
+    """The rows; unless columns of theirs are chosen, chained into conversations if each is one
+    message, and with small objects as columns. What was done becomes a note after the last row.
+    """
+    first = first_rows(rows)
+    everything = itertools.chain(first, rows)
+    columns = {name for _, row in first for name in row}
+    if mapping is not None and set(mapping.roles.values()) <= columns:
+        return everything
+    if talks := chained(everything, first, notes.append):
+        return talks
+    nested = find_nested([row for _, row in first])
+    if nested and detect_format([row for _, row in first]).code in OPEN_TO:
+        return opened(everything, nested, notes.append)
+    return everything
 
 
 def _name_of(paths: list[Path]) -> str:
@@ -88,6 +116,8 @@ def create_from_hub(  # noqa: PLR0913 - the choices of a Hub dataset
     split: str = "train",
     revision: str | None = None,
     max_rows: int | None = None,
+    mapping: ColumnMapping | None = None,
+    chosen: bool = False,
     on_progress: Progress | None = None,
     on_findings: OnFindings | None = None,
 ) -> StoredDataset:
@@ -97,15 +127,17 @@ def create_from_hub(  # noqa: PLR0913 - the choices of a Hub dataset
     config or split, or nothing can be read.
     """
     pinned = hub_choices(repo_id, revision=revision).revision
-    chosen: dict[str, Any] = {"config": config, "split": split, "revision": pinned}
-    chosen["max_rows"] = max_rows
-    files = download_hub_data(repo_id, **chosen)
+    part: dict[str, Any] = {"config": config, "split": split, "revision": pinned}
+    part["max_rows"] = max_rows
+    files = download_hub_data(repo_id, **part)
     return create_dataset(
         home,
         files,
         name=repo_id if split == "train" else f"{repo_id} ({split})",
+        mapping=mapping,
+        chosen=chosen,
         max_rows=max_rows,
-        source={"hub": {"id": repo_id, **chosen}},
+        source={"hub": {"id": repo_id, **part}},
         on_progress=on_progress,
         on_findings=on_findings,
     )

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer_backend.data.checks import CONTROL_LETTER
-from trainer_backend.data.formats.conversations import ROLES
+from trainer_backend.data.formats.conversations import (
+    CONTENT_KEYS,
+    role_named,
+    speaker_of,
+    turns_in,
+    turns_of,
+    unwrapped,
+)
 from trainer_backend.data.json_values import BadJSON, check_strings, parse, to_json
 from trainer_backend.data.readers import Progress
 from trainer_backend.data.store import pages
@@ -17,10 +24,10 @@ from trainer_backend.data.store.build import build, counted, next_version
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
 from trainer_backend.data.store.pages import NumberedRow
 from trainer_backend.data.store.writer import OnFindings
-from trainer_backend.errors import UserError
+from trainer_backend.errors import RowError, UserError
 
-_CONTENT = ("content", "value", "text")  # keys of a message that hold its text
-_ASKED = ("prompt", "input", "system")  # roles of columns without answers
+# roles of columns without answers
+_ASKED = ("prompt", "input", "system", "history", "reasoning", "label")
 _DONE = {"drop": "left out", "keep_one": "left out", "trim": "trimmed", "clean": "cleaned"}
 SWITCHES = tuple(_DONE)  # every safe fix
 
@@ -181,47 +188,90 @@ def _as_before(old: Any, text: str, where: str) -> Any:
 def trimmed_row(row: dict[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
     """The row with its answers stripped of white space at both ends."""
     answers = {column for role, column in roles.items() if role not in _ASKED}
-    return {
-        name: _changed(cell, str.strip, answers_only=True) if name in answers else cell
-        for name, cell in row.items()
-    }
+    return _changed_row(row, roles, answers, str.strip, answers_only=True)
 
 
 def cleaned_row(row: dict[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
     """The row without control characters in columns that train; tabs and line breaks stay."""
-    columns, clean = set(roles.values()), partial(CONTROL_LETTER.sub, "")
+    clean = partial(CONTROL_LETTER.sub, "")
+    return _changed_row(row, roles, set(roles.values()), clean, answers_only=False)
+
+
+CHANGES = {"trim": trimmed_row, "clean": cleaned_row}
+Change = Callable[[str], str]
+
+
+def _changed_row(
+    row: dict[str, Any],
+    roles: Mapping[str, str],
+    columns: set[str],
+    change: Change,
+    answers_only: bool,
+) -> dict[str, Any]:
+    chat = roles.get("messages")
     return {
-        name: _changed(cell, clean, answers_only=False) if name in columns else cell
+        name: _changed(cell, change, answers_only, name == chat) if name in columns else cell
         for name, cell in row.items()
     }
 
 
-CHANGES = {"trim": trimmed_row, "clean": cleaned_row}
-
-
-def _changed(cell: Any, change: Callable[[str], str], answers_only: bool) -> Any:
-    if isinstance(cell, list):
-        return [_changed_message(item, change, answers_only) for item in cell]
-    if not isinstance(cell, str):
+def _changed(cell: Any, change: Change, answers_only: bool, is_chat: bool) -> Any:
+    """A cell with its text changed, or that of its messages; its spelling stays otherwise."""
+    try:
+        turns = turns_in(cell) if is_chat else turns_of(cell)
+        turns = [unwrapped(turn) for turn in turns]
+    except RowError:
         return cell
-    if cell.lstrip().startswith("[{"):
-        try:
-            turns = parse(cell)
-        except BadJSON:
-            return change(cell)
-        changed = _changed(turns, change, answers_only)
-        return cell if changed == turns else to_json(changed)  # otherwise its spelling stays
-    return change(cell)
+    if not turns:
+        return _changed_content(cell, change, answers_only)
+    changed = [_changed_message(turn, change, answers_only) for turn in turns]
+    if changed == turns:
+        return cell
+    return to_json(changed) if isinstance(cell, str) else changed
 
 
-def _changed_message(item: Any, change: Callable[[str], str], answers_only: bool) -> Any:
-    """A message, or a part of one, with its text changed; roles and tool calls stay."""
-    if not isinstance(item, dict):
-        return item
-    role = item.get("role") or item.get("from")
-    if answers_only and role is not None and ROLES.get(str(role).strip().lower()) != "assistant":
-        return item
+def _changed_message(turn: Mapping, change: Change, answers_only: bool) -> Mapping:
+    """A message with its text changed; its role, calls and reasoning stay."""
+    if answers_only and role_named(speaker_of(turn)) != "assistant":
+        return turn
     return {
-        key: _changed(value, change, answers_only) if key in _CONTENT else value
-        for key, value in item.items()
+        key: _changed_content(value, change, answers_only) if key in CONTENT_KEYS else value
+        for key, value in turn.items()
+    }
+
+
+def _changed_content(value: Any, change: Change, whole: bool) -> Any:
+    """Text changed, or that of parts; `whole`: parts are changed as the one text they make."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return _changed_part(value, change, whole)
+    if not isinstance(value, list):
+        return value
+    places = [at for at, part in enumerate(value) if _has_text(part)]
+    parts = list(value)
+    for at in places:
+        before, after = ("x" if whole and at != places[end] else "" for end in (0, -1))
+        # an inner end is kept from being stripped by a letter in front of it or behind it
+        inner = partial(_between, change, before, after)
+        parts[at] = _changed_content(parts[at], inner, whole)
+    return parts
+
+
+def _between(change: Change, before: str, after: str, text: str) -> str:
+    changed = change(before + text + after)
+    return changed[len(before) : len(changed) - len(after)]
+
+
+def _has_text(part: Any) -> bool:
+    """Whether a part of a message holds text, not reasoning or a call."""
+    if isinstance(part, str):
+        return True
+    return isinstance(part, dict) and isinstance(part.get("text"), str) and not part.get("thought")
+
+
+def _changed_part(part: dict, change: Change, whole: bool) -> dict:
+    return {
+        key: _changed_content(value, change, whole) if key in CONTENT_KEYS else value
+        for key, value in part.items()
     }

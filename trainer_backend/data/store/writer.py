@@ -28,6 +28,7 @@ from trainer_backend.data.formats import (
     detect_format,
     first_rows,
     to_example,
+    unused_columns,
 )
 from trainer_backend.data.images import STORED_IMAGE, ImageRef, ImageStore, images_in
 from trainer_backend.data.json_values import MAX_COLUMNS, quick_json, to_json
@@ -89,7 +90,7 @@ class GroupWriter:
         self.writer.close()
 
 
-def write_dataset(
+def write_dataset(  # noqa: PLR0913 - all that decides what is written
     home: Path,
     rows: Iterable[NumberedRow],
     facts: dict[str, Any],
@@ -97,12 +98,13 @@ def write_dataset(
     mapping: ColumnMapping | None,
     on_findings: OnFindings | None = None,
     image_folders: Sequence[Path] = (),
+    chosen: bool = False,
 ) -> None:
     """Build home/datasets/<id>/ in a temporary folder and rename it.
 
     `facts` and `extra` go into meta.json; `extra` is read after the last row. Images that rows only
-    name are linked from `image_folders`. Raises UserError when no row can be used, or for disk
-    errors.
+    name are linked from `image_folders`. `chosen`: of preference data train on the chosen answers.
+    Raises UserError when no row can be used, for data without chosen answers, or for disk errors.
     """
     target = home / "datasets" / facts["id"]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def write_dataset(
     try:
         images = ImageStore(building, image_folders)
         work = _Pass(building, facts, mapping, extra.get("held_out"), images)
-        meta = work.run(iter(rows), on_findings)
+        meta = work.run(iter(rows), on_findings, chosen)
         meta = facts | extra | meta | {"format_version": VERSION}
         write_json(building / "meta.json", meta)
         building.chmod(0o755)
@@ -156,10 +158,14 @@ class _Pass:
         self.hash = ExampleHash()
         self.lengths = array("q")  # three for each row: number, characters, characters of answer
 
-    def run(self, rows: Iterator[NumberedRow], on_findings: OnFindings | None) -> dict[str, Any]:
+    def run(
+        self, rows: Iterator[NumberedRow], on_findings: OnFindings | None, wants_chosen: bool
+    ) -> dict[str, Any]:
         """Write all tables; returns the facts about them for meta.json."""
         first = first_rows(rows)
         found = detect_format([row for _, row in first])
+        if wants_chosen and not self.mapping:
+            self.mapping = _of_chosen(found, self.name)
         chosen = self.mapping or (found.mapping if found.sure else None)
         if on_findings and not chosen:
             on_findings([_undecided(found, self.name)], first)
@@ -288,16 +294,22 @@ def _nothing_left(problems: list[Problem], name: str) -> UserError:
         f"No row can be used for training: {reason.what[0].lower()}{reason.what[1:]}",
         reason.where if reason.count else name,
         f"{reason.fix.removeprefix(LEFT_OUT)} Or choose other columns.",
+        code=reason.code,
+    )
+
+
+def _of_chosen(found: Detection, name: str) -> ColumnMapping:
+    if found.chosen:
+        return found.chosen
+    raise UserError(
+        "No chosen answers were found: this does not look like preference data.",
+        name,
+        "Load it without --chosen (or “chosen”), or name its columns with --columns.",
     )
 
 
 def _undecided(found: Detection, name: str) -> Problem:
-    return Problem(
-        "error",
-        found.sentence,
-        name,
-        "Choose the columns above the table, then load the data again.",
-    )
+    return Problem("error", found.sentence, name, found.advice, code=found.code)
 
 
 def _meta(
@@ -310,5 +322,7 @@ def _meta(
         "columns": columns,
         "mapping": asdict(chosen) if chosen else None,
         "suggestion": asdict(found.mapping) if found.mapping else None,
+        "chosen": asdict(found.chosen) if found.chosen else None,
+        "ignored_columns": unused_columns(chosen, columns) if chosen else [],
         "problems": [problem.to_dict() for problem in problems],
     }

@@ -69,7 +69,7 @@ def test_tools_beside_a_pair_and_bare_functions():
 @pytest.mark.parametrize(
     ("calls", "what"),
     [
-        ({"name": "f"}, "not a list"),
+        (5, "not a list"),
         ([5], "not JSON with a name"),
         (["{broken"], "not JSON with a name"),
         ([{"name": "f", "arguments": "{broken"}], "arguments of a function call are not JSON"),
@@ -82,8 +82,10 @@ def test_broken_tool_calls_are_refused(calls, what):
 
 
 def test_reasoning_is_kept_as_given():
-    answer = BOT | {"reasoning_content": "so ", "thinking": " hm\n", "name": "x"}
+    answer = BOT | {"reasoning_content": " so\n", "name": "x"}
     assert chat(USER, answer).messages[1] == answer
+    two = BOT | {"reasoning_content": "so", "thinking": "hm"}
+    assert "“reasoning_content” and in “thinking”, and they differ" in refused(USER, two)
     assert chat(USER, BOT | {"content": "<think>a</think>b"}).messages[1]["content"].startswith("<")
 
 

@@ -56,7 +56,7 @@ def test_chats_as_bare_lists_are_rows(tmp_path):
     assert rows(put(tmp_path, "a.jsonl", talks)) == [{"messages": CHAT}] * 3
     assert rows(put(tmp_path, "a.json", json.dumps([CHAT] * 2))) == [{"messages": CHAT}] * 2
     old = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
-    assert rows(put(tmp_path, "b.json", json.dumps([old]))) == [{"conversations": old}]
+    assert rows(put(tmp_path, "b.json", json.dumps([old]))) == [{"messages": old}]
     assert rows(put(tmp_path, "c.json", json.dumps(CHAT))) == CHAT, "turns as rows"
 
 

@@ -1,0 +1,1 @@
+"""What columns mean: chosen by a person, told by their names and cells, or unfolded first."""
