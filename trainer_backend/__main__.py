@@ -82,6 +82,7 @@ def _add_settings(command: argparse.ArgumentParser, help: str | None = None) -> 
 
 def _add_new_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a Hub dataset")
+    _add_reading(command)
     _add_columns(command)
     _add_settings(command, "a setting of the recipe: learning_rate=1e-4")
     command.add_argument("--from", metavar="RUN", dest="start", help="start from a run's weights")
@@ -109,12 +110,7 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
         one.add_argument("data", metavar="DATA", nargs="+", help=what)
         one.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
         one.add_argument("--max-length", type=int, metavar="N", help="maximum length in tokens")
-        one.add_argument("--encoding", metavar="NAME", help="of text: utf-8, gb18030, cp1252, …")
-        one.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
-        one.add_argument("--sheet", metavar="NAME", help="of a workbook")
-        one.add_argument(
-            "--skip-damaged", action="store_true", help="leave out rows that cannot be read"
-        )
+        _add_reading(one)
         _add_columns(one)
         one.add_argument("--config", metavar="NAME", help="of a Hub dataset")
         one.add_argument("--split", default="train", metavar="NAME", help="of a Hub dataset")
@@ -132,6 +128,19 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
     prepare.add_argument("--overwrite", action="store_true")
     command("datasets", "list the stored datasets, newest first").add_argument(
         "--json", action="store_true"
+    )
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """The options that say how a file is read."""
+    command.add_argument("--encoding", metavar="NAME", help="of text: utf-8, gb18030, cp1252, …")
+    command.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
+    command.add_argument("--sheet", metavar="NAME", help="of a workbook")
+    command.add_argument(
+        "--header-row", type=_count, metavar="N", help="row or line with the column names"
+    )
+    command.add_argument(
+        "--skip-damaged", action="store_true", help="leave out rows that cannot be read"
     )
 
 

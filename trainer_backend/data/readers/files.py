@@ -45,6 +45,7 @@ class DataFile:
     sheets: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     archive: Archive | None = None
+    header_row: int | None = None  # of a table, where it was chosen
 
     def rows(self, damage: DamageLog) -> Iterator[tuple[int, dict]]:
         """(line or row in the file, row) for every row; damaged ones are reported to `damage`."""
@@ -52,11 +53,13 @@ class DataFile:
             read = read_parquet if self.kind == "parquet" else read_arrow
             return read(self.source, damage)
         if self.kind == "xlsx":
-            return read_sheet(self.source, self.layout, damage)
+            return read_sheet(self.source, self.layout, damage, self.header_row)
         file = TextFile(self.source, self.encoding, damage)
         if self.kind == "text":
             return read_document(file)
-        return (read_json if self.kind == "json" else read_csv)(file, self.layout)
+        if self.kind == "json":
+            return read_json(file, self.layout)
+        return read_csv(file, self.layout, self.header_row)
 
 
 def _with_images(file: DataFile, row: dict) -> dict:
@@ -120,6 +123,11 @@ class RowReader:
             return UserError(what, name, "Correct the file, or choose another way to read it.")
         table = self.files[0].kind in ("csv", "xlsx")
         what = "The file has a header but no rows." if table else "The file has no rows."
+        others = [one for one in self.files[0].sheets if one != self.files[0].layout]
+        if others and self.options.sheet is None:
+            what = f"The sheet “{self.files[0].layout[:60]}” has no rows below its first one."
+            fix = f"Read another sheet: {listed(others, 5)}."
+            return UserError(what, name, fix, code="damaged", offer={"sheet": others[0]})
         return UserError(what, name, "Add at least one row of data below it.")
 
 
@@ -177,7 +185,7 @@ def _open_one(path: Path, options: ReadOptions) -> tuple[list[DataFile], list[st
 
 
 def _data_file(source: Source, options: ReadOptions, archive: Archive | None = None) -> DataFile:
-    file = DataFile(source, kind_of(source), archive=archive)
+    file = DataFile(source, kind_of(source), archive=archive, header_row=options.header_row)
     if file.kind == "xlsx":
         _choose_sheet(file, options.sheet)
     elif file.kind in ("csv", "json", "text"):
@@ -212,10 +220,13 @@ def _detect_layout(file: DataFile, options: ReadOptions) -> None:
         mark = DELIMITERS[file.layout[0]]
         if file.layout[0] != preferred:
             file.notes.append(f"Columns are separated by a {mark}.")
-        if file.layout[1:] == '"':
-            file.notes.append("Quotes are part of the text.")
-        elif file.layout[1:]:
-            file.notes.append(f"A space after each {mark} is not part of the text.")
+        quoting = {
+            '"': "Quotes are part of the text.",
+            " ": f"A space after each {mark} is not part of the text.",
+            "'": "Single quotes around a text are not part of it.",
+            "\\": 'A quote inside a text is written with a backslash: \\".',
+        }
+        file.notes += [quoting[file.layout[1:]]] if file.layout[1:] else []
     else:
         file.notes.append(
             f"The text is cut at paragraphs into pieces of up to {PIECE:,} characters; "

@@ -5,6 +5,7 @@ Shared by all readers; nothing is read here.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from trainer_backend.data.readers.encodings.names import ENCODINGS, known_encoding
 from trainer_backend.errors import UserError
@@ -17,7 +18,7 @@ SUFFIXES = (*TABLE_SUFFIXES, ".zip")  # of files that are data by their name, ea
 UPLOAD_SUFFIXES = (*SUFFIXES, *DOCUMENT_SUFFIXES, ".gz")  # what an upload field takes
 MAX_LINE = 16 * 1024 * 1024  # characters in one line, or in one record that spans lines
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-OFFERED = ("encoding", "skip_damaged")  # options that an error may offer
+OFFERED = ("encoding", "header_row", "sheet", "skip_damaged")  # options that an error may offer
 LEFT_OUT = "left out: line"
 MAX_LISTED = 10_000  # damaged rows that are listed; all are counted
 
@@ -30,6 +31,7 @@ class ReadOptions:
     delimiter: str | None = None  # of a csv file: one of DELIMITERS
     skip_damaged: bool = False  # leave out rows that cannot be read, and list them
     sheet: str | None = None  # of a workbook; None is the first
+    header_row: int | None = None  # of a table: the row of the sheet or line with its column names
     max_rows: int | None = None  # read only the first rows
 
     def __post_init__(self) -> None:
@@ -44,11 +46,19 @@ class ReadOptions:
         if self.delimiter is not None and self.delimiter not in DELIMITERS:
             what = f"Columns cannot be separated by “{self.delimiter[:10]}”."
             raise UserError(what, where, f"Use one of {', '.join(DELIMITERS.values())}.")
+        if self.header_row is not None and self.header_row < 1:
+            what = "The row with the column names must be 1 or more."
+            raise UserError(what, where, "Give the number of a row in the file.")
         if self.max_rows is not None and self.max_rows < 1:
             raise UserError("A row limit must be 1 or more.", where, "Give a larger number.")
 
 
 DEFAULT = ReadOptions()
+
+
+def ways(offer: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Each way of reading that an error offers, as options of its own; the best one first."""
+    return [{name: offer[name]} for name in OFFERED if offer and offer.get(name)]
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
@@ -76,7 +86,7 @@ class DamageLog:
                 error.where,
                 error.fix,
                 code=error.code or "damaged",
-                offer={"skip_damaged": True},
+                offer={**(error.offer or {}), "skip_damaged": True},
             )
         self.count += 1
         if len(self.rows) < MAX_LISTED:
