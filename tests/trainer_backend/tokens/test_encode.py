@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.conftest import CHATML, build_tokenizer
+from trainer_backend.data.formats.example import as_example
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.chat_template import (
     PLAIN_CHAT_TEMPLATE,
@@ -146,6 +148,11 @@ def test_json_text_nulls_and_template_arguments(tokenizer):
     for given in (tools, json.dumps(tools)):
         text = tokenizer.decode(encode({"messages": TALK, "tools": given}, tokenizer).input_ids)
         assert text.startswith("TOOLS 1\n")
+    default = {"type": "object", "properties": {"x": {"type": "string", "default": None}}}
+    seen = build_tokenizer("{% if tools %}{{ tools | tojson }}{% endif %}" + CHATML)
+    tools = [{"type": "function", "function": {"name": "f", "parameters": default}}]
+    text = seen.decode(encode({"messages": TALK, "tools": tools}, seen).input_ids)
+    assert '"default": null' in text
     loud = {"messages": TALK, "chat_template_kwargs": {"loud": True}}
     assert tokenizer.decode(encode(loud, tokenizer).input_ids).startswith("LOUD\n")
     assert render_prompt(TALK[:1], tokenizer, loud=True).startswith("LOUD\n")
@@ -212,3 +219,25 @@ def test_without_a_template_messages_are_refused(tokenizer):
     tokenizer.chat_template = None
     with pytest.raises(TrainingDataError, match="no chat template"):
         encode({"messages": TALK}, tokenizer)
+
+
+def test_nulls_in_arguments_are_learned_unless_a_table_filled_them():
+    seen = build_tokenizer(
+        "{% for m in messages %}{{ m['content'] or '' }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}"
+        "{{ eos_token }}{% endfor %}"
+    )
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": None}}}
+    written = [TALK[0], {"role": "assistant", "content": "", "tool_calls": [call]}]
+    filled = [{**TALK[0], "tool_calls": None}, written[1]]
+    for messages, text in ((written, '{"x": null}'), (filled, "{}")):
+        for read in ({"messages": messages}, as_example({"messages": messages})):
+            assert text in seen.decode(encode(read, seen).input_ids)
+
+
+def test_what_is_marked_is_not_learned_whatever_the_mark(tokenizer):
+    for mark in ({"loss": False}, {"loss_weight": 0}, {"train_on_turn": False}, {"masked": True}):
+        talk = [TALK[0], {"role": "assistant", "content": "bad", **mark}, *TALK[:2]]
+        for read in ({"messages": talk}, as_example({"messages": talk})):
+            text = learned(encode(read, tokenizer, assistant_only_loss=True), tokenizer)
+            assert "bad" not in text and text

@@ -152,7 +152,7 @@ def test_formatting_func_makes_the_text(tokenizer):
         ([{"input_ids": [1, 2**40]}], {}, "row 1.*“input_ids”"),
         ([{"input_ids": [1, 2], "labels": ["a", "b"]}], {}, "row 1.*“labels”"),
         ([{"messages": [USER, ANSWER], "tools": ["add"]}], {}, "row 1.*“tools”"),
-        ([{"messages": [USER, ANSWER], "tools": {"name": "add"}}], {}, "row 1.*“tools”"),
+        ([{"messages": [USER, ANSWER], "tools": "hammer, saw"}], {}, "row 1.*“tools”"),
         ([{"messages": [USER, ANSWER], "chat_template_kwargs": [1]}], {}, "row 1.*kwargs”"),
     ],
 )  # fmt: skip

@@ -106,7 +106,7 @@ def to_example(
     images = cell_images(row.get(roles["images"])) if "images" in roles else []
     if inside or images:
         images = placed([message["content"] for message in messages], inside, images)
-    said = tuple(dict.fromkeys(notes))
+    said = tuple(dict.fromkeys(notes)) if notes else ()
     return Example(row_number, messages, None, tools, images or None, said)
 
 

@@ -312,3 +312,17 @@ def test_bombs_stop_under_a_memory_limit(tmp_path, name, write, said):
 def test_suffixes_are_the_documented_ones():
     text = " ".join((*SUFFIXES, *DOCUMENT_SUFFIXES))
     assert text == (".csv .tsv .json .jsonl .ndjson .parquet .arrow .feather .xlsx .zip .txt .md")
+
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def test_a_list_of_turn_lists_is_one_conversation_a_row(put):
+    assert rows(put("a.json", json.dumps([TURNS, TURNS]))) == [{"messages": TURNS}] * 2
+    assert "this is a list" in refusal(put("a.json", "[[1, 2], [3, 4]]")).what
+
+
+@pytest.mark.parametrize("key", ["messages", "contents", "chat"])
+def test_an_object_with_one_conversation_is_one_row(put, key):
+    assert rows(put("a.json", json.dumps({key: TURNS}))) == [{key: TURNS}]
+    assert rows(put("a.json", json.dumps({"data": [{"q": "1"}]}))) == [{"q": "1"}]

@@ -210,3 +210,66 @@ def test_the_lineage_of_a_version_whose_parent_was_deleted_begins_with_it(home, 
 )
 def test_done_sentence(counts, sentence):
     assert done_sentence(counts) == sentence
+
+
+CALL = {"name": "f", "arguments": {"x": " 1 "}}
+SPACED = {
+    "messages": [
+        {"role": "user", "content": " q "},
+        {"role": "assistant", "content": "Wait.\n", "tool_calls": [CALL]},
+        {"role": "tool", "content": " 7 "},
+        {"role": "assistant", "content": " a\n"},
+    ],
+    "conversations": [{"from": "human", "value": " q "}, {"from": "Chatbot", "value": " a "}],
+    "contents": [
+        {"role": "user", "parts": [{"text": " q "}]},
+        {"role": "model", "parts": [{"text": " hm ", "thought": True}, {"text": " a "},
+                                    {"text": " b "}]},
+    ],
+    "dialogue": [["human", " q "], ["gpt", " a "]],
+    "conversation": [{"human": " q ", "assistant": " a "}],
+    "chat": {"role": ["user", "assistant"], "content": [" q ", " a "]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [lambda cell: cell, json.dumps, repr], ids=["", "json", "repr"])
+@pytest.mark.parametrize("column", SPACED)
+def test_trimming_does_what_the_finding_said_in_every_dialect(home, column, write):
+    rows = [{column: write(SPACED[column])}, {column: write(SPACED[column])}]
+    dataset = create_from_rows(home, rows, name="spaced")
+    assert dataset.rows_of_code("outer_space") == [1, 2]
+    fixed = apply_fixes(home, dataset.id, {"outer_space": "trim"})
+    assert fixed.rows_of_code("outer_space") == [] and fixed.done == "2 rows trimmed."
+    before, after = dataset.example(1).messages, fixed.example(1).messages
+    for one, other in zip(before, after, strict=True):
+        answer = one["role"] == "assistant"
+        assert other["content"] == (one["content"].strip() if answer else one["content"])
+        assert {**one, "content": ""} == {**other, "content": ""}
+
+
+def test_an_answer_of_calls_has_no_white_space(home):
+    calling = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    unlearned = {"role": "assistant", "content": " a", "loss": False}
+    user, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    rows = [
+        {"messages": [user, calling, {"role": "tool", "content": {"y": 7}}, answer]},
+        {"messages": [user, calling]},
+        {"messages": [user, unlearned, user, answer]},
+        {"messages": [user, {**calling, "content": " "}, user, answer]},
+    ]
+    assert create_from_rows(home, rows, name="calls").rows_of_code("outer_space") == []
+
+
+def test_what_a_reader_says_of_rows_is_a_finding(home):
+    user = {"role": "user", "content": "q"}
+    rows = [{"messages": [user, {"role": "assistant", "content": "a", "mood": "good"}]}] * 2
+    dataset = create_from_rows(home, rows, name="noted")
+    (found,) = [problem for problem in dataset.problems if problem.code == "unread_keys"]
+    assert found.rows == (1, 2) and "“mood”" in found.what and found.severity == "info"
+
+
+def test_a_set_without_a_usable_row_is_refused_with_the_code_of_the_reason(home):
+    rows = [{"messages": [{"role": "wizard", "content": "x"}]}]
+    with pytest.raises(UserError, match="unknown role “wizard”") as caught:
+        create_from_rows(home, rows, name="wizards")
+    assert caught.value.code == "unusable_row"

@@ -69,45 +69,51 @@ def to_messages(
     “<image>” in the content and is given to `on_image`; `say` is told what was left out or taken
     in one of two ways. Raises RowError.
     """
+    if type(value) is list:
+        messages = _plain_messages(value)
+        if messages:
+            return messages
     turns = turns_in(value)
     if not turns:
         raise RowError("The conversation is empty.", "Fill it in, or remove the row.")
-    messages: list[dict] = []
-    reader: _Reader | None = None
+    if turns is not value:
+        messages = _plain_messages(turns)
+        if messages:
+            return messages
+    reader = _Reader(Ways(on_image, text, say), is_filled(turns))
     for turn in turns:
-        plain = _plain(turn) if reader is None or not reader.waiting else None
-        if plain:
-            messages.append(plain)
-            continue
-        if reader is None:
-            reader = _Reader(Ways(on_image, text, say), is_filled(turns), messages)
         reader.read(turn)
-    if reader:
-        reader.finish()
+    return reader.finish()
+
+
+def _plain_messages(turns: list) -> list[dict]:
+    """The messages of turns that are only a known role and a text, as most are; else []."""
+    messages = []
+    for turn in turns:
+        if type(turn) is not dict or len(turn) != 2:
+            return []
+        if "content" in turn:
+            speaker, content = turn.get("role"), turn["content"]
+        else:
+            speaker, content = turn.get("from"), turn.get("value")
+        if type(speaker) is not str or type(content) is not str:
+            return []
+        role = PLAIN_ROLES.get(speaker)
+        if role is None or (content[:1] == "[" and content[:2] == "[{"):
+            return []
+        messages.append({"role": role, "content": content})
     return messages
 
 
-def _plain(turn: Any) -> dict | None:
-    """The message of a turn that is only a known role and a text; most are."""
-    if type(turn) is not dict or len(turn) != 2:
-        return None
-    speaker, content = turn.get("role"), turn.get("content")
-    if speaker is None and content is None:
-        speaker, content = turn.get("from"), turn.get("value")
-    if type(speaker) is not str or type(content) is not str:
-        return None
-    role = PLAIN_ROLES.get(speaker)
-    return {"role": role, "content": content} if role and content[:2] != "[{" else None
-
-
 class _Reader:
-    """Reads the turns of one conversation that are not plain, and adds their messages.
+    """Reads the turns of one conversation and adds their messages.
 
     `waiting`: the last message is reasoning whose answer follows in the next turn.
     """
 
-    def __init__(self, ways: Ways, filled: bool, messages: list[dict]) -> None:
-        self.ways, self.filled, self.messages = ways, filled, messages
+    def __init__(self, ways: Ways, filled: bool) -> None:
+        self.ways, self.filled = ways, filled
+        self.messages: list[dict] = []
         self.waiting = False
         self.unread: dict[str, None] = {}  # an ordered set
 
@@ -132,11 +138,12 @@ class _Reader:
             message["train"] = False
         self._add(message, content, joins=holds_calls(speaker))
 
-    def finish(self) -> None:
-        """Link the results of tools to their calls, and say which keys were not read."""
+    def finish(self) -> list[dict]:
+        """The messages, results linked to their calls; says which keys were not read."""
         _link(self.messages)
         if self.unread:
             self.ways.say(unread(list(self.unread), "messages"))
+        return self.messages
 
     def _read_item(self, item: Mapping) -> None:
         """An item of OpenAI's Responses API that has no role."""

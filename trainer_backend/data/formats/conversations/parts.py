@@ -103,10 +103,8 @@ def read_content(value: Any, ways: Ways, role: str = "") -> Content:
     Raises RowError.
     """
     content = Content()
-    if isinstance(value, str) and value[:2] == "[{" and role != "tool":
-        value = _blocks(value, ways.say) or value
     if isinstance(value, str):
-        content.texts.append(value)
+        _add_text(value, content, ways, role)
     elif isinstance(value, list | tuple):
         for part in value:
             _add(part, content, ways, role)
@@ -224,7 +222,7 @@ def _kind(part: Mapping) -> str:
 def _add(part: Any, content: Content, ways: Ways, role: str) -> None:
     """Read one part into `content`. Raises RowError for a part of a kind that is not read."""
     if isinstance(part, str):
-        content.texts.append(part)
+        _add_text(part, content, ways, role)
         return
     kind = _known_kind(part, role)
     content.marks += [(key, part[key]) for key in TRAIN_MARKS if part.get(key) is not None]
@@ -236,8 +234,19 @@ def _add(part: Any, content: Content, ways: Ways, role: str) -> None:
         content.calls.append(_call(part, ways))
     elif kind == "hidden":
         ways.say(_HIDDEN)
+    elif kind == "text":
+        _add_text(_text(part, ways), content, ways, role)
     elif kind != "about":
         content.texts.append(_TEXTS[kind](part, ways))
+
+
+def _add_text(text: str, content: Content, ways: Ways, role: str) -> None:
+    """Add a text, or the parts of which it is the JSON."""
+    blocks = _blocks(text, ways.say) if text[:2] == "[{" and role != "tool" else None
+    if blocks is None:
+        content.texts.append(text)
+    for part in blocks or ():
+        _add(part, content, ways, role)
 
 
 def _known_kind(part: Any, role: str) -> str:
@@ -392,7 +401,6 @@ def _no_sound(part: Mapping, ways: Ways) -> str:
 
 
 _TEXTS: dict[str, Callable[[Mapping, Ways], str | dict]] = {  # what the kinds of parts become
-    "text": _text,
     "image": _image,
     "result": _result,
     "output": _output,

@@ -24,6 +24,7 @@ _CONTENT = ("content", "value", "text", "parts", "message", "utterance")
 _ASKED, _ANSWERS = ("user", "human"), ("assistant", "bot", "gpt", "chatbot")
 _ASKED_TOO = ("input", "question", "query", "instruction", "prompt")  # if the cell is a chat
 _ANSWERS_TOO = ("output", "answer", "response")
+_FIRST = ("[", "{", "(", '"', "a")  # letters a conversation may begin with, as text
 _CHAT_TEXT = re.compile(
     r"""\s*"?\s*(?:array\(\s*)?(?:\[|\(\s*\{|\{\s*\\?["'](?:role|from|messages|conversations?|content|value)\b)"""
 )
@@ -31,9 +32,10 @@ _CHAT_TEXT = re.compile(
 
 def turns_of(value: Any) -> list:
     """The turns of a cell that holds a conversation; [] for any other cell."""
-    if isinstance(value, str) and not _CHAT_TEXT.match(value):
-        return []
-    if not isinstance(value, str | list | tuple | dict):
+    if isinstance(value, str):
+        if value.lstrip()[:1] not in _FIRST or not _CHAT_TEXT.match(value):
+            return []
+    elif not isinstance(value, list | tuple | dict):
         return []
     try:
         turns = turns_in(value, chosen=False)
@@ -75,6 +77,8 @@ def turns_in(value: Any, chosen: bool = True) -> list:
     question and its answer, not a test case. Raises RowError.
     """
     value = as_list(value)
+    if value and type(value[0]) is dict and ("role" in value[0] or "from" in value[0]):
+        return value  # nearly always
     if len(value) == 1 and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
         return turns_in(value[0], chosen)
     if value and isinstance(value[0], list | tuple) and not _is_pair(value[0]):
@@ -103,6 +107,8 @@ def as_list(value: Any) -> list:
         if not value.strip():
             return []
         value = _parsed(value)
+    if type(value) is list:
+        return value
     if value is None:
         return []
     if isinstance(value, Mapping):
