@@ -148,13 +148,14 @@ def reading_options(options_json: Any) -> dict[str, Any]:
     """
     given, where = read_json_object(options_json, "options_json"), "options_json"
     kinds: dict[str, type] = {"columns": dict, "encoding": str, "delimiter": str, "sheet": str}
-    kinds |= {"skip_damaged": bool, "chosen": bool}
+    kinds |= {"skip_damaged": bool, "chosen": bool, "header_row": int}
     for name, value in given.items():
         if name not in kinds:
             fix = f"Use {', '.join(kinds)}."
             raise UserError(f"Unknown option “{name[:60]}”.", where, fix)
         if value is not None and not isinstance(value, kinds[name]):
-            is_what = {dict: "an object", str: "a text", bool: "true or false"}[kinds[name]]
+            words = {dict: "an object", str: "a text", bool: "true or false", int: "a number"}
+            is_what = words[kinds[name]]
             raise UserError(f"“{name}” is not {is_what}.", where, f"Send {EXAMPLES[where]}.")
     options = {name: given[name] for name in (*OFFERED, "delimiter", "sheet") if given.get(name)}
     if options.get("delimiter") == "tab":

@@ -23,16 +23,10 @@ from trainer_backend.recipe import Recipe
 
 def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
     """Read and store DATA with the given options, showing progress. Raises UserError."""
-    options = ReadOptions(
-        encoding=arguments.encoding,
-        delimiter={"tab": "\t"}.get(arguments.delimiter, arguments.delimiter),
-        skip_damaged=arguments.skip_damaged,
-        sheet=arguments.sheet,
-    )
     stored = resolve_data(
         home,
         arguments.data,
-        options=options,
+        options=reading_options(arguments),
         columns=parse_columns(arguments.columns),
         chosen=arguments.chosen,
         config=arguments.config,
@@ -42,6 +36,17 @@ def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
     )
     clear_bar(arguments.json)
     return stored
+
+
+def reading_options(arguments: argparse.Namespace) -> ReadOptions:
+    """How the command line says that files are read."""
+    return ReadOptions(
+        encoding=arguments.encoding,
+        delimiter={"tab": "\t"}.get(arguments.delimiter, arguments.delimiter),
+        skip_damaged=arguments.skip_damaged,
+        sheet=arguments.sheet,
+        header_row=arguments.header_row,
+    )
 
 
 def bar(what: str, quiet: bool) -> Callable[[int, int], None] | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from trainer_backend.cli.data import chosen_settings
+from trainer_backend.cli.data import chosen_settings, reading_options
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
@@ -70,7 +70,8 @@ def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None)
 def _data(home: Path, data: str, arguments: argparse.Namespace) -> StoredDataset:
     """The dataset of --data with the columns asked for. Raises UserError while they are unclear."""
     columns = parse_columns(arguments.columns)
-    stored = resolve_data(home, data, columns=columns, chosen=arguments.chosen)
+    options = reading_options(arguments)
+    stored = resolve_data(home, data, options=options, columns=columns, chosen=arguments.chosen)
     if stored.mapping is None:
         first = stored.problems[0]
         raise UserError(first.what, first.where, first.fix, code=first.code)
