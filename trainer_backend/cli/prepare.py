@@ -178,7 +178,9 @@ def _write_tokens(
     plan = Preparation(
         tokenizer=count_job(home, stored, recipe).tokenizer,
         options=EncodeOptions(
-            max_length=None, assistant_only_loss=chat and recipe.assistant_only_loss
+            max_length=None,
+            assistant_only_loss=chat and recipe.assistant_only_loss,
+            eos_token=recipe.eos_token or None,
         ),
         packing="bfd",
         pack_length=recipe.max_length,

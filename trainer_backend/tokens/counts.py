@@ -44,6 +44,7 @@ class CountJob:
     system_prompt: str = ""
     assistant_only_loss: bool = True
     chat_template_kwargs: dict | None = None
+    eos_token: str | None = None  # ends answers where the template writes no end
 
 
 @dataclass
@@ -111,7 +112,7 @@ def count_key(job: CountJob) -> str:
     """Hash of everything that the counts of a dataset depend on, as 16 hex digits."""
     tokenizer = job.tokenizer
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
-    flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
+    flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs, job.eos_token]
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
     text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -265,7 +266,7 @@ def _one_by_one(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, 
 
 def _encoded(rows: list[dict], job: CountJob) -> list[TokenArrays]:
     masked = job.assistant_only_loss and "messages" in rows[0]
-    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked)
+    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked, eos_token=job.eos_token)
 
 
 def _reason(error: Exception) -> str:

@@ -27,6 +27,7 @@ from trainer_backend.tokens.chat_template import (
     render_prompt,
     template_of,
 )
+from trainer_backend.tokens.stopping import ending_of, with_learned_end
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    eos_token: str | None = None  # ends the last answer where the template writes no end
 
 
 def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
@@ -231,9 +233,23 @@ def _plan_chat(
             )
     else:
         plan.text = conversation.text()
+    _learn_end(plan, conversation, options)
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
     return plan
+
+
+def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
+    """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
+    ending = ending_of(conversation.tokenizer)
+    if not (ending.after_answer or ending.after_call or options.eos_token):
+        return
+    last = conversation.messages[-1]
+    if last.get("role") == "assistant":
+        spans = [(0, len(plan.text))] if plan.spans is None else plan.spans
+        end, is_call = options.eos_token or "", bool(last.get("tool_calls"))
+        text, longer = with_learned_end(plan.text, spans, ending, is_call, end)
+        plan.text, plan.spans = text, None if plan.spans is None else longer
 
 
 def _carried(example: Mapping, column: str, kind: Any) -> Any:

@@ -21,6 +21,12 @@ from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import EncodeOptions, ExampleError, TokenArrays, encode_arrays
 from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_of
 from trainer_backend.tokens.packing import pack_rows
+from trainer_backend.tokens.stopping import (
+    end_in_words,
+    endless_rows,
+    stop_ids,
+    unlearned_end,
+)
 from trainer_backend.tokens.tokenise import IGNORED
 
 logger = logging.getLogger(__name__)
@@ -64,11 +70,13 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of rows: given, truncated, and dropped because no token of theirs is trained."""
+    """Numbers of rows: given, truncated, dropped because no token of theirs is trained, and
+    endless: they teach answers, but no token that ends them."""
 
     rows: int = 0
     cut: int = 0
     dropped: int = 0
+    endless: int = 0
 
 
 def prepare_dataset(
@@ -178,9 +186,9 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Data
     cut = int((lengths > limit).sum()) if limit and plan.packing in (None, "bfd") else 0
     encoded = encoded.remove_columns("length")
     _check_vocabulary(encoded, plan.vocabulary, name)
-    _warn_if_endless(encoded, lengths, plan)
+    endless = _endless(encoded, lengths, plan)
     kept = np.flatnonzero(_teaching(encoded))
-    counts = Counts(len(encoded), cut, len(encoded) - len(kept))
+    counts = Counts(len(encoded), cut, len(encoded) - len(kept), endless)
     rest = [c for c in dataset.column_names if c not in encoded.column_names]
     if plan.packing is None and rest:
         encoded = concatenate_datasets([dataset.select_columns(rest), encoded], axis=1)
@@ -192,7 +200,7 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Data
             f"{counts.rows:,} rows, max_length={limit}",
             "Raise the longest length, or check which part of a row is the answer.",
         )
-    _log(counts, name, limit)
+    _log(counts, plan, name, limit)
     if plan.shuffle_seed is not None:
         encoded = encoded.shuffle(seed=plan.shuffle_seed)
     if plan.packing is not None:
@@ -229,23 +237,11 @@ def _check_vocabulary(dataset: Dataset, vocabulary: int | None, name: str) -> No
         )
 
 
-def _warn_if_endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> None:
-    """Warn when completions are trained without the token that ends them."""
+def _endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> int:
+    """Number of rows that teach answers and no end of them; rows that are cut do not count."""
     limit = plan.options.max_length
-    row = next((i for i, n in enumerate(lengths[:BATCH]) if limit is None or n <= limit), None)
-    if row is None:
-        return
-    learned = [label for label in dataset[row]["labels"] if label != IGNORED]
-    tokenizer = plan.tokenizer
-    stops = {tokenizer.eos_token_id, *tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    if learned and not stops & set(learned[-3:]):
-        ending = tokenizer.decode(learned[-3:])
-        logger.warning(
-            "The model will not learn to stop: the trained text ends with %r, without a special "
-            "token. Check the chat template, or end completions with %r.",
-            ending,
-            tokenizer.eos_token,
-        )
+    endless = endless_rows(*_tokens(dataset, "labels"), stop_ids(plan.tokenizer))
+    return int((endless if limit is None else endless & (lengths <= limit)).sum())
 
 
 def _pack(dataset: AnyDataset, plan: Preparation) -> AnyDataset:
@@ -276,7 +272,7 @@ def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableData
     return _pack(encoded, plan) if plan.packing is not None else encoded
 
 
-def _log(counts: Counts, name: str, limit: int | None) -> None:
+def _log(counts: Counts, plan: Preparation, name: str, limit: int | None) -> None:
     if counts.cut:
         logger.warning(
             "%s of %s %s rows were truncated to %s tokens.", counts.cut, counts.rows, name, limit
@@ -284,6 +280,12 @@ def _log(counts: Counts, name: str, limit: int | None) -> None:
     if counts.dropped:
         logger.warning(
             "%s %s rows were dropped: no token of theirs is trained.", counts.dropped, name
+        )
+    if counts.endless:
+        logger.warning(
+            "%s End completions with %s, or set eos_token.",
+            unlearned_end(counts.endless, counts.rows),
+            end_in_words(plan.tokenizer) or "an end token",
         )
 
 

@@ -30,6 +30,7 @@ from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.tokens.encode import text_plan
 from trainer_backend.tokens.inputs import AnyDataset
 from trainer_backend.tokens.prepare import Counts, Preparation, reading_of
+from trainer_backend.tokens.stopping import stop_words
 from trainer_backend.tokens.tokenise import IGNORED, Plan
 
 COLUMNS = ("images", "image")
@@ -218,8 +219,17 @@ def prepare_images(
             "Check which part of a row is the answer.",
         )
     prepared = concatenate_datasets([data.select_columns([column]), seen], axis=1)
-    counted = Counts(len(seen), 0, len(seen) - len(kept))
+    endless = sum(
+        bool(spans) and not _ends(text, spans, stop_words(plan.tokenizer))
+        for text, spans in zip(seen["text"], seen["learned"], strict=True)
+    )
+    counted = Counts(len(seen), 0, len(seen) - len(kept), endless)
     return prepared.select(kept) if counted.dropped else prepared, counted
+
+
+def _ends(text: str, learned: Sequence[Sequence[int]], words: list[str]) -> bool:
+    """Whether the learned characters of a row end with what ends an answer."""
+    return text[learned[-1][0] : learned[-1][1]].rstrip().endswith(tuple(words))
 
 
 def _see_batch(

@@ -305,6 +305,9 @@ class SFTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
+        settings = getattr(self.model, "generation_config", None)
+        if settings is not None:  # an adapter is saved without them, and would not stop
+            settings.save_pretrained(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
     def _load_from_checkpoint(

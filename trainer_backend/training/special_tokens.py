@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, ProcessorMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.models.loaded.generate import keep_stops
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
 from trainer_backend.training.sft_config import SFTConfig
 
@@ -87,4 +88,5 @@ def prepare_tokens(
         added = apply_chat_template_path(model, tokenizer, args.chat_template_path)
     if processor is not None:
         processor.chat_template = tokenizer.chat_template
+    keep_stops(model, tokenizer)
     return added

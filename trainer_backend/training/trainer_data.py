@@ -129,6 +129,7 @@ class TrainerData:
             assistant_only_loss=args.assistant_only_loss,
             completion_only_loss=args.completion_only_loss,
             last_turn_only=args.last_turn_only,
+            eos_token=args.eos_token,
         )
         return Preparation(
             tokenizer=self.tokenizer,

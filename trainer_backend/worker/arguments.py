@@ -45,6 +45,7 @@ def training_arguments(facts: RunFacts, has_eval: bool, has_images: bool = False
     return SFTConfig(
         **{name: getattr(recipe, name) for name in SAME_NAMES},
         assistant_only_loss=recipe.assistant_only_loss and facts.dataset.format != "text",
+        eos_token=recipe.eos_token or None,
         packing=recipe.packing and not has_images,  # rows with images stay rows
         output_dir=str(facts.run.dir / CHECKPOINTS),
         run_name=facts.run.name(),

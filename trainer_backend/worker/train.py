@@ -23,11 +23,12 @@ from trainer_backend.models.loaded.load import (
     load_processing,
     load_tuned,
 )
-from trainer_backend.models.loaded.pretrained import AnyModel
+from trainer_backend.models.loaded.pretrained import AnyModel, tokenizer_of
 from trainer_backend.processes import on_stop_signal, rank_and_size
-from trainer_backend.recipe import Recipe
+from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run, RunWriter, pin
+from trainer_backend.tokens.stopping import end_in_words, set_end_token, unlearned_end
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.training.adapters import lora_config
 from trainer_backend.training.distributed import first_decides, first_goes_ahead, join
@@ -58,6 +59,7 @@ def train(run: Run, writer: RunWriter) -> None:
     check_model_fits(base, facts.recipe)
     progress("Loading the model", 0, 1, "step")
     processing = load_processing(base)
+    set_end_token(tokenizer_of(processing), facts.recipe.eos_token)
     train_rows, eval_rows = training_rows(facts)
     has_images = "images" in train_rows.column_names
     check_shards(shards_model(facts.recipe), processing, facts.recipe.base_model)
@@ -164,6 +166,12 @@ def _warn_about_rows(trainer: RunTrainer, recipe: Recipe, writer: RunWriter) -> 
         )
     if counts.dropped:
         writer.warn(f"{counts.dropped:,} rows have no answer left to learn and are left out.")
+    if counts.endless:
+        ends = end_in_words(tokenizer_of(trainer.processing_class)) or "a token of the model"
+        writer.warn(
+            f"{unlearned_end(counts.endless, counts.rows)} Set “{label('eos_token')}” to {ends} "
+            "and start again, or answers go on until they are cut off."
+        )
 
 
 def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from transformers import DynamicCache, GenerationMixin, ProcessorMixin
+from transformers import DynamicCache, GenerationConfig, GenerationMixin, ProcessorMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.generation.logits_process import (
     LogitsProcessorList,
@@ -15,6 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
+from trainer_backend.tokens.stopping import closing_tokens, ending_of, stop_ids
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,33 @@ class Sampling:
 
 
 def stop_tokens(model: AnyModel, tokenizer: Tokenizer) -> set[int]:
-    """Ids that end an answer: the tokenizer's EOS token and those of the model."""
-    listed = model.generation_config.eos_token_id
-    listed = listed if isinstance(listed, list) else [listed]
-    return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
+    """Ids that end an answer: those of the chat template, the tokenizer and the model."""
+    return {*_listed(model.generation_config), *stop_ids(tokenizer)}
+
+
+def keep_stops(model: AnyModel, tokenizer: Tokenizer) -> None:
+    """Add what ends an answer to the model's generation settings, which are saved with it."""
+    settings = getattr(model, "generation_config", None)
+    if settings is not None:
+        settings.eos_token_id = with_stops(settings, tokenizer)
+
+
+def with_stops(settings: GenerationConfig, tokenizer: Tokenizer) -> int | list[int] | None:
+    """The `eos_token_id` of generation settings with the ends of this tokenizer, those first."""
+    own = [*closing_tokens(tokenizer), *sorted(stop_ids(tokenizer))]
+    found = list(dict.fromkeys([*own, *_listed(settings)]))
+    return found[0] if len(found) == 1 else found or None
+
+
+def _listed(settings: GenerationConfig) -> list[int]:
+    found = settings.eos_token_id
+    return [] if found is None else found if isinstance(found, list) else [found]
+
+
+def cut_at_marks(text: str, tokenizer: Tokenizer) -> str:
+    """An answer up to the first mark that ends answers of this template without being a token."""
+    ends = [text.find(mark) for mark in ending_of(tokenizer).texts if mark in text]
+    return text[: min(ends)] if ends else text
 
 
 @torch.inference_mode()
@@ -94,7 +118,8 @@ def answer_seen(
         eos_token_id=sorted(stop_tokens(model, processor.tokenizer)),
     )
     written = out[0, inputs["input_ids"].shape[1] :]
-    return processor.tokenizer.decode(written, skip_special_tokens=True)
+    text = processor.tokenizer.decode(written, skip_special_tokens=True)
+    return cut_at_marks(text, processor.tokenizer)
 
 
 @torch.inference_mode()
@@ -118,4 +143,5 @@ def answer_batch(
         pad_token_id=pad,
         eos_token_id=sorted(stop_tokens(model, tokenizer)),
     )
-    return tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    return [cut_at_marks(text, tokenizer) for text in texts]

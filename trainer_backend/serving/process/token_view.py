@@ -15,6 +15,7 @@ from trainer_backend.recipe import Recipe, label
 from trainer_backend.tokens.counts import CountJob
 from trainer_backend.tokens.encode import EncodeOptions, Encoding, encode
 from trainer_backend.tokens.prepare import Preparation
+from trainer_backend.tokens.stopping import set_end_token
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.tokens.vision import VisionCollator
 from trainer_backend.worker.preflight import check_images
@@ -28,7 +29,7 @@ def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
     Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
     "max_length", "cut", "notes"}. An image is one entry, however many tokens it has.
     """
-    processing = _processing(home, recipe.base_model)
+    processing = _processing(home, recipe.base_model, recipe.eos_token)
     stored = open_dataset(home, dataset_id)
     stored_example = stored.example(row)
     if stored_example is None:
@@ -91,7 +92,8 @@ def _view(
 
 
 def _options(example: dict, recipe: Recipe) -> dict:
-    return {"assistant_only_loss": recipe.assistant_only_loss and "messages" in example}
+    masked = recipe.assistant_only_loss and "messages" in example
+    return {"assistant_only_loss": masked, "eos_token": recipe.eos_token or None}
 
 
 def _notes(whole: Encoding, kept: Encoding, recipe: Recipe) -> list[str]:
@@ -124,15 +126,20 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
 
 
 @lru_cache(maxsize=4)
-def _processing(home: Path, base_model: str) -> PreTrainedTokenizerBase | ProcessorMixin:
-    return load_processing(fetch_tokenizer(home, base_model))
+def _processing(
+    home: Path, base_model: str, eos_token: str
+) -> PreTrainedTokenizerBase | ProcessorMixin:
+    processing = load_processing(fetch_tokenizer(home, base_model))
+    set_end_token(tokenizer_of(processing), eos_token)
+    return processing
 
 
 def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
     """Everything that counting a dataset's tokens for a recipe needs; fetches its tokenizer."""
     return CountJob(
         stored.examples_path,
-        tokenizer_of(_processing(home, recipe.base_model)),
+        tokenizer_of(_processing(home, recipe.base_model, recipe.eos_token)),
         recipe.system_prompt,
         recipe.assistant_only_loss,
+        eos_token=recipe.eos_token or None,
     )
