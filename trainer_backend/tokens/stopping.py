@@ -247,8 +247,9 @@ def endless_rows(labels: np.ndarray, starts: np.ndarray, stops: frozenset[int]) 
 
 
 def end_in_words(tokenizer: Tokenizer) -> str:
-    """“<|im_end|>” or “</s>”: the ends that a model could learn, for a message."""
-    return " or ".join(f"“{word}”" for word in stop_words(tokenizer)[:3])
+    """“<|im_end|>” or “</s>”: the end tokens that a model could learn; empty without any."""
+    tokens = [*ending_of(tokenizer).words, *([tokenizer.eos_token] if tokenizer.eos_token else [])]
+    return " or ".join(f"“{word}”" for word in list(dict.fromkeys(tokens))[:3])
 
 
 def unlearned_end(rows: int, total: int) -> str:
