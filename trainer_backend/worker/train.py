@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 from trainer_backend.disk import GIB, size_of
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
+from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.load import (
     Progress,
     fetch_model,
@@ -210,7 +211,8 @@ def _answers(
                 yield tuned
 
     try:
-        return check_answers(rows, processing, tuned, base_model, progress)
+        asked = AskedWith(thinking=recipe.thinking, control_tokens=recipe.control_tokens)
+        return check_answers(rows, processing, tuned, base_model, progress, asked)
     except Stopped:
         return None
 

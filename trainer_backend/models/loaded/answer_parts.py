@@ -7,7 +7,7 @@ rendered.
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ _MARKS = re.compile(
     r"|</?minimax:tool_call>|</?｜DSML｜function_calls>|^Action:|functools(?=\[)",
     re.MULTILINE,
 )
-_FENCE = re.compile(r"```(?:json)?\s*|\s*```")
+_FENCE = re.compile(r"\s*```(?:json)?\s*")
 _NAMED = (  # a name, then its arguments as JSON
     re.compile(r"(?:functions\.)?([\w.\-]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*"),
     re.compile(r"(?:function)?<｜tool▁sep｜>([\w.\-]+)\s*```json\s*"),
@@ -79,22 +79,46 @@ class Answer:
 
 
 def read_answer(
-    text: str, names: Sequence[str] = (), controls: Sequence[str] = (), in_thought: bool = False
+    text: str,
+    names: Sequence[str] = (),
+    controls: Sequence[str] = (),
+    in_thought: bool = False,
+    growing: bool = False,
 ) -> Answer:
     """Take an answer apart; `text` has its special tokens, which are `controls`.
 
     `names` are those of the tools that the model was given: JSON without a mark around it is a call
     only under one of them. `in_thought`: the prompt has opened a thought.
+    `growing`: more follows, so a call that has only begun is left out.
     """
     if "<|channel|>" in text:
         return _from_channels(text, controls)
     reasoning, rest = _split_thought(text, in_thought)
     found = list(_calls(rest, tuple(names)))
+    if growing and not found:
+        rest = _MARKS.split(rest, maxsplit=1)[0]
     for start, end, _ in reversed(found):
         rest = rest[:start] + rest[end:]
     content = _FENCE.sub("", _MARKS.sub("", rest)) if found else rest
     calls = [call for _, _, inside in found for call in inside]
     return Answer(_plain(content, controls), _plain(reasoning, controls), calls)
+
+
+def leaves_thought_open(prompt: str) -> bool:
+    """Whether the end of a prompt opens a thought, so that the answer begins inside it."""
+    return any(prompt.rfind(start) > prompt.rfind(end) for start, end in THOUGHTS)
+
+
+def calls_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calls of an assistant's message as {"name", "arguments"}."""
+    functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
+    return [_call(str(one.get("name", "")), one.get("arguments")) for one in functions]
+
+
+def tool_names(tools: Sequence[Any] | None) -> list[str]:
+    """The names of tools, given as OpenAI's objects or as plain descriptions."""
+    described = [one.get("function", one) for one in tools or () if isinstance(one, Mapping)]
+    return [str(one["name"]) for one in described if isinstance(one, Mapping) and "name" in one]
 
 
 def same_answer(given: Answer, expected: Answer) -> bool:
