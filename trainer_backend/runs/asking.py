@@ -4,6 +4,7 @@ Read from the run's settings and its rows, without torch. No prompt is built her
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,6 +21,9 @@ from trainer_backend.runs.run import Run
 
 LOOKED_AT = 500  # rows whose system text is compared
 MOST_TOOLS = 20_000  # characters of a set of tools
+TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
+# names of the switch that occur as a variable alone, not as a word of prompts or keys
+SWITCHES = ("enable_thinking", "enable_reasoning", "skip_thinking", "skip_think", "thinking_budget")
 IMAGE_FILES = ("processor_config.json", "preprocessor_config.json")  # of models that read images
 
 
@@ -28,7 +32,8 @@ class Asking:
     """How a run's model is asked unless the person says otherwise.
 
     `tools` are those that most rows with tools have, `with_tools` the number of such rows, and
-    `gives_tools` whether at least half of the run's rows have tools.
+    `gives_tools` whether at least half of the run's rows have tools. `images`: the model reads
+    pictures; `thinks`: its chat template has a thinking switch.
     """
 
     system: str = ""
@@ -38,6 +43,7 @@ class Asking:
     thinking: str = "auto"
     control_tokens: str = "auto"
     images: bool = False
+    thinks: bool = False
 
     @property
     def given(self) -> list[Any]:
@@ -56,6 +62,7 @@ def asking_of(run: Run) -> Asking:
         "thinking": recipe.thinking,
         "control_tokens": recipe.control_tokens,
         "images": result is not None and reads_images(result.path),
+        "thinks": result is not None and has_switch(result.path),
     }
     try:
         dataset = run.dataset()
@@ -93,6 +100,17 @@ def read_tools(text: str, where: str) -> list[Any]:
 def reads_images(folder: Path) -> bool:
     """Whether the model in a folder comes with a processor of images."""
     return any((folder / name).is_file() for name in IMAGE_FILES)
+
+
+def has_switch(folder: Path) -> bool:
+    """Whether the chat template in a model's folder names a thinking switch."""
+    for name in TEMPLATE_FILES:
+        file = folder / name
+        if file.is_file():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if any(re.search(rf"\b{switch}\b", text) for switch in SWITCHES):
+                return True
+    return False
 
 
 def _frequent_tools(dataset: StoredDataset) -> tuple[list[Any], int]:
