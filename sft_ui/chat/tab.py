@@ -117,6 +117,7 @@ def _build_conversation() -> Controls:
             type="filepath",
             sources=["upload", "clipboard"],
             height=140,
+            placeholder="Drop a picture here",
             scale=1,
             min_width=160,
             visible=False,
