@@ -16,10 +16,8 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer_backend.data.checks import (
     KINDS,
-    choices_for,
     content_findings,
     is_set,
-    loses,
     lost_kinds,
     rows_text,
 )
@@ -129,16 +127,14 @@ class TrainerData:
         flags = np.concatenate([_NO_FLAGS, *content.values()])
         kinds = lost_kinds(flags)
         if kinds and self.args.lost_content == "ask":
-            rows = {name: np.flatnonzero(loses(part, kinds)) for name, part in content.items()}
-            found = {name: at for name, at in rows.items() if len(at)}
-            choices = choices_for(flags, kinds, self.mended)
-            raise ContentLost(kinds, found, [{setting: value} for setting, value in choices])
+            raise ContentLost(kinds, content, self.mended)
         for name, part in content.items():
             for kind, which in content_findings(part, self.mended, self.args.lost_content):
                 if kind.code != "no_stop":  # said with the other counts
                     rows_at = np.flatnonzero(which) + 1
                     where = rows_text(rows_at.tolist(), len(rows_at))
-                    logger.warning("%s (%s dataset, %s) %s", kind.what, name, where, kind.fix)
+                    what = kind.what.replace("these rows", where)
+                    logger.warning("%s (%s dataset) %s", what, name, kind.fix)
 
     def _known_tokens(self, data: AnyDataset, name: str) -> AnyDataset:
         """Raise TrainingDataError for token ids that the model does not have.

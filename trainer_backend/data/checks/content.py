@@ -173,4 +173,4 @@ def _other(state: str, kinds: list[str]) -> str:
     names = kinds_in_words(kinds)
     if state == "doubled":
         return f"The chat template writes the {names} of these rows twice."
-    return f"The {names} of these rows' answers is not learned, only read."
+    return f"The model reads the {names} in the answers of these rows and does not learn to write it."

@@ -21,6 +21,7 @@ from trainer_backend.data.checks import (
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
+from trainer_backend.recipe import label
 
 NOT_LEARNED = np.iinfo(np.int32).max  # `first` of an example without tokens to learn
 OVER_LENGTH = Kind("over_length", "warning", "", "", ("drop",))
@@ -42,6 +43,9 @@ CONTROL_TOKENS = Kind(
 TEMPLATE_ERROR = Kind(
     "template_error", "warning", "The chat template rejects these conversations.", "", ("drop",)
 )
+SEVERAL, OF_ROWS = "There are several reasons.", "Correct the rows or leave them out."
+OF_TOKENIZER = "The tokenizer has no "  # begins reasons that are no fault of a row
+NAME_END = f"Name it in “{label('eos_token')}”, or use another model."
 LIMIT_STEP = 64  # advised limits are multiples of it
 MAX_REASONS = 5
 
@@ -173,8 +177,10 @@ class LengthReport:
         found: list[tuple[Kind, np.ndarray]] = []
         for reason in [*named, ""]:
             rows = [row for row, why in self.failures if (why if why in named else "") == reason]
-            fix = f"{reason or 'There are several reasons.'} Correct the rows or leave them out."
-            found.append((replace(TEMPLATE_ERROR, fix=fix), np.array(rows, np.int64)))
+            kind = replace(TEMPLATE_ERROR, fix=f"{reason or SEVERAL} {OF_ROWS}")
+            if reason.startswith(OF_TOKENIZER):  # no row is at fault
+                kind = replace(TEMPLATE_ERROR, fix=f"{reason} {NAME_END}", switches=())
+            found.append((kind, np.array(rows, np.int64)))
         return found
 
     def save(self, folder: Path) -> None:
