@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import choices_for, is_set, loses, lost_kinds, rows_text
-from trainer_backend.data.checks.content import EFFECT, in_words, kinds_in_words
+from trainer_backend.data.checks import is_set, loses, lost_kinds, question, rows_text
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.recipe import changed_to
 from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
@@ -52,20 +51,12 @@ class ContentLost(TrainingDataError):
         lost = {name: np.flatnonzero(loses(flags, kinds)) for name, flags in content.items()}
         rows = {name: found for name, found in lost.items() if len(found)}
         self.kinds, self.content, self.rows = kinds, content, rows
-        flags = np.concatenate(list(content.values()))
-        pairs = choices_for(flags, kinds, mended)
-        choices = [{name: value} for name, value in pairs]
         where = ", ".join(
             f"{name} dataset, {rows_text((found + 1).tolist(), len(found))}"
             for name, found in rows.items()
         )
-        super().__init__(
-            f"The chat template does not write the rows' {kinds_in_words(kinds)}.",
-            where,
-            f"{' '.join(EFFECT[kind] for kind in kinds)} {in_words(pairs)}",
-            code="content_lost",
-            offer={"retry": choices[0], "choices": choices},
-        )
+        flags = np.concatenate(list(content.values()))
+        super().__init__(**question(flags, kinds, mended, where))
 
 
 def refused_rows(rows: Mapping[int, TrainingDataError], name: str) -> RowsRefused:

@@ -6,6 +6,7 @@ searched.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,12 @@ IN_PART = (
 )
 TRAINING = ("chat_template", "training")
 WITHOUT, LEAVE_OUT = ("lost_content", "train_without"), ("lost_content", "leave_out")
+CHOICE_WORDS = {  # as the label of a button
+    TRAINING: "Use the training template",
+    WITHOUT: "Train without it",
+    LEAVE_OUT: "Leave those rows out",
+}
+MOST_CHOICES = len(CHOICE_WORDS)
 DOUBLED = Kind(
     "doubled",
     "warning",
@@ -112,6 +119,22 @@ def choices_for(
     return tuple(found)
 
 
+def question(
+    flags: np.ndarray, kinds: list[str], mended: Collection[str], where: str
+) -> dict[str, Any]:
+    """What to ask about lost kinds: the arguments of a UserError whose offer has every choice."""
+    pairs = choices_for(flags, kinds, mended)
+    choices = [{name: value} for name, value in pairs]
+    effects = " ".join(EFFECT[kind] for kind in kinds)
+    return {
+        "what": f"The chat template does not write the rows' {kinds_in_words(kinds)}.",
+        "where": where,
+        "fix": f"{effects} {in_words(pairs)}",
+        "code": "content_lost",
+        "offer": {"retry": choices[0], "choices": choices},
+    }
+
+
 def in_words(choices: Iterable[tuple[str, str]]) -> str:
     """“Set … to …, or … to ….” for settings that decide; "" for none."""
     ways = [changed_to({name: value}) for name, value in choices]
@@ -173,4 +196,6 @@ def _other(state: str, kinds: list[str]) -> str:
     names = kinds_in_words(kinds)
     if state == "doubled":
         return f"The chat template writes the {names} of these rows twice."
-    return f"The model reads the {names} in the answers of these rows and does not learn to write it."
+    return (
+        f"The model reads the {names} in the answers of these rows and does not learn to write it."
+    )

@@ -17,6 +17,7 @@ from trainer_backend.data.checks import (
     content_findings,
     lost_kinds,
     problem_of,
+    question,
 )
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
@@ -90,9 +91,15 @@ class LengthReport:
     content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     mended: tuple[str, ...] = ()
 
-    def lost_kinds(self) -> list[str]:
-        """The kinds of content that the chat template omits in most rows that have them."""
-        return lost_kinds(self.content)
+    def question(self, where: str) -> UserError | None:
+        """What to ask before training: kinds that the chat template omits in most of their rows.
+
+        None if there is no such kind. `where` says where the rows are listed.
+        """
+        kinds = lost_kinds(self.content)
+        if not kinds:
+            return None
+        return UserError(**question(self.content, kinds, self.mended, where))
 
     def at(self, max_length: int) -> Cut:
         """Rows cut and lost, and tokens left, at this limit (the beginning is kept)."""
