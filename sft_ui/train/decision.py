@@ -48,7 +48,7 @@ def undecided(lengths: LengthReport | None, recipe: Recipe | None) -> UserError 
     """
     if lengths is None or recipe is None or recipe.lost_content != "ask":
         return None
-    return lengths.question("the Data tab lists the rows")
+    return lengths.question("The Data tab lists the rows.")
 
 
 def shown_question(question: UserError | None) -> list[Any]:

@@ -118,22 +118,24 @@ class TrainerData:
                 refused.append(error)
         if refused:
             raise joined(refused)
-        self._decide()
+        self._ask()
         return prepared[0], prepared[1]
 
-    def _decide(self) -> None:
-        """Ask or warn about kinds of content that the chat template omits, in all rows given."""
+    def _ask(self) -> None:
+        """Raise ContentLost if a kind of content is lost, and the settings ask about that."""
         content = {name: counts.content for name, counts in self.counts.items()}
-        flags = np.concatenate([_NO_FLAGS, *content.values()])
-        kinds = lost_kinds(flags)
+        kinds = lost_kinds(np.concatenate([_NO_FLAGS, *content.values()]))
         if kinds and self.args.lost_content == "ask":
             raise ContentLost(kinds, content, self.mended)
-        for name, part in content.items():
-            for kind, which in content_findings(part, self.mended, self.args.lost_content):
+
+    def tell_of_content(self) -> None:
+        """Warn about content that the chat template omits, doubles or does not let learn."""
+        for name, counts in self.counts.items():
+            findings = content_findings(counts.content, self.mended, self.args.lost_content)
+            for kind, which in findings:
                 if kind.code != "no_stop":  # said with the other counts
-                    rows_at = np.flatnonzero(which) + 1
-                    where = rows_text(rows_at.tolist(), len(rows_at))
-                    what = kind.what.replace("these rows", where)
+                    rows = np.flatnonzero(which) + 1
+                    what = kind.what.replace("these rows", rows_text(rows.tolist(), len(rows)))
                     logger.warning("%s (%s dataset) %s", what, name, kind.fix)
 
     def _known_tokens(self, data: AnyDataset, name: str) -> AnyDataset:
