@@ -22,6 +22,17 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "no_answer_left": "Rows whose answer is lost when they are cut.",
     "nothing_learned": "Rows without a token to train on.",
     "template_error": "Rows that the chat template rejects.",
+    "system_lost": "Rows whose system text the chat template does not write.",
+    "tools_lost": "Rows whose tool definitions the chat template does not write.",
+    "calls_lost": "Rows whose tool calls the chat template does not write.",
+    "reasoning_lost": "Rows whose reasoning the chat template does not write.",
+    "text_lost": "Rows of whose texts the chat template does not write one.",
+    "media_lost": "Rows whose images, audio or video have no place in the rendered text.",
+    "system_moved": "Rows whose system text stands in the user's message.",
+    "thought_opened": "Rows whose last answer follows the thought that the prompt opens.",
+    "doubled": "Rows of which the chat template writes a text twice.",
+    "not_learned": "Rows of whose answers a part is read but not learned.",
+    "no_stop": "Rows that teach no token that ends an answer.",
     "model_tokens": "Rows whose text spells control tokens of the chosen model.",
     "control_tokens": "Rows whose text spells the model's control tokens.",
     "mojibake": "Text that was once decoded with the wrong encoding.",
@@ -50,6 +61,8 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "others": "More kinds of problems than are listed.",
     "dataset_in_use": "A run needs this dataset.",
     # before the start
+    "content_lost": "The chat template omits a kind of content; the user must decide.",
+    "rows_refused": "The chat template rejects rows that the run would train on.",
     "disk_small": "The run will write more than the disk has room for.",
     "memory_small": "The weights alone do not fit into memory.",
     "labels_empty": "A batch has no labels to train on.",
@@ -89,7 +102,7 @@ class UserError(Exception):
 
     `code` is a name from CODES ("" for none). `offer` is a fix that one click applies: read again
     with {"encoding": name} or {"skip_damaged": True}, or start again with
-    {"retry": {recipe field: value}}.
+    {"retry": {recipe field: value}}; where there are several ways, "choices" lists them all.
     """
 
     def __init__(
@@ -127,7 +140,8 @@ class Problem:
     """One finding of a check. `rows` are the first row numbers, `count` is how many there are.
 
     `code` is a name from CODES. `switches` are the safe fixes on offer, the default first:
-    "drop", "keep_one", "trim" (outer whitespace), "clean" (control characters).
+    "drop", "keep_one", "trim" (outer whitespace), "clean" (control characters). `choices` are
+    changes of the recipe, {setting: value}, each of which decides about the rows.
     """
 
     severity: str  # "error" blocks training; "warning" and "info" are only shown
@@ -138,11 +152,13 @@ class Problem:
     count: int = 0
     code: str = ""
     switches: tuple[str, ...] = ()
+    choices: tuple[dict, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("rows", "switches"):  # lists, when read back from JSON
+        for name in ("rows", "switches", "choices"):  # lists, when read back from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def to_dict(self) -> dict:
         """Plain data with the keys of the `check --json` output."""
-        return {**asdict(self), "rows": list(self.rows), "switches": list(self.switches)}
+        lists = {name: list(getattr(self, name)) for name in ("rows", "switches", "choices")}
+        return {**asdict(self), **lists}

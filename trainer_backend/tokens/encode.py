@@ -12,26 +12,40 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks.changes import SYSTEM_MOVED, THOUGHT_OPENED
 from trainer_backend.data.formats import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
 from trainer_backend.tokens.assistant_mask import (
     Conversation,
+    Span,
     TurnShape,
     assistant_spans,
     learn_turn_shape,
 )
 from trainer_backend.tokens.chat_template import (
+    FixedDate,
+    arranged,
     clean_messages,
-    has_generation_markers,
     render_prompt,
+    suited,
     template_of,
+    writes_date,
 )
-from trainer_backend.tokens.stopping import ending_of, with_learned_end
+from trainer_backend.tokens.ledger import (
+    Rendered,
+    learned_from,
+    ledger_of,
+    refuse_empty_answers,
+)
+from trainer_backend.tokens.stopping import Ending, ending_of, with_learned_end
+from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
+from trainer_backend.tokens.templates.refusal import refusal
+from trainer_backend.tokens.templates.thinking import thinking_arguments
 from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
 
 T = TypeVar("T")
-Shapes = dict[Hashable, TurnShape | None]  # of one batch, by tools and template arguments
+Shapes = dict[Hashable, TurnShape]  # of one batch, by tools and template arguments
 
 
 class ExampleError(TrainingDataError):
@@ -49,6 +63,7 @@ class Encoding:
     input_ids: list[int]
     labels: list[int]
     length: int
+    ledger: int = 0  # what the chat template made of each kind of content, as flags
 
     @property
     def num_learned(self) -> int:
@@ -58,11 +73,12 @@ class Encoding:
 
 @dataclass(frozen=True)
 class TokenArrays:
-    """The same as int32 arrays of shape [tokens]."""
+    """The same as int32 arrays of shape [tokens]; `ledger` flags what became of the content."""
 
     input_ids: np.ndarray
     labels: np.ndarray
     length: int
+    ledger: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,11 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
     eos_token: str | None = None  # ends the last answer where the template writes no end
+    thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
+    template_date: str | None = None  # ISO date written as today's; None: today
+    as_written: bool = False  # no text is moved or added: as earlier versions rendered
 
 
 def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
@@ -98,7 +118,7 @@ def encode_batch(
     Raises ExampleError, a TrainingDataError with the position of the example, in `index`.
     """
     return [
-        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length)
+        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length, row.ledger)
         for row in encode_arrays(examples, tokenizer, **options)
     ]
 
@@ -127,12 +147,8 @@ def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
     except (TemplateError, TypeError) as error:  # TypeError: content is a list, text was expected
-        raise ExampleError(
-            number,
-            f"The chat template refuses this conversation: {error}",
-            "this row's messages",
-            "Change the order or roles of its messages, or use a model with another template.",
-        ) from error
+        what, fix = refusal(error)
+        raise ExampleError(number, what, "this row's messages", fix) from error
     except RowError as error:
         raise ExampleError(number, error.what, "this row's messages", error.fix) from error
     except TrainingDataError as error:
@@ -208,40 +224,44 @@ def _plan_chat(
     options: EncodeOptions,
     shapes: Shapes,
 ) -> Plan:
-    raw = [*_as_list(prompt), *_as_list(rest)]
+    raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
     tools = _carried(example, "tools", list | tuple)
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
-    kwargs = _carried(example, "chat_template_kwargs", Mapping) or {}
-    conversation = Conversation(clean_messages(raw), tokenizer, tools, kwargs)
-    if not conversation.messages:
-        raise TrainingDataError(
-            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
-        )
-    plan = Plan()
+    plan, turns = Plan(), None
+    context = len(_as_list(prompt))
+    if not options.as_written:
+        raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
+    conversation = _conversation(raw, tools, example, tokenizer, options)
     chosen = _chosen_turns(raw, options)
+    shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
-        plan.text, spans = assistant_spans(conversation, _shape_for(conversation, shapes))
-        plan.spans = [
-            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
-        ]
+        plan.text, spans = assistant_spans(conversation, shape)
         if not spans:
             raise TrainingDataError(
                 "This conversation has no assistant message: there is nothing to train.",
                 "assistant_only_loss",
                 "Add the assistant's reply, or switch assistant_only_loss off.",
             )
+        spans = _open_thought(plan, spans, conversation, shape, options)
+        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
+        plan.spans = [(start, end) for _, start, end in turns]
     else:
         plan.text = conversation.text()
+        _open_thought(plan, [], conversation, shape, options)
     _learn_end(plan, conversation, options)
     if prompt and options.completion_only_loss is not False:
-        plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
+        plan.prompt = conversation.text(context, prompt=True)
+    learned = learned_from(plan.prompt, plan.text, context)
+    plan.ledger |= ledger_of(Rendered(conversation, plan.text, turns, *learned))
+    if options.lost_content == "ask":
+        refuse_empty_answers(plan.ledger)
     return plan
 
 
 def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
     """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
-    ending = ending_of(conversation.tokenizer)
+    ending = Ending() if options.as_written else ending_of(conversation.tokenizer)
     if not (ending.after_answer or ending.after_call or options.eos_token):
         return
     last = conversation.messages[-1]
@@ -252,9 +272,66 @@ def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -
         plan.text, plan.spans = text, None if plan.spans is None else longer
 
 
+def _arranged(
+    raw: list[Mapping], context: int, tools: list | None, tokenizer: Tokenizer
+) -> tuple[list[Mapping], int, int]:
+    """The messages as arranged() gives them, how many are the prompt's, and the row's flags."""
+    messages, moved = arranged(raw, tools, tokenizer)
+    if moved:
+        context = len(arranged(raw[:context], tools, tokenizer)[0])
+    return messages, context, SYSTEM_MOVED if moved else 0
+
+
+def _conversation(
+    raw: Sequence[Mapping],
+    tools: list | None,
+    example: Mapping,
+    tokenizer: Tokenizer,
+    options: EncodeOptions,
+) -> Conversation:
+    messages = clean_messages(raw)
+    if not messages:
+        raise TrainingDataError(
+            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
+        )
+    messages, tools = suited(messages, tools, tokenizer)
+    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
+    if options.thinking != "auto":  # a row's own arguments come first
+        kwargs = {**thinking_arguments(options.thinking, template_of(tokenizer, tools)), **kwargs}
+    if options.template_date and writes_date(template_of(tokenizer, tools)):
+        kwargs = {"strftime_now": FixedDate(options.template_date), **kwargs}
+    return Conversation(messages, tokenizer, tools, kwargs)
+
+
+def _open_thought(
+    plan: Plan,
+    spans: list[Span],
+    conversation: Conversation,
+    shape: TurnShape,
+    options: EncodeOptions,
+) -> list[Span]:
+    """Let the last answer follow the thought that the generation prompt opens, if it opens one.
+
+    Changes `plan.text` and returns the spans in it: the last one begins after the prompt.
+    """
+    rest, last = shape.opening[len(shape.stem) :], conversation.messages[-1]
+    if options.as_written or not opens_thought(rest) or last.get("role") != "assistant":
+        return spans
+    prompt = conversation.text(len(conversation.messages) - 1, prompt=True)
+    text = answer_as_asked(plan.text, prompt, rest, reasoning_of(last))
+    if text is None:
+        return spans
+    plan.ledger |= THOUGHT_OPENED
+    gained, plan.text = len(text) - len(plan.text), text
+    return [
+        *spans[:-1],
+        *((i, len(prompt), end + gained) for i, _, end in spans[-1:]),
+    ]
+
+
 def _carried(example: Mapping, column: str, kind: Any) -> Any:
     """A row's template argument, parsed from JSON text where it is text; None if it is empty."""
-    value = drop_nones(parse_json_column(example.get(column), column)) or None
+    value = parse_json_column(example.get(column), column) or None
     if not isinstance(value, kind | None):
         raise _not_carried(column, value)
     return value
@@ -280,16 +357,11 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
     return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
 
 
-def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape | None:
+def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape:
     key = (bool(conversation.tools), repr(conversation.template_kwargs))
     if key not in shapes:
-        marked = has_generation_markers(template_of(conversation.tokenizer, conversation.tools))
-        shapes[key] = (
-            None
-            if marked
-            else learn_turn_shape(
-                conversation.tokenizer, conversation.tools, conversation.template_kwargs
-            )
+        shapes[key] = learn_turn_shape(
+            conversation.tokenizer, conversation.tools, conversation.template_kwargs
         )
     return shapes[key]
 
@@ -306,7 +378,7 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     if limit is not None and length > limit:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
-    return TokenArrays(ids, labels, length)
+    return TokenArrays(ids, labels, length, plan.ledger)
 
 
 # Rows that are tokenised already

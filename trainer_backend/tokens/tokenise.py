@@ -53,6 +53,7 @@ class Plan:
     prompt: str | None = None  # text before the completion; the ids they share are not trained
     spans: list[Span] | None = None  # [start, end) of the trained characters; None: all
     special_tokens: bool = False
+    ledger: int = 0  # flags: what became of each kind of content
     ids: np.ndarray | None = None  # int32 [tokens]
     labels: np.ndarray | None = None  # int32 [tokens]
 

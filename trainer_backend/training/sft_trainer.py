@@ -147,8 +147,8 @@ class SFTTrainer(Trainer):
             progress=preparation_progress,
             rows_wanted=self._rows_wanted,
         )
-        train_dataset = self._data.prepare(train_dataset, "train", args.packing)
-        eval_dataset = self._data.prepare_held_out(eval_dataset)
+        train_dataset, eval_dataset = self._data.prepare_both(train_dataset, eval_dataset)
+        self._tell_of_content()
         self._usual, self._padded = self._data.collators(self._traits.packs)
         super().__init__(
             model=model,
@@ -174,6 +174,14 @@ class SFTTrainer(Trainer):
     def data_counts(self) -> dict[str, Counts]:
         """Rows given, truncated and dropped, by name of the dataset ("train", "eval", ...)."""
         return self._data.counts
+
+    def _tell_of_content(self) -> None:
+        self._data.tell_of_content()
+
+    @property
+    def mended_kinds(self) -> tuple[str, ...]:
+        """Lost kinds of content that the training template would write."""
+        return self._data.mended
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:

@@ -31,7 +31,9 @@ BATCH = 20
 SHOWN = 40
 MAX_ANSWER_TOKENS = 512
 PLAINLY = AskedWith()
-LAST_ANSWER = EncodeOptions(assistant_only_loss=True, last_turn_only=True)
+LAST_ANSWER = EncodeOptions(
+    assistant_only_loss=True, last_turn_only=True, lost_content="train_without"
+)
 
 
 @dataclass(frozen=True, eq=False)

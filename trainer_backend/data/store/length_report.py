@@ -11,10 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.checks import Kind, problem_of
+from trainer_backend.data.checks import (
+    Kind,
+    change_findings,
+    content_findings,
+    lost_kinds,
+    problem_of,
+    question,
+)
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
+from trainer_backend.recipe import label
 
 NOT_LEARNED = np.iinfo(np.int32).max  # `first` of an example without tokens to learn
 OVER_LENGTH = Kind("over_length", "warning", "", "", ("drop",))
@@ -36,6 +44,9 @@ CONTROL_TOKENS = Kind(
 TEMPLATE_ERROR = Kind(
     "template_error", "warning", "The chat template rejects these conversations.", "", ("drop",)
 )
+SEVERAL, OF_ROWS = "There are several reasons.", "Correct the rows or leave them out."
+OF_TOKENIZER = "The tokenizer has no "  # begins reasons that are no fault of a row
+NAME_END = f"Name it in “{label('eos_token')}”, or use another model."
 LIMIT_STEP = 64  # advised limits are multiples of it
 MAX_REASONS = 5
 
@@ -64,7 +75,9 @@ class LengthReport:
 
     `total`: tokens before cutting; `first`, `end`: from the first learned token to after the last;
     `trained`: learned tokens between them. `failures`: (row, reason) of rejected examples.
-    `spelled`: rows whose text contains a control token of the model.
+    `spelled`: rows whose text contains a control token of the model. `content`: what the chat
+    template made of each kind of content, as flags; `mended`: kinds that the training template
+    writes and this one does not.
     """
 
     rows: np.ndarray  # int64: row numbers
@@ -75,6 +88,18 @@ class LengthReport:
     failures: list[tuple[int, str]] = field(default_factory=list)
     spelled: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     key: str = ""
+    content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    mended: tuple[str, ...] = ()
+
+    def question(self, where: str) -> UserError | None:
+        """What to ask before training: kinds that the chat template omits in most of their rows.
+
+        None if there is no such kind. `where` says where the rows are listed.
+        """
+        kinds = lost_kinds(self.content)
+        if not kinds:
+            return None
+        return UserError(**question(self.content, kinds, self.mended, where))
 
     def at(self, max_length: int) -> Cut:
         """Rows cut and lost, and tokens left, at this limit (the beginning is kept)."""
@@ -118,8 +143,13 @@ class LengthReport:
         wanted = int(np.percentile(lengths, 100 * fraction, method="higher"))
         return -(-wanted // LIMIT_STEP) * LIMIT_STEP
 
-    def problems(self, max_length: int, name: str) -> list[tuple[Problem, np.ndarray]]:
-        """The problems at this limit and with this template, each with all its rows."""
+    def problems(
+        self, max_length: int, name: str, lost_content: str = "ask"
+    ) -> list[tuple[Problem, np.ndarray]]:
+        """The problems at this limit and with this template, each with all its rows.
+
+        `lost_content`, a recipe's setting, is what was decided about content that is lost.
+        """
         found: list[tuple[Kind, np.ndarray]] = []
         over, lost = self.total > max_length, self._lost(max_length)
         if over.any():
@@ -134,6 +164,10 @@ class LengthReport:
         found.append((NOTHING_LEARNED, self.rows[(self.total > 0) & (self.trained == 0)]))
         found.append((CONTROL_TOKENS, self.spelled))
         found += self._rejected()
+        if self.content.any():
+            about = content_findings(self.content, self.mended, lost_content)
+            about += change_findings(self.content)
+            found += [(kind, self.rows[which]) for kind, which in about]
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
 
     def _over_advice(self, max_length: int) -> str:
@@ -150,17 +184,19 @@ class LengthReport:
         found: list[tuple[Kind, np.ndarray]] = []
         for reason in [*named, ""]:
             rows = [row for row, why in self.failures if (why if why in named else "") == reason]
-            fix = f"{reason or 'There are several reasons.'} Correct the rows or leave them out."
-            found.append((replace(TEMPLATE_ERROR, fix=fix), np.array(rows, np.int64)))
+            kind = replace(TEMPLATE_ERROR, fix=f"{reason or SEVERAL} {OF_ROWS}")
+            if reason.startswith(OF_TOKENIZER):  # no row is at fault
+                kind = replace(TEMPLATE_ERROR, fix=f"{reason} {NAME_END}", switches=())
+            found.append((kind, np.array(rows, np.int64)))
         return found
 
     def save(self, folder: Path) -> None:
         """Write the report into a dataset's folder, atomically."""
-        names = ("rows", "total", "first", "end", "trained", "spelled")
+        names = ("rows", "total", "first", "end", "trained", "spelled", "content")
         arrays = {name: getattr(self, name) for name in names}
-        failures = np.frombuffer(json.dumps(self.failures).encode(), np.uint8)
-        path = _path(folder, self.key)
-        replace_file(path, lambda part: np.savez(part, failures=failures, **arrays))
+        for name in ("failures", "mended"):
+            arrays[name] = np.frombuffer(json.dumps(getattr(self, name)).encode(), np.uint8)
+        replace_file(_path(folder, self.key), lambda part: np.savez(part, **arrays))
 
 
 def _path(folder: Path, key: str) -> Path:
@@ -172,7 +208,9 @@ def _read(path: Path) -> LengthReport:
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     failures = [tuple(pair) for pair in json.loads(arrays.pop("failures").tobytes())]
-    return LengthReport(**arrays, failures=failures, key=path.stem.removeprefix("tokens-"))
+    mended = tuple(json.loads(arrays.pop("mended").tobytes())) if "mended" in arrays else ()
+    key = path.stem.removeprefix("tokens-")
+    return LengthReport(**arrays, failures=failures, key=key, mended=mended)
 
 
 def stored_report(folder: Path, key: str) -> LengthReport | None:
