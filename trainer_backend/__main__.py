@@ -107,6 +107,7 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
         one.add_argument("data", metavar="DATA", nargs="+", help=what)
         one.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
         one.add_argument("--max-length", type=int, metavar="N", help="maximum length in tokens")
+        _add_settings(one, "a setting of the recipe, with --model: chat_template=training")
         one.add_argument("--encoding", metavar="NAME", help="of text files: utf-8, latin-1, …")
         one.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
         one.add_argument("--sheet", metavar="NAME", help="of a workbook")

@@ -28,6 +28,8 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "reasoning_lost": "Rows whose reasoning the chat template does not write.",
     "text_lost": "Rows of whose texts the chat template does not write one.",
     "media_lost": "Rows whose images, audio or video have no place in the rendered text.",
+    "system_moved": "Rows whose system text stands in the user's message.",
+    "thought_opened": "Rows whose last answer follows the thought that the prompt opens.",
     "doubled": "Rows of which the chat template writes a text twice.",
     "not_learned": "Rows of whose answers a part is read but not learned.",
     "no_stop": "Rows that teach no token that ends an answer.",

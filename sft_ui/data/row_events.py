@@ -29,8 +29,13 @@ SHOW_TOKENS = """() => {
 SHOW_ROWS = "() => document.querySelector('#row-search')?.scrollIntoView({ block: 'start' })"
 # The settings that the tokens of a row depend on.
 TOKEN_FIELDS = (
-    *("base_model", "max_length", "assistant_only_loss", "system_prompt"),
-    *("control_tokens",),
+    "base_model",
+    "max_length",
+    "assistant_only_loss",
+    "system_prompt",
+    "chat_template",
+    "thinking",
+    "control_tokens",
 )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from trainer_backend.cli.data import chosen_settings
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.data.store import resolve_data
 from trainer_backend.errors import UserError
@@ -53,7 +54,7 @@ def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None)
         recipe = before.recipe()
     else:
         raise UserError("No recipe was given.", "RECIPE", "Name a preset or a YAML file.")
-    changes = _settings(arguments)
+    changes = chosen_settings(arguments)
     recipe = Recipe.from_dict({**recipe.to_dict(), **changes}, "--set")
     facts = {"name": arguments.name, "preset": preset and preset.id, "foreground": True}
     data = arguments.data or (preset.sample if preset and not before else None)
@@ -90,28 +91,18 @@ def do_launch(home: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, str]:
-    return dict(_setting(text) for text in arguments.settings)
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"“{text[:60]}” is not a setting.", "--set", "Write --set max_steps=20.")
-    return name.strip(), value
-
-
 def do_resume(home: Path, arguments: argparse.Namespace) -> int:
     """Resume a run in the foreground, for more steps if --set says so."""
     run = _find(home, arguments.run)
-    queue_again(run, foreground=True, changes=_settings(arguments))
+    queue_again(run, foreground=True, changes=chosen_settings(arguments))
     return follow(run, arguments.json)
 
 
 def do_retry(home: Path, arguments: argparse.Namespace) -> int:
     """Start a failed run again in the foreground with the settings its error suggests."""
     run = _find(home, arguments.run)
-    return follow(retry_run(run, _settings(arguments) or None, foreground=True), arguments.json)
+    changes = chosen_settings(arguments) or None
+    return follow(retry_run(run, changes, foreground=True), arguments.json)
 
 
 def do_stop(home: Path, arguments: argparse.Namespace) -> int:

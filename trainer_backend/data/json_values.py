@@ -289,6 +289,18 @@ def drop_nones(value: Any) -> Any:
     return value
 
 
+def without_fill(cell: Any) -> Any:
+    """A nested cell of a table without the keys that Arrow filled with null; text as it is."""
+    if not isinstance(cell, list | tuple):
+        return cell if isinstance(cell, str) else drop_nones(cell)
+    return [
+        item
+        if type(item) is dict and all(type(value) is str for value in item.values())
+        else drop_nones(item)
+        for item in cell
+    ]
+
+
 def plain_numbers(value: Any) -> Any:
     """The value with each NumberText as the int or float it stands for."""
     if isinstance(value, NumberText):

@@ -10,24 +10,24 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import NO_STOP
+from trainer_backend.data.checks import KINDS, NO_STOP, is_set
 from trainer_backend.data.formats import Example
 from trainer_backend.data.store import LengthReport, StoredDataset, stored_report
 from trainer_backend.data.store.length_report import NOT_LEARNED
 from trainer_backend.errors import TrainingDataError, UserError
 from trainer_backend.processes import child_environment
 from trainer_backend.tokens.encode import TokenArrays, encode_arrays
-from trainer_backend.tokens.refusals import encode_each
+from trainer_backend.tokens.refusals import SAMPLE, encode_each, mended_kinds
 from trainer_backend.tokens.stopping import ends_learned, stop_ids
 from trainer_backend.tokens.tokenise import IGNORED
 
@@ -47,6 +47,7 @@ class CountJob:
     chat_template_kwargs: dict | None = None
     control_tokens: str = "auto"  # how text that spells one is read
     eos_token: str | None = None  # ends answers where the template writes no end
+    thinking: str = "auto"
 
 
 @dataclass
@@ -111,17 +112,29 @@ def iter_token_lengths(
             done += len(counted.rows)
             yield done, total
         report = _joined(parts, key)
+        report = replace(report, mended=_mended(dataset, report, job))
         report.save(dataset.dir)
     yield len(report.rows), len(report.rows)
     return report
+
+
+def _mended(dataset: StoredDataset, report: LengthReport, job: CountJob) -> tuple[str, ...]:
+    """Lost kinds of content that the training template writes, judged by some of the rows."""
+    kinds = [kind for kind in KINDS if is_set(report.content, kind, "lost").any()]
+    at = [np.flatnonzero(is_set(report.content, kind, "lost"))[:SAMPLE] for kind in kinds]
+    if not kinds:
+        return ()
+    examples = dataset.examples(np.unique(np.concatenate(at)).tolist())
+    rows = [_as_row(job, example) for example in examples]
+    return mended_kinds(rows, kinds, job.tokenizer, **_options(job, rows))
 
 
 def count_key(job: CountJob) -> str:
     """Hash of everything that the counts of a dataset depend on, as 16 hex digits."""
     tokenizer = job.tokenizer
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
-    flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs, job.eos_token]
-    flags.append(job.control_tokens)
+    flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
+    flags += [job.eos_token, job.thinking, job.control_tokens]
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
     text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -216,7 +229,10 @@ def _row(
     job: CountJob, row: int, messages: str | None, text: str | None, tools: str | None
 ) -> dict:
     parsed = json.loads(messages) if messages else None
-    example = Example(row, parsed, text, json.loads(tools) if tools else None)
+    return _as_row(job, Example(row, parsed, text, json.loads(tools) if tools else None))
+
+
+def _as_row(job: CountJob, example: Example) -> dict:
     made = example.as_row(job.system_prompt)
     if job.chat_template_kwargs and "messages" in made:
         made["chat_template_kwargs"] = job.chat_template_kwargs
@@ -238,16 +254,18 @@ def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, np.ndarray,
     return numbers, content, {at: _reason(error) for at, error in refused.items()}
 
 
-def _encoded(rows: list[dict], job: CountJob) -> list[TokenArrays]:
-    masked = job.assistant_only_loss and "messages" in rows[0]
-    return encode_arrays(
-        rows,
-        job.tokenizer,
-        assistant_only_loss=masked,
-        eos_token=job.eos_token,
-        control_tokens=job.control_tokens,
-        lost_content="train_without",
-    )
+def _encoded(rows: Sequence[Mapping], job: CountJob) -> list[TokenArrays]:
+    return encode_arrays(rows, job.tokenizer, **_options(job, rows))
+
+
+def _options(job: CountJob, rows: Sequence[Mapping]) -> dict[str, Any]:
+    return {
+        "assistant_only_loss": job.assistant_only_loss and "messages" in rows[0],
+        "eos_token": job.eos_token,
+        "thinking": job.thinking,
+        "control_tokens": job.control_tokens,
+        "lost_content": "train_without",  # the report tells of it
+    }
 
 
 def _reason(error: TrainingDataError) -> str:

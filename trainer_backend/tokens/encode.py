@@ -6,14 +6,13 @@ dataset, file or tensor is handled here.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any, TypeVar
 
 import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks.content import flag
+from trainer_backend.data.checks.changes import SYSTEM_MOVED, THOUGHT_OPENED
 from trainer_backend.data.formats import is_trained
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
@@ -25,20 +24,31 @@ from trainer_backend.tokens.assistant_mask import (
     learn_turn_shape,
 )
 from trainer_backend.tokens.chat_template import (
+    FixedDate,
+    arranged,
     clean_messages,
-    has_generation_markers,
     render_prompt,
+    suited,
     template_of,
+    writes_date,
 )
 from trainer_backend.tokens.control.conversations import Broken, break_spellings, row_text
 from trainer_backend.tokens.control.plain_texts import end_text
 from trainer_backend.tokens.control.spelling import control_tokens
-from trainer_backend.tokens.ledger import Rendered, ledger_of
+from trainer_backend.tokens.ledger import (
+    Rendered,
+    learned_from,
+    ledger_of,
+    refuse_empty_answers,
+)
 from trainer_backend.tokens.stopping import ending_of, with_learned_end
-from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
+from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
+from trainer_backend.tokens.templates.refusal import refusal
+from trainer_backend.tokens.templates.thinking import thinking_arguments
+from trainer_backend.tokens.tokenise import IGNORED, Plan, given_ids, tokenise
 
 T = TypeVar("T")
-Shapes = dict[Hashable, TurnShape | None]  # of one batch, by tools and template arguments
+Shapes = dict[Hashable, TurnShape]  # of one batch, by tools and template arguments
 
 
 class ExampleError(TrainingDataError):
@@ -86,6 +96,9 @@ class EncodeOptions:
     control_tokens: str = "auto"  # how text that spells one is read; or "text" or "tokens"
     lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
     eos_token: str | None = None  # ends the last answer where the template writes no end
+    thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
+    template_date: str | None = None  # ISO date written as today's; None: today
+    as_written: bool = False  # no text is moved or added: as earlier versions rendered
 
 
 def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
@@ -151,12 +164,8 @@ def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
     except (TemplateError, TypeError) as error:  # TypeError: content is a list, text was expected
-        raise ExampleError(
-            number,
-            f"The chat template refuses this conversation: {error}",
-            "this row's messages",
-            "Change the order or roles of its messages, or use a model with another template.",
-        ) from error
+        what, fix = refusal(error)
+        raise ExampleError(number, what, "this row's messages", fix) from error
     except RowError as error:
         raise ExampleError(number, error.what, "this row's messages", error.fix) from error
     except TrainingDataError as error:
@@ -187,13 +196,8 @@ def prompt_ids(
     """
     row = {"messages": messages, "tools": tools, "chat_template_kwargs": template_kwargs}
     if _spelling([row], tokenizer, EncodeOptions(control_tokens=control_tokens)):
-        conversation = Conversation(
-            clean_messages(messages),
-            tokenizer,
-            drop_nones(parse_json_column(tools, "tools")),
-            template_kwargs,
-        )
-        broken = break_spellings(conversation, prompt=True)
+        asked = prompt_conversation(messages, tokenizer, tools=tools, **template_kwargs)
+        broken = break_spellings(asked, prompt=True)
         if broken is not None:
             plan = Plan(text=broken.conversation.text(prompt=True))
             _mend(plan, broken)
@@ -201,6 +205,20 @@ def prompt_ids(
             return np.asarray(plan.ids).tolist()
     text = render_prompt(messages, tokenizer, tools=tools, **template_kwargs)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def prompt_conversation(
+    messages: Sequence[Mapping] | str,
+    tokenizer: Tokenizer,
+    *,
+    tools: Sequence | str | None = None,
+    **template_kwargs: Any,
+) -> Conversation:
+    """The conversation of a chat prompt, in the form that the template renders."""
+    given: Any = parse_json_column(tools, "tools")
+    asked, _ = arranged(_as_list(messages), given, tokenizer)
+    cleaned, given = suited(clean_messages(asked), given, tokenizer)
+    return Conversation(cleaned, tokenizer, given, template_kwargs)
 
 
 def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) -> Plan:
@@ -216,7 +234,8 @@ def _plan(
 ) -> Plan:
     """`spelled`: its texts may spell control tokens, which is to be looked into."""
     if example.get("input_ids") is not None:
-        return _plan_ids(example, options.completion_only_loss is not False)
+        ids, labels = given_ids(example, options.completion_only_loss is not False)
+        return Plan(ids=ids, labels=labels)
     if example.get("messages") is not None:
         return _plan_chat([], example["messages"], example, tokenizer, options, shapes, spelled)
     if "completion" in example and not isinstance(example["prompt"], str):
@@ -264,67 +283,43 @@ def _plan_chat(
     shapes: Shapes,
     spelled: bool,
 ) -> Plan:
-    raw = [*_as_list(prompt), *_as_list(rest)]
+    raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
     tools = _carried(example, "tools", list | tuple)
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
-    kwargs = _carried(example, "chat_template_kwargs", Mapping) or {}
-    conversation = Conversation(clean_messages(raw), tokenizer, tools, kwargs)
-    if not conversation.messages:
-        raise TrainingDataError(
-            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
-        )
+    plan, turns = Plan(), None
+    context = len(_as_list(prompt))
+    if not options.as_written:
+        raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
+    conversation = _conversation(raw, tools, example, tokenizer, options)
     broken = break_spellings(conversation) if spelled else None
     conversation = broken.conversation if broken else conversation
-    plan, turns = Plan(), None
     chosen = _chosen_turns(raw, options)
+    shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
-        plan.text, spans = assistant_spans(conversation, _shape_for(conversation, shapes))
-        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
-        plan.spans = [(start, end) for _, start, end in turns]
+        plan.text, spans = assistant_spans(conversation, shape)
         if not spans:
             raise TrainingDataError(
                 "This conversation has no assistant message: there is nothing to train.",
                 "assistant_only_loss",
                 "Add the assistant's reply, or switch assistant_only_loss off.",
             )
+        spans = _open_thought(plan, spans, conversation, shape, options)
+        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
+        plan.spans = [(start, end) for _, start, end in turns]
     else:
         plan.text = conversation.text()
+        _open_thought(plan, [], conversation, shape, options)
     _learn_end(plan, conversation, options)
     if prompt and options.completion_only_loss is not False:
-        plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
-    plan.ledger |= ledger_of(_rendered(plan, conversation, turns, len(raw) - len(_as_list(rest))))
+        plan.prompt = conversation.text(context, prompt=True)
+    learned = learned_from(plan.prompt, plan.text, context)
+    plan.ledger |= ledger_of(Rendered(conversation, plan.text, turns, *learned))
     if broken:
         _mend(plan, broken)
     if options.lost_content == "ask":
-        _refuse_empty_answers(plan.ledger)
+        refuse_empty_answers(plan.ledger)
     return plan
-
-
-def _refuse_empty_answers(flags: int) -> None:
-    """Raise TrainingDataError for calls that are not in the text: answers of nothing are learned.
-
-    Whole datasets are asked about instead, once for all their rows.
-    """
-    if flags & flag("calls", "lost"):
-        raise TrainingDataError(
-            "The chat template does not write this conversation's tool calls.",
-            "this row's messages",
-            "Use a chat template that does (chat_template=training), or train without them "
-            "(lost_content=train_without).",
-            code="content_lost",
-        )
-
-
-def _rendered(
-    plan: Plan, conversation: Conversation, turns: list[Span] | None, context: int
-) -> Rendered:
-    """What the ledger compares; with a prompt, its `context` messages are not learned."""
-    if plan.prompt is None:
-        return Rendered(conversation, plan.text, turns)
-    shared = plan.text.startswith(plan.prompt)
-    begin = len(plan.prompt if shared else commonprefix([plan.prompt, plan.text]))
-    return Rendered(conversation, plan.text, turns, context, begin)
 
 
 def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
@@ -340,9 +335,66 @@ def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -
         plan.text, plan.spans = text, None if plan.spans is None else longer
 
 
+def _arranged(
+    raw: list[Mapping], context: int, tools: list | None, tokenizer: Tokenizer
+) -> tuple[list[Mapping], int, int]:
+    """The messages as arranged() gives them, how many are the prompt's, and the row's flags."""
+    messages, moved = arranged(raw, tools, tokenizer)
+    if moved:
+        context = len(arranged(raw[:context], tools, tokenizer)[0])
+    return messages, context, SYSTEM_MOVED if moved else 0
+
+
+def _conversation(
+    raw: Sequence[Mapping],
+    tools: list | None,
+    example: Mapping,
+    tokenizer: Tokenizer,
+    options: EncodeOptions,
+) -> Conversation:
+    messages = clean_messages(raw)
+    if not messages:
+        raise TrainingDataError(
+            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
+        )
+    messages, tools = suited(messages, tools, tokenizer)
+    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
+    if options.thinking != "auto":  # a row's own arguments come first
+        kwargs = {**thinking_arguments(options.thinking, template_of(tokenizer, tools)), **kwargs}
+    if options.template_date and writes_date(template_of(tokenizer, tools)):
+        kwargs = {"strftime_now": FixedDate(options.template_date), **kwargs}
+    return Conversation(messages, tokenizer, tools, kwargs)
+
+
+def _open_thought(
+    plan: Plan,
+    spans: list[Span],
+    conversation: Conversation,
+    shape: TurnShape,
+    options: EncodeOptions,
+) -> list[Span]:
+    """Let the last answer follow the thought that the generation prompt opens, if it opens one.
+
+    Changes `plan.text` and returns the spans in it: the last one begins after the prompt.
+    """
+    rest, last = shape.opening[len(shape.stem) :], conversation.messages[-1]
+    if options.as_written or not opens_thought(rest) or last.get("role") != "assistant":
+        return spans
+    prompt = conversation.text(len(conversation.messages) - 1, prompt=True)
+    text = answer_as_asked(plan.text, prompt, rest, reasoning_of(last))
+    if text is None:
+        return spans
+    plan.ledger |= THOUGHT_OPENED
+    gained, plan.text = len(text) - len(plan.text), text
+    return [
+        *spans[:-1],
+        *((i, len(prompt), end + gained) for i, _, end in spans[-1:]),
+    ]
+
+
 def _carried(example: Mapping, column: str, kind: Any) -> Any:
     """A row's template argument, parsed from JSON text where it is text; None if it is empty."""
-    value = drop_nones(parse_json_column(example.get(column), column)) or None
+    value = parse_json_column(example.get(column), column) or None
     if not isinstance(value, kind | None):
         raise _not_carried(column, value)
     return value
@@ -368,16 +420,11 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
     return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
 
 
-def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape | None:
+def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape:
     key = (bool(conversation.tools), repr(conversation.template_kwargs))
     if key not in shapes:
-        marked = has_generation_markers(template_of(conversation.tokenizer, conversation.tools))
-        shapes[key] = (
-            None
-            if marked
-            else learn_turn_shape(
-                conversation.tokenizer, conversation.tools, conversation.template_kwargs
-            )
+        shapes[key] = learn_turn_shape(
+            conversation.tokenizer, conversation.tools, conversation.template_kwargs
         )
     return shapes[key]
 
@@ -390,50 +437,3 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
     return TokenArrays(ids, labels, length, plan.ledger)
-
-
-# Rows that are tokenised already
-
-
-def _plan_ids(example: Mapping, completion_only: bool) -> Plan:
-    """Plan a tokenised row; without a `labels` column every id that no mask excludes is trained."""
-    given = example.get("labels") is not None
-    ids = _int_array(example, "input_ids")
-    labels = _int_array(example, "labels") if given else ids.copy()
-    if not given:
-        masks = []
-        if completion_only and example.get("completion_mask") is not None:
-            masks.append(example["completion_mask"])
-        if example.get("assistant_masks") is not None:
-            masks.append(example["assistant_masks"])
-        for mask in masks:
-            _check_length(ids, mask, "the mask")
-            labels[~np.asarray(mask, dtype=bool)] = IGNORED
-    _check_length(ids, labels, "labels")
-    return Plan(ids=ids, labels=labels)
-
-
-def _check_length(ids: np.ndarray, other: Sequence | np.ndarray, name: str) -> None:
-    if len(other) != len(ids):
-        raise TrainingDataError(
-            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
-            "columns input_ids, labels",
-            "Make them equal.",
-        )
-
-
-def _int_array(example: Mapping, column: str) -> np.ndarray:
-    try:
-        found = np.array(example[column])
-    except ValueError:  # lists of different lengths
-        found = np.zeros((0, 0))
-    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
-    if ids is None and found.shape == (0,):
-        return np.zeros(0, np.int32)
-    if ids is None or not np.array_equal(ids, found):
-        raise TrainingDataError(
-            f"“{column}” is not a list of token ids.",
-            f"column “{column}”",
-            "Give integers, or text for the tokenizer.",
-        )
-    return ids

@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from os.path import commonprefix
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.data.checks.content import KINDS, flag
+from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.assistant_mask import Conversation, Span
 
 KIND_OF = {
@@ -42,6 +44,29 @@ class Rendered:
     spans: Sequence[Span] | None = None
     first: int = 0
     begin: int = 0
+
+
+def learned_from(prompt: str | None, text: str, context: int) -> tuple[int, int]:
+    """`first` and `begin` of Rendered for a rendered prompt of `context` messages."""
+    if prompt is None:
+        return 0, 0
+    shared = prompt if text.startswith(prompt) else commonprefix([prompt, text])
+    return context, len(shared)
+
+
+def refuse_empty_answers(flags: int) -> None:
+    """Raise TrainingDataError for calls that are not in the text: answers of nothing are learned.
+
+    For single rows; whole datasets are asked about once, for all their rows.
+    """
+    if flags & flag("calls", "lost"):
+        raise TrainingDataError(
+            "The chat template does not write this conversation's tool calls.",
+            "this row's messages",
+            "Use a chat template that does (chat_template=training), or train without them "
+            "(lost_content=train_without).",
+            code="content_lost",
+        )
 
 
 def ledger_of(rendered: Rendered) -> int:

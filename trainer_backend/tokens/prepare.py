@@ -104,6 +104,11 @@ class Counts:
     left_out: np.ndarray = field(default_factory=_no_rows, compare=False, repr=False)
     refused: np.ndarray = field(default_factory=_no_rows, compare=False, repr=False)
 
+    @property
+    def given(self) -> int:
+        """The rows without those that a decision leaves out."""
+        return self.rows - len(self.left_out) - len(self.refused)
+
 
 def prepare_dataset(
     data: Rows, plan: Preparation, name: str = "train"

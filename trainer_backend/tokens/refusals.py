@@ -4,29 +4,39 @@ A row is refused (its text cannot be made), or its chat template omits a kind of
 run does about it is decided elsewhere.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks import is_set, lost_kinds, rows_text
 from trainer_backend.data.checks.content import EFFECT, in_words, kinds_in_words
-from trainer_backend.data.checks.findings import rows_text
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.recipe import changed_to
-from trainer_backend.tokens.encode import ExampleError, TokenArrays
+from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
+from trainer_backend.tokens.templates.training import training_template
 
 FEW = 5  # refused rows of a batch after which its rows are tried one by one
 REFUSALS = (TrainingDataError, TypeError, LookupError, AttributeError, ArithmeticError)
 Encode = Callable[[Sequence[Mapping]], list[TokenArrays]]
+SAMPLE = 20  # rows by which the training template is judged
 LEAVE_OUT = {"lost_content": "leave_out"}
 
 
 class RowsRefused(TrainingDataError):
-    """Rows that cannot become tokens: `rows` are their indices by dataset ("train", "eval")."""
+    """Rows that cannot become tokens: `rows` are their indices by dataset ("train", "eval").
 
-    def __init__(self, rows: dict[str, list[int]], what: str, where: str, fix: str):
+    `place` says which part of the rows it is about.
+    """
+
+    def __init__(
+        self, rows: dict[str, list[int]], what: str, where: str, fix: str, place: str = ""
+    ):
         offer = {"retry": LEAVE_OUT, "choices": [LEAVE_OUT]}
         super().__init__(what, where, fix, code="rows_refused", offer=offer)
-        self.rows = rows
+        self.rows, self.place = rows, place
 
 
 class ContentLost(TrainingDataError):
@@ -61,13 +71,9 @@ def refused_rows(rows: Mapping[int, TrainingDataError], name: str) -> RowsRefuse
     numbers = [at + 1 for at in sorted(rows)]
     where = rows_text(numbers, len(numbers))
     kinds = len({error.what for error in rows.values()})
-    more = f" ({kinds} reasons; this is the first)" if kinds > 1 else ""
-    return RowsRefused(
-        {name: sorted(rows)},
-        first.what,
-        f"{where}, {first.where}{more}",
-        f"{first.fix} Or set {changed_to(LEAVE_OUT)}.",
-    )
+    place = f"{first.where} ({kinds} reasons; this is the first)" if kinds > 1 else first.where
+    fix = f"{first.fix} Or set {changed_to(LEAVE_OUT)}."
+    return RowsRefused({name: sorted(rows)}, first.what, f"{where}, {place}", fix, place)
 
 
 def joined(found: Sequence[RowsRefused]) -> RowsRefused:
@@ -76,7 +82,26 @@ def joined(found: Sequence[RowsRefused]) -> RowsRefused:
         return found[0]
     rows = {name: at for one in found for name, at in one.rows.items()}
     where = "; ".join(f"{name} dataset, {one.where}" for one in found for name in one.rows)
-    return RowsRefused(rows, found[0].what, where, found[0].fix)
+    return RowsRefused(rows, found[0].what, where, found[0].fix, found[0].place)
+
+
+def mended_kinds(
+    rows: Sequence[Mapping], kinds: Sequence[str], tokenizer: Tokenizer, **options: Any
+) -> tuple[str, ...]:
+    """Which of these lost kinds of content the training template writes, judged by some rows.
+
+    `rows` lose them with the tokenizer's own template; `options` are those of encode_arrays().
+    """
+    template = training_template(tokenizer)
+    if template is None or not rows:
+        return ()
+    other = copy.copy(tokenizer)
+    other.chat_template = template
+    options = {**options, "lost_content": "train_without"}
+    encoded, _ = encode_each(rows, lambda some: encode_arrays(some, other, **options))
+    flags = np.array([one.ledger for one in encoded if one is not None], np.int64)
+    lost = lost_kinds(flags)
+    return tuple(kind for kind in kinds if is_set(flags, kind).any() and kind not in lost)
 
 
 def encode_each(

@@ -71,6 +71,21 @@ class SFTConfig(TrainingArguments):
         default=None,
         metadata=_help("Weight of the router's load-balancing loss; None: the model's own."),
     )
+    chat_template: str = field(
+        default="model",
+        metadata=_help("model (the tokenizer's own) or training (a template that omits nothing)."),
+    )
+    thinking: str = field(
+        default="auto", metadata=_help("The chat template's thinking switch: auto, on or off.")
+    )
+    template_date: str | None = field(
+        default=None,
+        metadata=_help("Date (2026-11-27) for templates that write today's; None: today."),
+    )
+    as_written: bool = field(
+        default=False,
+        metadata=_help("Move no system text and open no thought that the template writes none of."),
+    )
     chat_template_path: str | None = field(
         default=None, metadata=_help("A .jinja file, or a tokenizer whose chat template to copy.")
     )
@@ -194,6 +209,8 @@ class SFTConfig(TrainingArguments):
             "truncation_mode": ("keep_start", "keep_end"),
             "control_tokens": ("auto", "text", "tokens"),
             "lost_content": ("train_without", "leave_out", "ask"),
+            "chat_template": ("model", "training"),
+            "thinking": ("auto", "on", "off"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

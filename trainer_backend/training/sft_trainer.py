@@ -174,6 +174,11 @@ class SFTTrainer(Trainer):
         """Rows given, truncated and dropped, by name of the dataset ("train", "eval", ...)."""
         return self._data.counts
 
+    @property
+    def mended_kinds(self) -> tuple[str, ...]:
+        """Lost kinds of content that the training template would write."""
+        return self._data.mended
+
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             own = signature(type(causal_lm(self.model)).forward).parameters

@@ -5,7 +5,7 @@ How a row becomes tokens is not decided here.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -15,8 +15,10 @@ from transformers import ProcessorMixin
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer_backend.data.checks import (
+    KINDS,
     choices_for,
     content_findings,
+    is_set,
     loses,
     lost_kinds,
     rows_text,
@@ -29,9 +31,16 @@ from trainer_backend.tokens.prepare import (
     Counts,
     Preparation,
     prepare_dataset,
+    reading_of,
     refuse_masks_without_labels,
 )
-from trainer_backend.tokens.refusals import ContentLost, RowsRefused, joined
+from trainer_backend.tokens.refusals import (
+    SAMPLE,
+    ContentLost,
+    RowsRefused,
+    joined,
+    mended_kinds,
+)
 from trainer_backend.tokens.vision import VisionCollator, has_images, prepare_images, refuse_images
 from trainer_backend.training.sft_config import SFTConfig
 
@@ -53,6 +62,7 @@ class TrainerData:
     progress: Progress | None = None
     rows_wanted: bool = False  # held-out logits are compared row by row: no packing
     counts: dict[str, Counts] = field(default_factory=dict)
+    mended: tuple[str, ...] = ()  # kinds of content that the training template would write
 
     def prepare(self, data: Rows, name: str, packing: bool = False) -> AnyDataset:
         """Return the dataset as the collator takes it: tokenised, or rendered rows with images.
@@ -77,7 +87,20 @@ class TrainerData:
         plan = self._plan(data, name, packing)
         with self.args.main_process_first(local=False, desc=f"preparing the {name} dataset"):
             prepared, self.counts[name] = read(data, plan, name)
+        self._note_mended(data, plan, name)
         return prepared
+
+    def _note_mended(self, data: AnyDataset, plan: Preparation, name: str) -> None:
+        """Find out which lost kinds of content the training template would write."""
+        flags = self.counts[name].content
+        kinds = [kind for kind in KINDS if is_set(flags, kind, "lost").any()]
+        if not kinds or has_images(columns_of(data)):
+            return
+        at = [np.flatnonzero(is_set(flags, kind, "lost"))[:SAMPLE] for kind in kinds]
+        reading = reading_of(data, plan)
+        rows = [reading.example(row) for row in data.select(np.unique(np.concatenate(at)))]
+        found = mended_kinds(rows, kinds, self.tokenizer, **asdict(plan.options))
+        self.mended = tuple(dict.fromkeys([*self.mended, *found]))
 
     def prepare_both(
         self, train: Rows, held_out: Rows | Mapping[str, Rows] | None
@@ -108,16 +131,14 @@ class TrainerData:
         if kinds and self.args.lost_content == "ask":
             rows = {name: np.flatnonzero(loses(part, kinds)) for name, part in content.items()}
             found = {name: at for name, at in rows.items() if len(at)}
-            raise ContentLost(kinds, found, [*self._choices(flags, kinds)])
+            choices = choices_for(flags, kinds, self.mended)
+            raise ContentLost(kinds, found, [{setting: value} for setting, value in choices])
         for name, part in content.items():
-            for kind, which in content_findings(part):
+            for kind, which in content_findings(part, self.mended, self.args.lost_content):
                 if kind.code != "no_stop":  # said with the other counts
                     rows_at = np.flatnonzero(which) + 1
                     where = rows_text(rows_at.tolist(), len(rows_at))
                     logger.warning("%s (%s dataset, %s) %s", kind.what, name, where, kind.fix)
-
-    def _choices(self, flags: np.ndarray, kinds: list[str]) -> list[dict[str, str]]:
-        return [{name: value} for name, value in choices_for(flags, kinds, ())]
 
     def _known_tokens(self, data: AnyDataset, name: str) -> AnyDataset:
         """Raise TrainingDataError for token ids that the model does not have.
@@ -184,6 +205,9 @@ class TrainerData:
             lost_content="train_without",  # asked about once, for all rows
             eos_token=args.eos_token,
             control_tokens=args.control_tokens,
+            thinking=args.thinking,
+            template_date=args.template_date,
+            as_written=args.as_written,
         )
         return Preparation(
             tokenizer=self.tokenizer,

@@ -24,7 +24,10 @@ MAX_STEPS = 1_500  # lengths sent to the page
 NUM_BARS = 56
 SECONDS_AN_ERROR_HOLDS = 10  # after which the next poll counts again
 # The settings that token lengths depend on.
-DECIDING = ("base_model", "system_prompt", "assistant_only_loss", "control_tokens")
+DECIDING = (
+    *("base_model", "system_prompt", "assistant_only_loss", "chat_template", "thinking"),
+    "control_tokens",
+)
 
 
 @dataclass

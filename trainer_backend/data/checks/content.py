@@ -99,22 +99,24 @@ def loses(flags: np.ndarray, kinds: Iterable[str] = tuple(KINDS)) -> np.ndarray:
 
 
 def choices_for(
-    flags: np.ndarray, kinds: Collection[str], mended: Collection[str]
+    flags: np.ndarray, kinds: Collection[str], mended: Collection[str], decided: str = "ask"
 ) -> tuple[tuple[str, str], ...]:
     """The settings that decide about lost kinds, the most helpful first.
 
-    `mended` are the kinds that the training template writes.
+    `mended` are the kinds that the training template writes, `decided` what was chosen before.
     """
     found = [TRAINING] if set(kinds) & set(mended) else []
-    found.append(WITHOUT)
-    if not loses(flags).all():
+    if decided == "ask":
+        found.append(WITHOUT)
+    if decided != "leave_out" and not loses(flags).all():
         found.append(LEAVE_OUT)
     return tuple(found)
 
 
 def in_words(choices: Iterable[tuple[str, str]]) -> str:
-    """“Set … to …, or … to ….” for settings that decide."""
-    return f"Set {', or '.join(changed_to({name: value}) for name, value in choices)}."
+    """“Set … to …, or … to ….” for settings that decide; "" for none."""
+    ways = [changed_to({name: value}) for name, value in choices]
+    return f"Set {', or '.join(ways)}." if ways else ""
 
 
 def kinds_in_words(kinds: Iterable[str]) -> str:
@@ -124,19 +126,19 @@ def kinds_in_words(kinds: Iterable[str]) -> str:
 
 
 def content_findings(
-    flags: np.ndarray, mended: Collection[str] = ()
+    flags: np.ndarray, mended: Collection[str] = (), decided: str = "ask"
 ) -> list[tuple[Kind, np.ndarray]]:
     """Every finding about content, each with its rows: bool [rows] of int64 [rows].
 
-    A kind that is wholly lost is an error: it does not train before that is decided.
+    A kind that is wholly lost is an error until its rows are `decided` about: it does not train.
     """
     found: list[tuple[Kind, np.ndarray]] = []
     if not flags.any():
         return found
-    wholly = lost_kinds(flags)
+    wholly = lost_kinds(flags) if decided == "ask" else []
     for kind in KINDS:
         lost, partly = is_set(flags, kind, "lost"), is_set(flags, kind, "partly")
-        choices = choices_for(flags, [kind], mended)
+        choices = choices_for(flags, [kind], mended, decided)
         if lost.any():
             found.append((_lost(kind, kind in wholly, choices), lost))
         if partly.any():
@@ -157,7 +159,7 @@ def _lost(kind: str, wholly: bool, choices: tuple[tuple[str, str], ...]) -> Kind
         CODES_OF[kind],
         "error" if wholly else "warning",
         f"The chat template writes none of the {KINDS[kind]} of these rows.",
-        f"{EFFECT[kind]} {in_words(choices)}",
+        f"{EFFECT[kind]} {in_words(choices)}".strip(),
         ("drop",),
         choices,
     )

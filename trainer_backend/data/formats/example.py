@@ -20,7 +20,13 @@ from trainer_backend.data.formats.conversations import (
 from trainer_backend.data.formats.detection import detect_format, turns_of
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, columns_of, listed
 from trainer_backend.data.images import ImageRef, cell_images, part_image, placed
-from trainer_backend.data.json_values import BadJSON, cell_text, parse, plain_numbers
+from trainer_backend.data.json_values import (
+    BadJSON,
+    cell_text,
+    parse,
+    plain_numbers,
+    without_fill,
+)
 from trainer_backend.errors import RowError, TrainingDataError
 
 TOKEN_COLUMNS = ("input_ids", "labels", "completion_mask", "assistant_masks")
@@ -113,7 +119,7 @@ def read_row(
     if "system" in roles:
         own = text(row.get(roles["system"]))
         prompt = with_system(prompt, own if own.strip() else "")
-    tools = _tools(row.get(roles["tools"])) if "tools" in roles else None
+    tools = _tools(without_fill(row.get(roles["tools"]))) if "tools" in roles else None
     return prompt, completion, tools
 
 
@@ -271,6 +277,8 @@ def _read(
     else:
         if _continues(row, roles):
             return {"prompt": row["prompt"], "completion": row["completion"]}
+        sides = {roles[side]: row[roles[side]] for side in ("prompt", "completion")}
+        row = {**row, **{name: without_fill(cell) for name, cell in sides.items()}}
         prompt, completion, tools = read_row(row, roles, on_image, _only_text)
         if not chat and _is_text(row[roles["prompt"]]) and _is_text(row[roles["completion"]]):
             return _as_text(prompt, completion[0]["content"])
@@ -281,7 +289,7 @@ def _read(
 def _parsed(row: Mapping[str, Any], column: str) -> Mapping[str, Any]:
     """The row with a JSON text of messages parsed fast; other text is refused later."""
     if not isinstance(row[column], str):
-        return row
+        return {**row, column: without_fill(row[column])}
     try:
         return {**row, column: json.loads(row[column])}
     except json.JSONDecodeError:

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer_backend.data.checks import Kind, content_findings, lost_kinds, problem_of
+from trainer_backend.data.checks import (
+    Kind,
+    change_findings,
+    content_findings,
+    lost_kinds,
+    problem_of,
+)
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
@@ -117,8 +123,13 @@ class LengthReport:
         wanted = int(np.percentile(lengths, 100 * fraction, method="higher"))
         return -(-wanted // LIMIT_STEP) * LIMIT_STEP
 
-    def problems(self, max_length: int, name: str) -> list[tuple[Problem, np.ndarray]]:
-        """The problems at this limit and with this template, each with all its rows."""
+    def problems(
+        self, max_length: int, name: str, lost_content: str = "ask"
+    ) -> list[tuple[Problem, np.ndarray]]:
+        """The problems at this limit and with this template, each with all its rows.
+
+        `lost_content`, a recipe's setting, is what was decided about content that is lost.
+        """
         found: list[tuple[Kind, np.ndarray]] = []
         over, lost = self.total > max_length, self._lost(max_length)
         if over.any():
@@ -133,7 +144,8 @@ class LengthReport:
         found.append((NOTHING_LEARNED, self.rows[(self.total > 0) & (self.trained == 0)]))
         found += self._rejected()
         if self.content.any():
-            about = content_findings(self.content, self.mended)
+            about = content_findings(self.content, self.mended, lost_content)
+            about += change_findings(self.content)
             found += [(kind, self.rows[which]) for kind, which in about]
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
 

@@ -31,7 +31,7 @@ def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
     Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
     "max_length", "cut", "notes"}. An image is one entry, however many tokens it has.
     """
-    processing = _processing(home, recipe.base_model, recipe.eos_token)
+    processing = _processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)
     stored = open_dataset(home, dataset_id)
     stored_example = stored.example(row)
     if stored_example is None:
@@ -99,6 +99,7 @@ def _options(example: dict, recipe: Recipe) -> dict:
         "assistant_only_loss": masked,
         "eos_token": recipe.eos_token or None,
         "control_tokens": recipe.control_tokens,
+        "thinking": recipe.thinking,
         "lost_content": "train_without",  # the view shows what would be trained
     }
 
@@ -135,9 +136,9 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
 
 @lru_cache(maxsize=4)
 def _processing(
-    home: Path, base_model: str, eos_token: str
+    home: Path, base_model: str, chat_template: str, eos_token: str
 ) -> PreTrainedTokenizerBase | ProcessorMixin:
-    processing = load_processing(fetch_tokenizer(home, base_model))
+    processing = load_processing(fetch_tokenizer(home, base_model), chat_template)
     set_end_token(tokenizer_of(processing), eos_token)
     return processing
 
@@ -146,9 +147,10 @@ def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
     """Everything that counting a dataset's tokens for a recipe needs; fetches its tokenizer."""
     return CountJob(
         stored.examples_path,
-        tokenizer_of(_processing(home, recipe.base_model, recipe.eos_token)),
+        tokenizer_of(_processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)),
         recipe.system_prompt,
         recipe.assistant_only_loss,
         eos_token=recipe.eos_token or None,
         control_tokens=recipe.control_tokens,
+        thinking=recipe.thinking,
     )

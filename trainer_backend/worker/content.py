@@ -1,0 +1,101 @@
+"""What a run says and asks about its rows: those refused, and content that the template omits.
+
+Rows are named by their numbers in the file. What a row loses is found elsewhere.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from trainer_backend.data.checks import KINDS, content_findings, is_set
+from trainer_backend.data.store import StoredDataset
+from trainer_backend.errors import UserError
+from trainer_backend.runs import RunWriter
+from trainer_backend.tokens.prepare import Counts
+from trainer_backend.tokens.refusals import ContentLost, RowsRefused
+from trainer_backend.worker.facts import RunFacts
+
+FIRST = 20  # rows listed in the run's state
+NO_ROWS = np.empty(0, np.int64)
+
+
+@contextmanager
+def rows_of_the_file(dataset: StoredDataset, places: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Let errors about rows name them as the file numbers them, and offer what helps.
+
+    `places` are the indices in the dataset of the rows in each part (“train”, “eval”).
+    """
+    try:
+        yield
+    except (RowsRefused, ContentLost) as error:
+        rows, offer = file_rows(dataset, places, error.rows), error.offer
+        where = [dataset.name, dataset.in_words(rows)]
+        if isinstance(error, RowsRefused):
+            where += [error.place] if error.place else []
+            all_refused = any(len(at) >= len(places[name]) for name, at in error.rows.items())
+            offer = None if all_refused else offer
+        raise UserError(
+            error.what, ", ".join(where), error.fix, code=error.code, offer=offer
+        ) from error
+
+
+def file_rows(
+    dataset: StoredDataset, places: Mapping[str, np.ndarray], at: Mapping[str, Any]
+) -> np.ndarray:
+    """The numbers in the file of the rows `at` these positions of the parts, ascending."""
+    numbers = dataset.row_numbers()
+    found = [numbers[places[name][np.asarray(rows, np.int64)]] for name, rows in at.items()]
+    return np.sort(np.concatenate([NO_ROWS, *found]))
+
+
+def record_content(
+    counts: Mapping[str, Counts], mended: tuple[str, ...], facts: RunFacts, writer: RunWriter
+) -> None:
+    """Warn about content that training rows and held-out rows lose, and note the decision."""
+    decided = facts.recipe.lost_content
+    given = {name: one for name, one in counts.items() if name in ("train", "eval")}
+    dataset, places = facts.dataset, facts.places
+    left_out = file_rows(dataset, places, {name: one.left_out for name, one in given.items()})
+    refused = file_rows(dataset, places, {name: one.refused for name, one in given.items()})
+    flags = np.concatenate([one.content for one in given.values()] or [NO_ROWS])
+    rows = _numbers(facts, given)
+    trained = ~np.isin(rows, np.concatenate([left_out, refused]))
+    for kind, which in content_findings(flags[trained], mended, decided):
+        if kind.code != "no_stop":  # said with the numbers of training rows
+            where = facts.dataset.in_words(np.sort(rows[trained][which]))
+            writer.warn(f"{kind.what[:-1]}: {where}. {kind.fix}")
+    if len(left_out):
+        kinds = [kind for kind in KINDS if is_set(flags, kind, "lost").any()]
+        names = " or ".join(KINDS[kind] for kind in kinds)
+        why = f"the chat template writes none of the {names}"
+        writer.warn(f"{_left_out(facts, left_out)}: {why}.")
+    if len(refused):
+        writer.warn(f"{_left_out(facts, refused)}: the chat template refuses them.")
+    lost = {kind: rows[is_set(flags, kind, "lost")] for kind in KINDS}
+    facts_of = {kind: _facts(at) for kind, at in lost.items() if len(at)}
+    if facts_of or len(refused):
+        content = {
+            "decision": decided,
+            "lost": facts_of,
+            "left_out": _facts(left_out),
+            "refused": _facts(refused),
+        }
+        writer.update(now=True, content=content)
+
+
+def _numbers(facts: RunFacts, given: Mapping[str, Counts]) -> np.ndarray:
+    """The numbers in the file of all rows given, in their order."""
+    numbers, places = facts.dataset.row_numbers(), facts.places
+    parts = [numbers[places[name][: len(one.content)]] for name, one in given.items()]
+    return np.concatenate([NO_ROWS, *parts])
+
+
+def _left_out(facts: RunFacts, rows: np.ndarray) -> str:
+    words = facts.dataset.in_words(rows)
+    return f"{words[0].upper()}{words[1:]} {'is' if len(rows) == 1 else 'are'} left out"
+
+
+def _facts(rows: np.ndarray) -> dict[str, Any]:
+    return {"rows": len(rows), "first": np.sort(rows)[:FIRST].tolist()}
