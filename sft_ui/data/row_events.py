@@ -35,6 +35,7 @@ TOKEN_FIELDS = (
     "system_prompt",
     "chat_template",
     "thinking",
+    "control_tokens",
 )
 
 

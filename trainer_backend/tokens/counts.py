@@ -45,6 +45,7 @@ class CountJob:
     system_prompt: str = ""
     assistant_only_loss: bool = True
     chat_template_kwargs: dict | None = None
+    control_tokens: str = "auto"  # how text that spells one is read
     eos_token: str | None = None  # ends answers where the template writes no end
     thinking: str = "auto"
 
@@ -57,7 +58,6 @@ class Counted:
     rows: np.ndarray  # int64 [examples]: row numbers
     numbers: np.ndarray  # int32 [4, examples]: total, first, end, trained
     failures: list[tuple[int, str]]  # row number, and why the template refuses it
-    spelled: np.ndarray  # int64: rows whose text spells a control token of the model
     content: np.ndarray  # int64 [examples]: what the template made of each kind of content
 
 
@@ -68,6 +68,7 @@ def token_lengths(
     system_prompt: str = "",
     assistant_only_loss: bool = True,
     chat_template_kwargs: dict | None = None,
+    control_tokens: str = "auto",
     on_progress: Progress | None = None,
 ) -> LengthReport:
     """Token counts of every example; the stored report if nothing they depend on has changed.
@@ -75,7 +76,12 @@ def token_lengths(
     Raises UserError when a counting process dies.
     """
     job = CountJob(
-        dataset.examples_path, tokenizer, system_prompt, assistant_only_loss, chat_template_kwargs
+        dataset.examples_path,
+        tokenizer,
+        system_prompt,
+        assistant_only_loss,
+        chat_template_kwargs,
+        control_tokens,
     )
     counting = iter_token_lengths(dataset, job)
     while True:
@@ -128,7 +134,7 @@ def count_key(job: CountJob) -> str:
     tokenizer = job.tokenizer
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
     flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
-    flags += [job.eos_token, job.thinking]
+    flags += [job.eos_token, job.thinking, job.control_tokens]
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
     text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -141,10 +147,9 @@ def _joined(parts: list[Counted], key: str) -> LengthReport:
     )
     rows = np.concatenate([np.empty(0, np.int64)] + [part.rows for part in parts])
     failures = [failure for part in parts for failure in part.failures]
-    spelled = np.concatenate([np.empty(0, np.int64)] + [part.spelled for part in parts])
     content = np.concatenate([np.empty(0, np.int64)] + [part.content for part in parts])
     total, first, end, trained = numbers
-    return LengthReport(rows, total, first, end, trained, failures, spelled, key, content)
+    return LengthReport(rows, total, first, end, trained, failures, key, content)
 
 
 def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Counted]:
@@ -209,7 +214,6 @@ def _read(process: subprocess.Popen[bytes], counted: Queue[Counted | int]) -> No
 
 def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
     """Count the given row groups one after another, in this process."""
-    control = control_tokens(job.tokenizer)
     with pq.ParquetFile(job.examples, memory_map=True) as file:
         for group in groups:
             columns = ["row", "messages", "text", "tools"]
@@ -218,26 +222,7 @@ def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
             numbers, content, refused = count_rows(rows, job)
             failures = [(cells["row"][at], reason) for at, reason in sorted(refused.items())]
             numbered = np.array(cells["row"], np.int64)
-            pairs = zip(cells["messages"], cells["text"], strict=True)
-            texts = [messages or text or "" for messages, text in pairs]
-            spelled = numbered[spelling(texts, control)]
-            yield Counted(group, numbered, numbers, failures, spelled, content)
-
-
-def control_tokens(tokenizer: Tokenizer) -> list[str]:
-    """Spellings of the tokenizer's special tokens, sorted; those of one or two letters left out."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
-    return sorted(name for name in names if len(name) > 2)
-
-
-def spelling(texts: list[str], control: list[str]) -> list[int]:
-    """Indices of the texts (JSON or plain) that contain one of the `control` spellings."""
-    joined = "\0".join(texts)
-    held = [name for name in control if name[:2] in joined and name in joined]
-    if not held:
-        return []
-    return [at for at, text in enumerate(texts) if any(name in text for name in held)]
+            yield Counted(group, numbered, numbers, failures, content)
 
 
 def _row(
@@ -278,6 +263,7 @@ def _options(job: CountJob, rows: Sequence[Mapping]) -> dict[str, Any]:
         "assistant_only_loss": job.assistant_only_loss and "messages" in rows[0],
         "eos_token": job.eos_token,
         "thinking": job.thinking,
+        "control_tokens": job.control_tokens,
         "lost_content": "train_without",  # the report tells of it
     }
 

@@ -32,6 +32,9 @@ from trainer_backend.tokens.chat_template import (
     template_of,
     writes_date,
 )
+from trainer_backend.tokens.control.conversations import Broken, break_spellings, row_text
+from trainer_backend.tokens.control.plain_texts import end_text
+from trainer_backend.tokens.control.spelling import control_tokens
 from trainer_backend.tokens.ledger import (
     Rendered,
     learned_from,
@@ -42,7 +45,7 @@ from trainer_backend.tokens.stopping import Ending, ending_of, with_learned_end
 from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
 from trainer_backend.tokens.templates.refusal import refusal
 from trainer_backend.tokens.templates.thinking import thinking_arguments
-from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
+from trainer_backend.tokens.tokenise import IGNORED, Plan, given_ids, tokenise
 
 T = TypeVar("T")
 Shapes = dict[Hashable, TurnShape]  # of one batch, by tools and template arguments
@@ -90,6 +93,7 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    control_tokens: str = "auto"  # how text that spells one is read; or "text" or "tokens"
     lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
     eos_token: str | None = None  # ends the last answer where the template writes no end
     thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
@@ -129,8 +133,9 @@ def encode_arrays(
     """encode_batch() without the conversion to lists, for whole datasets."""
     chosen = EncodeOptions(**options)
     shapes: Shapes = {}
+    spelling = _spelling(examples, tokenizer, chosen)
     plans = [
-        _numbered(number, _plan, example, tokenizer, chosen, shapes)
+        _numbered(number, _plan, example, tokenizer, chosen, shapes, number in spelling)
         for number, example in enumerate(examples)
     ]
     try:
@@ -139,7 +144,19 @@ def encode_arrays(
         for number, plan in enumerate(plans):
             _numbered(number, _check_characters, plan)
         raise
+    except TrainingDataError as error:  # texts that spell control tokens cannot be encoded as text
+        number = next(at for at, plan in enumerate(plans) if plan.controls is not None)
+        raise ExampleError(number, error.what, error.where, error.fix) from error
     return [_cut(plan, chosen) for plan in plans]
+
+
+def _spelling(
+    examples: Sequence[Mapping], tokenizer: Tokenizer, options: EncodeOptions
+) -> set[int]:
+    """Positions of the examples whose texts spell control tokens, where these are not wanted."""
+    if options.control_tokens == "tokens":
+        return set()
+    return set(control_tokens(tokenizer).spelled([row_text(example) for example in examples]))
 
 
 def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
@@ -169,14 +186,39 @@ def prompt_ids(
     tokenizer: Tokenizer,
     *,
     tools: Sequence | str | None = None,
+    control_tokens: str = "auto",
     **template_kwargs: Any,
 ) -> list[int]:
     """Token ids of a chat prompt, generation prompt included: what encode() makes the prompt part.
 
-    `messages` and `tools` may be JSON text. Raises TrainingDataError without a chat template.
+    `messages` and `tools` may be JSON text. With `control_tokens` "tokens", texts that spell a
+    control token make one. Raises TrainingDataError without a chat template.
     """
+    row = {"messages": messages, "tools": tools, "chat_template_kwargs": template_kwargs}
+    if _spelling([row], tokenizer, EncodeOptions(control_tokens=control_tokens)):
+        asked = prompt_conversation(messages, tokenizer, tools=tools, **template_kwargs)
+        broken = break_spellings(asked, prompt=True)
+        if broken is not None:
+            plan = Plan(text=broken.conversation.text(prompt=True))
+            _mend(plan, broken)
+            tokenise([plan], tokenizer)
+            return np.asarray(plan.ids).tolist()
     text = render_prompt(messages, tokenizer, tools=tools, **template_kwargs)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def prompt_conversation(
+    messages: Sequence[Mapping] | str,
+    tokenizer: Tokenizer,
+    *,
+    tools: Sequence | str | None = None,
+    **template_kwargs: Any,
+) -> Conversation:
+    """The conversation of a chat prompt, in the form that the template renders."""
+    given: Any = parse_json_column(tools, "tools")
+    asked, _ = arranged(_as_list(messages), given, tokenizer)
+    cleaned, given = suited(clean_messages(asked), given, tokenizer)
+    return Conversation(cleaned, tokenizer, given, template_kwargs)
 
 
 def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) -> Plan:
@@ -184,36 +226,52 @@ def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) ->
 
     Raises TrainingDataError as encode() does.
     """
-    return _numbered(0, _plan, example, tokenizer, options, {})
+    return _numbered(0, _plan, example, tokenizer, options, {}, False)
 
 
-def _plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes) -> Plan:
+def _plan(
+    example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes, spelled: bool
+) -> Plan:
+    """`spelled`: its texts may spell control tokens, which is to be looked into."""
     if example.get("input_ids") is not None:
-        return _plan_ids(example, options.completion_only_loss is not False)
+        ids, labels = given_ids(example, options.completion_only_loss is not False)
+        return Plan(ids=ids, labels=labels)
     if example.get("messages") is not None:
-        return _plan_chat([], example["messages"], example, tokenizer, options, shapes)
-    if "completion" in example:
-        return _plan_pair(example, tokenizer, options, shapes)
+        return _plan_chat([], example["messages"], example, tokenizer, options, shapes, spelled)
+    if "completion" in example and not isinstance(example["prompt"], str):
+        sides = example["prompt"], example["completion"]
+        return _plan_chat(*sides, example, tokenizer, options, shapes, spelled)
     if options.assistant_only_loss:
         raise TrainingDataError(
             "assistant_only_loss=True needs conversations, and this row is plain text.",
             "assistant_only_loss",
             "Give a messages column, or switch assistant_only_loss off.",
         )
-    return Plan(text=_with_eos(example["text"], tokenizer), special_tokens=True)
+    if "completion" not in example:
+        text, prompt = example["text"], None
+    else:
+        text = example["prompt"] + example["completion"]
+        prompt = example["prompt"] if options.completion_only_loss is not False else None
+    ended = end_text(text, tokenizer, options.control_tokens, spelled)
+    return Plan(
+        text=ended.text,
+        prompt=prompt,
+        special_tokens=True,
+        controls=ended.controls(),
+        prompt_controls=ended.context_controls() if len(prompt or "") >= ended.begins else [],
+        ledger=ended.flags,
+    )
 
 
-def _plan_pair(
-    example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes
-) -> Plan:
-    prompt, completion = example["prompt"], example["completion"]
-    if not isinstance(prompt, str):
-        return _plan_chat(prompt, completion, example, tokenizer, options, shapes)
-    if options.assistant_only_loss:
-        return _plan({"text": ""}, tokenizer, options, shapes)
-    text = _with_eos(prompt + completion, tokenizer)
-    masked = options.completion_only_loss is not False
-    return Plan(text=text, prompt=prompt if masked else None, special_tokens=True)
+def _mend(plan: Plan, broken: Broken) -> None:
+    """Put the spellings together again that were broken while a plan's texts were rendered."""
+    plan.ledger |= broken.flags
+    if not broken.letters:
+        return
+    plan.controls, plan.text = broken.places(plan.text), broken.mend(plan.text)
+    if plan.prompt is not None:
+        plan.prompt_controls = broken.places(plan.prompt)
+        plan.prompt = broken.mend(plan.prompt)
 
 
 def _plan_chat(
@@ -223,6 +281,7 @@ def _plan_chat(
     tokenizer: Tokenizer,
     options: EncodeOptions,
     shapes: Shapes,
+    spelled: bool,
 ) -> Plan:
     raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
     tools = _carried(example, "tools", list | tuple)
@@ -233,6 +292,8 @@ def _plan_chat(
     if not options.as_written:
         raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
     conversation = _conversation(raw, tools, example, tokenizer, options)
+    broken = break_spellings(conversation) if spelled else None
+    conversation = broken.conversation if broken else conversation
     chosen = _chosen_turns(raw, options)
     shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
@@ -254,6 +315,8 @@ def _plan_chat(
         plan.prompt = conversation.text(context, prompt=True)
     learned = learned_from(plan.prompt, plan.text, context)
     plan.ledger |= ledger_of(Rendered(conversation, plan.text, turns, *learned))
+    if broken:
+        _mend(plan, broken)
     if options.lost_content == "ask":
         refuse_empty_answers(plan.ledger)
     return plan
@@ -366,11 +429,6 @@ def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape:
     return shapes[key]
 
 
-def _with_eos(text: str, tokenizer: Tokenizer) -> str:
-    eos = tokenizer.eos_token
-    return text if not eos or text.endswith(eos) else text + eos
-
-
 def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     ids, labels, limit = plan.ids, plan.labels, options.max_length
     assert ids is not None and labels is not None  # tokenise() has filled them in
@@ -379,50 +437,3 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
     return TokenArrays(ids, labels, length, plan.ledger)
-
-
-# Rows that are tokenised already
-
-
-def _plan_ids(example: Mapping, completion_only: bool) -> Plan:
-    """Plan a tokenised row; without a `labels` column every id that no mask excludes is trained."""
-    given = example.get("labels") is not None
-    ids = _int_array(example, "input_ids")
-    labels = _int_array(example, "labels") if given else ids.copy()
-    if not given:
-        masks = []
-        if completion_only and example.get("completion_mask") is not None:
-            masks.append(example["completion_mask"])
-        if example.get("assistant_masks") is not None:
-            masks.append(example["assistant_masks"])
-        for mask in masks:
-            _check_length(ids, mask, "the mask")
-            labels[~np.asarray(mask, dtype=bool)] = IGNORED
-    _check_length(ids, labels, "labels")
-    return Plan(ids=ids, labels=labels)
-
-
-def _check_length(ids: np.ndarray, other: Sequence | np.ndarray, name: str) -> None:
-    if len(other) != len(ids):
-        raise TrainingDataError(
-            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
-            "columns input_ids, labels",
-            "Make them equal.",
-        )
-
-
-def _int_array(example: Mapping, column: str) -> np.ndarray:
-    try:
-        found = np.array(example[column])
-    except ValueError:  # lists of different lengths
-        found = np.zeros((0, 0))
-    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
-    if ids is None and found.shape == (0,):
-        return np.zeros(0, np.int32)
-    if ids is None or not np.array_equal(ids, found):
-        raise TrainingDataError(
-            f"“{column}” is not a list of token ids.",
-            f"column “{column}”",
-            "Give integers, or text for the tokenizer.",
-        )
-    return ids

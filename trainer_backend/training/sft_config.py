@@ -148,6 +148,13 @@ class SFTConfig(TrainingArguments):
             "leave_out, or ask (raise)."
         ),
     )
+    control_tokens: str = field(
+        default="auto",
+        metadata=_help(
+            "How text that spells a control token of the model is read: auto (as text, except in "
+            "plain texts that are rendered already), text, or tokens (as a control token)."
+        ),
+    )
     loss_type: str = field(
         default="nll",
         metadata=_help("nll, or dft (weighted by the token's probability, arXiv 2508.05629)."),
@@ -200,6 +207,7 @@ class SFTConfig(TrainingArguments):
             "loss_type": ("nll", "dft"),
             "packing_strategy": STRATEGIES,
             "truncation_mode": ("keep_start", "keep_end"),
+            "control_tokens": ("auto", "text", "tokens"),
             "lost_content": ("train_without", "leave_out", "ask"),
             "chat_template": ("model", "training"),
             "thinking": ("auto", "on", "off"),

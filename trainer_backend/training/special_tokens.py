@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, ProcessorMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.models.loaded.generate import keep_stops
-from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
+from trainer_backend.models.loaded.pretrained import PAD_VOCABULARY, AnyModel, input_embedding
 from trainer_backend.tokens.templates.training import use_chat_template
 from trainer_backend.training.sft_config import SFTConfig
 
@@ -67,7 +67,7 @@ def apply_chat_template_path(model: AnyModel, tokenizer: Tokenizer, path: str) -
     added = [t for t in source.added_tokens_decoder.values() if t.content not in known]
     tokenizer.add_tokens(added)
     if len(tokenizer) > len(input_embedding(model)):
-        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=PAD_VOCABULARY)
     set_eos(model, tokenizer, source.eos_token)
     vocabulary = tokenizer.get_vocab()
     return [vocabulary[token.content] for token in added]

@@ -202,6 +202,7 @@ class TrainerData:
             last_turn_only=args.last_turn_only,
             lost_content="train_without",  # asked about once, for all rows
             eos_token=args.eos_token,
+            control_tokens=args.control_tokens,
             thinking=args.thinking,
             template_date=args.template_date,
             as_written=args.as_written,

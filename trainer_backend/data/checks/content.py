@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainer_backend.data.checks.changes import change_findings
+from trainer_backend.data.checks.control import control_findings
 from trainer_backend.data.checks.findings import Kind
 from trainer_backend.recipe import changed_to, label
 
@@ -175,7 +176,7 @@ def content_findings(
             found.append((replace(kind_of, what=_other(state, kinds)), rows))
     endless = flags & NO_STOP != 0
     found += [(ENDLESS, endless)] if endless.any() else []
-    return found + change_findings(flags)
+    return [*found, *change_findings(flags), *control_findings(flags)]
 
 
 def _lost(kind: str, wholly: bool, choices: tuple[tuple[str, str], ...]) -> Kind:

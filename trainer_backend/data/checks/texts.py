@@ -19,7 +19,8 @@ CONTROL_TOKENS = Kind(
     "control_tokens",
     "warning",
     "Texts contain what looks like control tokens of a chat template.",
-    "They are trained as plain text. Remove them if they are left over from another template.",
+    "They are trained as plain text, except in texts that are already rendered for the model "
+    "that is trained. Remove them if they are left over from another template.",
     ("drop",),
 )
 LOST_LETTERS = Kind(

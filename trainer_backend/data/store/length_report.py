@@ -33,13 +33,6 @@ NOTHING_LEARNED = Kind(
     "Training leaves them out. Open one in the token view to see why.",
     ("drop",),
 )
-CONTROL_TOKENS = Kind(
-    "model_tokens",
-    "warning",
-    "Texts contain control tokens of this model.",
-    "The model reads them as the end of a message or a new speaker, not as text.",
-    ("drop",),
-)
 TEMPLATE_ERROR = Kind(
     "template_error", "warning", "The chat template rejects these conversations.", "", ("drop",)
 )
@@ -74,9 +67,8 @@ class LengthReport:
 
     `total`: tokens before cutting; `first`, `end`: from the first learned token to after the last;
     `trained`: learned tokens between them. `failures`: (row, reason) of rejected examples.
-    `spelled`: rows whose text contains a control token of the model. `content`: what the chat
-    template made of each kind of content, as flags; `mended`: kinds that the training template
-    writes and this one does not.
+    `content`: what the chat template made of each kind of content, as flags; `mended`: kinds that
+    the training template writes and this one does not.
     """
 
     rows: np.ndarray  # int64: row numbers
@@ -85,7 +77,6 @@ class LengthReport:
     end: np.ndarray
     trained: np.ndarray
     failures: list[tuple[int, str]] = field(default_factory=list)
-    spelled: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     key: str = ""
     content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     mended: tuple[str, ...] = ()
@@ -161,7 +152,6 @@ class LengthReport:
             fix = f"Their answers begin as late as token {needed:,}. Training leaves them out."
             found.append((replace(NO_ANSWER_LEFT, what=what, fix=fix), self.rows[lost]))
         found.append((NOTHING_LEARNED, self.rows[(self.total > 0) & (self.trained == 0)]))
-        found.append((CONTROL_TOKENS, self.spelled))
         found += self._rejected()
         if self.content.any():
             about = content_findings(self.content, self.mended, lost_content)
@@ -190,7 +180,7 @@ class LengthReport:
 
     def save(self, folder: Path) -> None:
         """Write the report into a dataset's folder, atomically."""
-        names = ("rows", "total", "first", "end", "trained", "spelled", "content")
+        names = ("rows", "total", "first", "end", "trained", "content")
         arrays = {name: getattr(self, name) for name in names}
         for name in ("failures", "mended"):
             arrays[name] = np.frombuffer(json.dumps(getattr(self, name)).encode(), np.uint8)
@@ -204,7 +194,7 @@ def _path(folder: Path, key: str) -> Path:
 @lru_cache(maxsize=8)
 def _read(path: Path) -> LengthReport:
     with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+        arrays = {name: stored[name] for name in stored.files if name != "spelled"}
     failures = [tuple(pair) for pair in json.loads(arrays.pop("failures").tobytes())]
     mended = tuple(json.loads(arrays.pop("mended").tobytes())) if "mended" in arrays else ()
     key = path.stem.removeprefix("tokens-")
