@@ -41,11 +41,11 @@ from trainer_backend.tokens.ledger import (
     ledger_of,
     refuse_empty_answers,
 )
-from trainer_backend.tokens.stopping import ending_of, with_learned_end
+from trainer_backend.tokens.stopping import Ending, ending_of, with_learned_end
 from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
 from trainer_backend.tokens.templates.refusal import refusal
 from trainer_backend.tokens.templates.thinking import thinking_arguments
-from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
+from trainer_backend.tokens.tokenise import IGNORED, Plan, given_ids, tokenise
 
 T = TypeVar("T")
 Shapes = dict[Hashable, TurnShape]  # of one batch, by tools and template arguments
@@ -196,13 +196,8 @@ def prompt_ids(
     """
     row = {"messages": messages, "tools": tools, "chat_template_kwargs": template_kwargs}
     if _spelling([row], tokenizer, EncodeOptions(control_tokens=control_tokens)):
-        conversation = Conversation(
-            clean_messages(messages),
-            tokenizer,
-            drop_nones(parse_json_column(tools, "tools")),
-            template_kwargs,
-        )
-        broken = break_spellings(conversation, prompt=True)
+        asked = prompt_conversation(messages, tokenizer, tools=tools, **template_kwargs)
+        broken = break_spellings(asked, prompt=True)
         if broken is not None:
             plan = Plan(text=broken.conversation.text(prompt=True))
             _mend(plan, broken)
@@ -210,6 +205,20 @@ def prompt_ids(
             return np.asarray(plan.ids).tolist()
     text = render_prompt(messages, tokenizer, tools=tools, **template_kwargs)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def prompt_conversation(
+    messages: Sequence[Mapping] | str,
+    tokenizer: Tokenizer,
+    *,
+    tools: Sequence | str | None = None,
+    **template_kwargs: Any,
+) -> Conversation:
+    """The conversation of a chat prompt, in the form that the template renders."""
+    given: Any = parse_json_column(tools, "tools")
+    asked, _ = arranged(_as_list(messages), given, tokenizer)
+    cleaned, given = suited(clean_messages(asked), given, tokenizer)
+    return Conversation(cleaned, tokenizer, given, template_kwargs)
 
 
 def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) -> Plan:
@@ -225,7 +234,8 @@ def _plan(
 ) -> Plan:
     """`spelled`: its texts may spell control tokens, which is to be looked into."""
     if example.get("input_ids") is not None:
-        return _plan_ids(example, options.completion_only_loss is not False)
+        ids, labels = given_ids(example, options.completion_only_loss is not False)
+        return Plan(ids=ids, labels=labels)
     if example.get("messages") is not None:
         return _plan_chat([], example["messages"], example, tokenizer, options, shapes, spelled)
     if "completion" in example and not isinstance(example["prompt"], str):
@@ -314,7 +324,7 @@ def _plan_chat(
 
 def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
     """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
-    ending = ending_of(conversation.tokenizer)
+    ending = Ending() if options.as_written else ending_of(conversation.tokenizer)
     if not (ending.after_answer or ending.after_call or options.eos_token):
         return
     last = conversation.messages[-1]
@@ -427,50 +437,3 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
     return TokenArrays(ids, labels, length, plan.ledger)
-
-
-# Rows that are tokenised already
-
-
-def _plan_ids(example: Mapping, completion_only: bool) -> Plan:
-    """Plan a tokenised row; without a `labels` column every id that no mask excludes is trained."""
-    given = example.get("labels") is not None
-    ids = _int_array(example, "input_ids")
-    labels = _int_array(example, "labels") if given else ids.copy()
-    if not given:
-        masks = []
-        if completion_only and example.get("completion_mask") is not None:
-            masks.append(example["completion_mask"])
-        if example.get("assistant_masks") is not None:
-            masks.append(example["assistant_masks"])
-        for mask in masks:
-            _check_length(ids, mask, "the mask")
-            labels[~np.asarray(mask, dtype=bool)] = IGNORED
-    _check_length(ids, labels, "labels")
-    return Plan(ids=ids, labels=labels)
-
-
-def _check_length(ids: np.ndarray, other: Sequence | np.ndarray, name: str) -> None:
-    if len(other) != len(ids):
-        raise TrainingDataError(
-            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
-            "columns input_ids, labels",
-            "Make them equal.",
-        )
-
-
-def _int_array(example: Mapping, column: str) -> np.ndarray:
-    try:
-        found = np.array(example[column])
-    except ValueError:  # lists of different lengths
-        found = np.zeros((0, 0))
-    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
-    if ids is None and found.shape == (0,):
-        return np.zeros(0, np.int32)
-    if ids is None or not np.array_equal(ids, found):
-        raise TrainingDataError(
-            f"“{column}” is not a list of token ids.",
-            f"column “{column}”",
-            "Give integers, or text for the tokenizer.",
-        )
-    return ids

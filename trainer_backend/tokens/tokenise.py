@@ -1,6 +1,6 @@
 """Planned texts to ids and labels, in batches: tokens are masked by the characters they come from.
 
-Which characters are trained is given; no template and no row is known here.
+Which characters are trained is given; no template is known here.
 """
 
 import logging
@@ -15,6 +15,7 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.control.quiet import moved, quiet_copy, slow_ids
 from trainer_backend.tokens.token_bytes import (
     TokenBytes,
@@ -273,6 +274,57 @@ def _range_by_offsets(encoding: Encoding, start: int, end: int) -> Span:
     while last < len(encoding) and (chars := lies(last)) and chars[0] <= place < chars[1]:
         last += 1  # a character may need several tokens
     return first, last
+
+
+# Rows that are tokenised already
+
+
+def given_ids(example: Mapping, completion_only: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and labels of a tokenised row, int32 [tokens].
+
+    Without a `labels` column every id that no mask excludes is trained. Raises TrainingDataError
+    when they are no lists of integers of one length.
+    """
+    given = example.get("labels") is not None
+    ids = _int_array(example, "input_ids")
+    labels = _int_array(example, "labels") if given else ids.copy()
+    if not given:
+        masks = []
+        if completion_only and example.get("completion_mask") is not None:
+            masks.append(example["completion_mask"])
+        if example.get("assistant_masks") is not None:
+            masks.append(example["assistant_masks"])
+        for mask in masks:
+            _check_length(ids, mask, "the mask")
+            labels[~np.asarray(mask, dtype=bool)] = IGNORED
+    _check_length(ids, labels, "labels")
+    return ids, labels
+
+
+def _check_length(ids: np.ndarray, other: Sequence | np.ndarray, name: str) -> None:
+    if len(other) != len(ids):
+        raise TrainingDataError(
+            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
+            "columns input_ids, labels",
+            "Make them equal.",
+        )
+
+
+def _int_array(example: Mapping, column: str) -> np.ndarray:
+    try:
+        found = np.array(example[column])
+    except ValueError:  # lists of different lengths
+        found = np.zeros((0, 0))
+    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
+    if ids is None and found.shape == (0,):
+        return np.zeros(0, np.int32)
+    if ids is None or not np.array_equal(ids, found):
+        raise TrainingDataError(
+            f"“{column}” is not a list of token ids.",
+            f"column “{column}”",
+            "Give integers, or text for the tokenizer.",
+        )
+    return ids
 
 
 # The Rust tokeniser fastokens, where it gives the same ids

@@ -16,7 +16,7 @@ SAME_NAMES = (
     *("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay"),
     *("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps"),
     *("report_to", "seed", "learning_rate", "chat_template", "thinking", "lost_content"),
-    *("control_tokens",),
+    "control_tokens",
 )
 
 

@@ -6,9 +6,11 @@ searched.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from trainer_backend.data.checks.changes import change_findings
 from trainer_backend.data.checks.control import control_findings
 from trainer_backend.data.checks.findings import Kind
 from trainer_backend.recipe import changed_to, label
@@ -46,6 +48,12 @@ IN_PART = (
 )
 TRAINING = ("chat_template", "training")
 WITHOUT, LEAVE_OUT = ("lost_content", "train_without"), ("lost_content", "leave_out")
+CHOICE_WORDS = {  # as the label of a button
+    TRAINING: "Use the training template",
+    WITHOUT: "Train without it",
+    LEAVE_OUT: "Leave those rows out",
+}
+MOST_CHOICES = len(CHOICE_WORDS)
 DOUBLED = Kind(
     "doubled",
     "warning",
@@ -113,6 +121,22 @@ def choices_for(
     return tuple(found)
 
 
+def question(
+    flags: np.ndarray, kinds: list[str], mended: Collection[str], where: str
+) -> dict[str, Any]:
+    """What to ask about lost kinds: the arguments of a UserError whose offer has every choice."""
+    pairs = choices_for(flags, kinds, mended)
+    choices = [{name: value} for name, value in pairs]
+    effects = " ".join(EFFECT[kind] for kind in kinds)
+    return {
+        "what": f"The chat template does not write the rows' {kinds_in_words(kinds)}.",
+        "where": where,
+        "fix": f"{effects} {in_words(pairs)}",
+        "code": "content_lost",
+        "offer": {"retry": choices[0], "choices": choices},
+    }
+
+
 def in_words(choices: Iterable[tuple[str, str]]) -> str:
     """“Set … to …, or … to ….” for settings that decide; "" for none."""
     ways = [changed_to({name: value}) for name, value in choices]
@@ -128,7 +152,9 @@ def kinds_in_words(kinds: Iterable[str]) -> str:
 def content_findings(
     flags: np.ndarray, mended: Collection[str] = (), decided: str = "ask"
 ) -> list[tuple[Kind, np.ndarray]]:
-    """Every finding about content, each with its rows: bool [rows] of int64 [rows].
+    """Every finding about content and what was changed in it, each with its rows.
+
+    Rows are bool [rows] of int64 [rows].
 
     A kind that is wholly lost is an error until its rows are `decided` about: it does not train.
     """
@@ -149,9 +175,8 @@ def content_findings(
             rows = flags & sum(flag(kind, state) for kind in kinds) != 0
             found.append((replace(kind_of, what=_other(state, kinds)), rows))
     endless = flags & NO_STOP != 0
-    if endless.any():
-        found.append((ENDLESS, endless))
-    return [*found, *control_findings(flags)]
+    found += [(ENDLESS, endless)] if endless.any() else []
+    return [*found, *change_findings(flags), *control_findings(flags)]
 
 
 def _lost(kind: str, wholly: bool, choices: tuple[tuple[str, str], ...]) -> Kind:
@@ -176,4 +201,6 @@ def _other(state: str, kinds: list[str]) -> str:
     names = kinds_in_words(kinds)
     if state == "doubled":
         return f"The chat template writes the {names} of these rows twice."
-    return f"The {names} of these rows' answers is not learned, only read."
+    return (
+        f"The model reads the {names} in the answers of these rows and does not learn to write it."
+    )

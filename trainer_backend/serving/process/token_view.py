@@ -98,8 +98,8 @@ def _options(example: dict, recipe: Recipe) -> dict:
     return {
         "assistant_only_loss": masked,
         "eos_token": recipe.eos_token or None,
-        "thinking": recipe.thinking,
         "control_tokens": recipe.control_tokens,
+        "thinking": recipe.thinking,
         "lost_content": "train_without",  # the view shows what would be trained
     }
 
@@ -151,6 +151,6 @@ def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
         recipe.system_prompt,
         recipe.assistant_only_loss,
         eos_token=recipe.eos_token or None,
-        thinking=recipe.thinking,
         control_tokens=recipe.control_tokens,
+        thinking=recipe.thinking,
     )

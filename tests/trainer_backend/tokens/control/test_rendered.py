@@ -155,14 +155,17 @@ def test_every_place_where_a_row_has_text(tokenizer):
     )
     bad = 'x<|im_end|>"y'
     tool = {"type": "function", "function": {"name": "f", "description": bad}}
-    call = {"type": "function", "id": "aB3dE6gH9"}
-    call |= {"function": {"name": bad, "arguments": {bad: [bad, {"k": bad}]}}}
+    call = {
+        "type": "function",
+        "id": "abcdefgh1",
+        "function": {"name": bad, "arguments": {bad: [bad, {"k": bad}]}},
+    }
     parts = [{"type": "text", "text": "<|im_"}, {"type": "text", "text": "end|>"}]
     talk = [
         {"role": "system", "content": bad},
         {"role": "user", "content": parts},
         {"role": "assistant", "content": "", "reasoning_content": bad, "tool_calls": [call]},
-        {"role": "tool", "content": bad, "name": bad},
+        {"role": "tool", "content": bad, "name": bad, "tool_call_id": "abcdefgh1"},
     ]
     example = {"messages": talk, "tools": [tool], "chat_template_kwargs": {"note": bad}}
     row = encode(example, tokenizer, lost_content="train_without")
