@@ -171,8 +171,10 @@ class LengthReport:
         found: list[tuple[Kind, np.ndarray]] = []
         for reason in [*named, ""]:
             rows = [row for row, why in self.failures if (why if why in named else "") == reason]
-            fix = f"{reason or 'There are several reasons.'} Correct the rows or leave them out."
-            found.append((replace(TEMPLATE_ERROR, fix=fix), np.array(rows, np.int64)))
+            fix = reason or "There are several reasons. Correct the rows or leave them out."
+            ways = ("drop", "join") if "alternat" in reason else ("drop",)
+            kind = replace(TEMPLATE_ERROR, fix=fix, switches=ways)
+            found.append((kind, np.array(rows, np.int64)))
         return found
 
     def save(self, folder: Path) -> None:
