@@ -162,7 +162,8 @@ class Problem:
     """One finding of a check. `rows` are the first row numbers, `count` is how many there are.
 
     `code` is a name from CODES. `switches` are the safe fixes on offer, the default first:
-    "drop", "keep_one", "trim" (outer whitespace), "clean" (control characters). `choices` are
+    "drop", "keep_one", "trim" (outer whitespace), "clean" (control characters),
+    "join" (neighbouring messages of one role). `choices` are
     changes of the recipe, {setting: value}, each of which decides about the rows.
     """
 

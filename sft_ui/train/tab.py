@@ -146,6 +146,7 @@ def run_card(run: Run) -> Markup:
         ("Started from", _beginning(spec)),
         ("Training rows", f"{rows:,}" if rows else None),
         ("Held-out rows", f"{state['num_eval_rows']:,}" if state.get("num_eval_rows") else None),
+        ("Prompts as trained", _prompts(state.get("prompts"))),
         *recipe_facts(recipe),
         (label("precision"), state.get("precision")),
         ("Hardware", spec.get("hardware")),
@@ -154,6 +155,11 @@ def run_card(run: Run) -> Markup:
     names = ", ".join(map(label, locked_fields()))
     locked = markup.more("Settings fixed for this run", markup.line(names, "quiet"))
     return markup.card(run.name(), markup.facts(pairs), locked)
+
+
+def _prompts(measured: Mapping[str, int] | None) -> str | None:
+    """Of how many rows the chat prompt is how the trained text begins."""
+    return f"{measured['prefix']:,} of {measured['rows']:,} rows" if measured else None
 
 
 def _beginning(spec: Mapping[str, Any]) -> str | None:

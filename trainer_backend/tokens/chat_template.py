@@ -20,6 +20,7 @@ from trainer_backend.data.json_values import parse_json_column
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.templates.arrange import fold_system, suit_calls, suit_tools
 from trainer_backend.tokens.templates.needs import needs_of, wants_parts
+from trainer_backend.tokens.templates.thinking import thinking_arguments
 
 PLAIN_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -179,6 +180,17 @@ def render_prompt(
     given, _ = arranged(parse_json_column(messages, "messages") or [], offered, tokenizer)
     cleaned, offered = suited(clean_messages(given), offered, tokenizer)
     return render(cleaned, tokenizer, tools=offered, add_generation_prompt=True, **template_kwargs)
+
+
+def template_arguments(
+    template: str, thinking: str = "auto", day: str | None = None
+) -> dict[str, Any]:
+    """What a template is given beside messages: its thinking switch, and `day` (ISO) as today.
+
+    prompt_ids() and render_prompt() take it as keyword arguments, to ask as a run was trained.
+    """
+    given = thinking_arguments(thinking, template)
+    return {**given, "strftime_now": FixedDate(day)} if day and writes_date(template) else given
 
 
 def writes_date(template: str) -> bool:

@@ -269,7 +269,8 @@ def _options(job: CountJob, rows: Sequence[Mapping]) -> dict[str, Any]:
 
 
 def _reason(error: TrainingDataError) -> str:
-    return error.what.removeprefix("The chat template refuses this conversation: ")[:300]
+    what = error.what.removeprefix("The chat template refuses this conversation: ")
+    return f"{what[:300]} {error.fix}"
 
 
 def _numbers(encoding: TokenArrays) -> tuple[int, int, int, int]:

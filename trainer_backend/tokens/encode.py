@@ -24,13 +24,12 @@ from trainer_backend.tokens.assistant_mask import (
     learn_turn_shape,
 )
 from trainer_backend.tokens.chat_template import (
-    FixedDate,
     arranged,
     clean_messages,
     render_prompt,
     suited,
+    template_arguments,
     template_of,
-    writes_date,
 )
 from trainer_backend.tokens.control.conversations import Broken, break_spellings, row_text
 from trainer_backend.tokens.control.plain_texts import end_text
@@ -44,7 +43,6 @@ from trainer_backend.tokens.ledger import (
 from trainer_backend.tokens.stopping import Ending, ending_of, with_learned_end
 from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
 from trainer_backend.tokens.templates.refusal import refusal
-from trainer_backend.tokens.templates.thinking import thinking_arguments
 from trainer_backend.tokens.tokenise import IGNORED, Plan, given_ids, tokenise
 
 T = TypeVar("T")
@@ -359,10 +357,12 @@ def _conversation(
         )
     messages, tools = suited(messages, tools, tokenizer)
     kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
-    if options.thinking != "auto":  # a row's own arguments come first
-        kwargs = {**thinking_arguments(options.thinking, template_of(tokenizer, tools)), **kwargs}
-    if options.template_date and writes_date(template_of(tokenizer, tools)):
-        kwargs = {"strftime_now": FixedDate(options.template_date), **kwargs}
+    if options.thinking != "auto" or options.template_date:  # a row's own arguments come first
+        template = template_of(tokenizer, tools)
+        kwargs = {
+            **template_arguments(template, options.thinking, options.template_date),
+            **kwargs,
+        }
     return Conversation(messages, tokenizer, tools, kwargs)
 
 

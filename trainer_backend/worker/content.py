@@ -8,16 +8,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.data.checks import KINDS, content_findings, is_set, loses
 from trainer_backend.data.store import StoredDataset
-from trainer_backend.errors import UserError
+from trainer_backend.errors import TrainingDataError, UserError
 from trainer_backend.runs import RunWriter
+from trainer_backend.tokens.chat_template import template_arguments, template_of
+from trainer_backend.tokens.encode import encode, prompt_ids
 from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.refusals import ContentLost, RowsRefused
+from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.worker.facts import RunFacts
 
 FIRST = 20  # rows listed in the run's state
+MEASURED = 500  # rows whose prompts are compared with what is trained
 NO_ROWS = np.empty(0, np.int64)
 
 
@@ -113,3 +119,49 @@ def _left_out(facts: RunFacts, rows: np.ndarray) -> str:
 
 def _facts(rows: np.ndarray) -> dict[str, Any]:
     return {"rows": len(rows), "first": np.sort(rows)[:FIRST].tolist()}
+
+
+# The prompts of chat and answer check
+
+
+def record_prompts(facts: RunFacts, tokenizer: Tokenizer, writer: RunWriter) -> None:
+    """Measure on held-out rows whether the chat prompt is how the trained tokens begin.
+
+    Without held-out rows those of training are measured. Warns about rows that begin otherwise.
+    """
+    at = facts.held_out_at if len(facts.held_out_at) else facts.train_at
+    numbers, rows = facts.dataset.row_numbers(), 0
+    other: list[int] = []
+    for place, example in zip(at, facts.dataset.examples(at[:MEASURED].tolist()), strict=False):
+        row = training_row(example, facts.recipe.system_prompt, facts.dataset)
+        same = None if "images" in row else _asked_as_trained(row, tokenizer, facts)
+        if same is not None:
+            rows += 1
+            other += [] if same else [numbers[place]]
+    if not rows:
+        return
+    writer.update(now=True, prompts={"rows": rows, "prefix": rows - len(other)})
+    if other:
+        where = facts.dataset.in_words(np.sort(np.array(other, np.int64)))
+        writer.warn(
+            f"Chat and answer check ask with another beginning than {len(other):,} of {rows:,} "
+            f"measured rows have in training ({where}): the chat template writes the prompt of an "
+            "answer otherwise than the same messages before a finished one."
+        )
+
+
+def _asked_as_trained(row: dict[str, Any], tokenizer: Tokenizer, facts: RunFacts) -> bool | None:
+    """Whether the prompt of a row's last answer begins its tokens; None without such an answer."""
+    messages, recipe = row.get("messages") or [], facts.recipe
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        return None
+    options = {"thinking": recipe.thinking, "template_date": facts.started_on}
+    older = {"as_written": facts.is_older, "lost_content": "train_without"}
+    tools = row.get("tools")
+    given = template_arguments(template_of(tokenizer, tools), recipe.thinking, facts.started_on)
+    try:
+        trained = encode(row, tokenizer, **options, **older).input_ids
+        prompt = prompt_ids(messages[:-1], tokenizer, tools=tools, **given)
+    except (TrainingDataError, TemplateError, TypeError):
+        return None  # training has named the row
+    return trained[: len(prompt)] == prompt

@@ -40,7 +40,7 @@ from trainer_backend.training.distributed import first_decides, first_goes_ahead
 from trainer_backend.training.precision import accelerator, bf16_pays_on_cpu
 from trainer_backend.worker.answers import check_answers
 from trainer_backend.worker.arguments import shards_model, training_arguments, training_rows
-from trainer_backend.worker.content import asked_about, file_rows, record_content
+from trainer_backend.worker.content import asked_about, file_rows, record_content, record_prompts
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.memory import check_model_fits
@@ -169,6 +169,8 @@ def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) ->
     if trainer.eval_dataset is None:
         warn_without_rows(recipe, writer)
     record_content(trainer.data_counts, trainer.mended_kinds, facts, writer)
+    if writer.enabled and facts.dataset.format != "text":
+        record_prompts(facts, tokenizer_of(trainer.processing_class), writer)
     if counts.cut:
         writer.warn(
             f"{counts.cut:,} of {counts.rows:,} rows are cut at {recipe.max_length} tokens."

@@ -172,7 +172,8 @@ class LengthReport:
         found: list[tuple[Kind, np.ndarray]] = []
         for reason in [*named, ""]:
             rows = [row for row, why in self.failures if (why if why in named else "") == reason]
-            kind = replace(TEMPLATE_ERROR, fix=f"{reason or SEVERAL} {OF_ROWS}")
+            ways = ("drop", "join") if "alternat" in reason else ("drop",)
+            kind = replace(TEMPLATE_ERROR, fix=f"{reason or SEVERAL} {OF_ROWS}", switches=ways)
             if reason.startswith(OF_TOKENIZER):  # no row is at fault
                 kind = replace(TEMPLATE_ERROR, fix=f"{reason} {NAME_END}", switches=())
             found.append((kind, np.array(rows, np.int64)))

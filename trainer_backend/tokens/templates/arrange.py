@@ -54,27 +54,6 @@ def _before(content: Any, texts: list[str]) -> Any:
     return first + (content or "")
 
 
-def join_neighbours(messages: Sequence[Mapping]) -> list[dict]:
-    """Join the texts of neighbouring messages of one role (user, assistant or system)."""
-    joined: list[dict] = []
-    for message in messages:
-        last = joined[-1] if joined else None
-        if last and last["role"] == message["role"] != "tool" and _joins(last, message):
-            texts = [text for one in (last, message) if (text := one.get("content") or "")]
-            joined[-1] = {**last, "content": JOINT.join(texts)}
-            if message.get("train") is False:
-                joined[-1]["train"] = False
-        else:
-            joined.append(dict(message))
-    return joined
-
-
-def _joins(first: Mapping, second: Mapping) -> bool:
-    """Two texts without calls or reasoning, both trained or neither: nothing is lost by joining."""
-    plain = all(one.keys() <= {"role", "content", "train"} for one in (first, second))
-    return plain and first.get("train") == second.get("train")
-
-
 def suit_calls(messages: list[dict], needs: Needs) -> list[dict]:
     """Calls and the answers of tools in the template's form; ids are made where it wants some."""
     ids = list(_call_ids(messages, needs))

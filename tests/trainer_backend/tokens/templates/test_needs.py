@@ -8,7 +8,7 @@ import pytest
 
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import encode, prompt_ids
-from trainer_backend.tokens.templates.arrange import fold_system, join_neighbours, suit_calls
+from trainer_backend.tokens.templates.arrange import fold_system, suit_calls
 from trainer_backend.tokens.templates.needs import Needs, needs_of
 
 CALL = {"type": "function", "function": {"name": "rate", "arguments": {"cur": "C", "at": None}}}
@@ -166,11 +166,6 @@ def test_the_last_answer_follows_the_thought_that_is_asked_for(tokenizer, answer
     assert (
         tokenizer.decode([one for one in every.labels if one != -100]) == "Yo<|im_end|>" + learned
     )
-
-
-def test_neighbours_are_joined_where_nothing_is_lost():
-    two = [USER, {**USER, "content": "there"}, ANSWER, {**ANSWER, "tool_calls": [CALL]}]
-    assert join_neighbours(two) == [{**USER, "content": "Hi\n\nthere"}, *two[2:]]
 
 
 @pytest.mark.parametrize(
