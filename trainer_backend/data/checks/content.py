@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer_backend.data.checks.changes import change_findings
 from trainer_backend.data.checks.findings import Kind
 from trainer_backend.recipe import changed_to, label
 
@@ -150,7 +151,9 @@ def kinds_in_words(kinds: Iterable[str]) -> str:
 def content_findings(
     flags: np.ndarray, mended: Collection[str] = (), decided: str = "ask"
 ) -> list[tuple[Kind, np.ndarray]]:
-    """Every finding about content, each with its rows: bool [rows] of int64 [rows].
+    """Every finding about content and what was changed in it, each with its rows.
+
+    Rows are bool [rows] of int64 [rows].
 
     A kind that is wholly lost is an error until its rows are `decided` about: it does not train.
     """
@@ -171,7 +174,8 @@ def content_findings(
             rows = flags & sum(flag(kind, state) for kind in kinds) != 0
             found.append((replace(kind_of, what=_other(state, kinds)), rows))
     endless = flags & NO_STOP != 0
-    return [*found, (ENDLESS, endless)] if endless.any() else found
+    found += [(ENDLESS, endless)] if endless.any() else []
+    return found + change_findings(flags)
 
 
 def _lost(kind: str, wholly: bool, choices: tuple[tuple[str, str], ...]) -> Kind:

@@ -13,7 +13,6 @@ import numpy as np
 
 from trainer_backend.data.checks import (
     Kind,
-    change_findings,
     content_findings,
     lost_kinds,
     problem_of,
@@ -166,7 +165,6 @@ class LengthReport:
         found += self._rejected()
         if self.content.any():
             about = content_findings(self.content, self.mended, lost_content)
-            about += change_findings(self.content)
             found += [(kind, self.rows[which]) for kind, which in about]
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
 
