@@ -34,25 +34,37 @@ TOOLS = [{"type": "function", "function": TOOL}]
 def chatml(content: str, before: str = "") -> str:
     """ChatML with another expression for the content of a message, `m`."""
     return (
-        before + "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}" + content + "{{ '<|im_end|>\n' }}"
+        before
+        + "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+        + content
+        + "{{ '<|im_end|>\n' }}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
 
 
 TEXT = "{{ m['content'] }}"
-WITH_CALLS = TEXT + "{% for c in m.tool_calls or [] %}{{ '<tool_call>' + (c.function | tojson) + '</tool_call>' }}{% endfor %}"
+WITH_CALLS = (
+    TEXT
+    + "{% for c in m.tool_calls or [] %}{{ '<tool_call>' + (c.function | tojson) + '</tool_call>' }}{% endfor %}"
+)
 XML_CALLS = TEXT + (
     "{% for c in m.tool_calls or [] %}{{ '<function=' + c.function.name + '>' }}{% for k, v in c.function.arguments.items() %}"
     "{{ '<parameter=' + k + '>' }}{{ v if v is string else v | tojson }}{{ '</parameter>' }}{% endfor %}{% endfor %}"
 )
-TEXT_CALLS = TEXT + "{% for c in m.tool_calls or [] %}{{ {'name': c.function.name, 'arguments': c.function.arguments | tojson} | tojson }}{% endfor %}"
+TEXT_CALLS = (
+    TEXT
+    + "{% for c in m.tool_calls or [] %}{{ {'name': c.function.name, 'arguments': c.function.arguments | tojson} | tojson }}{% endfor %}"
+)
 NAMES_ONLY = TEXT + "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}"
 CUT_THOUGHT = "{{ m['content'].split('</think>')[-1] }}"
 JSON_TOOLS = "{% if tools %}{{ tools | tojson(indent=4) }}{% endif %}"
 TOOL_NAMES = "{% if tools %}{% for t in tools %}{{ t.function.name }}{% endfor %}{% endif %}"
 CALL_OR_TEXT = "{% if m.tool_calls %}{% for c in m.tool_calls %}{{ c.function | tojson }}{% endfor %}{% else %}{{ m['content'] }}{% endif %}"
 TWICE = TEXT + "{% if m['role'] == 'system' %}{{ m['content'] }}{% endif %}"
-THOUGHT_FIELD = "{% if m.reasoning_content %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}" + TEXT
+THOUGHT_FIELD = (
+    "{% if m.reasoning_content %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}"
+    + TEXT
+)
 NO_RESULTS = "{% if m['role'] != 'tool' %}{{ m['content'] }}{% endif %}"
 MARKED_TEXT = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m.reasoning_content or '' }}{% generation %}{{ m['content'] + '<|im_end|>' }}"
@@ -66,7 +78,9 @@ def flags_of(template: str, messages: list, tools: list | None = None, **options
     row = {"messages": messages} | ({"tools": tools} if tools else {})
     options = {"assistant_only_loss": True, "lost_content": "train_without", **options}
     found = encode_arrays([row], tokenizer, **options)[0].ledger
-    return {f"{kind}: {state}" for kind in KINDS for state in STATES[1:] if found & flag(kind, state)}
+    return {
+        f"{kind}: {state}" for kind in KINDS for state in STATES[1:] if found & flag(kind, state)
+    }
 
 
 @pytest.mark.parametrize("masked", [True, False])
