@@ -11,6 +11,7 @@ import numpy as np
 
 from trainer_backend.data.checks.control import control_findings
 from trainer_backend.data.checks.findings import Kind
+from trainer_backend.data.checks.positions import BEYOND_TRAINED, LONGER_THAN_TRAINED
 from trainer_backend.recipe import changed_to, label
 
 KINDS = {  # the kinds of content a row can have, and their names in sentences
@@ -151,6 +152,9 @@ def content_findings(
     endless = flags & NO_STOP != 0
     if endless.any():
         found.append((ENDLESS, endless))
+    beyond = flags & BEYOND_TRAINED != 0
+    if beyond.any():
+        found.append((LONGER_THAN_TRAINED, beyond))
     return [*found, *control_findings(flags)]
 
 
