@@ -38,6 +38,8 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "rendered_tokens": "Texts that are rendered already and keep their control tokens.",
     "rendered_messages": "Rendered turns of the chosen model that are encoded as plain text.",
     "rendered_other": "Rendered turns of another model's chat template.",
+    "no_positions": "Rows longer than the model's table of positions.",
+    "beyond_trained": "Rows longer than the model was trained to read.",
     "control_tokens": "Rows whose text spells what looks like control tokens of a model.",
     "mojibake": "Text that was once decoded with the wrong encoding.",
     "secret": "Text that looks like a password or a key.",

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import KINDS, NO_STOP, is_set
+from trainer_backend.data.checks import KINDS, NO_STOP, Positions, is_set
 from trainer_backend.data.formats import Example
 from trainer_backend.data.store import LengthReport, StoredDataset, stored_report
 from trainer_backend.data.store.length_report import NOT_LEARNED
@@ -48,6 +48,7 @@ class CountJob:
     control_tokens: str = "auto"  # how text that spells one is read
     eos_token: str | None = None  # ends answers where the template writes no end
     thinking: str = "auto"
+    positions: Positions | None = None  # of the model
 
 
 @dataclass
@@ -112,7 +113,8 @@ def iter_token_lengths(
             done += len(counted.rows)
             yield done, total
         report = _joined(parts, key)
-        report = replace(report, mended=_mended(dataset, report, job))
+        mended = _mended(dataset, report, job)
+        report = replace(report, mended=mended, positions=job.positions)
         report.save(dataset.dir)
     yield len(report.rows), len(report.rows)
     return report
@@ -134,7 +136,7 @@ def count_key(job: CountJob) -> str:
     tokenizer = job.tokenizer
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
     flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
-    flags += [job.eos_token, job.thinking, job.control_tokens]
+    flags += [job.eos_token, job.thinking, job.control_tokens, job.positions]
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
     text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

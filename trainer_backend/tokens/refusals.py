@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import is_set, loses, lost_kinds, question, rows_text
+from trainer_backend.data.checks import Positions, is_set, loses, lost_kinds, question, rows_text
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.recipe import changed_to
 from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
@@ -73,13 +73,25 @@ def refused_rows(rows: Mapping[int, TrainingDataError], name: str) -> RowsRefuse
     return RowsRefused({name: sorted(rows)}, first.what, f"{where}, {place}", fix, place)
 
 
+def too_long(rows: list[int], longest: int, positions: Positions, name: str) -> RowsRefused:
+    """The error for rows (by index) that are longer than the model's table of positions."""
+    what, fix = positions.refusal()
+    numbers, place = rows_text([at + 1 for at in rows], len(rows)), f"up to {longest:,} tokens"
+    error = RowsRefused({name: rows}, what, f"{numbers}, {place}", fix, place)
+    shorter = {"max_length": positions.most}
+    error.code, error.offer = "no_positions", {"retry": shorter, "choices": [shorter]}
+    return error
+
+
 def joined(found: Sequence[RowsRefused]) -> RowsRefused:
     """One error for the refused rows of several datasets."""
     if len(found) == 1:
         return found[0]
     rows = {name: at for one in found for name, at in one.rows.items()}
     where = "; ".join(f"{name} dataset, {one.where}" for one in found for name in one.rows)
-    return RowsRefused(rows, found[0].what, where, found[0].fix, found[0].place)
+    error = RowsRefused(rows, found[0].what, where, found[0].fix, found[0].place)
+    error.code, error.offer = found[0].code, found[0].offer
+    return error
 
 
 def mended_kinds(

@@ -19,6 +19,8 @@ from trainer_backend.training.precision import halve_frozen, is_large
 from trainer_backend.training.sft_config import SFTConfig
 
 logger = logging.getLogger(__name__)
+# weights that replace those of the base, whose activations they meet: in its number format
+_WHOLE = ("modules_to_save", "trainable_tokens")
 
 
 def lora_config(recipe: Recipe) -> LoraConfig | None:
@@ -147,7 +149,8 @@ def prepare_trainable(model: AnyModel, args: SFTConfig) -> None:
         _keep_differentiable(model)
     if quantised and not args.fp16:  # a gradient scaler takes no bf16
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and "magnitude_vector" not in name:
+            whole = any(part in name for part in _WHOLE) and not args.bf16
+            if parameter.requires_grad and "magnitude_vector" not in name and not whole:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from trainer_backend.data.checks import positions_of
 from trainer_backend.models.loaded.pretrained import (
     AnyModel,
     input_embedding,
@@ -143,6 +144,7 @@ class SFTTrainer(Trainer):
             tokenizer=self._tokenizer,
             processor=processor,
             vocabulary=len(input_embedding(model)),
+            positions=positions_of(causal_lm(model).config.to_dict()),
             formatting_func=formatting_func,
             progress=preparation_progress,
             rows_wanted=self._rows_wanted,

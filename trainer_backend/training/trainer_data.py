@@ -16,6 +16,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer_backend.data.checks import (
     KINDS,
+    Positions,
     content_findings,
     is_set,
     lost_kinds,
@@ -56,6 +57,7 @@ class TrainerData:
     tokenizer: Tokenizer
     processor: ProcessorMixin | None  # of a vision-language model
     vocabulary: int  # rows of the model's embedding
+    positions: Positions | None = None  # of the model
     formatting_func: Callable | None = None
     progress: Progress | None = None
     rows_wanted: bool = False  # held-out logits are compared row by row: no packing
@@ -217,6 +219,7 @@ class TrainerData:
             shuffle_seed=args.seed if args.shuffle_dataset else None,
             num_proc=args.dataset_num_proc,
             vocabulary=self.vocabulary,
+            positions=self.positions,
             lost_content=args.lost_content,
             on_rows=self._row_counter(data, name),
         )

@@ -41,7 +41,7 @@ def rows_of_the_file(dataset: StoredDataset, places: Mapping[str, np.ndarray]) -
         if isinstance(error, RowsRefused):
             where += [error.place] if error.place else []
             all_refused = any(len(at) >= len(places[name]) for name, at in error.rows.items())
-            offer = None if all_refused else offer
+            offer = None if all_refused and error.code == "rows_refused" else offer
         raise UserError(
             error.what, ", ".join(where), error.fix, code=error.code, offer=offer
         ) from error

@@ -20,5 +20,6 @@ from trainer_backend.data.checks.findings import (
     rows_text,
 )
 from trainer_backend.data.checks.near_duplicates import NEAR, splitmix64
+from trainer_backend.data.checks.positions import BEYOND_TRAINED, Positions, positions_of
 from trainer_backend.data.checks.statistics import Lengths, Statistics, read_statistics
 from trainer_backend.data.checks.texts import CONTROL_LETTER

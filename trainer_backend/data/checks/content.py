@@ -13,6 +13,7 @@ import numpy as np
 from trainer_backend.data.checks.changes import change_findings
 from trainer_backend.data.checks.control import control_findings
 from trainer_backend.data.checks.findings import Kind
+from trainer_backend.data.checks.positions import BEYOND_TRAINED, LONGER_THAN_TRAINED
 from trainer_backend.recipe import changed_to, label
 
 KINDS = {  # the kinds of content a row can have, and their names in sentences
@@ -176,6 +177,8 @@ def content_findings(
             found.append((replace(kind_of, what=_other(state, kinds)), rows))
     endless = flags & NO_STOP != 0
     found += [(ENDLESS, endless)] if endless.any() else []
+    beyond = flags & BEYOND_TRAINED != 0
+    found += [(LONGER_THAN_TRAINED, beyond)] if beyond.any() else []
     return [*found, *change_findings(flags), *control_findings(flags)]
 
 

@@ -5,14 +5,16 @@ Works on stored counts, without a tokenizer: any limit is answered at once.
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from trainer_backend.data.checks import (
     Kind,
+    Positions,
     content_findings,
     lost_kinds,
     problem_of,
@@ -80,6 +82,7 @@ class LengthReport:
     key: str = ""
     content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     mended: tuple[str, ...] = ()
+    positions: Positions | None = None  # of the model, where it limits the rows
 
     def question(self, where: str) -> UserError | None:
         """What to ask before training: kinds that the chat template omits in most of their rows.
@@ -151,6 +154,9 @@ class LengthReport:
             needed = int(self.first[lost].max()) + 1
             fix = f"Their answers begin as late as token {needed:,}. Training leaves them out."
             found.append((replace(NO_ANSWER_LEFT, what=what, fix=fix), self.rows[lost]))
+        if self.positions and max_length > self.positions.most:
+            longer = self.rows[self.total > self.positions.most]
+            found.append((self.positions.finding(), longer))
         found.append((NOTHING_LEARNED, self.rows[(self.total > 0) & (self.trained == 0)]))
         found += self._rejected()
         if self.content.any():
@@ -183,8 +189,11 @@ class LengthReport:
         """Write the report into a dataset's folder, atomically."""
         names = ("rows", "total", "first", "end", "trained", "content")
         arrays = {name: getattr(self, name) for name in names}
-        for name in ("failures", "mended"):
-            arrays[name] = np.frombuffer(json.dumps(getattr(self, name)).encode(), np.uint8)
+        facts: dict[str, Any] = {"failures": self.failures, "mended": self.mended}
+        if self.positions:
+            facts["positions"] = asdict(self.positions)
+        for name, value in facts.items():
+            arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
         replace_file(_path(folder, self.key), lambda part: np.savez(part, **arrays))
 
 
@@ -198,8 +207,10 @@ def _read(path: Path) -> LengthReport:
         arrays = {name: stored[name] for name in stored.files if name != "spelled"}
     failures = [tuple(pair) for pair in json.loads(arrays.pop("failures").tobytes())]
     mended = tuple(json.loads(arrays.pop("mended").tobytes())) if "mended" in arrays else ()
+    known = json.loads(arrays.pop("positions").tobytes()) if "positions" in arrays else None
+    positions = Positions(**known) if known else None
     key = path.stem.removeprefix("tokens-")
-    return LengthReport(**arrays, failures=failures, key=key, mended=mended)
+    return LengthReport(**arrays, failures=failures, key=key, mended=mended, positions=positions)
 
 
 def stored_report(folder: Path, key: str) -> LengthReport | None:

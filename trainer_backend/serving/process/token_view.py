@@ -1,5 +1,6 @@
 """A row as the model will see it: the exact tokens of training, trained on or context only."""
 
+import json
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from trainer_backend.data.checks import content_findings
+from trainer_backend.data.checks import Positions, content_findings, positions_of
 from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer, load_processing
@@ -153,4 +154,13 @@ def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
         eos_token=recipe.eos_token or None,
         control_tokens=recipe.control_tokens,
         thinking=recipe.thinking,
+        positions=_positions(fetch_tokenizer(home, recipe.base_model)),
     )
+
+
+def _positions(folder: Path) -> Positions | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return positions_of(config) if isinstance(config, dict) else None
