@@ -288,7 +288,7 @@ def _preference(seen: _Seen, found: Preference) -> Detection:
     )
     advice = _how_to_choose(suggestion)
     if found.chosen:
-        advice = "Use “Train on the chosen answers” (in the terminal: --chosen). Or: " + advice
+        advice = f"Train on the chosen answers with one click (in the terminal: --chosen). {advice}"
     return Detection(
         *(suggestion, sentence, False, seen.columns, PREFERENCE, advice),
         chosen=found.chosen,
