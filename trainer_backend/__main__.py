@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
+from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
@@ -59,7 +60,25 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     chat = command("chat", "talk to a run or a base model")
     chat.add_argument("run", metavar="RUN", help="a run id, a run folder or a model id")
     chat.add_argument("--prompt", metavar="TEXT", help="answer this and exit")
-    chat.add_argument("--system", default="", metavar="TEXT")
+    chat.add_argument("--system", metavar="TEXT", help="system text, if not the run's own")
+    chat.add_argument(
+        "--tools",
+        metavar="FILE",
+        help="a JSON list of tools, or “none”; left out: those of the run's rows",
+    )
+    chat.add_argument(
+        "--thinking",
+        choices=["auto", "on", "off"],
+        help="for models with a thinking switch; left out: as the run was trained",
+    )
+    chat.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a picture for the first message (may be repeated)",
+    )
     chat.add_argument("--base", action="store_true", help="answer with the base model")
     chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
     chat.add_argument("--temperature", type=float, default=0.0)
@@ -81,6 +100,7 @@ def _add_settings(command: argparse.ArgumentParser, help: str | None = None) -> 
 
 def _add_new_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a Hub dataset")
+    _add_reading(command)
     _add_columns(command)
     _add_settings(command, "a setting of the recipe: learning_rate=1e-4")
     command.add_argument("--from", metavar="RUN", dest="start", help="start from a run's weights")
@@ -108,12 +128,8 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
         one.add_argument("data", metavar="DATA", nargs="+", help=what)
         one.add_argument("--model", metavar="ID", help="count tokens with this model's tokenizer")
         one.add_argument("--max-length", type=int, metavar="N", help="maximum length in tokens")
-        one.add_argument("--encoding", metavar="NAME", help="of text files: utf-8, latin-1, …")
-        one.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
-        one.add_argument("--sheet", metavar="NAME", help="of a workbook")
-        one.add_argument(
-            "--skip-damaged", action="store_true", help="leave out rows that cannot be read"
-        )
+        _add_settings(one, "a setting of the recipe, with --model: chat_template=training")
+        _add_reading(one)
         _add_columns(one)
         one.add_argument("--config", metavar="NAME", help="of a Hub dataset")
         one.add_argument("--split", default="train", metavar="NAME", help="of a Hub dataset")
@@ -131,6 +147,19 @@ def _add_data_commands(command: Callable[[str, str], argparse.ArgumentParser]) -
     prepare.add_argument("--overwrite", action="store_true")
     command("datasets", "list the stored datasets, newest first").add_argument(
         "--json", action="store_true"
+    )
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """The options that say how a file is read."""
+    command.add_argument("--encoding", metavar="NAME", help="of text: utf-8, gb18030, cp1252, …")
+    command.add_argument("--delimiter", metavar="MARK", help="between columns: , ; | or tab")
+    command.add_argument("--sheet", metavar="NAME", help="of a workbook")
+    command.add_argument(
+        "--header-row", type=_count, metavar="N", help="row or line with the column names"
+    )
+    command.add_argument(
+        "--skip-damaged", action="store_true", help="leave out rows that cannot be read"
     )
 
 
@@ -180,6 +209,8 @@ def main(argv: list[str] | None = None, prog: str = PROG) -> int:
         if getattr(arguments, "json", False):
             print(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
         print(f"{error.what}\n  where: {error.where}\n  fix:   {error.fix}", file=sys.stderr)
+        for line in offer_lines(error):
+            print(line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

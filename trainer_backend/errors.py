@@ -22,8 +22,25 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "no_answer_left": "Rows whose answer is lost when they are cut.",
     "nothing_learned": "Rows without a token to train on.",
     "template_error": "Rows that the chat template rejects.",
-    "model_tokens": "Rows whose text spells control tokens of the chosen model.",
-    "control_tokens": "Rows whose text spells the model's control tokens.",
+    "system_lost": "Rows whose system text the chat template does not write.",
+    "tools_lost": "Rows whose tool definitions the chat template does not write.",
+    "calls_lost": "Rows whose tool calls the chat template does not write.",
+    "reasoning_lost": "Rows whose reasoning the chat template does not write.",
+    "text_lost": "Rows of whose texts the chat template does not write one.",
+    "media_lost": "Rows whose images, audio or video have no place in the rendered text.",
+    "system_moved": "Rows whose system text stands in the user's message.",
+    "thought_opened": "Rows whose last answer follows the thought that the prompt opens.",
+    "doubled": "Rows of which the chat template writes a text twice.",
+    "not_learned": "Rows of whose answers a part is read but not learned.",
+    "no_stop": "Rows that teach no token that ends an answer.",
+    "model_tokens": "Rows whose text spells control tokens of the chosen model: plain text.",
+    "template_tokens": "Rows whose text spells control tokens that the chat template looks for.",
+    "rendered_tokens": "Texts that are rendered already and keep their control tokens.",
+    "rendered_messages": "Rendered turns of the chosen model that are encoded as plain text.",
+    "rendered_other": "Rendered turns of another model's chat template.",
+    "no_positions": "Rows longer than the model's table of positions.",
+    "beyond_trained": "Rows longer than the model was trained to read.",
+    "control_tokens": "Rows whose text spells what looks like control tokens of a model.",
     "mojibake": "Text that was once decoded with the wrong encoding.",
     "secret": "Text that looks like a password or a key.",
     "email": "Text with e-mail addresses.",
@@ -35,6 +52,13 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "empty_prompt": "Rows without a prompt.",
     "empty_text": "Rows without text.",
     "unusable_row": "Rows that cannot be turned into an example.",
+    "unread_keys": "Keys of messages, calls or parts that nothing reads.",
+    "learn_marks": "Messages of the user that are marked to be learned.",
+    "left_out_part": "Parts of messages that are no text and are left out.",
+    "joined_parts": "Parts of a message that are joined without a space.",
+    "moved_part": "Messages whose parts are put in another order.",
+    "null_arguments": "Nulls in arguments of calls, taken for absent ones.",
+    "two_systems": "Rows with a system column and a system message.",
     "columns_unclear": "What the columns mean is not certain.",
     "unused_text": "A column of text would be left out of training.",
     "preference_data": "Answers come with a verdict: which to train on is to be decided.",
@@ -43,16 +67,9 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "segments": "Texts are cut into parts that are learned or not.",
     "missing_value": "Cells that say NaN, None or N/A.",
     "media_marks": "Marks of images, sounds or videos that are not there.",
-    "unread_keys": "Keys of messages, calls or parts that nothing reads.",
-    "learn_marks": "Messages of the user that are marked to be learned.",
-    "left_out_part": "Parts of messages that are no text and are left out.",
-    "joined_parts": "Parts of a message that are joined without a space.",
     "object_text": "Messages whose text is an object, written as JSON.",
     "parts_text": "Messages whose text is a list of parts.",
     "python_text": "Texts written by Python with values that are not plain.",
-    "moved_part": "Messages whose parts are put in another order.",
-    "null_arguments": "Nulls in arguments of calls, taken for absent ones.",
-    "two_systems": "Rows with a system column and a system message.",
     "role_order": "Conversations whose roles do not alternate as expected.",
     "same_text": "Rows whose answer repeats the prompt.",
     "label_leak": "Rows whose prompt contains the answer.",
@@ -68,6 +85,8 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "others": "More kinds of problems than are listed.",
     "dataset_in_use": "A run needs this dataset.",
     # before the start
+    "content_lost": "The chat template omits a kind of content; the user must decide.",
+    "rows_refused": "The chat template rejects rows that the run would train on.",
     "disk_small": "The run will write more than the disk has room for.",
     "memory_small": "The weights alone do not fit into memory.",
     "labels_empty": "A batch has no labels to train on.",
@@ -107,7 +126,7 @@ class UserError(Exception):
 
     `code` is a name from CODES ("" for none). `offer` is a fix that one click applies: read again
     with {"encoding": name} or {"skip_damaged": True}, or start again with
-    {"retry": {recipe field: value}}.
+    {"retry": {recipe field: value}}; where there are several ways, "choices" lists them all.
     """
 
     def __init__(
@@ -145,7 +164,9 @@ class Problem:
     """One finding of a check. `rows` are the first row numbers, `count` is how many there are.
 
     `code` is a name from CODES. `switches` are the safe fixes on offer, the default first:
-    "drop", "keep_one", "trim" (outer whitespace), "clean" (control characters).
+    "drop", "keep_one", "trim" (outer whitespace), "clean" (control characters),
+    "join" (neighbouring messages of one role). `choices` are
+    changes of the recipe, {setting: value}, each of which decides about the rows.
     """
 
     severity: str  # "error" blocks training; "warning" and "info" are only shown
@@ -156,11 +177,13 @@ class Problem:
     count: int = 0
     code: str = ""
     switches: tuple[str, ...] = ()
+    choices: tuple[dict, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("rows", "switches"):  # lists, when read back from JSON
+        for name in ("rows", "switches", "choices"):  # lists, when read back from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def to_dict(self) -> dict:
         """Plain data with the keys of the `check --json` output."""
-        return {**asdict(self), "rows": list(self.rows), "switches": list(self.switches)}
+        lists = {name: list(getattr(self, name)) for name in ("rows", "switches", "choices")}
+        return {**asdict(self), **lists}

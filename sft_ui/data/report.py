@@ -24,6 +24,7 @@ SWITCH_WORDS = {
     "keep_one": "Keep one of each",
     "trim": "Trim surrounding whitespace",
     "clean": "Remove invisible characters",
+    "join": "Join messages of one role",
 }
 CLEAN_BUTTON = Markup(
     '<div class="clean-line"><button type="button" class="action" data-clean="1" '

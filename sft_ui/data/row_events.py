@@ -28,7 +28,10 @@ SHOW_TOKENS = """() => {
 }"""
 SHOW_ROWS = "() => document.querySelector('#row-search')?.scrollIntoView({ block: 'start' })"
 # The settings that the tokens of a row depend on.
-TOKEN_FIELDS = ("base_model", "max_length", "assistant_only_loss", "system_prompt")
+TOKEN_FIELDS = (
+    *("base_model", "max_length", "assistant_only_loss", "system_prompt", "chat_template"),
+    *("thinking", "eos_token", "control_tokens"),
+)
 
 
 def wire_rows(studio: Studio, tab: DataTab, given: Options, fields: Fields) -> None:

@@ -121,7 +121,7 @@ def test_case_47_one_button_reads_with_another_encoding(page, tmp_path):
     page.set_input_files("#data-upload input[type=file]", file)
     notice = page.locator("#data-notice")
     expect(notice).to_contain_text("Käse 0")  # the preview of reading it so
-    notice.get_by_role("button", name="Read as Latin-1").click()
+    notice.get_by_role("button", name="Read as Western European (Latin-1)").click()
     expect(page.locator("#data-preview")).to_contain_text("Käse 0")
     expect(page.locator("#data-report")).to_contain_text("30 usable examples")
 

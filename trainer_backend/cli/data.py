@@ -17,22 +17,16 @@ from trainer_backend.data.checks import SEVERITY_ORDER, read_statistics
 from trainer_backend.data.formats import parse_columns, written_columns
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store import LengthReport, StoredDataset, list_datasets, resolve_data
-from trainer_backend.errors import Problem
+from trainer_backend.errors import Problem, UserError
 from trainer_backend.recipe import Recipe
 
 
 def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
     """Read and store DATA with the given options, showing progress. Raises UserError."""
-    options = ReadOptions(
-        encoding=arguments.encoding,
-        delimiter={"tab": "\t"}.get(arguments.delimiter, arguments.delimiter),
-        skip_damaged=arguments.skip_damaged,
-        sheet=arguments.sheet,
-    )
     stored = resolve_data(
         home,
         arguments.data,
-        options=options,
+        options=reading_options(arguments),
         columns=parse_columns(arguments.columns),
         chosen=arguments.chosen,
         config=arguments.config,
@@ -42,6 +36,17 @@ def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
     )
     clear_bar(arguments.json)
     return stored
+
+
+def reading_options(arguments: argparse.Namespace) -> ReadOptions:
+    """How the command line says that files are read."""
+    return ReadOptions(
+        encoding=arguments.encoding,
+        delimiter={"tab": "\t"}.get(arguments.delimiter, arguments.delimiter),
+        skip_damaged=arguments.skip_damaged,
+        sheet=arguments.sheet,
+        header_row=arguments.header_row,
+    )
 
 
 def bar(what: str, quiet: bool) -> Callable[[int, int], None] | None:
@@ -80,17 +85,20 @@ def do_check(home: Path, arguments: argparse.Namespace) -> int:
     }
     if statistics := read_statistics(stored.dir):
         report["statistics"] = asdict(statistics)
-    if arguments.model:
-        recipe = counting_recipe(arguments.model, arguments.max_length)
+    learnable = stored.num_examples
+    if arguments.model and stored.num_examples:
+        recipe = counting_recipe(arguments)
         counted = count_tokens(home, stored, recipe, arguments.json)
-        problems = by_weight(counted.problems(recipe.max_length, stored.name), problems)
+        found = counted.problems(recipe.max_length, stored.name, recipe.lost_content)
+        problems = by_weight(found, problems)
         report["tokens"] = token_facts(counted, recipe.max_length)
+        learnable = report["tokens"]["rows_learned"]
     report["problems"] = [problem.to_dict() for problem in problems]
     if arguments.json:
         print(json.dumps(report, ensure_ascii=False))
     else:
         _print_report(report)
-    return 2 if stored.num_examples == 0 else 0
+    return 0 if learnable else 2
 
 
 def _suggested(stored: StoredDataset) -> str | None:
@@ -100,10 +108,23 @@ def _suggested(stored: StoredDataset) -> str | None:
     return written_columns(stored.suggestion)
 
 
-def counting_recipe(model: str, max_length: int | None) -> Recipe:
-    """The recipe for counting tokens. Raises UserError when the length is out of range."""
-    length = Recipe().max_length if max_length is None else max_length
-    return Recipe.from_dict({"base_model": model, "max_length": length}, "--max-length")
+def counting_recipe(arguments: argparse.Namespace) -> Recipe:
+    """The recipe for counting tokens. Raises UserError for a setting that cannot be."""
+    length = {} if arguments.max_length is None else {"max_length": arguments.max_length}
+    recipe = Recipe.from_dict({"base_model": arguments.model, **length}, "--max-length")
+    return Recipe.from_dict({**recipe.to_dict(), **chosen_settings(arguments)}, "--set")
+
+
+def chosen_settings(arguments: argparse.Namespace) -> dict[str, str]:
+    """The settings of --set key=value. Raises UserError for a text without “=”."""
+    return dict(_setting(text) for text in arguments.settings)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"“{text[:60]}” is not a setting.", "--set", "Write --set max_steps=20.")
+    return name.strip(), value
 
 
 def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool) -> LengthReport:
@@ -133,6 +154,7 @@ def token_facts(counted: LengthReport, max_length: int) -> dict[str, int]:
         "cut": cut.cut,
         "lost": cut.lost,
         "failed": cut.failed,
+        "rows_learned": int(((counted.trained > 0) & (counted.first < max_length)).sum()),
         "longest": int(counted.total.max(initial=0)),
         "max_length": max_length,
     }
@@ -157,6 +179,8 @@ def _print_report(report: dict[str, Any]) -> None:
             f"  {facts['cut']:,} rows are cut at {facts['max_length']} tokens; "
             f"{facts['lost']:,} of them have no token left to train on."
         )
+        if not facts["rows_learned"]:
+            print("  No row can be trained on as it is.")
 
 
 def _print_problem(problem: dict[str, Any]) -> None:
@@ -169,6 +193,10 @@ def _print_problem(problem: dict[str, Any]) -> None:
     if problem["switches"]:
         ways = " or ".join(f"--fix {problem['code']}={way}" for way in problem["switches"])
         print(f"      Fix it with: prepare {ways}")
+    if problem["choices"]:
+        pairs = [pair for one in problem["choices"] for pair in one.items()]
+        ways = " or ".join(f"--set {name}={value}" for name, value in pairs)
+        print(f"      Decide with: train {ways}")
 
 
 def do_datasets(home: Path, arguments: argparse.Namespace) -> int:

@@ -122,9 +122,17 @@ def _report_end(run: Run, as_json: bool) -> int:
     return 0
 
 
+def retry_commands(run_id: str, offer: dict[str, Any]) -> list[str]:
+    """The commands that start a failed run again, one for each choice on offer."""
+    command = f"python -m trainer_backend retry {run_id}"
+    if "choices" in offer:
+        changes = [" ".join(f"--set {k}={v}" for k, v in one.items()) for one in offer["choices"]]
+        return [f"{command} {one}" for one in changes]
+    return [command] if offer.get("retry") is not None else []
+
+
 def _print_error(run: Run, error: dict[str, Any]) -> None:
     lines = [error["what"], f"  where: {error['where']}", f"  fix:   {error['fix']}"]
     lines += [f"  safe:  {error['safe']}"] if error.get("safe") else []
-    if (error.get("offer") or {}).get("retry") is not None:
-        lines += [f"  or:    python -m trainer_backend retry {run.id}"]
+    lines += [f"  or:    {command}" for command in retry_commands(run.id, error.get("offer") or {})]
     print("\n".join(lines), file=sys.stderr)

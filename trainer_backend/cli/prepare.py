@@ -41,7 +41,7 @@ class Counted:
 
     def problems(self, name: str) -> list[tuple[Problem, np.ndarray]]:
         """Findings about lengths, each with its row numbers."""
-        return self.report.problems(self.recipe.max_length, name)
+        return self.report.problems(self.recipe.max_length, name, self.recipe.lost_content)
 
 
 def do_prepare(home: Path, arguments: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ def do_prepare(home: Path, arguments: argparse.Namespace) -> int:
 def _counted(home: Path, stored: StoredDataset, arguments: argparse.Namespace) -> Counted | None:
     if not arguments.model:
         return None
-    recipe = counting_recipe(arguments.model, arguments.max_length)
+    recipe = counting_recipe(arguments)
     return Counted(count_tokens(home, stored, recipe, arguments.json), recipe)
 
 
@@ -169,6 +169,7 @@ def _write_tokens(
     from trainer_backend.tokens.encode import EncodeOptions
     from trainer_backend.tokens.prepare import Preparation, prepare_dataset
     from trainer_backend.tokens.training_rows import training_dataset
+    from trainer_backend.worker.content import file_rows, rows_of_the_file
 
     rows = training_dataset(stored, recipe.system_prompt)
     if "images" in rows.column_names:
@@ -177,14 +178,24 @@ def _write_tokens(
     chat = stored.format != "text"
     plan = Preparation(
         tokenizer=count_job(home, stored, recipe).tokenizer,
+        lost_content=recipe.lost_content,
         options=EncodeOptions(
-            max_length=None, assistant_only_loss=chat and recipe.assistant_only_loss
+            max_length=None,
+            assistant_only_loss=chat and recipe.assistant_only_loss,
+            eos_token=recipe.eos_token or None,
+            thinking=recipe.thinking,
         ),
         packing="bfd",
         pack_length=recipe.max_length,
     )
     chosen = rows if indices is None else rows.select(indices)
-    packed, _ = prepare_dataset(chosen, plan, stored.name)
+    places = {stored.name: np.arange(len(rows)) if indices is None else np.array(indices)}
+    with rows_of_the_file(stored, places):
+        packed, counts = prepare_dataset(chosen, plan, stored.name)
+    for why, at in (("content is lost", counts.left_out), ("they are refused", counts.refused)):
+        if len(at):
+            words = stored.in_words(file_rows(stored, places, {stored.name: at}))
+            print(f"Note: left out because {why}: {words}.", file=sys.stderr)
     columns = ("input_ids", "labels", "seq_lengths")
     save_rows(lambda: ({name: row[name] for name in columns} for row in packed), path)
     return len(packed)
@@ -214,6 +225,9 @@ def _report(
         return
     if stored.done:
         print(stored.done)
+    for problem, _ in more:
+        if problem.choices:  # content that the chat template omits
+            print(f"Note: {problem.what} ({problem.where}) {problem.fix}", file=sys.stderr)
     for part, (path, rows) in written.items():
         what = "packed rows" if counted else "rows"
         print(f"{rows:,} {what} {'held out' if part == 'held_out' else 'to train on'}: {path}")

@@ -19,6 +19,7 @@ MAX_DEPTH = 64
 MAX_COLUMNS = 1_000
 MAX_DIGITS = 4_000
 MAX_KEYS = 200_000  # in one row, at all depths together
+_WORD = re.compile(r"[^\W\d][\w-]*")
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -45,6 +46,9 @@ class BadJSON(ValueError):
 
     `too_deep` (or too wide): reading more of the text or searching for its end is no use.
     """
+
+    word = ""  # a word that is refused wherever it stands outside quotes
+    cut_off = False  # the text ends inside the value
 
     def __init__(self, what: str, fix: str, position: int | None = None, *, too_deep: bool = False):
         super().__init__(what)
@@ -82,7 +86,9 @@ def _int(text: str) -> int | NumberText:
 
 
 def _constant(text: str) -> None:
-    raise BadJSON(f"{text} is not JSON.", "Use null, or put it in quotes if it is text.")
+    error = BadJSON(f"{text} is not JSON.", "Use null, or put it in quotes if it is text.")
+    error.word = text
+    raise error
 
 
 _DECODER = json.JSONDecoder(
@@ -105,9 +111,21 @@ def parse(text: str, *, wide: bool = False) -> Any:
     value, end = parse_at(text, start, _WIDE_DECODER if wide else _DECODER)
     rest = text[end:].strip(" \t\r\n")
     if rest:
-        fix = "Remove what follows." if rest != "," else "Remove the comma at the end."
-        raise BadJSON("There is more text after the end of the JSON value.", fix, end)
+        raise _more_text(rest, end)
     return value
+
+
+def _more_text(rest: str, at: int) -> BadJSON:
+    """The error for what follows a value that should stand alone."""
+    if rest == ",":
+        fix = "Remove the comma at the end."
+        return BadJSON("There is a comma after the end of the JSON value.", fix, at)
+    if rest.lstrip(", \t")[:1] in ("{", "["):
+        fix = "Put each of them on a line of its own."
+        return BadJSON("Two JSON values stand on one line.", fix, at)
+    shown = rest.splitlines()[0][:20]
+    what = f"There is more text after the end of the JSON value: “{shown}”."
+    return BadJSON(what, "Remove this text, or put it in quotes where it belongs.", at)
 
 
 def check_keys(text: str) -> None:
@@ -122,7 +140,11 @@ def parse_at(text: str, start: int = 0, decoder: json.JSONDecoder = _DECODER) ->
     try:
         value, end = decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise BadJSON(f"Broken JSON: {_reason(error)}.", _advice(error), error.pos) from None
+        raise _broken(error) from None
+    except BadJSON as error:
+        if error.word:
+            error.position = _place_of(error.word, text, start)
+        raise
     except RecursionError:
         raise _too_deep() from None
     if text.count("{", start, end) + text.count("[", start, end) > MAX_DEPTH:
@@ -130,6 +152,13 @@ def parse_at(text: str, start: int = 0, decoder: json.JSONDecoder = _DECODER) ->
     if text.find("\\u", start, end) >= 0:
         check_strings(value)
     return value, end
+
+
+def _place_of(word: str, text: str, start: int) -> int | None:
+    """Where a word stands outside the quotes of the value that begins at `start`."""
+    rest = text[start : start + (1 << 20)]
+    place = STRING.sub(lambda found: " " * len(found[0]), rest).find(word)
+    return start + place if place >= 0 else None
 
 
 def end_of_value(text: str, start: int) -> int | None:
@@ -187,22 +216,68 @@ def strings_of(value: Any) -> Iterator[str]:
             yield from strings_of(item)
 
 
-def _reason(error: json.JSONDecodeError) -> str:
-    if error.pos >= len(error.doc.rstrip()):
-        return "it ends too early"
-    return error.msg[0].lower() + error.msg[1:]
+def _broken(error: json.JSONDecodeError) -> BadJSON:
+    what, fix = _named_fault(error)
+    found = BadJSON(f"Broken JSON: {what}.", fix, error.pos)
+    found.cut_off = error.pos >= len(error.doc.rstrip()) or _is_unclosed(error)
+    return found
 
 
-def _advice(error: json.JSONDecodeError) -> str:
-    if error.pos >= len(error.doc.rstrip()):
-        return "The text is cut off: add what is missing, or export the file again."
+def _is_unclosed(error: json.JSONDecodeError) -> bool:
+    return error.msg.startswith("Unterminated string")
+
+
+def _named_fault(error: json.JSONDecodeError) -> tuple[str, str]:
+    """(what is wrong at the place of a fault, how to correct it)."""
+    text, at = error.doc, error.pos
+    if at >= len(text.rstrip()):
+        return "it ends too early", "The text is cut off: add the rest, or export the file again."
+    if _is_unclosed(error):
+        fix = "Close the quote. If the text is cut off, export the file again."
+        return "a text is not closed, or the file ends too early", fix
     if "control character" in error.msg:
-        return "Write line breaks inside a text as \\n and tabs as \\t."
-    if error.doc[error.pos : error.pos + 1] == "'":
-        return "Use double quotes: JSON has no single quotes."
-    if "Expecting property name" in error.msg or error.doc[error.pos : error.pos + 1] in "]}":
-        return "Look for an extra comma or a missing quote."
-    return "Correct the text at this place."
+        return _plain(error), "Write line breaks inside a text as \\n and tabs as \\t."
+    if "escape" in error.msg:
+        return _plain(error), "Write a backslash inside a text as \\\\ (two of them)."
+    if text.startswith(("//", "/*", "#"), at):
+        return "a comment", "Remove it: JSON has no comments."
+    found = _word_fault(error) or _mark_fault(error)
+    return found or (_plain(error), "Look for an extra or missing comma, quote or bracket here.")
+
+
+def _word_fault(error: json.JSONDecodeError) -> tuple[str, str] | None:
+    """The same for a word that stands outside quotes."""
+    text, word = error.doc, _WORD.match(error.doc, error.pos)
+    if not word:
+        return None
+    before = text[max(0, error.pos - 100) : error.pos].rstrip()[-1:]
+    if before == '"' and "delimiter" in error.msg:
+        return "a quote inside a text", 'Write " inside a text as \\".'
+    if text[word.end() : word.end() + 100].lstrip()[:1] == ":":
+        return f"the key {word[0][:40]} without quotes", f'Write it as "{word[0][:40]}".'
+    fix = "Write true, false or null (in small letters), or put it in double quotes."
+    return f"the word {word[0][:40]} without quotes", fix
+
+
+def _mark_fault(error: json.JSONDecodeError) -> tuple[str, str] | None:
+    """The same for a quote or a bracket in the wrong place."""
+    letter = error.doc[error.pos]
+    before = error.doc[max(0, error.pos - 100) : error.pos].rstrip()[-1:]
+    if letter == "'":
+        fix = "Use double quotes: JSON has no single quotes. Python's json.dumps writes them."
+        return "text in single quotes", fix
+    if letter in "“”„‘’«":
+        return f"a typographic quote {letter}", 'Use plain double quotes: ".'
+    if letter in "}]" and before == ",":
+        return f"a comma before the closing {letter}", "Remove the comma."
+    if letter == '"' and "delimiter" in error.msg:
+        fix = 'Add the comma; inside a text write " as \\".'
+        return "a comma or colon is missing before a quote", fix
+    return None
+
+
+def _plain(error: json.JSONDecodeError) -> str:
+    return error.msg[0].lower() + error.msg[1:]
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from trainer_backend.errors import UserError
 from trainer_backend.export.card import MADE_BY, model_card
@@ -18,6 +19,7 @@ from trainer_backend.export.gguf import check_model, read_vocabulary, write_gguf
 from trainer_backend.export.script import write_script
 from trainer_backend.home import new_id, write_json
 from trainer_backend.models import locate_model
+from trainer_backend.models.loaded.generate import keep_stops, with_stops
 from trainer_backend.models.loaded.load import (
     Progress,
     fetch_model,
@@ -114,6 +116,16 @@ def _write_adapter(run: Run, target: Target, work: Path, progress: Progress) -> 
         config = json.loads((work / "adapter_config.json").read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = target.base_model
         write_json(work / "adapter_config.json", config)
+    _write_stops(target, work)
+
+
+def _write_stops(target: Target, work: Path) -> None:
+    """Write the generation settings beside an adapter: its base model's own may not stop it."""
+    checkpoint = _checkpoint(target)
+    has_own = (checkpoint / GENERATION_CONFIG_NAME).is_file()
+    settings = GenerationConfig.from_pretrained(checkpoint) if has_own else GenerationConfig()
+    settings.eos_token_id = with_stops(settings, load_tokenizer(checkpoint))
+    settings.save_pretrained(work)
 
 
 def _write_merged(run: Run, target: Target, work: Path, progress: Progress) -> None:
@@ -150,5 +162,6 @@ def _merged(folder: Path, target: Target, progress: Progress) -> PreTrainedModel
     model = load_tuned(_checkpoint(target), base, precision)
     merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
     assert isinstance(merged, PreTrainedModel)
+    keep_stops(merged, load_tokenizer(_checkpoint(target)))
     progress("Merging the model", 1, 1, "step")
     return merged

@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer_backend.errors import UserError
+from trainer_backend.tokens.stopping import closing_tokens
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -32,7 +33,7 @@ def refused(what: str, where: str = "Export as GGUF") -> UserError:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokenizer's part of the file; `ids` are the special tokens (bos, eos, unk, pad)."""
+    """The tokenizer's part of the file; `ids` are its special tokens by name."""
 
     pre: str
     tokens: list[str]
@@ -143,8 +144,19 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -
         "eos": tokenizer.eos_token_id,
         "unk": tokenizer.unk_token_id,
         "pad": tokenizer.pad_token_id,
+        **_turn_ends(tokenizer),
     }
     return {name: number for name, number in ids.items() if number is not None}
+
+
+def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Tokens that end an answer (eot) and, if it is another one, a turn with calls (eom).
+
+    llama.cpp stops at eos, eot and eom; without these keys it would go by the tokens' names.
+    """
+    closing = closing_tokens(tokenizer)
+    names = ("eot", "eom") if len(closing) > 1 else ("eot",)
+    return dict(zip(names, closing, strict=False))
 
 
 ARCHITECTURES = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.hardware import hardware
 from trainer_backend.models import locate_model
@@ -14,7 +15,7 @@ from trainer_backend.models.loaded.load import Progress, fetch_model
 from trainer_backend.recipe import Recipe, is_relevant, save_recipe
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run
-from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE
+from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE, writes_date
 from trainer_backend.training.sft_config import SFTConfig
 from trainer_backend.worker.arguments import training_arguments, training_rows
 from trainer_backend.worker.facts import RunFacts
@@ -136,11 +137,12 @@ def _script(facts: RunFacts, model: Path, has_eval: bool) -> str:
         imports = "from peft import LoraConfig\n" + imports
     held_out = 'list(rows("eval.jsonl"))' if has_eval else "None"
     at_end = has_eval and not recipe.eval_steps
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
     parts = [
         HEAD.format(imports=imports, model=_literal(str(place.folder or recipe.base_model))),
-        _tokenizer_lines(model),
+        _tokenizer_lines(tokenizer),
         _model_lines(recipe, quantized),
-        _settings_lines(facts, has_eval),
+        _settings_lines(facts, has_eval, tokenizer),
         TAIL.format(
             held_out=held_out,
             adapter=_adapter(recipe),
@@ -155,9 +157,8 @@ def _literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)
 
 
-def _tokenizer_lines(model: Path) -> str:
+def _tokenizer_lines(tokenizer: Tokenizer) -> str:
     """The chat template that the app gives to a tokenizer without one."""
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
     if getattr(tokenizer, "chat_template", None):
         return ""
     return f"tokenizer.chat_template = {_literal(PLAIN_CHAT_TEMPLATE)}\n"
@@ -173,7 +174,7 @@ def _model_lines(recipe: Recipe, quantized: bool) -> str:
     return (why if recipe.precision != "fp32" else "") + LOAD.format(dtype="float32")
 
 
-def _settings_lines(facts: RunFacts, has_eval: bool) -> str:
+def _settings_lines(facts: RunFacts, has_eval: bool, tokenizer: Tokenizer) -> str:
     """SFTConfig(...) with the values that a worker gives it."""
     recipe = facts.recipe
     # bf16 and fp16 are set below: SFTConfig would refuse one that this machine lacks
@@ -182,7 +183,7 @@ def _settings_lines(facts: RunFacts, has_eval: bool) -> str:
     values = {name: getattr(given, name) for name in SETTINGS if is_relevant(name, recipe)}
     values["bf16"], values["fp16"] = recipe.precision == "bf16", recipe.precision == "fp16"
     values |= {"logging_nan_inf_filter": False, "report_to": recipe.report_to}
-    values |= _cadences(given, recipe, has_eval)
+    values |= _cadences(given, recipe, has_eval) | _template_settings(given, tokenizer)
     if recipe.max_steps < 0:
         del values["max_steps"]
     lines = "".join(
@@ -190,6 +191,16 @@ def _settings_lines(facts: RunFacts, has_eval: bool) -> str:
         for name, value in values.items()
     )
     return f'settings = SFTConfig(\n    output_dir=str(HERE / "output"),\n{lines})\n'
+
+
+def _template_settings(given: SFTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """How the chat template is used, as far as it is not the usual way."""
+    usual = {"chat_template": "model", "thinking": "auto", "as_written": False}
+    values = {name: getattr(given, name) for name in usual}
+    changed = {name: value for name, value in values.items() if value != usual[name]}
+    if writes_date(str(tokenizer.chat_template)):
+        changed["template_date"] = given.template_date
+    return changed
 
 
 def _cadences(given: SFTConfig, recipe: Recipe, has_eval: bool) -> dict[str, Any]:

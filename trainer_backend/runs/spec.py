@@ -16,7 +16,15 @@ from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe import Recipe, label, named
 from trainer_backend.runs.files import SPEC
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+# settings that runs of an earlier format began with, without knowing them
+BEFORE_CONTENT = {
+    "chat_template": "model",
+    "thinking": "auto",
+    "eos_token": "",
+    "control_tokens": "tokens",
+    "lost_content": "train_without",
+}
 PACKAGES = (
     *("torch", "transformers", "peft", "datasets", "accelerate", "bitsandbytes"),
     *("tokenizers", "safetensors", "numpy"),
@@ -33,6 +41,7 @@ def make_spec(
     """The spec of a new run; the worker adds the hashes of the base model (`pin`)."""
     return {
         "format_version": FORMAT_VERSION,
+        "began_format": FORMAT_VERSION,
         **facts,
         "recipe": recipe.to_dict(),
         "dataset": {
@@ -70,7 +79,9 @@ def read_spec(path: Path) -> dict[str, Any]:
         written = spec.get("format_version", 1)
         if written > FORMAT_VERSION:
             raise _newer(path, written)
-        spec = spec if written == FORMAT_VERSION else _from_first_format(spec)
+        spec = {"began_format": written, **spec}
+        spec = _from_first_format(spec) if written < 2 else spec
+        spec = _from_second_format(spec) if written < FORMAT_VERSION else spec
         if isinstance(spec["recipe"], dict) and isinstance(spec["dataset"]["name"], str):
             return {**spec, "created_at": float(spec["created_at"])}
         raise ValueError("an entry has the wrong type")
@@ -99,7 +110,7 @@ def _newer(path: Path, written: int) -> UserError:
 def _from_first_format(spec: dict[str, Any]) -> dict[str, Any]:
     """Format 1 had no hashes and seeds; what is missing is not compared."""
     spec = copy.deepcopy(spec)
-    recipe = {**Recipe().to_dict(), **spec["recipe"]}
+    recipe = {**Recipe().to_dict(), **BEFORE_CONTENT, **spec["recipe"]}
     defaults = {
         "format_version": FORMAT_VERSION,
         "recipe": recipe,
@@ -110,6 +121,12 @@ def _from_first_format(spec: dict[str, Any]) -> dict[str, Any]:
     }
     dataset = {"hash": "", **spec["dataset"]}
     return {**spec, **defaults, "dataset": dataset}
+
+
+def _from_second_format(spec: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 had no settings about content: its runs go on as they began."""
+    recipe = {**BEFORE_CONTENT, **spec["recipe"]}
+    return {**spec, "format_version": FORMAT_VERSION, "recipe": recipe}
 
 
 def file_facts(path: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ STATE_KEYS = (
     *("epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"),
     *("num_tokens", "eta_seconds", "elapsed_seconds", "progress", "started_at", "ended_at"),
     *("error", "answers", "precision", "mean_token_accuracy", "num_train_rows", "num_eval_rows"),
-    *("skipped_steps", "result_step", "early_stopped"),
+    *("skipped_steps", "result_step", "early_stopped", "content", "prompts"),
 )
 
 

@@ -1,21 +1,26 @@
 """Renders the tokenizer's chat template: whole conversations and chat prompts become text.
 
-No token id and no label is made here.
+Messages are given to it in the form that it renders. No token id and no label is made here.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Any, cast
 
 from jinja2 import Template
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateRuntimeError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
 from trainer_backend.data.formats import TRAIN_MARKS, slim_tools, without_nulls
 from trainer_backend.data.json_values import parse_json_column
 from trainer_backend.errors import TrainingDataError
+from trainer_backend.tokens.templates.arrange import fold_system, suit_calls, suit_tools
+from trainer_backend.tokens.templates.needs import needs_of, wants_parts
+from trainer_backend.tokens.templates.thinking import thinking_arguments
 
 PLAIN_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -40,12 +45,48 @@ def ensure_chat_template(tokenizer: Tokenizer) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class FixedDate:
+    """`strftime_now` of templates that write today's date, always for one day (ISO, 2026-11-27)."""
+
+    day: str
+
+    def __call__(self, form: str) -> str:
+        return date.fromisoformat(self.day).strftime(form)
+
+
 def clean_messages(messages: Sequence[Mapping] | str | None) -> list[dict]:
     """Messages as a template may see them: JSON text parsed, nulls and train marks dropped.
 
     Nulls in the arguments of calls stay, unless a table filled absent keys with them.
     """
     return without_nulls(parse_json_column(messages, "messages") or [], TRAIN_MARKS)
+
+
+def arranged(
+    messages: Sequence[Mapping], tools: list | None, tokenizer: Tokenizer
+) -> tuple[list[Mapping], int]:
+    """Messages with the system text that the template has no role for in the user's message.
+
+    Returns them and how many system messages were moved. Raises TrainingDataError without a
+    template.
+    """
+    if not any(message.get("role") == "system" for message in messages):
+        return list(messages), 0
+    return fold_system(messages, needs_of(template_of(tokenizer, tools), tokenizer))
+
+
+def suited(
+    messages: list[dict], tools: list | None, tokenizer: Tokenizer
+) -> tuple[list[dict], list | None]:
+    """Cleaned messages and tools in the form that the template renders, one for one."""
+    calls = any("tool_calls" in one or one.get("role") == "tool" for one in messages)
+    if not (calls or tools):
+        return messages, tools
+    needs = needs_of(template_of(tokenizer, tools), tokenizer)
+    if calls and needs.calls:
+        messages = suit_calls(messages, needs)
+    return messages, suit_tools(tools, needs)
 
 
 def template_of(tokenizer: Tokenizer, tools: list | None = None) -> str:
@@ -89,22 +130,28 @@ def render_marked(
 ) -> tuple[str, list[tuple[int, int]]]:
     """Render, and when `marked` also return the [start, end) characters of generation blocks."""
     template, words = template_of(tokenizer, tools), {**tokenizer.special_tokens_map, **kwargs}
-    if _wants_parts(template):
+    if wants_parts(template):
         messages = [_in_parts(message) for message in messages]
-    if not marked and not tools and all(message.keys() <= _SIMPLE for message in messages):
-        compiled, known = _compiled(template)
-        names = {**known, **words, "messages": messages, "tools": None}
-        context = compiled.new_context(names, shared=True)  # render() would copy all the names
-        return compiled.environment.concat(compiled.root_render_func(context)), []
-    rendered = render_jinja_template(
-        conversations=[messages],
-        tools=tools or None,
-        chat_template=template,
-        return_assistant_tokens_mask=marked,
-        **words,
-    )
+    try:
+        if not marked and not tools and all(message.keys() <= _SIMPLE for message in messages):
+            return _quick_text(template, {**words, "messages": messages, "tools": None}), []
+        rendered = render_jinja_template(
+            conversations=[messages],
+            tools=tools or None,
+            chat_template=template,
+            return_assistant_tokens_mask=marked,
+            **words,
+        )
+    except (LookupError, AttributeError, ArithmeticError) as error:  # of what the template does
+        raise TemplateRuntimeError(f"{type(error).__name__}: {error}") from error
     texts, spans = cast(tuple[list[str], list[list[list[int]]]], rendered)  # annotated as a str
     return texts[0], [(start, end) for start, end in spans[0]] if marked else []
+
+
+def _quick_text(template: str, names: dict[str, Any]) -> str:
+    compiled, known = _compiled(template)
+    context = compiled.new_context({**known, **names}, shared=True)  # render() would copy them all
+    return compiled.environment.concat(compiled.root_render_func(context))
 
 
 @lru_cache(maxsize=32)
@@ -112,21 +159,6 @@ def _compiled(template: str) -> tuple[Template, dict[str, Any]]:
     """A compiled template, and the global names of every template."""
     compiled = _compile_jinja_template(template)
     return compiled, dict(compiled.globals)
-
-
-@lru_cache(maxsize=32)
-def _wants_parts(template: str) -> bool:
-    """Whether a template renders content only as a list of parts (those of vision models)."""
-    sign = "\ue000"
-    for content, parts in ((sign, False), ([{"type": "text", "text": sign}], True)):
-        try:
-            compiled = _compile_jinja_template(template)
-            text = compiled.render(messages=[{"role": "user", "content": content}], eos_token="")
-        except (TemplateError, TypeError):
-            continue
-        if sign in text:
-            return parts
-    return False
 
 
 def _in_parts(message: dict) -> dict:
@@ -144,10 +176,23 @@ def render_prompt(
     **template_kwargs: Any,
 ) -> str:
     """Render messages with the generation prompt, as the model sees them before it answers."""
-    return render(
-        clean_messages(messages),
-        tokenizer,
-        tools=slim_tools(parse_json_column(tools, "tools")),
-        add_generation_prompt=True,
-        **template_kwargs,
-    )
+    offered = slim_tools(parse_json_column(tools, "tools"))
+    given, _ = arranged(parse_json_column(messages, "messages") or [], offered, tokenizer)
+    cleaned, offered = suited(clean_messages(given), offered, tokenizer)
+    return render(cleaned, tokenizer, tools=offered, add_generation_prompt=True, **template_kwargs)
+
+
+def template_arguments(
+    template: str, thinking: str = "auto", day: str | None = None
+) -> dict[str, Any]:
+    """What a template is given beside messages: its thinking switch, and `day` (ISO) as today.
+
+    prompt_ids() and render_prompt() take it as keyword arguments, to ask as a run was trained.
+    """
+    given = thinking_arguments(thinking, template)
+    return {**given, "strftime_now": FixedDate(day)} if day and writes_date(template) else given
+
+
+def writes_date(template: str) -> bool:
+    """Whether a template asks for today's date."""
+    return "strftime_now" in template

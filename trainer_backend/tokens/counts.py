@@ -10,29 +10,30 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks import KINDS, NO_STOP, Positions, is_set
 from trainer_backend.data.formats import Example
 from trainer_backend.data.store import LengthReport, StoredDataset, stored_report
 from trainer_backend.data.store.length_report import NOT_LEARNED
 from trainer_backend.errors import TrainingDataError, UserError
 from trainer_backend.processes import child_environment
-from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
+from trainer_backend.tokens.encode import TokenArrays, encode_arrays
+from trainer_backend.tokens.refusals import SAMPLE, encode_each, mended_kinds
+from trainer_backend.tokens.stopping import ends_learned, stop_ids
 from trainer_backend.tokens.tokenise import IGNORED
 
-VERSION = 3  # part of every key: raise it when counts change
+VERSION = 4  # part of every key: raise it when counts change
 ROWS_FOR_ONE_MORE = 40_000  # examples per process; starting one takes about two seconds
 Progress = Callable[[int, int], None]  # (examples counted, examples in all)
-FEW_FAILURES = 5  # in a row group; after that many, rows are tried one by one
-REFUSALS = (TrainingDataError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class CountJob:
     system_prompt: str = ""
     assistant_only_loss: bool = True
     chat_template_kwargs: dict | None = None
+    control_tokens: str = "auto"  # how text that spells one is read
+    eos_token: str | None = None  # ends answers where the template writes no end
+    thinking: str = "auto"
+    positions: Positions | None = None  # of the model
 
 
 @dataclass
@@ -54,7 +59,7 @@ class Counted:
     rows: np.ndarray  # int64 [examples]: row numbers
     numbers: np.ndarray  # int32 [4, examples]: total, first, end, trained
     failures: list[tuple[int, str]]  # row number, and why the template refuses it
-    spelled: np.ndarray  # int64: rows whose text spells a control token of the model
+    content: np.ndarray  # int64 [examples]: what the template made of each kind of content
 
 
 def token_lengths(
@@ -64,6 +69,7 @@ def token_lengths(
     system_prompt: str = "",
     assistant_only_loss: bool = True,
     chat_template_kwargs: dict | None = None,
+    control_tokens: str = "auto",
     on_progress: Progress | None = None,
 ) -> LengthReport:
     """Token counts of every example; the stored report if nothing they depend on has changed.
@@ -71,7 +77,12 @@ def token_lengths(
     Raises UserError when a counting process dies.
     """
     job = CountJob(
-        dataset.examples_path, tokenizer, system_prompt, assistant_only_loss, chat_template_kwargs
+        dataset.examples_path,
+        tokenizer,
+        system_prompt,
+        assistant_only_loss,
+        chat_template_kwargs,
+        control_tokens,
     )
     counting = iter_token_lengths(dataset, job)
     while True:
@@ -102,9 +113,22 @@ def iter_token_lengths(
             done += len(counted.rows)
             yield done, total
         report = _joined(parts, key)
+        mended = _mended(dataset, report, job)
+        report = replace(report, mended=mended, positions=job.positions)
         report.save(dataset.dir)
     yield len(report.rows), len(report.rows)
     return report
+
+
+def _mended(dataset: StoredDataset, report: LengthReport, job: CountJob) -> tuple[str, ...]:
+    """Lost kinds of content that the training template writes, judged by some of the rows."""
+    kinds = [kind for kind in KINDS if is_set(report.content, kind, "lost").any()]
+    at = [np.flatnonzero(is_set(report.content, kind, "lost"))[:SAMPLE] for kind in kinds]
+    if not kinds:
+        return ()
+    examples = dataset.examples(np.unique(np.concatenate(at)).tolist())
+    rows = [_as_row(job, example) for example in examples]
+    return mended_kinds(rows, kinds, job.tokenizer, **_options(job, rows))
 
 
 def count_key(job: CountJob) -> str:
@@ -112,6 +136,7 @@ def count_key(job: CountJob) -> str:
     tokenizer = job.tokenizer
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
     flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
+    flags += [job.eos_token, job.thinking, job.control_tokens, job.positions]
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
     text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -124,9 +149,9 @@ def _joined(parts: list[Counted], key: str) -> LengthReport:
     )
     rows = np.concatenate([np.empty(0, np.int64)] + [part.rows for part in parts])
     failures = [failure for part in parts for failure in part.failures]
-    spelled = np.concatenate([np.empty(0, np.int64)] + [part.spelled for part in parts])
+    content = np.concatenate([np.empty(0, np.int64)] + [part.content for part in parts])
     total, first, end, trained = numbers
-    return LengthReport(rows, total, first, end, trained, failures, spelled, key)
+    return LengthReport(rows, total, first, end, trained, failures, key, content)
 
 
 def _count(job: CountJob, groups: list[int], num_examples: int) -> Iterator[Counted]:
@@ -191,86 +216,63 @@ def _read(process: subprocess.Popen[bytes], counted: Queue[Counted | int]) -> No
 
 def count_groups(job: CountJob, groups: Sequence[int]) -> Iterator[Counted]:
     """Count the given row groups one after another, in this process."""
-    control = control_tokens(job.tokenizer)
     with pq.ParquetFile(job.examples, memory_map=True) as file:
         for group in groups:
             columns = ["row", "messages", "text", "tools"]
             cells = file.read_row_group(group, columns=columns, use_threads=False).to_pydict()
             rows = [_row(job, *row) for row in zip(*(cells[c] for c in columns), strict=True)]
-            numbers, refused = count_rows(rows, job)
+            numbers, content, refused = count_rows(rows, job)
             failures = [(cells["row"][at], reason) for at, reason in sorted(refused.items())]
             numbered = np.array(cells["row"], np.int64)
-            pairs = zip(cells["messages"], cells["text"], strict=True)
-            texts = [messages or text or "" for messages, text in pairs]
-            spelled = numbered[spelling(texts, control)]
-            yield Counted(group, numbered, numbers, failures, spelled)
-
-
-def control_tokens(tokenizer: Tokenizer) -> list[str]:
-    """Spellings of the tokenizer's special tokens, sorted; those of one or two letters left out."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
-    return sorted(name for name in names if len(name) > 2)
-
-
-def spelling(texts: list[str], control: list[str]) -> list[int]:
-    """Indices of the texts (JSON or plain) that contain one of the `control` spellings."""
-    joined = "\0".join(texts)
-    held = [name for name in control if name[:2] in joined and name in joined]
-    if not held:
-        return []
-    return [at for at, text in enumerate(texts) if any(name in text for name in held)]
+            yield Counted(group, numbered, numbers, failures, content)
 
 
 def _row(
     job: CountJob, row: int, messages: str | None, text: str | None, tools: str | None
 ) -> dict:
     parsed = json.loads(messages) if messages else None
-    example = Example(row, parsed, text, json.loads(tools) if tools else None)
+    return _as_row(job, Example(row, parsed, text, json.loads(tools) if tools else None))
+
+
+def _as_row(job: CountJob, example: Example) -> dict:
     made = example.as_row(job.system_prompt)
     if job.chat_template_kwargs and "messages" in made:
         made["chat_template_kwargs"] = job.chat_template_kwargs
     return made
 
 
-def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
-    """Numbers as in Counted, int32 [4, rows], and by index why the template refuses a row."""
+def count_rows(rows: list[dict], job: CountJob) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Numbers and content as in Counted, and by index why the template refuses a row."""
     numbers = np.zeros((4, len(rows)), np.int32)
     numbers[1] = NOT_LEARNED
-    refused: dict[int, str] = {}
-    left = list(range(len(rows)))
-    while left:
-        batch = left if len(refused) < FEW_FAILURES else left[:1]
-        try:
-            encodings = _encoded([rows[at] for at in batch], job)
-        except REFUSALS as error:
-            if len(batch) > 1 and not isinstance(error, ExampleError):
-                return _one_by_one(rows, job)
-            bad = batch[error.index] if isinstance(error, ExampleError) else batch[0]
-            refused[bad] = _reason(error)
-            left.remove(bad)
-            continue
-        for at, encoding in zip(batch, encodings, strict=True):
+    content = np.zeros(len(rows), np.int64)
+    stops = stop_ids(job.tokenizer)
+    encodings, refused = encode_each(rows, lambda some: _encoded(some, job))
+    for at, encoding in enumerate(encodings):
+        if encoding is not None:
             numbers[:, at] = _numbers(encoding)
-        left = left[len(batch) :]
-    return numbers, refused
+            endless = 0 if ends_learned(encoding.labels, stops) else NO_STOP
+            content[at] = encoding.ledger | endless
+    return numbers, content, {at: _reason(error) for at, error in refused.items()}
 
 
-def _one_by_one(rows: list[dict], job: CountJob) -> tuple[np.ndarray, dict[int, str]]:
-    """Count each row alone, for errors that do not name their row."""
-    parts = [count_rows([row], job) for row in rows]
-    refused = {at: reasons[0] for at, (_, reasons) in enumerate(parts) if reasons}
-    return np.concatenate([numbers for numbers, _ in parts], axis=1), refused
+def _encoded(rows: Sequence[Mapping], job: CountJob) -> list[TokenArrays]:
+    return encode_arrays(rows, job.tokenizer, **_options(job, rows))
 
 
-def _encoded(rows: list[dict], job: CountJob) -> list[TokenArrays]:
-    masked = job.assistant_only_loss and "messages" in rows[0]
-    return encode_arrays(rows, job.tokenizer, assistant_only_loss=masked)
+def _options(job: CountJob, rows: Sequence[Mapping]) -> dict[str, Any]:
+    return {
+        "assistant_only_loss": job.assistant_only_loss and "messages" in rows[0],
+        "eos_token": job.eos_token,
+        "thinking": job.thinking,
+        "control_tokens": job.control_tokens,
+        "lost_content": "train_without",  # the report tells of it
+    }
 
 
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "what", None) or f"{type(error).__name__}: {error}"
-    return reason.removeprefix("The chat template refuses this conversation: ")[:300]
+def _reason(error: TrainingDataError) -> str:
+    what = error.what.removeprefix("The chat template refuses this conversation: ")
+    return f"{what[:300]} {error.fix}"
 
 
 def _numbers(encoding: TokenArrays) -> tuple[int, int, int, int]:

@@ -12,25 +12,41 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks.changes import SYSTEM_MOVED, THOUGHT_OPENED
 from trainer_backend.data.formats import is_trained, slim_tools
 from trainer_backend.data.json_values import drop_nones, has_half_character, parse_json_column
 from trainer_backend.errors import RowError, TrainingDataError
 from trainer_backend.tokens.assistant_mask import (
     Conversation,
+    Span,
     TurnShape,
     assistant_spans,
     learn_turn_shape,
 )
 from trainer_backend.tokens.chat_template import (
+    arranged,
     clean_messages,
-    has_generation_markers,
     render_prompt,
+    suited,
+    template_arguments,
     template_of,
 )
-from trainer_backend.tokens.tokenise import IGNORED, Plan, tokenise
+from trainer_backend.tokens.control.conversations import Broken, break_spellings, row_text
+from trainer_backend.tokens.control.plain_texts import end_text
+from trainer_backend.tokens.control.spelling import control_tokens
+from trainer_backend.tokens.ledger import (
+    Rendered,
+    learned_from,
+    ledger_of,
+    refuse_empty_answers,
+)
+from trainer_backend.tokens.stopping import Ending, ending_of, with_learned_end
+from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
+from trainer_backend.tokens.templates.refusal import refusal
+from trainer_backend.tokens.tokenise import IGNORED, Plan, given_ids, tokenise
 
 T = TypeVar("T")
-Shapes = dict[Hashable, TurnShape | None]  # of one batch, by tools and template arguments
+Shapes = dict[Hashable, TurnShape]  # of one batch, by tools and template arguments
 
 
 class ExampleError(TrainingDataError):
@@ -48,6 +64,7 @@ class Encoding:
     input_ids: list[int]
     labels: list[int]
     length: int
+    ledger: int = 0  # what the chat template made of each kind of content, as flags
 
     @property
     def num_learned(self) -> int:
@@ -57,11 +74,12 @@ class Encoding:
 
 @dataclass(frozen=True)
 class TokenArrays:
-    """The same as int32 arrays of shape [tokens]."""
+    """The same as int32 arrays of shape [tokens]; `ledger` flags what became of the content."""
 
     input_ids: np.ndarray
     labels: np.ndarray
     length: int
+    ledger: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,12 @@ class EncodeOptions:
     assistant_only_loss: bool = False
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
+    control_tokens: str = "auto"  # how text that spells one is read; or "text" or "tokens"
+    lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
+    eos_token: str | None = None  # ends the last answer where the template writes no end
+    thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
+    template_date: str | None = None  # ISO date written as today's; None: today
+    as_written: bool = False  # no text is moved or added: as earlier versions rendered
 
 
 def encode(example: Mapping, tokenizer: Tokenizer, **options: Any) -> Encoding:
@@ -96,7 +120,7 @@ def encode_batch(
     Raises ExampleError, a TrainingDataError with the position of the example, in `index`.
     """
     return [
-        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length)
+        Encoding(row.input_ids.tolist(), row.labels.tolist(), row.length, row.ledger)
         for row in encode_arrays(examples, tokenizer, **options)
     ]
 
@@ -107,8 +131,9 @@ def encode_arrays(
     """encode_batch() without the conversion to lists, for whole datasets."""
     chosen = EncodeOptions(**options)
     shapes: Shapes = {}
+    spelling = _spelling(examples, tokenizer, chosen)
     plans = [
-        _numbered(number, _plan, example, tokenizer, chosen, shapes)
+        _numbered(number, _plan, example, tokenizer, chosen, shapes, number in spelling)
         for number, example in enumerate(examples)
     ]
     try:
@@ -117,7 +142,19 @@ def encode_arrays(
         for number, plan in enumerate(plans):
             _numbered(number, _check_characters, plan)
         raise
+    except TrainingDataError as error:  # texts that spell control tokens cannot be encoded as text
+        number = next(at for at, plan in enumerate(plans) if plan.controls is not None)
+        raise ExampleError(number, error.what, error.where, error.fix) from error
     return [_cut(plan, chosen) for plan in plans]
+
+
+def _spelling(
+    examples: Sequence[Mapping], tokenizer: Tokenizer, options: EncodeOptions
+) -> set[int]:
+    """Positions of the examples whose texts spell control tokens, where these are not wanted."""
+    if options.control_tokens == "tokens":
+        return set()
+    return set(control_tokens(tokenizer).spelled([row_text(example) for example in examples]))
 
 
 def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
@@ -125,12 +162,8 @@ def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
     except (TemplateError, TypeError) as error:  # TypeError: content is a list, text was expected
-        raise ExampleError(
-            number,
-            f"The chat template refuses this conversation: {error}",
-            "this row's messages",
-            "Change the order or roles of its messages, or use a model with another template.",
-        ) from error
+        what, fix = refusal(error)
+        raise ExampleError(number, what, "this row's messages", fix) from error
     except RowError as error:
         raise ExampleError(number, error.what, "this row's messages", error.fix) from error
     except TrainingDataError as error:
@@ -151,14 +184,39 @@ def prompt_ids(
     tokenizer: Tokenizer,
     *,
     tools: Sequence | str | None = None,
+    control_tokens: str = "auto",
     **template_kwargs: Any,
 ) -> list[int]:
     """Token ids of a chat prompt, generation prompt included: what encode() makes the prompt part.
 
-    `messages` and `tools` may be JSON text. Raises TrainingDataError without a chat template.
+    `messages` and `tools` may be JSON text. With `control_tokens` "tokens", texts that spell a
+    control token make one. Raises TrainingDataError without a chat template.
     """
+    row = {"messages": messages, "tools": tools, "chat_template_kwargs": template_kwargs}
+    if _spelling([row], tokenizer, EncodeOptions(control_tokens=control_tokens)):
+        asked = prompt_conversation(messages, tokenizer, tools=tools, **template_kwargs)
+        broken = break_spellings(asked, prompt=True)
+        if broken is not None:
+            plan = Plan(text=broken.conversation.text(prompt=True))
+            _mend(plan, broken)
+            tokenise([plan], tokenizer)
+            return np.asarray(plan.ids).tolist()
     text = render_prompt(messages, tokenizer, tools=tools, **template_kwargs)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def prompt_conversation(
+    messages: Sequence[Mapping] | str,
+    tokenizer: Tokenizer,
+    *,
+    tools: Sequence | str | None = None,
+    **template_kwargs: Any,
+) -> Conversation:
+    """The conversation of a chat prompt, in the form that the template renders."""
+    given: Any = parse_json_column(tools, "tools")
+    asked, _ = arranged(_as_list(messages), given, tokenizer)
+    cleaned, given = suited(clean_messages(asked), given, tokenizer)
+    return Conversation(cleaned, tokenizer, given, template_kwargs)
 
 
 def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) -> Plan:
@@ -166,36 +224,52 @@ def text_plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions) ->
 
     Raises TrainingDataError as encode() does.
     """
-    return _numbered(0, _plan, example, tokenizer, options, {})
+    return _numbered(0, _plan, example, tokenizer, options, {}, False)
 
 
-def _plan(example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes) -> Plan:
+def _plan(
+    example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes, spelled: bool
+) -> Plan:
+    """`spelled`: its texts may spell control tokens, which is to be looked into."""
     if example.get("input_ids") is not None:
-        return _plan_ids(example, options.completion_only_loss is not False)
+        ids, labels = given_ids(example, options.completion_only_loss is not False)
+        return Plan(ids=ids, labels=labels)
     if example.get("messages") is not None:
-        return _plan_chat([], example["messages"], example, tokenizer, options, shapes)
-    if "completion" in example:
-        return _plan_pair(example, tokenizer, options, shapes)
+        return _plan_chat([], example["messages"], example, tokenizer, options, shapes, spelled)
+    if "completion" in example and not isinstance(example["prompt"], str):
+        sides = example["prompt"], example["completion"]
+        return _plan_chat(*sides, example, tokenizer, options, shapes, spelled)
     if options.assistant_only_loss:
         raise TrainingDataError(
             "assistant_only_loss=True needs conversations, and this row is plain text.",
             "assistant_only_loss",
             "Give a messages column, or switch assistant_only_loss off.",
         )
-    return Plan(text=_with_eos(example["text"], tokenizer), special_tokens=True)
+    if "completion" not in example:
+        text, prompt = example["text"], None
+    else:
+        text = example["prompt"] + example["completion"]
+        prompt = example["prompt"] if options.completion_only_loss is not False else None
+    ended = end_text(text, tokenizer, options.control_tokens, spelled)
+    return Plan(
+        text=ended.text,
+        prompt=prompt,
+        special_tokens=True,
+        controls=ended.controls(),
+        prompt_controls=ended.context_controls() if len(prompt or "") >= ended.begins else [],
+        ledger=ended.flags,
+    )
 
 
-def _plan_pair(
-    example: Mapping, tokenizer: Tokenizer, options: EncodeOptions, shapes: Shapes
-) -> Plan:
-    prompt, completion = example["prompt"], example["completion"]
-    if not isinstance(prompt, str):
-        return _plan_chat(prompt, completion, example, tokenizer, options, shapes)
-    if options.assistant_only_loss:
-        return _plan({"text": ""}, tokenizer, options, shapes)
-    text = _with_eos(prompt + completion, tokenizer)
-    masked = options.completion_only_loss is not False
-    return Plan(text=text, prompt=prompt if masked else None, special_tokens=True)
+def _mend(plan: Plan, broken: Broken) -> None:
+    """Put the spellings together again that were broken while a plan's texts were rendered."""
+    plan.ledger |= broken.flags
+    if not broken.letters:
+        return
+    plan.controls, plan.text = broken.places(plan.text), broken.mend(plan.text)
+    if plan.prompt is not None:
+        plan.prompt_controls = broken.places(plan.prompt)
+        plan.prompt = broken.mend(plan.prompt)
 
 
 def _plan_chat(
@@ -205,35 +279,117 @@ def _plan_chat(
     tokenizer: Tokenizer,
     options: EncodeOptions,
     shapes: Shapes,
+    spelled: bool,
 ) -> Plan:
-    raw = [*_as_list(prompt), *_as_list(rest)]
+    raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
     tools = slim_tools(_carried(example, "tools", list | tuple))
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
         raise _not_carried("tools", tools)
-    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping)) or {}
-    conversation = Conversation(clean_messages(raw), tokenizer, tools, kwargs)
-    if not conversation.messages:
-        raise TrainingDataError(
-            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
-        )
-    plan = Plan()
+    plan, turns = Plan(), None
+    context = len(_as_list(prompt))
+    if not options.as_written:
+        raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
+    conversation = _conversation(raw, tools, example, tokenizer, options)
+    broken = break_spellings(conversation) if spelled else None
+    conversation = broken.conversation if broken else conversation
     chosen = _chosen_turns(raw, options)
+    shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
-        plan.text, spans = assistant_spans(conversation, _shape_for(conversation, shapes))
-        plan.spans = [
-            (start, end) for i, start, end in spans if chosen is None or i in chosen or i < 0
-        ]
+        plan.text, spans = assistant_spans(conversation, shape)
         if not spans:
             raise TrainingDataError(
                 "This conversation has no assistant message: there is nothing to train.",
                 "assistant_only_loss",
                 "Add the assistant's reply, or switch assistant_only_loss off.",
             )
+        spans = _open_thought(plan, spans, conversation, shape, options)
+        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
+        plan.spans = [(start, end) for _, start, end in turns]
     else:
         plan.text = conversation.text()
+        _open_thought(plan, [], conversation, shape, options)
+    _learn_end(plan, conversation, options)
     if prompt and options.completion_only_loss is not False:
-        plan.prompt = conversation.text(len(raw) - len(_as_list(rest)), prompt=True)
+        plan.prompt = conversation.text(context, prompt=True)
+    learned = learned_from(plan.prompt, plan.text, context)
+    plan.ledger |= ledger_of(Rendered(conversation, plan.text, turns, *learned))
+    if broken:
+        _mend(plan, broken)
+    if options.lost_content == "ask":
+        refuse_empty_answers(plan.ledger)
     return plan
+
+
+def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
+    """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
+    ending = Ending() if options.as_written else ending_of(conversation.tokenizer)
+    if not (ending.after_answer or ending.after_call or options.eos_token):
+        return
+    last = conversation.messages[-1]
+    if last.get("role") == "assistant":
+        spans = [(0, len(plan.text))] if plan.spans is None else plan.spans
+        end, is_call = options.eos_token or "", bool(last.get("tool_calls"))
+        text, longer = with_learned_end(plan.text, spans, ending, is_call, end)
+        plan.text, plan.spans = text, None if plan.spans is None else longer
+
+
+def _arranged(
+    raw: list[Mapping], context: int, tools: list | None, tokenizer: Tokenizer
+) -> tuple[list[Mapping], int, int]:
+    """The messages as arranged() gives them, how many are the prompt's, and the row's flags."""
+    messages, moved = arranged(raw, tools, tokenizer)
+    if moved:
+        context = len(arranged(raw[:context], tools, tokenizer)[0])
+    return messages, context, SYSTEM_MOVED if moved else 0
+
+
+def _conversation(
+    raw: Sequence[Mapping],
+    tools: list | None,
+    example: Mapping,
+    tokenizer: Tokenizer,
+    options: EncodeOptions,
+) -> Conversation:
+    messages = clean_messages(raw)
+    if not messages:
+        raise TrainingDataError(
+            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
+        )
+    messages, tools = suited(messages, tools, tokenizer)
+    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
+    if options.thinking != "auto" or options.template_date:  # a row's own arguments come first
+        template = template_of(tokenizer, tools)
+        kwargs = {
+            **template_arguments(template, options.thinking, options.template_date),
+            **kwargs,
+        }
+    return Conversation(messages, tokenizer, tools, kwargs)
+
+
+def _open_thought(
+    plan: Plan,
+    spans: list[Span],
+    conversation: Conversation,
+    shape: TurnShape,
+    options: EncodeOptions,
+) -> list[Span]:
+    """Let the last answer follow the thought that the generation prompt opens, if it opens one.
+
+    Changes `plan.text` and returns the spans in it: the last one begins after the prompt.
+    """
+    rest, last = shape.opening[len(shape.stem) :], conversation.messages[-1]
+    if options.as_written or not opens_thought(rest) or last.get("role") != "assistant":
+        return spans
+    prompt = conversation.text(len(conversation.messages) - 1, prompt=True)
+    text = answer_as_asked(plan.text, prompt, rest, reasoning_of(last))
+    if text is None:
+        return spans
+    plan.ledger |= THOUGHT_OPENED
+    gained, plan.text = len(text) - len(plan.text), text
+    return [
+        *spans[:-1],
+        *((i, len(prompt), end + gained) for i, _, end in spans[-1:]),
+    ]
 
 
 def _carried(example: Mapping, column: str, kind: Any) -> Any:
@@ -264,23 +420,13 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
     return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
 
 
-def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape | None:
+def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape:
     key = (bool(conversation.tools), repr(conversation.template_kwargs))
     if key not in shapes:
-        marked = has_generation_markers(template_of(conversation.tokenizer, conversation.tools))
-        shapes[key] = (
-            None
-            if marked
-            else learn_turn_shape(
-                conversation.tokenizer, conversation.tools, conversation.template_kwargs
-            )
+        shapes[key] = learn_turn_shape(
+            conversation.tokenizer, conversation.tools, conversation.template_kwargs
         )
     return shapes[key]
-
-
-def _with_eos(text: str, tokenizer: Tokenizer) -> str:
-    eos = tokenizer.eos_token
-    return text if not eos or text.endswith(eos) else text + eos
 
 
 def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
@@ -290,51 +436,4 @@ def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:
     if limit is not None and length > limit:
         kept = slice(-limit, None) if options.truncation_mode == "keep_end" else slice(limit)
         ids, labels = ids[kept], labels[kept]
-    return TokenArrays(ids, labels, length)
-
-
-# Rows that are tokenised already
-
-
-def _plan_ids(example: Mapping, completion_only: bool) -> Plan:
-    """Plan a tokenised row; without a `labels` column every id that no mask excludes is trained."""
-    given = example.get("labels") is not None
-    ids = _int_array(example, "input_ids")
-    labels = _int_array(example, "labels") if given else ids.copy()
-    if not given:
-        masks = []
-        if completion_only and example.get("completion_mask") is not None:
-            masks.append(example["completion_mask"])
-        if example.get("assistant_masks") is not None:
-            masks.append(example["assistant_masks"])
-        for mask in masks:
-            _check_length(ids, mask, "the mask")
-            labels[~np.asarray(mask, dtype=bool)] = IGNORED
-    _check_length(ids, labels, "labels")
-    return Plan(ids=ids, labels=labels)
-
-
-def _check_length(ids: np.ndarray, other: Sequence | np.ndarray, name: str) -> None:
-    if len(other) != len(ids):
-        raise TrainingDataError(
-            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
-            "columns input_ids, labels",
-            "Make them equal.",
-        )
-
-
-def _int_array(example: Mapping, column: str) -> np.ndarray:
-    try:
-        found = np.array(example[column])
-    except ValueError:  # lists of different lengths
-        found = np.zeros((0, 0))
-    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
-    if ids is None and found.shape == (0,):
-        return np.zeros(0, np.int32)
-    if ids is None or not np.array_equal(ids, found):
-        raise TrainingDataError(
-            f"“{column}” is not a list of token ids.",
-            f"column “{column}”",
-            "Give integers, or text for the tokenizer.",
-        )
-    return ids
+    return TokenArrays(ids, labels, length, plan.ledger)

@@ -3,10 +3,11 @@
 How one row is read or tokenised is not decided here, and no tensor is made.
 """
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,33 @@ from datasets import Dataset, Features, IterableDataset, Json, Sequence, Value, 
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.data.checks import (
+    BEYOND_TRAINED,
+    NO_STOP,
+    Positions,
+    content_findings,
+    loses,
+    lost_kinds,
+)
 from trainer_backend.data.formats import Reading, find_reading, first_rows
 from trainer_backend.data.formats.example import TOKEN_COLUMNS
 from trainer_backend.errors import TrainingDataError
-from trainer_backend.tokens.encode import EncodeOptions, ExampleError, TokenArrays, encode_arrays
+from trainer_backend.tokens.encode import EncodeOptions, TokenArrays, encode_arrays
 from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_of
 from trainer_backend.tokens.packing import pack_rows
+from trainer_backend.tokens.refusals import ContentLost, encode_each, refused_rows, too_long
+from trainer_backend.tokens.stopping import (
+    end_in_words,
+    endless_rows,
+    stop_ids,
+    unlearned_end,
+)
 from trainer_backend.tokens.tokenise import IGNORED
 
 logger = logging.getLogger(__name__)
 BATCH = 1000  # rows tokenised at a time
+_said: set[str] = set()  # findings about streams, each said once
+_NOTHING = TokenArrays(np.zeros(0, np.int32), np.zeros(0, np.int32), 0)
 # raised by a function written for batches when it is given a single row
 _NOT_A_ROW = (TypeError, IndexError, KeyError, AttributeError, ValueError)
 _TOKENS = Features(
@@ -32,6 +50,8 @@ _TOKENS = Features(
         "input_ids": Sequence(Value("int32")),
         "labels": Sequence(Value("int32")),
         "length": Value("int32"),
+        "ledger": Value("int64"),
+        "refused": Value("string"),
     }
 )
 
@@ -51,6 +71,8 @@ class Preparation:
     vocabulary: int | None = None  # rows of the model's embedding
     on_rows: Callable[[int], None] | None = None  # called after each batch with the rows done
     reading: Reading | None = None  # how the columns are read; None: found from the first rows
+    positions: Positions | None = None  # of the model
+    lost_content: str = "train_without"  # or "leave_out" (refused rows too), or "ask" (raises)
 
     def key(self) -> str:
         """Hash of everything that the tokens depend on, for the cache of datasets."""
@@ -62,13 +84,32 @@ class Preparation:
         )
 
 
+def _no_rows() -> np.ndarray:
+    return np.empty(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of rows: given, truncated, and dropped because no token of theirs is trained."""
+    """Numbers of rows: given, truncated, dropped because no token of theirs is trained, and
+    endless: they teach answers, but no token that ends them.
+
+    `content` are the flags of every row given, int64 [rows]: what its chat template made of each
+    kind of content. `left_out` are the indices of rows that lose one, if they are left out, and
+    `refused` those that cannot become text.
+    """
 
     rows: int = 0
     cut: int = 0
     dropped: int = 0
+    endless: int = 0
+    content: np.ndarray = field(default_factory=_no_rows, compare=False, repr=False)
+    left_out: np.ndarray = field(default_factory=_no_rows, compare=False, repr=False)
+    refused: np.ndarray = field(default_factory=_no_rows, compare=False, repr=False)
+
+    @property
+    def given(self) -> int:
+        """The rows without those that a decision leaves out."""
+        return self.rows - len(self.left_out) - len(self.refused)
 
 
 def prepare_dataset(
@@ -114,43 +155,75 @@ def _holds_files(kind: Any) -> bool:
     return hasattr(kind, "decode_example") and not isinstance(kind, Json)
 
 
-def _encode_rows(batch: Mapping, indices: list[int], plan: Preparation) -> list[TokenArrays]:
+def _encode_rows(
+    batch: Mapping, indices: list[int], plan: Preparation
+) -> tuple[list[TokenArrays | None], dict[int, TrainingDataError]]:
+    """The rows in order, None where one cannot be used, and by position why."""
     assert plan.reading is not None
     chat = bool(getattr(plan.tokenizer, "chat_template", None))
-    columns = list(batch)
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    examples = []
-    try:
-        for row in rows:
-            examples.append(plan.reading.example(row, chat))
-        encodings = encode_arrays(examples, plan.tokenizer, **asdict(plan.options))
-    except TrainingDataError as error:
-        number = error.index if isinstance(error, ExampleError) else len(examples)
-        at = indices[number] + 1
-        raise TrainingDataError(error.what, f"row {at}, {error.where}", error.fix) from error
+    columns, examples, refused = list(batch), {}, {}
+    for at, values in enumerate(zip(*batch.values(), strict=True)):
+        try:
+            examples[at] = plan.reading.example(dict(zip(columns, values, strict=True)), chat)
+        except TrainingDataError as error:
+            refused[at] = error
+    options = asdict(plan.options) | {"lost_content": "train_without"}  # asked for all rows
+    found, more = encode_each(
+        list(examples.values()), lambda rows: encode_arrays(rows, plan.tokenizer, **options)
+    )
+    places = list(examples)
+    encoded: list[TokenArrays | None] = [None] * len(indices)
+    for at, one in zip(places, found, strict=True):
+        encoded[at] = one
     if plan.on_rows is not None:
         plan.on_rows(indices[-1] + 1)
-    return encodings
+    return encoded, refused | {places[at]: error for at, error in more.items()}
 
 
 def _encode_table(batch: Mapping, indices: list[int], plan: Preparation) -> pa.Table:
-    rows = _encode_rows(batch, indices, plan)
+    encoded, refused = _encode_rows(batch, indices, plan)
+    rows = [_NOTHING if row is None else row for row in encoded]
     starts = np.cumsum([0, *(len(row.input_ids) for row in rows)], dtype=np.int32)
     joined = [
         np.concatenate([np.zeros(0, np.int32), *parts])
         for parts in zip(*((row.input_ids, row.labels) for row in rows), strict=True)
     ]
     lists = [pa.ListArray.from_arrays(pa.array(starts), pa.array(values)) for values in joined]
-    lengths = pa.array([row.length for row in rows], pa.int32())
-    return pa.Table.from_arrays([*lists, lengths], names=list(_TOKENS))
+    numbers = [pa.array([row.length for row in rows], pa.int32())]
+    numbers.append(pa.array([row.ledger for row in rows], pa.int64()))
+    errors = [refused.get(at) for at in range(len(rows))]
+    words = [error and said_of(error) for error in errors]
+    return pa.Table.from_arrays([*lists, *numbers, pa.array(words, pa.string())], list(_TOKENS))
 
 
 def _encode_lists(batch: Mapping, indices: list[int], plan: Preparation) -> dict[str, list]:
-    rows = _encode_rows(batch, indices, plan)
+    encoded, refused = _encode_rows(batch, indices, plan)
+    if refused and plan.lost_content != "leave_out":
+        raise refused_rows({indices[at]: error for at, error in refused.items()}, "train")
+    rows = [row for row in encoded if row is not None]
+    flags = np.array([row.ledger for row in rows], np.int64)
+    if loses(flags).any():
+        rows = _decide_stream(rows, flags, plan)
     return {
         "input_ids": [row.input_ids.tolist() for row in rows],
         "labels": [row.labels.tolist() for row in rows],
     }
+
+
+def _decide_stream(
+    rows: list[TokenArrays], flags: np.ndarray, plan: Preparation
+) -> list[TokenArrays]:
+    """The rows of one batch of a stream that are trained, although a kind of content is lost."""
+    lost = loses(flags)
+    if plan.lost_content == "leave_out":
+        return [row for row, without in zip(rows, lost, strict=True) if not without]
+    if plan.lost_content == "ask" and (kinds := lost_kinds(flags)):
+        raise ContentLost(kinds, {"train": flags})
+    for kind, _ in content_findings(flags):
+        if kind.what not in _said:
+            _said.add(kind.what)
+            logger.warning("%s %s", kind.what, kind.fix)
+    return rows
 
 
 def _teaches(labels: list[int]) -> bool:
@@ -170,21 +243,24 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Data
         remove_columns=dataset.column_names,
         features=_TOKENS,
         num_proc=workers,
-        new_fingerprint=Hasher.hash([dataset._fingerprint, plan.key()]),
+        new_fingerprint=Hasher.hash([dataset._fingerprint, plan.key(), list(_TOKENS)]),
         desc=f"Tokenising {name} dataset",
     )
     limit = plan.options.max_length or plan.pack_length
-    lengths = encoded.with_format("numpy")["length"][:]
+    facts = encoded.select_columns(["length", "ledger"]).with_format("numpy")
+    lengths, flags = facts["length"][:], facts["ledger"][:]
+    refused = refused_at(encoded, plan, name)
     cut = int((lengths > limit).sum()) if limit and plan.packing in (None, "bfd") else 0
-    encoded = encoded.remove_columns("length")
+    encoded = encoded.remove_columns(["length", "ledger", "refused"])
     _check_vocabulary(encoded, plan.vocabulary, name)
-    _warn_if_endless(encoded, lengths, plan)
-    kept = np.flatnonzero(_teaching(encoded))
-    counts = Counts(len(encoded), cut, len(encoded) - len(kept))
+    endless = _endless(encoded, lengths, plan)
+    flags = flags | np.where(endless, NO_STOP, 0) | _beyond(lengths, plan, name)
+    counts, kept = count_rows(_teaching(encoded), flags, refused, plan)
+    counts = replace(counts, cut=cut)
     rest = [c for c in dataset.column_names if c not in encoded.column_names]
     if plan.packing is None and rest:
         encoded = concatenate_datasets([dataset.select_columns(rest), encoded], axis=1)
-    if counts.dropped:
+    if len(kept) < len(encoded):
         encoded = encoded.select(kept)
     if not len(encoded):
         raise TrainingDataError(
@@ -192,7 +268,7 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Data
             f"{counts.rows:,} rows, max_length={limit}",
             "Raise the longest length, or check which part of a row is the answer.",
         )
-    _log(counts, name, limit)
+    _log(counts, plan, name, limit)
     if plan.shuffle_seed is not None:
         encoded = encoded.shuffle(seed=plan.shuffle_seed)
     if plan.packing is not None:
@@ -229,23 +305,66 @@ def _check_vocabulary(dataset: Dataset, vocabulary: int | None, name: str) -> No
         )
 
 
-def _warn_if_endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> None:
-    """Warn when completions are trained without the token that ends them."""
-    limit = plan.options.max_length
-    row = next((i for i, n in enumerate(lengths[:BATCH]) if limit is None or n <= limit), None)
-    if row is None:
-        return
-    learned = [label for label in dataset[row]["labels"] if label != IGNORED]
-    tokenizer = plan.tokenizer
-    stops = {tokenizer.eos_token_id, *tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    if learned and not stops & set(learned[-3:]):
-        ending = tokenizer.decode(learned[-3:])
-        logger.warning(
-            "The model will not learn to stop: the trained text ends with %r, without a special "
-            "token. Check the chat template, or end completions with %r.",
-            ending,
-            tokenizer.eos_token,
+def count_rows(
+    teaching: np.ndarray, flags: np.ndarray, refused: np.ndarray, plan: Preparation
+) -> tuple[Counts, np.ndarray]:
+    """The counts of a dataset, without `cut`, and the indices of the rows that are kept.
+
+    `teaching` bool [rows]: rows with a trained token; `flags` int64 [rows]; `refused` are indices.
+    """
+    usable = np.ones(len(flags), bool)
+    usable[refused] = False
+    left_out = usable & loses(flags) if plan.lost_content == "leave_out" else usable & False
+    counts = Counts(
+        rows=len(flags),
+        dropped=int((usable & ~left_out & ~teaching).sum()),
+        endless=int((flags & NO_STOP != 0).sum()),
+        content=flags,
+        left_out=np.flatnonzero(left_out),
+        refused=refused,
+    )
+    return counts, np.flatnonzero(usable & ~left_out & teaching)
+
+
+def _beyond(lengths: np.ndarray, plan: Preparation, name: str) -> np.ndarray:
+    """The flag of rows that are longer than the model was trained with, int64 [rows].
+
+    `lengths` are those before cutting. Raises RowsRefused for rows beyond its last position.
+    """
+    if plan.positions is None:
+        return np.zeros(len(lengths), np.int64)
+    limit = plan.options.max_length or plan.pack_length  # packed rows begin at position 0 each
+    kept = np.minimum(lengths, limit) if limit else lengths
+    longer = kept > plan.positions.most
+    if plan.positions.fixed and longer.any():
+        raise too_long(np.flatnonzero(longer).tolist(), int(kept.max()), plan.positions, name)
+    return np.where(longer, BEYOND_TRAINED, 0)
+
+
+def said_of(error: TrainingDataError) -> str:
+    """What an error says of a row, as refused_at() reads it."""
+    return json.dumps([error.what, error.where, error.fix])
+
+
+def refused_at(encoded: Dataset, plan: Preparation, name: str) -> np.ndarray:
+    """Indices of the rows that cannot become text. Raises RowsRefused unless they are left out."""
+    words = encoded.with_format("arrow")[:]["refused"]
+    if words.null_count == len(words):
+        return _no_rows()
+    at = np.flatnonzero(words.is_valid().to_numpy())
+    if plan.lost_content != "leave_out" or len(at) == len(encoded):
+        reasons = zip(at.tolist(), words.take(pa.array(at)).to_pylist(), strict=True)
+        raise refused_rows(
+            {row: TrainingDataError(*json.loads(said)) for row, said in reasons}, name
         )
+    return at
+
+
+def _endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> np.ndarray:
+    """Rows that teach answers and no end of them, bool [rows]; rows that are cut do not count."""
+    limit = plan.options.max_length
+    endless = endless_rows(*_tokens(dataset, "labels"), stop_ids(plan.tokenizer))
+    return endless if limit is None else endless & (lengths <= limit)
 
 
 def _pack(dataset: AnyDataset, plan: Preparation) -> AnyDataset:
@@ -276,7 +395,7 @@ def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableData
     return _pack(encoded, plan) if plan.packing is not None else encoded
 
 
-def _log(counts: Counts, name: str, limit: int | None) -> None:
+def _log(counts: Counts, plan: Preparation, name: str, limit: int | None) -> None:
     if counts.cut:
         logger.warning(
             "%s of %s %s rows were truncated to %s tokens.", counts.cut, counts.rows, name, limit
@@ -284,6 +403,12 @@ def _log(counts: Counts, name: str, limit: int | None) -> None:
     if counts.dropped:
         logger.warning(
             "%s %s rows were dropped: no token of theirs is trained.", counts.dropped, name
+        )
+    if counts.endless:
+        logger.warning(
+            "%s End completions with %s, or set eos_token.",
+            unlearned_end(counts.endless, counts.rows),
+            end_in_words(plan.tokenizer) or "an end token",
         )
 
 

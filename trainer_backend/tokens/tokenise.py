@@ -1,12 +1,12 @@
 """Planned texts to ids and labels, in batches: tokens are masked by the characters they come from.
 
-Which characters are trained is given; no template and no row is known here.
+Which characters are trained is given; no template is known here.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, product
 from weakref import WeakKeyDictionary
 
 import fastokens
@@ -15,6 +15,8 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.errors import TrainingDataError
+from trainer_backend.tokens.control.quiet import moved, quiet_copy, slow_ids
 from trainer_backend.tokens.token_bytes import (
     TokenBytes,
     byte_length,
@@ -53,6 +55,10 @@ class Plan:
     prompt: str | None = None  # text before the completion; the ids they share are not trained
     spans: list[Span] | None = None  # [start, end) of the trained characters; None: all
     special_tokens: bool = False
+    # where control tokens stand in `text` and `prompt`; None: wherever the tokenizer sees one
+    controls: list[Span] | None = None
+    prompt_controls: list[Span] | None = None
+    ledger: int = 0  # flags: what became of each kind of content
     ids: np.ndarray | None = None  # int32 [tokens]
     labels: np.ndarray | None = None  # int32 [tokens]
 
@@ -63,25 +69,51 @@ def tokenise(plans: list[Plan], tokenizer: Tokenizer) -> None:
     A token is trained when it holds a trained character. Raises TypeError or UnicodeEncodeError,
     as the tokenizer does, for text with a lone surrogate.
     """
-    for special_tokens in (True, False):
-        group = [p for p in plans if p.ids is None and p.special_tokens == special_tokens]
+    for special_tokens, told in product((True, False), (False, True)):
+        group = [
+            plan
+            for plan in plans
+            if plan.ids is None
+            and plan.special_tokens == special_tokens
+            and (plan.controls is not None) == told
+        ]
         if group:
-            _fill(group, tokenizer, special_tokens)
+            _fill(group, _Reader(tokenizer, special_tokens, told))
 
 
-def _fill(group: list[Plan], tokenizer: Tokenizer, special_tokens: bool) -> None:
+@dataclass(frozen=True)
+class _Text:
+    """A text to tokenise, and where its control tokens stand (None: where they are seen)."""
+
+    text: str
+    controls: list[Span] | None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How the texts of one group are tokenised; `told`: it is known where control tokens stand."""
+
+    tokenizer: Tokenizer
+    special_tokens: bool
+    told: bool
+
+
+def _fill(group: list[Plan], reader: _Reader) -> None:
+    tokenizer, special_tokens = reader.tokenizer, reader.special_tokens
     spans = any(plan.spans is not None for plan in group)
     places = _token_bytes(tokenizer) if spans else None
-    texts = [plan.text for plan in group]
-    ids, starts, encodings = _encode(tokenizer, texts, special_tokens, spans and places is None)
+    texts = [_Text(plan.text, plan.controls) for plan in group]
+    ids, starts, encodings = _encode(reader, texts, spans and places is None)
     labels = ids.copy()
     if spans:
         rest = list(range(len(group)))
         if places is not None:
             rest = _mask_by_bytes(group, places, ids, starts, labels)
-        _mask_by_offsets(group, rest, encodings, tokenizer, ids, starts, labels)
-    prompts = [plan.prompt for plan in group if plan.prompt is not None]
-    heads, cuts, _ = _encode(tokenizer, prompts, special_tokens, False)
+        _mask_by_offsets(group, rest, encodings, reader, ids, starts, labels)
+    prompts = [
+        _Text(plan.prompt, plan.prompt_controls) for plan in group if plan.prompt is not None
+    ]
+    heads, cuts, _ = _encode(reader, prompts, False)
     contexts = iter(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
     borders = starts.tolist()
     for plan, start, end in zip(group, borders, borders[1:], strict=False):
@@ -93,19 +125,18 @@ def _fill(group: list[Plan], tokenizer: Tokenizer, special_tokens: bool) -> None
 
 
 def _encode(
-    tokenizer: Tokenizer, texts: list[str], special_tokens: bool, offsets: bool
+    reader: _Reader, given: list[_Text], offsets: bool
 ) -> tuple[np.ndarray, np.ndarray, list[Encoding] | None]:
     """Ids of all texts, where each begins, and the tokenizers' encodings if offsets are wanted."""
-    if not texts:
+    if not given:
         return np.zeros(0, np.int32), np.zeros(1, np.int64), None
+    tokenizer, special_tokens = reader.tokenizer, reader.special_tokens
     encodings = None
     if not tokenizer.is_fast:
-        rows = tokenizer(texts, add_special_tokens=special_tokens)["input_ids"]
+        rows = _slow_rows(reader, given)
     else:
-        backend = tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        quick = None if offsets else quick_ids(tokenizer, texts, special_tokens)
+        backend, texts = _backend(reader, given)
+        quick = None if offsets or reader.told else quick_ids(tokenizer, texts, special_tokens)
         if quick is not None:
             return *quick, None
         run = backend.encode_batch if offsets else backend.encode_batch_fast
@@ -114,6 +145,28 @@ def _encode(
     starts = np.cumsum([0, *map(len, rows)])
     ids = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
     return ids, starts, encodings if offsets else None
+
+
+def _backend(reader: _Reader, given: list[_Text]) -> tuple[Backend, list[str]]:
+    """What tokenises these texts, and the texts as it takes them."""
+    backend = reader.tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    texts = [one.text for one in given]
+    if not reader.told:
+        return backend, texts
+    quiet = quiet_copy(reader.tokenizer, tokenizer_state(reader.tokenizer), texts)
+    return quiet.backend, [quiet.renamed(one.text, one.controls or ()) for one in given]
+
+
+def _slow_rows(reader: _Reader, given: list[_Text]) -> list[list[int]]:
+    if not reader.told:
+        texts = [one.text for one in given]
+        return reader.tokenizer(texts, add_special_tokens=reader.special_tokens)["input_ids"]
+    return [
+        slow_ids(reader.tokenizer, one.text, one.controls or (), reader.special_tokens)
+        for one in given
+    ]
 
 
 def _token_bytes(tokenizer: Tokenizer) -> TokenBytes | None:
@@ -172,34 +225,40 @@ def _mask_by_offsets(
     group: list[Plan],
     rows: list[int],
     encodings: Sequence[Encoding] | Mapping[int, Encoding] | None,
-    tokenizer: Tokenizer,
+    reader: _Reader,
     ids: np.ndarray,
     starts: np.ndarray,
     labels: np.ndarray,
 ) -> None:
     """The same by the tokenizer's own character offsets, for the given plans."""
     rows = [row for row in rows if group[row].spans is not None]
-    if encodings is None and tokenizer.is_fast and rows:
-        texts, special = [group[row].text for row in rows], group[0].special_tokens
-        found = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=special)
+    if encodings is None and reader.tokenizer.is_fast and rows:
+        backend, texts = _backend(
+            reader, [_Text(p.text, p.controls) for p in (group[r] for r in rows)]
+        )
+        found = backend.encode_batch(texts, add_special_tokens=reader.special_tokens)
         encodings = dict(zip(rows, found, strict=True))
     for row in rows:
-        part = slice(starts[row], starts[row + 1])
+        plan, part = group[row], slice(starts[row], starts[row + 1])
         own, kept = ids[part], np.zeros(starts[row + 1] - starts[row], dtype=bool)
-        for start, end in group[row].spans or ():
+        spans = plan.spans or []
+        if encodings is not None and plan.controls is not None:
+            spans = moved(spans, plan.controls)
+        for start, end in spans:
             if encodings is None:
-                first, last = _range_by_prefix(group[row].text, own, tokenizer, start, end)
+                first, last = _range_by_prefix(plan, own, reader, start, end)
             else:
                 first, last = _range_by_offsets(encodings[row], start, end)
             kept[first:last] = True
         labels[part] = np.where(kept, own, IGNORED)
 
 
-def _range_by_prefix(
-    text: str, ids: np.ndarray, tokenizer: Tokenizer, start: int, end: int
-) -> Span:
+def _range_by_prefix(plan: Plan, ids: np.ndarray, reader: _Reader, start: int, end: int) -> Span:
     """Token range of a span for a slow tokenizer, which has no offsets: tokenise the prefixes."""
-    heads = tokenizer([text[:start], text[:end]], add_special_tokens=False)["input_ids"]
+    heads = _slow_rows(
+        replace(reader, special_tokens=False),
+        [_Text(plan.text[:cut], plan.controls) for cut in (start, end)],
+    )
     first, last = (_common_prefix(np.asarray(head, dtype=np.int32), ids) for head in heads)
     return first, last
 
@@ -215,6 +274,57 @@ def _range_by_offsets(encoding: Encoding, start: int, end: int) -> Span:
     while last < len(encoding) and (chars := lies(last)) and chars[0] <= place < chars[1]:
         last += 1  # a character may need several tokens
     return first, last
+
+
+# Rows that are tokenised already
+
+
+def given_ids(example: Mapping, completion_only: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and labels of a tokenised row, int32 [tokens].
+
+    Without a `labels` column every id that no mask excludes is trained. Raises TrainingDataError
+    when they are no lists of integers of one length.
+    """
+    given = example.get("labels") is not None
+    ids = _int_array(example, "input_ids")
+    labels = _int_array(example, "labels") if given else ids.copy()
+    if not given:
+        masks = []
+        if completion_only and example.get("completion_mask") is not None:
+            masks.append(example["completion_mask"])
+        if example.get("assistant_masks") is not None:
+            masks.append(example["assistant_masks"])
+        for mask in masks:
+            _check_length(ids, mask, "the mask")
+            labels[~np.asarray(mask, dtype=bool)] = IGNORED
+    _check_length(ids, labels, "labels")
+    return ids, labels
+
+
+def _check_length(ids: np.ndarray, other: Sequence | np.ndarray, name: str) -> None:
+    if len(other) != len(ids):
+        raise TrainingDataError(
+            f"input_ids has {len(ids)} tokens and {name} has {len(other)}.",
+            "columns input_ids, labels",
+            "Make them equal.",
+        )
+
+
+def _int_array(example: Mapping, column: str) -> np.ndarray:
+    try:
+        found = np.array(example[column])
+    except ValueError:  # lists of different lengths
+        found = np.zeros((0, 0))
+    ids = found.astype(np.int32) if found.ndim == 1 and found.dtype.kind in "iu" else None
+    if ids is None and found.shape == (0,):
+        return np.zeros(0, np.int32)
+    if ids is None or not np.array_equal(ids, found):
+        raise TrainingDataError(
+            f"“{column}” is not a list of token ids.",
+            f"column “{column}”",
+            "Give integers, or text for the tokenizer.",
+        )
+    return ids
 
 
 # The Rust tokeniser fastokens, where it gives the same ids

@@ -21,6 +21,7 @@ from datasets.fingerprint import Hasher
 from PIL import Image, UnidentifiedImageError
 from transformers import ProcessorMixin
 
+from trainer_backend.data.checks import NO_STOP
 from trainer_backend.data.formats import SYNONYMS, find_reading, without_nulls
 from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.errors import TrainingDataError
@@ -28,7 +29,15 @@ from trainer_backend.tokens.chat_template import render_prompt
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.tokens.encode import text_plan
 from trainer_backend.tokens.inputs import AnyDataset
-from trainer_backend.tokens.prepare import Counts, Preparation, reading_of
+from trainer_backend.tokens.prepare import (
+    Counts,
+    Preparation,
+    count_rows,
+    reading_of,
+    refused_at,
+    said_of,
+)
+from trainer_backend.tokens.stopping import stop_words
 from trainer_backend.tokens.tokenise import IGNORED, Plan
 
 COLUMNS = ("images", "image")
@@ -38,7 +47,14 @@ ROW_COLUMNS = (
 )  # columns that an unprepared row may be read from
 WIDTH = 1000  # rows rendered at a time
 AnyImage: TypeAlias = Image.Image | str | Path | Mapping[str, Any]  # Mapping: {"bytes", "path"}
-_SEEN = Features({"text": Value("large_string"), "learned": List(List(Value("int32")))})
+_SEEN = Features(
+    {
+        "text": Value("large_string"),
+        "learned": List(List(Value("int32"))),
+        "ledger": Value("int64"),
+        "refused": Value("string"),
+    }
+)
 
 
 def has_images(columns: Sequence[str]) -> bool:
@@ -74,17 +90,19 @@ def refuse_images(processor: ProcessorMixin | None, args: ImageSettings, name: s
 def seen_row(
     row: Mapping[str, Any], count: int, processor: ProcessorMixin, plan: Preparation
 ) -> dict[str, Any]:
-    """Render one row with `count` images as {"text": str, "learned": [[start, end), ...]}.
+    """Render one row with `count` images as {"text", "learned": [[start, end), ...], "ledger"}.
 
-    `learned` are the trained characters. Raises TrainingDataError for a row that cannot be read, or
-    whose text has another number of image marks than it has images.
+    `learned` are the trained characters, `ledger` flags what became of the content. Raises
+    TrainingDataError for a row that cannot be read, or whose text has another number of image
+    marks than it has images.
     """
     cells = {key: cell for key, cell in row.items() if key not in COLUMNS and cell is not None}
     reading = plan.reading or find_reading([cells], (), plan.text_field)
     chat = bool(getattr(plan.tokenizer, "chat_template", None))
     example = reading.example(cells, chat, on_image=None)
     placed = _placed(example, count, processor, plan)
-    planned = text_plan(placed, plan.tokenizer, plan.options)
+    options = replace(plan.options, lost_content="train_without")  # asked for all rows
+    planned = text_plan(placed, plan.tokenizer, options)
     own_mark = getattr(processor, "image_token", IMAGE_MARK)
     places = planned.text.count(own_mark)
     if places != count:
@@ -93,15 +111,19 @@ def seen_row(
             "columns “images” and “messages”",
             "Give as many image parts (or marks) as images, or none at all.",
         )
-    return {"text": planned.text, "learned": _learned_spans(planned)}
+    spans = _learned_spans(planned)
+    return {"text": planned.text, "learned": spans, "ledger": planned.ledger}
 
 
-def prompt_text(messages: list[dict], count: int, processor: ProcessorMixin) -> str:
-    """The text a vision model sees before it answers, with a mark for each of `count` images."""
+def prompt_text(messages: list[dict], count: int, processor: ProcessorMixin, **asked: Any) -> str:
+    """The text a vision model sees before it answers, with a mark for each of `count` images.
+
+    `asked` are the tools and template arguments of render_prompt().
+    """
     own_mark = getattr(processor, "image_token", IMAGE_MARK)
     placed = [_in_parts(message, own_mark) for message in without_nulls(messages)]
     _put_first(placed, count)
-    return render_prompt(placed, processor.tokenizer)
+    return render_prompt(placed, processor.tokenizer, **asked)
 
 
 def _learned_spans(planned: Plan) -> list[list[int]]:
@@ -209,16 +231,31 @@ def prepare_images(
         ),
         desc=f"Rendering {name} dataset",
     )
-    kept = [i for i, spans in enumerate(seen["learned"]) if spans]
-    if not kept:
+    refused = refused_at(seen, plan, name)
+    flags = np.asarray(seen["ledger"], np.int64)
+    words = tuple(stop_words(plan.tokenizer))
+    endless = np.array(
+        [
+            bool(spans) and not text[spans[-1][0] : spans[-1][1]].rstrip().endswith(words)
+            for text, spans in zip(seen["text"], seen["learned"], strict=True)
+        ],
+        bool,
+    )
+    counted, kept = count_rows(
+        np.array([bool(spans) for spans in seen["learned"]], bool),
+        flags | np.where(endless, NO_STOP, 0),
+        refused,
+        plan,
+    )
+    if not len(kept):
         raise TrainingDataError(
             f"No row of the {name} dataset has a token to train on.",
             f"{len(seen):,} rows",
             "Check which part of a row is the answer.",
         )
+    seen = seen.remove_columns(["ledger", "refused"])
     prepared = concatenate_datasets([data.select_columns([column]), seen], axis=1)
-    counted = Counts(len(seen), 0, len(seen) - len(kept))
-    return prepared.select(kept) if counted.dropped else prepared, counted
+    return prepared.select(kept) if len(kept) < len(prepared) else prepared, counted
 
 
 def _see_batch(
@@ -232,11 +269,10 @@ def _see_batch(
     for cells, at in zip(zip(*batch.values(), strict=True), indices, strict=True):
         row = dict(zip(columns, cells, strict=True))
         try:
-            seen.append(seen_row(row, int(counts[at]), processor, plan))
+            seen.append(seen_row(row, int(counts[at]), processor, plan) | {"refused": None})
         except TrainingDataError as error:
-            raise TrainingDataError(
-                error.what, f"row {at + 1}, {error.where}", error.fix
-            ) from error
+            nothing = {"text": "", "learned": [], "ledger": 0}
+            seen.append(nothing | {"refused": said_of(error)})
     if plan.on_rows is not None:
         plan.on_rows(indices[-1] + 1)
     return {key: [row[key] for row in seen] for key in _SEEN}

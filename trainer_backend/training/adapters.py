@@ -19,6 +19,8 @@ from trainer_backend.training.precision import halve_frozen, is_large
 from trainer_backend.training.sft_config import SFTConfig
 
 logger = logging.getLogger(__name__)
+# weights that replace those of the base, whose activations they meet: in its number format
+_WHOLE = ("modules_to_save", "trainable_tokens")
 
 
 def lora_config(recipe: Recipe) -> LoraConfig | None:
@@ -60,7 +62,7 @@ def add_adapter(
             "to continue training it, or merge it first."
         )
     if added_tokens:
-        _train_new_tokens(peft_config, added_tokens)
+        _train_new_tokens(model, peft_config, added_tokens)
     spare_vision(model, peft_config)
     plugin = getattr(args, "deepspeed_plugin", None)
     sharded = plugin is not None and plugin.zero_stage == 3 and not is_quantised(model)
@@ -93,14 +95,28 @@ def is_quantised(model: torch.nn.Module) -> bool:
     return any(getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8))
 
 
-def _train_new_tokens(peft_config: Any, added_tokens: list[int]) -> None:
-    """Train the new rows of the embedding, and the whole head; for the config of any tuner."""
+def _train_new_tokens(model: PreTrainedModel, peft_config: Any, added_tokens: list[int]) -> None:
+    """Train the new rows of the embedding, and the whole head; for the config of any tuner.
+
+    A head that shares its weights with the embedding follows it, and is not trained for itself.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    name = _own_name(model, embedding)
     known = getattr(peft_config, "trainable_token_indices", None)
-    table = known if isinstance(known, dict) else {"embed_tokens": list(known or [])}
-    table["embed_tokens"] = [*table.get("embed_tokens", []), *added_tokens]
+    table = dict(known) if isinstance(known, dict) else {name: list(known or [])}
+    place = next((key for key in table if key.split(".")[-1] == name), name)
+    table[place] = [*dict.fromkeys([*table.get(place, []), *added_tokens])]
     peft_config.trainable_token_indices = table
-    saved = list(peft_config.modules_to_save or [])
-    peft_config.modules_to_save = saved if "lm_head" in saved else [*saved, "lm_head"]
+    if head is None or head.weight is embedding.weight:
+        return
+    saved, own = list(peft_config.modules_to_save or []), _own_name(model, head)
+    peft_config.modules_to_save = saved if own in saved else [*saved, own]
+
+
+def _own_name(model: torch.nn.Module, wanted: torch.nn.Module) -> str:
+    """The last part of a module's name in its model: embed_tokens, wte, lm_head, embed_out …"""
+    names = (name for name, module in model.named_modules() if module is wanted)
+    return next(names).rpartition(".")[2]
 
 
 def _is_prefix(model: torch.nn.Module) -> bool:
@@ -133,7 +149,8 @@ def prepare_trainable(model: AnyModel, args: SFTConfig) -> None:
         _keep_differentiable(model)
     if quantised and not args.fp16:  # a gradient scaler takes no bf16
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and "magnitude_vector" not in name:
+            whole = any(part in name for part in _WHOLE) and not args.bf16
+            if parameter.requires_grad and "magnitude_vector" not in name and not whole:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 

@@ -71,6 +71,21 @@ class SFTConfig(TrainingArguments):
         default=None,
         metadata=_help("Weight of the router's load-balancing loss; None: the model's own."),
     )
+    chat_template: str = field(
+        default="model",
+        metadata=_help("model (the tokenizer's own) or training (a template that omits nothing)."),
+    )
+    thinking: str = field(
+        default="auto", metadata=_help("The chat template's thinking switch: auto, on or off.")
+    )
+    template_date: str | None = field(
+        default=None,
+        metadata=_help("Date (2026-11-27) for templates that write today's; None: today."),
+    )
+    as_written: bool = field(
+        default=False,
+        metadata=_help("Move no system text and open no thought that the template writes none of."),
+    )
     chat_template_path: str | None = field(
         default=None, metadata=_help("A .jinja file, or a tokenizer whose chat template to copy.")
     )
@@ -126,6 +141,20 @@ class SFTConfig(TrainingArguments):
     last_turn_only: bool = field(
         default=False, metadata=_help("Train on the last assistant message of a conversation only.")
     )
+    lost_content: str = field(
+        default="train_without",
+        metadata=_help(
+            "Rows of which the chat template omits a kind of content: train_without (and warn), "
+            "leave_out, or ask (raise)."
+        ),
+    )
+    control_tokens: str = field(
+        default="auto",
+        metadata=_help(
+            "How text that spells a control token of the model is read: auto (as text, except in "
+            "plain texts that are rendered already), text, or tokens (as a control token)."
+        ),
+    )
     loss_type: str = field(
         default="nll",
         metadata=_help("nll, or dft (weighted by the token's probability, arXiv 2508.05629)."),
@@ -178,6 +207,10 @@ class SFTConfig(TrainingArguments):
             "loss_type": ("nll", "dft"),
             "packing_strategy": STRATEGIES,
             "truncation_mode": ("keep_start", "keep_end"),
+            "control_tokens": ("auto", "text", "tokens"),
+            "lost_content": ("train_without", "leave_out", "ask"),
+            "chat_template": ("model", "training"),
+            "thinking": ("auto", "on", "off"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from trainer_backend.data.checks import positions_of
 from trainer_backend.models.loaded.pretrained import (
     AnyModel,
     input_embedding,
@@ -143,12 +144,13 @@ class SFTTrainer(Trainer):
             tokenizer=self._tokenizer,
             processor=processor,
             vocabulary=len(input_embedding(model)),
+            positions=positions_of(causal_lm(model).config.to_dict()),
             formatting_func=formatting_func,
             progress=preparation_progress,
             rows_wanted=self._rows_wanted,
         )
-        train_dataset = self._data.prepare(train_dataset, "train", args.packing)
-        eval_dataset = self._data.prepare_held_out(eval_dataset)
+        train_dataset, eval_dataset = self._data.prepare_both(train_dataset, eval_dataset)
+        self._tell_of_content()
         self._usual, self._padded = self._data.collators(self._traits.packs)
         super().__init__(
             model=model,
@@ -174,6 +176,14 @@ class SFTTrainer(Trainer):
     def data_counts(self) -> dict[str, Counts]:
         """Rows given, truncated and dropped, by name of the dataset ("train", "eval", ...)."""
         return self._data.counts
+
+    def _tell_of_content(self) -> None:
+        self._data.tell_of_content()
+
+    @property
+    def mended_kinds(self) -> tuple[str, ...]:
+        """Lost kinds of content that the training template would write."""
+        return self._data.mended
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -305,6 +315,9 @@ class SFTTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
+        settings = getattr(self.model, "generation_config", None)
+        if settings is not None:  # an adapter is saved without them, and would not stop
+            settings.save_pretrained(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
     def _load_from_checkpoint(

@@ -8,7 +8,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, ProcessorMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
+from trainer_backend.models.loaded.generate import keep_stops
+from trainer_backend.models.loaded.pretrained import PAD_VOCABULARY, AnyModel, input_embedding
+from trainer_backend.tokens.templates.training import use_chat_template
 from trainer_backend.training.sft_config import SFTConfig
 
 
@@ -65,7 +67,7 @@ def apply_chat_template_path(model: AnyModel, tokenizer: Tokenizer, path: str) -
     added = [t for t in source.added_tokens_decoder.values() if t.content not in known]
     tokenizer.add_tokens(added)
     if len(tokenizer) > len(input_embedding(model)):
-        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=PAD_VOCABULARY)
     set_eos(model, tokenizer, source.eos_token)
     vocabulary = tokenizer.get_vocab()
     return [vocabulary[token.content] for token in added]
@@ -74,10 +76,10 @@ def apply_chat_template_path(model: AnyModel, tokenizer: Tokenizer, path: str) -
 def prepare_tokens(
     model: AnyModel, tokenizer: Tokenizer, args: SFTConfig, processor: ProcessorMixin | None = None
 ) -> list[int]:
-    """Apply eos_token, pad_token and chat_template_path; returns the ids of added tokens.
+    """Apply eos_token, pad_token and the chat template; returns the ids of added tokens.
 
     A vision model's processor and its tokenizer share one chat template. Raises ValueError for a
-    token that is not in the vocabulary.
+    token that is not in the vocabulary, UserError where there is no training template.
     """
     set_special_tokens(model, tokenizer, args.eos_token, args.pad_token)
     added: list[int] = []
@@ -85,6 +87,8 @@ def prepare_tokens(
         tokenizer.chat_template = processor.chat_template
     if args.chat_template_path is not None:
         added = apply_chat_template_path(model, tokenizer, args.chat_template_path)
+    use_chat_template(tokenizer, args.chat_template)
     if processor is not None:
         processor.chat_template = tokenizer.chat_template
+    keep_stops(model, tokenizer)
     return added

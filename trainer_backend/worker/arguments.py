@@ -15,7 +15,8 @@ SAME_NAMES = (
     *("num_train_epochs", "max_steps", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay"),
     *("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps"),
-    *("report_to", "seed", "learning_rate"),
+    *("report_to", "seed", "learning_rate", "chat_template", "thinking", "lost_content"),
+    "control_tokens",
 )
 
 
@@ -45,6 +46,9 @@ def training_arguments(facts: RunFacts, has_eval: bool, has_images: bool = False
     return SFTConfig(
         **{name: getattr(recipe, name) for name in SAME_NAMES},
         assistant_only_loss=recipe.assistant_only_loss and facts.dataset.format != "text",
+        eos_token=recipe.eos_token or None,
+        template_date=facts.started_on,
+        as_written=facts.is_older,
         packing=recipe.packing and not has_images,  # rows with images stay rows
         output_dir=str(facts.run.dir / CHECKPOINTS),
         run_name=facts.run.name(),

@@ -4,6 +4,7 @@ Whatever changes during training (state, events, checkpoints, a stop) is not kep
 """
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainer_backend.data.store import StoredDataset
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Run
 from trainer_backend.runs.files import START
+from trainer_backend.runs.spec import FORMAT_VERSION
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,24 @@ class RunFacts:
         return cls(run, spec, recipe, dataset, *(np.asarray(at, np.int64) for at in split))
 
     @property
+    def places(self) -> dict[str, np.ndarray]:
+        """The indices of both splits, by the names that the trainer gives them."""
+        return {"train": self.train_at, "eval": self.held_out_at}
+
+    @property
     def start(self) -> Path | None:
         """The folder with initial weights of another run; None if it starts from the base model."""
         return self.run.dir / START if self.spec["start"] else None
+
+    @property
+    def started_on(self) -> str:
+        """The day the run was created (ISO): what templates that write a date are given."""
+        return date.fromtimestamp(self.spec["created_at"]).isoformat()
+
+    @property
+    def is_older(self) -> bool:
+        """Whether an earlier version began the run, which gave templates the rows as they were."""
+        return self.spec["began_format"] < FORMAT_VERSION
 
     @property
     def revision(self) -> str | None:

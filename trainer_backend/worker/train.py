@@ -7,14 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import disable_progress_bars
 from peft import PeftModel
 from transformers.utils.logging import disable_progress_bar
 
+from trainer_backend.data.checks import NO_STOP
 from trainer_backend.disk import GIB, size_of
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
+from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.load import (
     Progress,
     fetch_model,
@@ -23,17 +26,21 @@ from trainer_backend.models.loaded.load import (
     load_processing,
     load_tuned,
 )
-from trainer_backend.models.loaded.pretrained import AnyModel
+from trainer_backend.models.loaded.pretrained import AnyModel, tokenizer_of
 from trainer_backend.processes import on_stop_signal, rank_and_size
-from trainer_backend.recipe import Recipe
+from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run, RunWriter, pin
+from trainer_backend.tokens.chat_template import FixedDate
+from trainer_backend.tokens.prepare import Counts
+from trainer_backend.tokens.stopping import end_in_words, set_end_token, unlearned_end
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.training.adapters import lora_config
 from trainer_backend.training.distributed import first_decides, first_goes_ahead, join
 from trainer_backend.training.precision import accelerator, bf16_pays_on_cpu
 from trainer_backend.worker.answers import check_answers
 from trainer_backend.worker.arguments import shards_model, training_arguments, training_rows
+from trainer_backend.worker.content import asked_about, file_rows, record_content, record_prompts
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.memory import check_model_fits
@@ -57,27 +64,28 @@ def train(run: Run, writer: RunWriter) -> None:
     base = _pinned_base(facts, writer, progress)
     check_model_fits(base, facts.recipe)
     progress("Loading the model", 0, 1, "step")
-    processing = load_processing(base)
+    processing = load_processing(base, facts.recipe.chat_template)
+    set_end_token(tokenizer_of(processing), facts.recipe.eos_token)
     train_rows, eval_rows = training_rows(facts)
     has_images = "images" in train_rows.column_names
     check_shards(shards_model(facts.recipe), processing, facts.recipe.base_model)
     check_images(has_images, processing, facts.recipe.base_model)
-    trainer = RunTrainer(
-        facts,
-        writer,
-        stop_requested,
-        model=_start_model(facts, base),
-        args=training_arguments(facts, bool(eval_rows), has_images),
-        train_dataset=train_rows,
-        eval_dataset=eval_rows or None,
-        processing_class=processing,
-        peft_config=None if facts.start else lora_config(facts.recipe),
-        preparation_progress=lambda _, done, total: progress(
-            "Turning text into tokens", done, total, "rows"
-        ),
-    )
-    writer.update(now=True, num_train_rows=len(train_rows), num_eval_rows=len(eval_rows))
-    _warn_about_rows(trainer, facts.recipe, writer)
+    with asked_about(facts, writer):
+        trainer = RunTrainer(
+            facts,
+            writer,
+            stop_requested,
+            model=_start_model(facts, base),
+            args=training_arguments(facts, bool(eval_rows), has_images),
+            train_dataset=train_rows,
+            eval_dataset=eval_rows or None,
+            processing_class=processing,
+            peft_config=None if facts.start else lora_config(facts.recipe),
+            preparation_progress=lambda _, done, total: progress(
+                "Turning text into tokens", done, total, "rows"
+            ),
+        )
+    _warn_about_rows(trainer, facts, writer)
     progress("Starting", 1, 1, "step")
     trainer.train(resume_from_checkpoint=resume_from(facts, writer))
     trainer.check_finite()
@@ -153,17 +161,32 @@ def _start_model(facts: RunFacts, base: Path) -> torch.nn.Module:
     return load_adapter(model, start, trainable=True) if start else model
 
 
-def _warn_about_rows(trainer: RunTrainer, recipe: Recipe, writer: RunWriter) -> None:
-    """Warn about rows that preparation truncated or left out."""
+def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) -> None:
+    """Note how many rows train, and warn about those that are truncated, left out or incomplete."""
+    recipe, counts = facts.recipe, trainer.data_counts["train"]
+    held_out = trainer.data_counts.get("eval", Counts())
+    writer.update(now=True, num_train_rows=counts.given, num_eval_rows=held_out.given)
     if trainer.eval_dataset is None:
         warn_without_rows(recipe, writer)
-    counts = trainer.data_counts["train"]
+    record_content(trainer.data_counts, trainer.mended_kinds, facts, writer)
+    if writer.enabled and facts.dataset.format != "text":
+        record_prompts(facts, tokenizer_of(trainer.processing_class), writer)
     if counts.cut:
         writer.warn(
             f"{counts.cut:,} of {counts.rows:,} rows are cut at {recipe.max_length} tokens."
         )
     if counts.dropped:
         writer.warn(f"{counts.dropped:,} rows have no answer left to learn and are left out.")
+    if counts.endless:
+        ends = end_in_words(tokenizer_of(trainer.processing_class)) or "a token of the model"
+        endless = {"train": np.flatnonzero(counts.content & NO_STOP)}
+        rows = file_rows(facts.dataset, facts.places, endless)
+        some = f" ({facts.dataset.in_words(rows)})" if len(rows) < counts.rows else ""
+        writer.warn(
+            f"{unlearned_end(counts.endless, counts.rows)[:-1]}{some}. "
+            f"Set “{label('eos_token')}” to {ends} and start again, or answers go on until they "
+            "are cut off."
+        )
 
 
 def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> None:
@@ -202,9 +225,16 @@ def _answers(
                 yield tuned
 
     try:
-        return check_answers(rows, processing, tuned, base_model, progress)
+        return check_answers(rows, processing, tuned, base_model, progress, _asked(facts))
     except Stopped:
         return None
+
+
+def _asked(facts: RunFacts) -> AskedWith:
+    """What held-out rows are asked with besides their own tools and pictures: as in training."""
+    recipe, day = facts.recipe, facts.started_on
+    dated = {"strftime_now": FixedDate(day)} if day else {}
+    return AskedWith((), recipe.thinking, recipe.control_tokens, dated)
 
 
 def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer) -> AnyModel | None:

@@ -21,13 +21,13 @@ from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import PRIVATE
 from sft_ui.theme import static_text
 from trainer_backend.data.formats import ColumnMapping
-from trainer_backend.data.readers.options import DELIMITERS, ENCODINGS, OFFERED, ReadOptions
+from trainer_backend.data.readers.options import DELIMITERS, ENCODINGS, OFFERED, ReadOptions, ways
 from trainer_backend.data.reading import Opened, Reading, start_reading, start_work
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 
 MAX_AT_ONCE, MAX_KEPT = 6, 100
-CHOSEN = (*OFFERED, "delimiter", "sheet")  # the read options a user may choose
+CHOSEN = (*OFFERED, "delimiter")  # the read options a user may choose
 AS_FOUND = ("Detect automatically", "")
 BINARY = ("parquet", "arrow", "xlsx")  # kinds that define their own text encoding
 # The button that an error may offer; choosing it fires the event `offer`.
@@ -189,16 +189,28 @@ def build_reading_card(readings: Readings, elem_id: str = "data-reading") -> gr.
 
 def failure(readings: Readings, reading_id: str, error: UserError) -> Markup:
     """Why data could not be read, with a button and a preview where the error offers a way."""
-    offer = error.offer if set(error.offer or ()) & set(OFFERED) else None
+    offered = ways(error.offer)
     parts = [markup.line(error.where, "where"), markup.line(error.fix)]
-    if offer:
-        parts.append(offer_button(reading_id, offer))
+    if offered:
+        parts.append(offer_button(reading_id, offered[0]))
         rows, problem = attempt(readings.instead, reading_id)
         if problem:
             parts.append(markup.line(problem.what, "quiet"))
         elif rows:
             parts.append(preview_table(rows))
+        parts += other_encodings(reading_id, error)
+        parts += [offer_button(reading_id, one) for one in offered[1:]]
     return markup.card(error.what, *parts, kind="problem error")
+
+
+def other_encodings(reading_id: str, error: UserError) -> list[Markup]:
+    """A button and a line of the text for each further encoding that an error names."""
+    others = (error.offer or {}).get("alternatives") or []
+    parts = [markup.line("If that is not readable, it may be:", "quiet")] if others else []
+    for one in others:
+        parts.append(offer_button(reading_id, {"encoding": one["encoding"]}))
+        parts.append(markup.line(f"“{one['preview']}”", "quiet"))
+    return parts
 
 
 def offer_button(reading_id: str, offer: Mapping[str, Any]) -> Markup:
@@ -212,6 +224,10 @@ def offer_words(offer: Mapping[str, Any]) -> str:
     """The label of an offer's button."""
     if offer.get("skip_damaged"):
         return "Skip damaged rows"
+    if offer.get("header_row"):
+        return f"Take the column names from row {offer['header_row']}"
+    if offer.get("sheet"):
+        return f"Read the sheet “{offer['sheet']}”"
     encoding = str(offer.get("encoding"))
     return f"Read as {ENCODINGS.get(encoding, encoding)}"
 

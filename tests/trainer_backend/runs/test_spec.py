@@ -36,7 +36,7 @@ def first_format(run) -> None:
 
 def test_a_spec_says_what_the_run_depends_on(run, dataset):
     spec = read_json(run.dir / "spec.json")
-    assert spec["format_version"] == 2
+    assert spec["format_version"] == 3
     assert spec["dataset"]["hash"] == dataset.hash and dataset.hash
     assert spec["seeds"]["training"] == run.recipe().seed
     assert {"python", "torch", "transformers", "peft"} <= set(spec["packages"])
@@ -46,12 +46,12 @@ def test_a_spec_says_what_the_run_depends_on(run, dataset):
 def test_a_run_of_the_first_format_is_read_listed_and_resumed(home, dataset, tiny_model_dir):
     run = small_run(home, dataset, tiny_model_dir, max_steps=2)
     first_format(run)
-    assert run.spec()["format_version"] == 2 and run.spec()["dataset"]["hash"] == ""
+    assert run.spec()["format_version"] == 3 and run.spec()["dataset"]["hash"] == ""
     assert run.recipe().on_out_of_memory == "stop"
     assert list_runs(home) == [run] and run.summary()["dataset"] == "numbers"
     assert run_worker(run.dir) == 0
     written = read_json(run.dir / "spec.json")
-    assert written["format_version"] == 2 and "model.safetensors" in written["base"]["files"]
+    assert written["format_version"] == 3 and "model.safetensors" in written["base"]["files"]
 
 
 def test_a_newer_format_and_a_damaged_one_are_refused_and_do_not_spoil_the_list(run, home):

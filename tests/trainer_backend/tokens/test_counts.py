@@ -10,9 +10,13 @@ from trainer_backend.data.store.uploads import create_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
 from trainer_backend.tokens import counts as counting
-from trainer_backend.tokens.counts import spelling, token_lengths
+from trainer_backend.tokens.counts import token_lengths
 from trainer_backend.tokens.encode import encode
 
+REASON = (
+    "System message must come first. Move the system text into the first user message, or leave "
+    "it out."
+)
 STRICT = (
     "{% for m in messages %}{% if m['role'] == 'system' and not loop.first %}"
     "{{ raise_exception('System message must come first') }}{% endif %}"
@@ -84,7 +88,7 @@ def test_refusals_are_told_row_by_row(tmp_path, tokenizer, bad):
     dataset = store(tmp_path, [{"messages": odd if at in bad else good} for at in range(30)])
     report = token_lengths(dataset, tokenizer)
     assert [row for row, _ in report.failures] == [at + 1 for at in sorted(bad)]
-    assert {reason for _, reason in report.failures} == {"System message must come first"}
+    assert {reason for _, reason in report.failures} == {REASON}
     (problem,) = [one for one, _ in report.problems(512, "x") if one.code == "template_error"]
     assert problem.count == len(bad) and "System message must come first" in problem.fix
     assert report.at(512).rows == 30 - len(bad) and report.at(512).failed == len(bad)
@@ -133,8 +137,11 @@ def test_case_69_control_tokens_of_this_model_in_a_text_are_counted(tmp_path, to
     report = token_lengths(store(tmp_path, [{"messages": row} for row in rows]), tokenizer)
     found = {one.code: one for one, _ in report.problems(512, "x")}
     assert set(found) == {"model_tokens"} and found["model_tokens"].rows == (2, 3)
-    texts = [f"<|special_{at}|>" for at in range(3)]
-    assert spelling(texts, ["<|special_1|>", "</s>"]) == [1] and spelling([], ["</s>"]) == []
+    assert "encoded as plain text" in found["model_tokens"].what
+    kept = token_lengths(
+        store(tmp_path, [{"messages": row} for row in rows]), tokenizer, control_tokens="tokens"
+    )
+    assert kept.problems(512, "x") == [] and kept.total.tolist() != report.total.tolist()
 
 
 def test_histogram():
@@ -178,7 +185,7 @@ def test_several_processes_count_the_same(tmp_path, tokenizer, monkeypatch):
     together = token_lengths(dataset, tokenizer)
     for name in ("rows", "total", "first", "end", "trained"):
         assert np.array_equal(getattr(alone, name), getattr(together, name))
-    assert alone.failures == together.failures == [(3_001, "System message must come first")]
+    assert alone.failures == together.failures == [(3_001, REASON)]
 
 
 def test_a_counting_process_that_dies_is_an_error_in_words(dataset, tokenizer, monkeypatch):

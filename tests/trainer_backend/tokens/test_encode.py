@@ -224,13 +224,13 @@ def test_without_a_template_messages_are_refused(tokenizer):
 def test_nulls_in_arguments_are_learned_unless_a_table_filled_them():
     seen = build_tokenizer(
         "{% for m in messages %}{{ m['content'] or '' }}"
-        "{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}"
         "{{ eos_token }}{% endfor %}"
     )
     call = {"type": "function", "function": {"name": "f", "arguments": {"x": None}}}
     written = [TALK[0], {"role": "assistant", "content": "", "tool_calls": [call]}]
     filled = [{**TALK[0], "tool_calls": None}, written[1]]
-    for messages, text in ((written, '{"x": null}'), (filled, "{}")):
+    for messages, text in ((written, '"arguments": {"x": null}'), (filled, '"arguments": {}')):
         for read in ({"messages": messages}, as_example({"messages": messages})):
             assert text in seen.decode(encode(read, seen).input_ids)
 

@@ -215,7 +215,8 @@ def test_learned_tokens_are_those_that_hold_a_character_of_the_answer(kind):
             token if a < end and b > start and a < b else -100
             for token, (a, b) in zip(whole.ids, whole.offsets, strict=True)
         ]
-        assert encode(row, tokenizer, assistant_only_loss=True).labels == expected
+        own = {"assistant_only_loss": True, "control_tokens": "tokens"}
+        assert encode(row, tokenizer, **own).labels == expected
 
 
 def test_which_tokenizers_spell_their_text(kind):
@@ -249,11 +250,12 @@ def test_where_quick_ids_differ_the_tokenizers_own_are_used(tokenizer, monkeypat
         return ids[::-1].copy(), starts
 
     given = [{"text": text} for text in texts(600, seed=9)]
-    expected = [encode(one, tokenizer) for one in given]
-    assert encode_batch(given, tokenizer) == expected
+    own = {"control_tokens": "tokens"}
+    expected = [encode(one, tokenizer, **own) for one in given]
+    assert encode_batch(given, tokenizer, **own) == expected
     right = tokenise._flat
     monkeypatch.setattr(tokenise, "_flat", wrong)
-    assert encode_batch(given, tokenizer) == expected
+    assert encode_batch(given, tokenizer, **own) == expected
     assert "differ" in caplog.text
     monkeypatch.undo()
     assert tokenise.quick_ids(tokenizer, [one["text"] for one in given], False) is None

@@ -1,10 +1,19 @@
 """End, padding and chat tokens: set together for tokenizer and model, saved with checkpoints."""
 
 import pytest
-from peft import LoraConfig
-from transformers import AutoTokenizer
+import torch
+from peft import LoraConfig, get_peft_model_state_dict
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+)
 
 from trainer_backend import SFTConfig, SFTTrainer
+from trainer_backend.models.loaded.load import load_adapter
 from trainer_backend.training.special_tokens import apply_chat_template_path, set_special_tokens
 
 JINJA = "{% for m in messages %}{{ '#' + m['role'] + m['content'] + eos_token }}{% endfor %}"
@@ -81,3 +90,75 @@ def test_new_tokens_can_be_learned_by_an_adapter(tmp_path, tiny_model, tokenizer
     assert adapter.trainable_token_indices == {"embed_tokens": [len(tokenizer) - 1]}
     assert adapter.modules_to_save == ["lm_head"]
     trainer.train()
+
+
+def gpt2():
+    torch.manual_seed(0)
+    size = {"n_positions": 128, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    ends = {"bos_token_id": 0, "eos_token_id": 2, "initializer_range": 0.2}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=400, **size, **ends))
+
+
+def neox():
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    ends = {"bos_token_id": 0, "eos_token_id": 2, "initializer_range": 0.2}
+    return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=400, num_attention_heads=4, **size, **ends))
+
+
+NEW_TOKENS = {
+    "untied": (lambda make: make(), "embed_tokens", ["lm_head"]),
+    "tied": (lambda make: make(tie_word_embeddings=True), "embed_tokens", None),
+    "GPT-2": (lambda make: gpt2(), "wte", None),
+    "GPT-NeoX": (lambda make: neox(), "embed_in", ["lm_head"]),
+}
+
+
+@pytest.mark.parametrize("kind", NEW_TOKENS)
+def test_new_tokens_are_the_same_reloaded_merged_and_resumed(
+    tmp_path, make_model, tokenizer, other, pairs, kind
+):
+    build, name, head = NEW_TOKENS[kind]
+    build(make_model).save_pretrained(tmp_path / "base")
+    base = str(tmp_path / "base")
+
+    def train(out: str, **more) -> SFTTrainer:
+        adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+        args = SFTConfig(
+            str(tmp_path / out),
+            max_steps=4,
+            save_steps=2,
+            logging_steps=1,
+            learning_rate=1e-2,
+            report_to="none",
+            disable_tqdm=True,
+            bf16=False,
+            chat_template_path=other,
+        )
+        rows = {"train_dataset": pairs, "peft_config": adapter}
+        fresh = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+        trainer = SFTTrainer(base, args, processing_class=fresh, **rows)
+        assert adapter.trainable_token_indices == {name: [len(fresh) - 1]}
+        assert adapter.modules_to_save == head
+        trainer.train(**more)
+        return trainer
+
+    trainer = train("a")
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert losses[-1] < losses[0]
+    model, ids = trainer.model.eval(), torch.arange(380, 401)[None]
+    with torch.no_grad():
+        wanted = model(input_ids=ids).logits
+        loaded = load_adapter(
+            AutoModelForCausalLM.from_pretrained(base), tmp_path / "a/checkpoint-4"
+        )
+        found = loaded.eval()(input_ids=ids).logits
+        merged = loaded.merge_and_unload()
+        merged.save_pretrained(tmp_path / "merged")
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+        differences = [(wanted - one(input_ids=ids).logits).abs().max() for one in (merged, again)]
+    assert torch.equal(wanted, found) and max(differences) < 1e-4
+    resumed = train("a", resume_from_checkpoint=str(tmp_path / "a/checkpoint-2"))
+    first, second = (get_peft_model_state_dict(one.model) for one in (trainer, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)

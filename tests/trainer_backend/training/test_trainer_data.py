@@ -117,10 +117,10 @@ def test_rows_of_one_column_that_cannot_be_messages_are_named(tmp_path, tiny_mod
 
 def test_a_conversation_that_the_template_refuses_is_named(tmp_path, tiny_model, tokenizer):
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}"
+        "{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no tools') }}"
         "{% endif %}{{ m['content'] }}{% endfor %}"
     )
-    system = {"role": "system", "content": "Be kind."}
-    rows = [{"messages": [USER, ANSWER]}, {"messages": [system, USER, ANSWER]}]
-    with pytest.raises(ValueError, match="refuses this conversation: no system.*row 2"):
+    result = {"role": "tool", "content": "7"}
+    rows = [{"messages": [USER, ANSWER]}, {"messages": [USER, result, ANSWER]}]
+    with pytest.raises(ValueError, match="refuses this conversation: no tools.*row 2"):
         SFTTrainer(tiny_model, settings(tmp_path), train_dataset=rows, processing_class=tokenizer)

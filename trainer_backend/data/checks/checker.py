@@ -158,7 +158,8 @@ class Checker:
             return messages[0]["content"], messages[1]["content"], ""
         odd = order_problem(messages)
         if odd:
-            self._findings.add(Kind("role_order", "warning", *odd, ("drop",)), example.row)
+            ways = ("drop", "join") if odd[0].startswith("Two ") else ("drop",)
+            self._findings.add(Kind("role_order", "warning", *odd, ways), example.row)
         texts: dict[str, list[str]] = {"user": [], "assistant": [], "system": [], "tool": []}
         for message in messages:
             texts[message["role"]].append(message["content"])

@@ -5,7 +5,7 @@ Findings are collected and worded here; no text is searched.
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,13 +19,17 @@ LEFT_OUT = "These rows are left out of training. "  # begins the advice on rows 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of finding; `switches` are the safe fixes on offer, the default first."""
+    """One kind of finding; `switches` are the safe fixes on offer, the default first.
+
+    `choices` are the settings (name, value) that decide about it, the most helpful first.
+    """
 
     code: str
     severity: str
     what: str
     fix: str
     switches: tuple[str, ...] = ()
+    choices: tuple[tuple[str, str], ...] = ()
 
 
 _OTHERS = Kind(
@@ -76,6 +80,8 @@ def problem_of(
     problem = Problem(
         kind.severity, kind.what, where, fix, first, len(rows), kind.code, kind.switches
     )
+    if kind.choices:
+        problem = replace(problem, choices=tuple({name: value} for name, value in kind.choices))
     return problem, np.asarray(rows, dtype=np.int64)
 
 

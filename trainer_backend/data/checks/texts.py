@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from trainer_backend.data.checks.findings import Kind
+from trainer_backend.data.checks.mojibake import mojibake_places
 from trainer_backend.redact import secret_places
 
 Found = Iterator[tuple[Kind, np.ndarray]]  # (kind, indices of the texts with it)
@@ -19,7 +20,8 @@ CONTROL_TOKENS = Kind(
     "control_tokens",
     "warning",
     "Texts contain what looks like control tokens of a chat template.",
-    "They are trained as plain text. Remove them if they are left over from another template.",
+    "They are trained as plain text, except in texts that are already rendered for the model "
+    "that is trained. Remove them if they are left over from another template.",
     ("drop",),
 )
 MEDIA_MARKS = Kind(
@@ -38,7 +40,11 @@ LOST_LETTERS = Kind(
     ("drop",),
 )
 MOJIBAKE = Kind(
-    "mojibake", "warning", "Texts look wrongly decoded (Ã© instead of é).", EXPORT_AGAIN, ("drop",)
+    "mojibake",
+    "warning",
+    "Texts were decoded with the wrong encoding (Ã© instead of é, ÄãºÃ instead of 你好).",
+    "Read the file again with its own encoding, or export the data again from its source as UTF-8.",
+    ("drop",),
 )
 CONTROL_CHARACTERS = Kind(
     "control_characters",
@@ -83,9 +89,6 @@ _MEDIA_MARK = re.compile(
     r"|<\|(?:image|video|audio|vision_start|image_pad|video_pad)(?:_?\d+)?\|>"
     r"|<(?:image|img|video|audio)_?\d+>|\[(?:IMG|IMAGE|VIDEO|AUDIO)\]"
 )
-_MOJIBAKE = re.compile(
-    "[ÃÂ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ¦“”\u009d]|ðŸ[\u0080-\u00bf˜™š]|ï»¿|Ã[¤¶¼ŸŽ©¨]"
-)
 CONTROL_LETTER = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -111,7 +114,7 @@ def text_findings(texts: Sequence[str]) -> Found:
         yield CONTROL_CHARACTERS, where(CONTROL_LETTER)
     if not joined.isascii():
         yield LOST_LETTERS, where(re.compile("\ufffd"))
-        yield MOJIBAKE, where(_MOJIBAKE)
+        yield MOJIBAKE, texts_at(mojibake_places(joined))
     numbers = _with_digits(joined, starts)
     yield CARD_NUMBER, _texts_where(texts, numbers, _has_card)
     yield PHONE, _texts_where(texts, numbers, _has_phone)

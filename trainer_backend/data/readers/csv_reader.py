@@ -6,8 +6,9 @@ A ragged row or an open quote is an error here, where csv.DictReader would shift
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from trainer_backend.data.json_values import MAX_COLUMNS
+from trainer_backend.data.readers.header import Below, find_header, sampled, uneven
 from trainer_backend.data.readers.options import DELIMITERS, MAX_LINE
 from trainer_backend.data.readers.text_reader import TextFile
 from trainer_backend.errors import UserError
@@ -19,12 +20,13 @@ _SEP_LINE = re.compile(r"\ufeff?sep=([,;\t|])", re.IGNORECASE)  # Excel's line f
 def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> str:
     """The delimiter that gives the first 50 lines equally many cells, and how text is written.
 
-    A space after the delimiter means that such a space is not part of the text; a quote, that
-    quotes are part of it: tab-separated text often has them undoubled.
+    After the delimiter, a space means that such a space is not part of the text, a double quote
+    that quotes are part of it (tab-separated text often has them undoubled), a single quote that
+    text stands in single quotes, a backslash that quotes inside a text are written with one.
     """
     sample = _sample(file)
-    if sample and (given := _SEP_LINE.fullmatch(sample[0].strip())):
-        return given[1]
+    if sample and (given := _SEP_LINE.fullmatch(sample[0].strip("\r\n "))):
+        return _with_quotes(given[1], sample[1:])
     order = (preferred, *(mark for mark in DELIMITERS if mark != preferred))
     order = (chosen,) if chosen else order
     fits = {mark: _sample_fit(sample, mark) for mark in order if sample and mark in sample[0]}
@@ -38,7 +40,28 @@ def find_layout(file: TextFile, preferred: str, chosen: str | None = None) -> st
     if "\t" in wide and steady in ([], ["\t"]) and not _parses(sample[:-1], "\t"):
         if _sample_fit(sample, '\t"')[1]:
             return '\t"'
-    return (steady or wide or [chosen or preferred])[0]
+    below = [] if steady else [mark for mark in order if _fits_below(sample, mark)]
+    return _with_quotes((steady or below or wide or [chosen or preferred])[0], sample)
+
+
+def _fits_below(sample: list[str], mark: str) -> bool:
+    """Whether all lines below a few titles have equally many cells, and more than one."""
+    for at in range(1, min(10, len(sample) - 1)):
+        if mark in sample[at]:
+            width, steady = _sample_fit(sample[at:], mark)
+            return width > 1 and steady
+    return False
+
+
+def _with_quotes(mark: str, sample: list[str]) -> str:
+    """The delimiter, and the sign for another way of quoting if that alone fits the sample."""
+    if any('\\"' in line for line in sample) and not _parses(sample, mark):
+        if _parses(sample, f"{mark}\\"):
+            return f"{mark}\\"
+    begins = sum(line.startswith("'") for line in sample)
+    if begins and begins == len(sample) and _parses(sample, f"{mark}'"):
+        return f"{mark}'"
+    return mark
 
 
 def _sample(file: TextFile) -> list[str]:
@@ -57,6 +80,9 @@ def _reader(lines: Iterable[str], layout: str) -> Iterator[list[str]]:
         lines,
         delimiter=layout[0],
         quoting=csv.QUOTE_NONE if layout[1:] == '"' else csv.QUOTE_MINIMAL,
+        quotechar="'" if layout[1:] == "'" else '"',
+        escapechar="\\" if layout[1:] == "\\" else None,
+        doublequote=layout[1:] != "\\",
         skipinitialspace=layout[1:] == " ",
         strict=True,
     )
@@ -175,25 +201,46 @@ def _open_quote(quoted: list[tuple[int, str]], delimiter: str) -> int:
     return opened
 
 
-def read_csv(file: TextFile, layout: str) -> Iterator[tuple[int, dict]]:
-    """(line, row) for every record under the header; ragged records are reported as damaged."""
+def read_csv(
+    file: TextFile, layout: str, header_row: int | None = None
+) -> Iterator[tuple[int, dict]]:
+    """(line, row) for every record under the header; ragged records are reported as damaged.
+
+    Titles above the header and notes below the table are left out, and named in a note.
+    """
+    records = _table_records(file, layout)
+    sample = sampled(records)
+    if not sample:
+        return
+    for line, cells in sample[:1] if header_row is None else sample:
+        if file.undecoded("".join(cells)):
+            raise file.not_decoded(line)
+    header = find_header(sample, header_row, f"{file.name}, line", "line")
+    file.damage.notes += [header.note] if header.note else []
+    columns, below = header.columns, Below(len(header.columns), "line")
+    width = len(columns)
+    for one in chain((row for row in sample if row[0] > header.row), records):
+        for line, record in below.passed(one):
+            while len(record) > width and not record[-1]:
+                record.pop()  # the rows end with a delimiter, the header does not
+            if len(record) != width:
+                fault = _ragged(file, line, len(record), width, layout[0])
+                fault.offer = {"header_row": header.instead} if header.instead else None
+                file.damage.report(line, fault)
+            elif file.keeps_bytes and file.undecoded("".join(record)):
+                file.damage.report(line, file.not_decoded(line))
+            else:
+                yield line, dict(zip(columns, record, strict=True))
+    file.damage.notes += [below.note()] if below.note() else []
+
+
+def _table_records(file: TextFile, layout: str) -> Iterator[tuple[int, list[str]]]:
+    """The records without Excel's line for the delimiter."""
     records = read_records(file, layout)
     first = next(records, None)
-    if first and _SEP_LINE.fullmatch(layout[0].join(first[1])):
-        first = next(records, None)
-    if first is None:
-        return
-    if file.undecoded("".join(first[1])):
-        raise file.not_decoded(first[0])
-    columns = check_header(first[1], f"{file.name}, line {first[0]}")
-    width = len(columns)
-    for line, record in records:
-        if len(record) != width:
-            file.damage.report(line, _ragged(file, line, len(record), width, layout[0]))
-        elif file.keeps_bytes and file.undecoded("".join(record)):
-            file.damage.report(line, file.not_decoded(line))
-        else:
-            yield line, dict(zip(columns, record, strict=True))
+    if first and not _SEP_LINE.fullmatch(layout[0].join(first[1])):
+        yield first
+    yield from records
 
 
 def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -> UserError:
@@ -202,28 +249,3 @@ def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -
     if found > width:
         fix = f"Put text that holds a {mark} in double quotes."
     return file.error(uneven(found, width), fix, line)
-
-
-def uneven(found: int, width: int) -> str:
-    """The sentence for a row with `found` cells under a header of `width`."""
-    return f"The row has {found:,} column{'s' * (found != 1)}, the header has {width:,}."
-
-
-def check_header(header: list[str], where: str) -> list[str]:
-    """The column names, unnamed ones as “column 3”. Raises UserError: too many, or repeated."""
-    if len(header) > MAX_COLUMNS:
-        raise UserError(
-            f"The header has {len(header):,} columns, more than {MAX_COLUMNS:,}.",
-            where,
-            "Keep only the columns that matter.",
-        )
-    columns = [name.strip("\ufeff \t") or f"column {at}" for at, name in enumerate(header, start=1)]
-    twice = next((name for name in columns if columns.count(name) > 1), None)
-    if twice is not None:
-        places = [str(at) for at, name in enumerate(columns, start=1) if name == twice]
-        raise UserError(
-            f"Two columns have the same name “{twice[:60]}”.",
-            f"{where}, columns {' and '.join(places[:4])}",
-            "Rename one of them in the header.",
-        )
-    return columns

@@ -5,8 +5,8 @@ No rows are read here.
 
 import pickletools
 
-from trainer_backend.data.readers.arrow_reader import MAGIC as ARROW_MAGIC
-from trainer_backend.data.readers.arrow_reader import STREAM_MAGIC
+from trainer_backend.data.readers.columnar.arrow_reader import MAGIC as ARROW_MAGIC
+from trainer_backend.data.readers.columnar.arrow_reader import STREAM_MAGIC
 from trainer_backend.data.readers.options import DOCUMENT_SUFFIXES, TABLE_SUFFIXES
 from trainer_backend.data.readers.source import Source
 from trainer_backend.data.readers.text_reader import detect_encoding
@@ -93,8 +93,7 @@ def _text_kind(source: Source, head: bytes, ending: str) -> str:
             source.name,
             "Give the file the ending of what it holds, or export it again.",
         )
-    wide = detect_encoding(head).startswith(("utf-16", "utf-32"))
-    start = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n")
+    start = head.decode(detect_encoding(head), "ignore").lstrip("\ufeff \t\r\n")
     looks_json = start.startswith(('{"', "[{", "{\n", "[\n", "[\r"))
     if ending in (".csv", ".tsv"):
         if looks_json:
@@ -102,7 +101,7 @@ def _text_kind(source: Source, head: bytes, ending: str) -> str:
         return "csv"
     if ending in DOCUMENT_SUFFIXES:
         return "json" if start.startswith(('{"', "[{")) else "text"
-    if not wide and start[:1] not in ("{", "[", '"'):
+    if start[:1] not in ("{", "[", '"'):
         what = f"This is not JSON: it begins with “{(start[:20].splitlines() or [''])[0]}”."
         fix = "Rename it to .csv if it is a table, or export it as JSON."
         raise UserError(what, f"{source.name}, line 1, column 1", fix)

@@ -9,11 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from trainer_backend.data.readers.archive import Archive
-from trainer_backend.data.readers.arrow_reader import read_arrow
+from trainer_backend.data.readers.columnar.arrow_reader import read_arrow
+from trainer_backend.data.readers.columnar.parquet_reader import read_parquet
 from trainer_backend.data.readers.csv_reader import find_layout, read_csv
 from trainer_backend.data.readers.document_reader import PIECE, read_document
+from trainer_backend.data.readers.encodings.names import encoding_name
 from trainer_backend.data.readers.file_kind import kind_of
-from trainer_backend.data.readers.json_reader import json_layout, read_json
+from trainer_backend.data.readers.json_reader import LAYOUTS, json_layout, read_json
 from trainer_backend.data.readers.options import (
     DEFAULT,
     DELIMITERS,
@@ -22,10 +24,9 @@ from trainer_backend.data.readers.options import (
     ReadOptions,
     listed,
 )
-from trainer_backend.data.readers.parquet_reader import read_parquet
 from trainer_backend.data.readers.sheet_reader import read_sheet, sheet_names
 from trainer_backend.data.readers.source import Source
-from trainer_backend.data.readers.text_reader import TextFile, encoding_name
+from trainer_backend.data.readers.text_reader import TextFile
 from trainer_backend.errors import UserError
 
 MAX_FILES = 1_000
@@ -44,6 +45,7 @@ class DataFile:
     sheets: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     archive: Archive | None = None
+    header_row: int | None = None  # of a table, where it was chosen
 
     def rows(self, damage: DamageLog) -> Iterator[tuple[int, dict]]:
         """(line or row in the file, row) for every row; damaged ones are reported to `damage`."""
@@ -51,17 +53,25 @@ class DataFile:
             read = read_parquet if self.kind == "parquet" else read_arrow
             return read(self.source, damage)
         if self.kind == "xlsx":
-            return read_sheet(self.source, self.layout, damage)
+            return read_sheet(self.source, self.layout, damage, self.header_row)
         file = TextFile(self.source, self.encoding, damage)
         if self.kind == "text":
             return read_document(file)
-        return (read_json if self.kind == "json" else read_csv)(file, self.layout)
+        if self.kind == "json":
+            return read_json(file, self.layout)
+        return read_csv(file, self.layout, self.header_row)
+
+
+def _with_images(file: DataFile, row: dict) -> dict:
+    return file.archive.with_images(row, file.source) if file.archive else row
 
 
 @dataclass
 class RowReader:
-    """Opened files: iterate for (row number from 1, row); `notes` are sentences on how they read.
+    """Opened files: iterate for (row number, row); `notes` are sentences on how they are read.
 
+    Rows keep the numbers they have in the file: a workbook's those of the sheet, others count from
+    1 and count the rows left out. Several files are numbered on, one after the other.
     Iterating raises UserError for damage that may not be skipped, and if there are no rows.
     """
 
@@ -72,34 +82,36 @@ class RowReader:
     damage: DamageLog = field(default_factory=DamageLog)  # of the iteration begun last
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
-        number, noted, report, most = 0, 0, self.on_progress, self.options.max_rows
+        count, noted, report, most = 0, 0, self.on_progress, self.options.max_rows
+        by_place = len(self.files) == 1 and self.files[0].kind == "xlsx"
         self.damage = damage = DamageLog(self.options.skip_damaged)
         sizes = [file.source.size for file in self.files]
-        for number, (at, row) in enumerate(islice(self._rows(damage), most), start=1):
-            if damage.count != noted:  # at once: not every caller reads to the end
+        for count, (at, place, row) in enumerate(islice(self._rows(damage), most), start=1):
+            if damage.count != noted or count == 1:  # at once: some callers stop early
                 noted = self._note_damage(damage)
-            yield number, row
-            if report and number % PROGRESS_ROWS == 0:
+            yield place if by_place else count + damage.count, row
+            if report and count % PROGRESS_ROWS == 0:
                 done = min(self.files[at].source.position(), sizes[at])
                 report(sum(sizes[:at]) + done, sum(sizes))
-        if not number:
+        if not count:
             raise self._no_rows(damage)
         self._note_damage(damage)
-        if number == most:
+        if count == most:
             self.notes.append(f"Only the first {most:,} rows are read.")
         if report:
             report(sum(sizes), sum(sizes))
 
-    def _rows(self, damage: DamageLog) -> Iterator[tuple[int, dict]]:
-        """(index of the file, row) of all files, with the images of archives."""
+    def _rows(self, damage: DamageLog) -> Iterator[tuple[int, int, dict]]:
+        """(index of the file, line or row in it, row) of all files, with images of archives."""
         for at, file in enumerate(self.files):
             damage.prefix = f"{file.source.name}: " if len(self.files) > 1 else ""
-            for _, row in file.rows(damage):
-                yield at, file.archive.with_images(row, file.source) if file.archive else row
+            for place, row in file.rows(damage):
+                yield at, place, _with_images(file, row)
 
     def _note_damage(self, damage: DamageLog) -> int:
-        """Replace the note about rows left out; returns their number."""
+        """Replace the note about rows left out, add what was seen; returns their number."""
         self.notes[:] = [note for note in self.notes if LEFT_OUT not in note]
+        self.notes += [note for note in dict.fromkeys(damage.notes) if note not in self.notes]
         if damage.count:
             self.notes.append(damage.sentence())
         return damage.count
@@ -111,6 +123,11 @@ class RowReader:
             return UserError(what, name, "Correct the file, or choose another way to read it.")
         table = self.files[0].kind in ("csv", "xlsx")
         what = "The file has a header but no rows." if table else "The file has no rows."
+        others = [one for one in self.files[0].sheets if one != self.files[0].layout]
+        if others and self.options.sheet is None:
+            what = f"The sheet “{self.files[0].layout[:60]}” has no rows below its first one."
+            fix = f"Read another sheet: {listed(others, 5)}."
+            return UserError(what, name, fix, code="damaged", offer={"sheet": others[0]})
         return UserError(what, name, "Add at least one row of data below it.")
 
 
@@ -168,7 +185,7 @@ def _open_one(path: Path, options: ReadOptions) -> tuple[list[DataFile], list[st
 
 
 def _data_file(source: Source, options: ReadOptions, archive: Archive | None = None) -> DataFile:
-    file = DataFile(source, kind_of(source), archive=archive)
+    file = DataFile(source, kind_of(source), archive=archive, header_row=options.header_row)
     if file.kind == "xlsx":
         _choose_sheet(file, options.sheet)
     elif file.kind in ("csv", "json", "text"):
@@ -203,10 +220,13 @@ def _detect_layout(file: DataFile, options: ReadOptions) -> None:
         mark = DELIMITERS[file.layout[0]]
         if file.layout[0] != preferred:
             file.notes.append(f"Columns are separated by a {mark}.")
-        if file.layout[1:] == '"':
-            file.notes.append("Quotes are part of the text.")
-        elif file.layout[1:]:
-            file.notes.append(f"A space after each {mark} is not part of the text.")
+        quoting = {
+            '"': "Quotes are part of the text.",
+            " ": f"A space after each {mark} is not part of the text.",
+            "'": "Single quotes around a text are not part of it.",
+            "\\": 'A quote inside a text is written with a backslash: \\".',
+        }
+        file.notes += [quoting[file.layout[1:]]] if file.layout[1:] else []
     else:
         file.notes.append(
             f"The text is cut at paragraphs into pieces of up to {PIECE:,} characters; "
@@ -216,10 +236,9 @@ def _detect_layout(file: DataFile, options: ReadOptions) -> None:
 
 def _detect_json_layout(file: DataFile, text: TextFile) -> None:
     file.layout = json_layout(text)
-    names = {"array": "one list of rows", "object": "one object", "lines": "one object a line"}
     by_line = file.source.ending in (".jsonl", ".ndjson")
     if (file.layout == "lines") != by_line and not (by_line and file.layout == "object"):
-        file.notes.append(f"The file holds {names[file.layout]}, and was read as such.")
+        file.notes.append(f"The file holds {LAYOUTS[file.layout]}, and was read as such.")
 
 
 def _different_columns(files: list[DataFile], options: ReadOptions) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows from JSON files: JSON Lines (https://jsonlines.org), an array, or one object.
+"""Rows from JSON files: JSON Lines (https://jsonlines.org), lists, objects one after another.
 
 One object is a row, a wrapped list of rows, or columns; it is read at once, all else is streamed.
 """
@@ -16,30 +16,83 @@ from trainer_backend.data.json_values import (
     parse,
     parse_at,
 )
+from trainer_backend.data.readers.json_objects import (
+    is_chat,
+    is_rows,
+    names_columns,
+    rows_of_object,
+)
 from trainer_backend.data.readers.options import MAX_LINE
 from trainer_backend.data.readers.text_reader import TextFile
 from trainer_backend.errors import UserError
 
 MAX_WHOLE = 128 * 1024 * 1024  # characters of a file that is one object
+SAMPLE_LINES = 50  # looked at to see whether each line is a value
 _SPACE = " \t\r\n"
+_BETWEEN = _SPACE + "\ufeff"  # a mark in the middle is left over from joining files
+LAYOUTS = {
+    "lines": "one object a line",
+    "array": "one list of rows",
+    "object": "one object",
+    "stream": "objects or lists of rows one after another",
+    "lists": "one list a row",
+}  # with words for a sentence
 Rows = Iterator[tuple[int, dict]]  # (first line of the row, the row)
 
 
 def json_layout(file: TextFile) -> str:
-    """Detect "lines", "array" or "object" from the beginning of the text."""
-    head = next(file.chunks(MAX_LINE), "").lstrip(_SPACE + "\ufeff")
+    """Detect one of LAYOUTS from the beginning of the text."""
+    head = next(file.chunks(MAX_LINE), "").lstrip(_BETWEEN)
     if head.startswith("["):
-        return "array"
+        return _layout_of_lists(head)
     if not head.startswith("{"):
         return "lines"
     first, *more = re.split(r"[\r\n]+", head, maxsplit=1)
     try:
         parse(first.rstrip())
     except BadJSON:
+        if _is_followed(head, "{["):
+            return "stream"
         opening_only = first.rstrip("{[ ").endswith((":", ",")) or not first.strip("{[ ")
         jsonl = file.name.lower().removesuffix(".gz").endswith(".jsonl")
         return "lines" if jsonl and not opening_only else "object"
-    return "lines" if more and more[0].strip() else "object"
+    if not more or not more[0].strip():
+        return "object"
+    lines = [line.strip() for line in more[0].split("\n", SAMPLE_LINES)]
+    opened = (
+        line == "{" and not after.startswith("{")
+        for line, after in zip(lines[:-1], lines[1:], strict=True)
+    )
+    return "stream" if any(opened) else "lines"
+
+
+def _layout_of_lists(head: str) -> str:
+    """Whether a text that begins with a list is that list, or more follow it."""
+    if not _is_followed(head, "[{"):
+        return "array"
+    first, _ = parse_at(head)
+    cells = not any(isinstance(item, dict | list) for item in first)
+    return "lists" if first and (cells or is_chat(first)) else "stream"
+
+
+def _is_followed(head: str, marks: str) -> bool:
+    """Whether the value that begins the text is followed by another one, or by a comma."""
+    end = end_of_value(head, 0)
+    if end is None:  # broken, or longer than the head: pretty-printed objects begin a line each
+        return head.startswith("{") and len(re.findall(r"^\{\s*$", head, re.MULTILINE)) > 1
+    rest = head[end : end + 10_000].lstrip(_BETWEEN)
+    if rest.startswith(","):
+        rest = rest[1:].lstrip(_BETWEEN) or marks
+    return rest[:1] != "" and rest[0] in marks and _is_valid(head)
+
+
+def _is_valid(head: str) -> bool:
+    """Whether the first value is what it seems to be."""
+    try:
+        parse_at(head)
+    except BadJSON:
+        return not head.startswith("[")  # a fault inside a row is reported when it is read
+    return True
 
 
 def read_json(file: TextFile, layout: str) -> Rows:
@@ -47,8 +100,9 @@ def read_json(file: TextFile, layout: str) -> Rows:
 
     Raises UserError for a fault that is not inside one row.
     """
-    readers = {"lines": _read_lines, "array": _read_array, "object": _read_object}
-    return readers[layout](file)
+    if layout == "lines":
+        return _read_lines(file)
+    return _read_object(file) if layout == "object" else _read_values(file, layout == "lists")
 
 
 def _read_lines(file: TextFile) -> Rows:
@@ -68,31 +122,86 @@ def _read_lines(file: TextFile) -> Rows:
             yield file.line, row
 
 
-def _read_array(file: TextFile) -> Rows:
-    """Parse one element after another out of a window over the text."""
+def _read_values(file: TextFile, lists: bool) -> Rows:
+    """Parse one value after another out of a window over the text.
+
+    A list holds rows; with `lists` each list is a row. Commas between values do not count.
+    """
     window = _Window(file)
+    columns: list[str] = []
+    while mark := window.peek():
+        if mark == ",":
+            window.skip(",")
+        elif mark == "[" and not lists:
+            yield from _read_items(window)
+        elif mark in '{["':
+            line, value, fault = window.value_or_next_line()
+            if not columns and isinstance(value, list) and names_columns(value):
+                columns = value
+                continue
+            yield from _reported(file, line, value, fault, columns)
+        else:
+            more = window.text[window.at : window.at + 20].split("\n")[0]
+            what = f"There is more text after the end of the JSON: “{more}”."
+            fix = "Remove it, or write a row as an object: {…}."
+            raise file.error(what, fix, window.line())
+
+
+def _read_items(window: "_Window") -> Rows:
+    """The elements of the list that begins here."""
     window.skip("[")
     if window.skip("]"):
         return
+    file, columns = window.file, []
     while True:
-        line, value, fault = window.value()
-        if fault is None and _is_row(value):
-            yield line, _as_row(value, file, line)
-        else:
-            file.damage.report(line, fault or _not_a_row(value, file, line))
+        line, value, fault = window.value_or_end()
+        if isinstance(value, list) and not columns and names_columns(value):
+            columns = value
+        elif fault is None or line:
+            yield from _reported(file, line, value, fault, columns)
         if window.skip(","):
             continue
         if window.skip("]"):
-            break
-        raise file.error(*window.expected(), line=window.line())
-    if window.peek():
-        raise file.error(
-            "There is more text after the end of the list.", "Remove what follows.", window.line()
-        )
+            return
+        if window.peek():
+            raise file.error(*_NO_COMMA, line=window.line())
+        if file.damage.skip:
+            file.damage.notes.append("The list is not closed: the file seems to be cut off.")
+            return
+        error = file.error(*_NOT_CLOSED, line=window.line())
+        error.code, error.offer = "damaged", {"skip_damaged": True}
+        raise error
+
+
+def _reported(
+    file: TextFile, line: int, value: Any, fault: UserError | None, columns: list[str]
+) -> Rows:
+    """The row that a value is; if it is none, that is reported as damage."""
+    if fault is None:
+        try:
+            row = _as_row(value, file, line, columns)
+        except UserError as error:
+            fault = error
+        else:
+            yield line, row
+            return
+    file.damage.report(line, fault)
+
+
+_NO_COMMA = ("Broken JSON: a comma is missing between two rows.", "Add the comma.")
+_NOT_CLOSED = ("Broken JSON: the list is not closed.", "The file is cut off: add the closing ].")
+
+
+class _CutOff(Exception):
+    """The text ends inside a value; `fault` says so."""
+
+    def __init__(self, fault: UserError):
+        super().__init__(fault.what)
+        self.fault = fault
 
 
 class _Window:
-    """The part of a JSON array that is in memory, from position `at` on."""
+    """The part of a JSON text that is in memory, from position `at` on."""
 
     def __init__(self, file: TextFile):
         self.file, self.chunks = file, file.chunks()
@@ -129,7 +238,7 @@ class _Window:
         """The next character that is not white space; "" at the end."""
         while True:
             end = len(self.text)
-            while self.at < end and self.text[self.at] in " \t\r\n\ufeff":
+            while self.at < end and self.text[self.at] in _BETWEEN:
                 self.at += 1
             if self.at < end:
                 return self.text[self.at]
@@ -154,7 +263,11 @@ class _Window:
                 end = end_of_value(self.text, self.at)
                 if end is None:  # not JSON, or not all of it has been read
                     too_much = error.too_deep or len(self.text) - self.at > MAX_LINE
-                    if too_much or not self._twice_as_much():
+                    if too_much:
+                        raise self._located(error) from None
+                    if not self._twice_as_much():
+                        if error.cut_off:
+                            raise _CutOff(self._located(error)) from None
                         raise self._located(error) from None
                     continue
                 fault = self._located(error)
@@ -166,11 +279,28 @@ class _Window:
             self.at = end
             return line, value, fault
 
-    def expected(self) -> tuple[str, str]:
-        """(what, fix) where neither a comma nor the end of the list follows a value."""
-        if self.peek():
-            return "Broken JSON: a comma is missing between two rows.", "Add the comma."
-        return "Broken JSON: the list is not closed.", "The file is cut off: add the closing ]."
+    def value_or_end(self) -> tuple[int, Any, UserError | None]:
+        """The same; the last element of a file that is cut off is a fault, not an error."""
+        try:
+            return self.value()
+        except _CutOff as cut:
+            self.at = len(self.text)
+            return self.line(), None, cut.fault
+
+    def value_or_next_line(self) -> tuple[int, Any, UserError | None]:
+        """The same; after a broken value, reading goes on where a line begins an object."""
+        try:
+            return self.value()
+        except (_CutOff, UserError) as error:
+            fault = error.fault if isinstance(error, _CutOff) else error
+        line = self.line()
+        begins = self.text.find("\n{", self.at + 1)
+        while begins < 0 and len(self.text) - self.at < MAX_LINE and self._twice_as_much():
+            begins = self.text.find("\n{", self.at + 1)
+        self.at = len(self.text) if begins < 0 else begins + 1
+        while begins < 0 and self.more():
+            self.at = len(self.text)
+        return line, None, fault
 
     def _located(self, error: BadJSON) -> UserError:
         return _located(error, self.file, self.text, self.line(), self.at)
@@ -197,7 +327,10 @@ def _read_object(file: TextFile) -> Rows:
         value = parse(text, wide=True)
     except BadJSON as error:
         raise _located(error, file, text, 1) from None
-    for number, row in enumerate(_rows_of_object(value, file), start=1):
+    rows, note = rows_of_object(value, file.name)
+    if note:
+        file.damage.notes.append(note)
+    for number, row in enumerate(rows, start=1):
         yield number, _as_row(row, file, number)
 
 
@@ -212,55 +345,19 @@ def _top_keys(text: str) -> int:
     return keys
 
 
-def _rows_of_object(value: dict, file: TextFile) -> list[dict]:
-    wrapped = [key for key, item in value.items() if _is_rows(item)]
-    chat = len(wrapped) == 1 and _is_chat(value[wrapped[0]])
-    if len(wrapped) == 1 and not chat and wrapped[0] not in ("messages", "conversations"):
-        return value[wrapped[0]]
-    if 1 < len(wrapped) == len(value) and not any(_is_chat(value[key]) for key in wrapped):
-        names = ", ".join(f"“{key[:40]}”" for key in wrapped[:5])
-        what = f"The object holds several lists of rows: {names}."
-        raise UserError(what, file.name, "Save each list as a file of its own.")
-    columns = list(value.values())
-    if columns and all(isinstance(column, dict) for column in columns):
-        columns = [
-            list(column.values()) for column in columns if column.keys() == columns[0].keys()
-        ]
-    if not columns or len(columns) != len(value):
-        return [value]
-    if not all(isinstance(column, list) and not _is_chat(column) for column in columns):
-        return [value]
-    lengths = {name: len(column) for name, column in zip(value, columns, strict=True)}
-    if len(set(lengths.values())) > 1:
-        sizes = ", ".join(f"“{name}” {count}" for name, count in list(lengths.items())[:4])
-        raise UserError(
-            f"The columns have different lengths: {sizes}.",
-            file.name,
-            "Give every column the same number of values.",
-        )
-    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
-
-
-def _is_rows(item: Any) -> bool:
-    return isinstance(item, list) and bool(item) and all(isinstance(row, dict) for row in item)
-
-
-def _is_chat(column: list) -> bool:
-    return _is_rows(column) and ("role" in column[0] or "from" in column[0])
-
-
-def _as_row(value: Any, file: TextFile, line: int) -> dict:
+def _as_row(value: Any, file: TextFile, line: int, columns: list[str] | None = None) -> dict:
     if isinstance(value, dict):
         return value
     if isinstance(value, str):
         return {"text": value}
-    if _is_rows(value):  # the turns of a conversation
+    if is_rows(value):  # the turns of a conversation
         return {"messages": value}
+    plain = isinstance(value, list) and not any(isinstance(one, dict | list) for one in value)
+    if columns is not None and plain and value:
+        names = columns or [f"column {at}" for at in range(1, len(value) + 1)]
+        if len(names) == len(value) <= MAX_COLUMNS:
+            return dict(zip(names, value, strict=True))
     raise _not_a_row(value, file, line)
-
-
-def _is_row(value: Any) -> bool:
-    return isinstance(value, dict | str) or _is_rows(value)
 
 
 def _not_a_row(value: Any, file: TextFile, line: int) -> UserError:

@@ -12,12 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import chain
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
 import openpyxl
 
-from trainer_backend.data.readers.csv_reader import check_header, uneven
+from trainer_backend.data.readers.header import (
+    Below,
+    Header,
+    Row,
+    find_header,
+    sampled,
+    uneven,
+)
 from trainer_backend.data.readers.options import MAX_LINE, DamageLog
 from trainer_backend.data.readers.source import Source
 from trainer_backend.errors import UserError
@@ -38,31 +46,55 @@ def sheet_names(source: Source) -> list[str]:
         return [sheet.title for sheet in book.worksheets]
 
 
-def read_sheet(source: Source, sheet: str, damage: DamageLog) -> Iterator[tuple[int, dict]]:
-    """(row of the sheet, row); the first row that is not empty is the header."""
-    columns: list[str] = []
+def read_sheet(
+    source: Source, sheet: str, damage: DamageLog, header_row: int | None = None
+) -> Iterator[tuple[int, dict]]:
+    """(row of the sheet, row); titles above the header and notes below the table are left out."""
+    where = f"{source.name}, sheet “{sheet[:60]}”, row"
     with _opened(source) as book:
         try:
-            page = book[sheet]
-            total = min(page.max_row or MAX_ROWS, MAX_ROWS)
-            page.reset_dimensions()  # wrong ones, as some programs write, would cut rows off
-            for number, cells in enumerate(page.iter_rows(max_row=MAX_ROWS), start=1):
-                texts = [_cell_text(cell) for cell in cells]
-                while texts and not texts[-1]:
-                    texts.pop()
-                source.fraction = min(0.99, number / total)
-                if not texts:
-                    continue
-                where = f"{source.name}, sheet “{sheet[:60]}”, row {number}"
-                if not columns:
-                    columns = check_header(texts, where)
-                elif fault := _fault(texts, len(columns), where):
-                    damage.report(number, fault)
-                else:
-                    texts += [""] * (len(columns) - len(texts))
-                    yield number, dict(zip(columns, texts, strict=True))
+            rows = _filled_rows(book[sheet], source)
+            sample = sampled(rows)
+            if sample:
+                header = find_header(sample, header_row, where, "row")
+                damage.notes += [header.note] if header.note else []
+                yield from _table(
+                    chain((row for row in sample if row[0] > header.row), rows),
+                    header,
+                    damage,
+                    where,
+                )
         except _BROKEN_BOOK as error:
             raise _unreadable(source, error) from None
+
+
+def _filled_rows(page: Any, source: Source) -> Iterator[Row]:
+    """(row of the sheet, texts up to the last filled cell) for every row that is not blank."""
+    total = min(page.max_row or MAX_ROWS, MAX_ROWS)
+    page.reset_dimensions()  # wrong ones, as some programs write, would cut rows off
+    for number, cells in enumerate(page.iter_rows(max_row=MAX_ROWS), start=1):
+        texts = [_cell_text(cell) for cell in cells]
+        while texts and not texts[-1].strip():
+            texts.pop()
+        source.fraction = min(0.99, number / total)
+        if texts:
+            yield number, texts
+
+
+def _table(
+    rows: Iterator[Row], header: Header, damage: DamageLog, where: str
+) -> Iterator[tuple[int, dict]]:
+    """The rows under the header; what does not fit it is reported."""
+    columns, below = header.columns, Below(len(header.columns), "row")
+    for one in rows:
+        for number, texts in below.passed(one):
+            if fault := _fault(texts, len(columns), f"{where} {number}"):
+                fault.offer = {"header_row": header.instead} if header.instead else None
+                damage.report(number, fault)
+            else:
+                texts += [""] * (len(columns) - len(texts))
+                yield number, dict(zip(columns, texts, strict=True))
+    damage.notes += [below.note()] if below.note() else []
 
 
 @contextmanager

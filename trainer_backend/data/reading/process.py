@@ -18,7 +18,7 @@ import pyarrow as pa
 from trainer_backend.data.formats import ColumnMapping
 from trainer_backend.data.json_values import cell_text
 from trainer_backend.data.readers.files import PROGRESS_ROWS
-from trainer_backend.data.readers.options import OFFERED, ReadOptions
+from trainer_backend.data.readers.options import ReadOptions, ways
 from trainer_backend.data.reading.preview import Preview, preview_file
 from trainer_backend.data.store import (
     apply_fixes,
@@ -135,10 +135,10 @@ def run(folder: Path) -> dict:
     report, work = Report(folder), WORK[request["work"]]
     home, arguments = Path(request["home"]), request["arguments"]
     outcome = _attempt(request, lambda: {"dataset_id": work(home, report, arguments)})
-    offer = (outcome.get("error") or {}).get("offer") or {}
-    offer = {name: value for name, value in offer.items() if name in OFFERED}
-    if offer and request["work"] == "create_dataset":
-        outcome["instead"] = _attempt(request, lambda: {"rows": _rows_instead(arguments, offer)})
+    offered = ways((outcome.get("error") or {}).get("offer"))
+    if offered and request["work"] == "create_dataset":
+        best = offered[0]
+        outcome["instead"] = _attempt(request, lambda: {"rows": _rows_instead(arguments, best)})
     return outcome | {"opened": report.opened}
 
 

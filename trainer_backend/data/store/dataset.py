@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from trainer_backend.data.checks import rows_text
 from trainer_backend.data.formats import ColumnMapping, Example
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.fingerprint import VERSION, hash_of_examples
@@ -27,6 +28,10 @@ STEPS = {
     "held_out": "Held-out file",
     "mix": "Mix",
 }  # what made a version, and its label
+
+
+FROM, FROM_ROW = "from", "from_row"  # columns of a mix: the dataset and row a row was taken from
+NAMED_ROWS = 5  # rows named in a sentence
 
 
 class MixPart(TypedDict):
@@ -153,8 +158,30 @@ class StoredDataset:
     def held_out_rows(self, eval_fraction: float, seed: int) -> list[int]:
         """The numbers of the held-out rows; for page()."""
         held = self.split(eval_fraction, seed)[1]
-        rows = pq.read_table(self.examples_path, columns=["row"])["row"].to_numpy()
-        return rows[held].tolist()
+        return self.row_numbers()[held].tolist()
+
+    def row_numbers(self) -> np.ndarray:
+        """int64 [examples]: the number of each example's row, in order."""
+        return pq.read_table(self.examples_path, columns=["row"])["row"].to_numpy()
+
+    def in_words(self, rows: Sequence[int] | np.ndarray) -> str:
+        """Rows as the file numbers them: “rows 3, 5 and 9”.
+
+        Of a mix or a held-out file, also where the first ones come from.
+        """
+        origins = [self._origin(int(row)) for row in rows[:NAMED_ROWS]]
+        words = rows_text([int(row) for row in rows[:NAMED_ROWS]], len(rows))
+        return f"{words} ({'; '.join(filter(None, origins))})" if any(origins) else words
+
+    def _origin(self, row: int) -> str:
+        """“row 7 of chats.jsonl” for a row that came from another file; else ""."""
+        if self.held_out and row >= self.held_out["row"]:
+            return f"row {row - self.held_out['row'] + 1:,} of {self.held_out['name']}"
+        place = self.place_of(row) if self.parts else None
+        if place is None:
+            return ""
+        cells = self.page(place, 1)[0][0][1]
+        return f"row {cells[FROM_ROW]} of {cells[FROM]}" if FROM in cells else ""
 
     def check_unchanged(self, pinned: str) -> None:
         """Raise UserError when the examples on disk do not have the pinned hash ("" for none).

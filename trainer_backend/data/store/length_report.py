@@ -5,16 +5,25 @@ Works on stored counts, without a tokenizer: any limit is answered at once.
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from trainer_backend.data.checks import Kind, problem_of
+from trainer_backend.data.checks import (
+    Kind,
+    Positions,
+    content_findings,
+    lost_kinds,
+    problem_of,
+    question,
+)
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
+from trainer_backend.recipe import label
 
 NOT_LEARNED = np.iinfo(np.int32).max  # `first` of an example without tokens to learn
 OVER_LENGTH = Kind("over_length", "warning", "", "", ("drop",))
@@ -26,16 +35,12 @@ NOTHING_LEARNED = Kind(
     "Training leaves them out. Open one in the token view to see why.",
     ("drop",),
 )
-CONTROL_TOKENS = Kind(
-    "model_tokens",
-    "warning",
-    "Texts contain control tokens of this model.",
-    "The model reads them as the end of a message or a new speaker, not as text.",
-    ("drop",),
-)
 TEMPLATE_ERROR = Kind(
     "template_error", "warning", "The chat template rejects these conversations.", "", ("drop",)
 )
+SEVERAL, OF_ROWS = "There are several reasons.", "Correct the rows or leave them out."
+OF_TOKENIZER = "The tokenizer has no "  # begins reasons that are no fault of a row
+NAME_END = f"Name it in “{label('eos_token')}”, or use another model."
 LIMIT_STEP = 64  # advised limits are multiples of it
 MAX_REASONS = 5
 
@@ -64,7 +69,8 @@ class LengthReport:
 
     `total`: tokens before cutting; `first`, `end`: from the first learned token to after the last;
     `trained`: learned tokens between them. `failures`: (row, reason) of rejected examples.
-    `spelled`: rows whose text contains a control token of the model.
+    `content`: what the chat template made of each kind of content, as flags; `mended`: kinds that
+    the training template writes and this one does not.
     """
 
     rows: np.ndarray  # int64: row numbers
@@ -73,8 +79,20 @@ class LengthReport:
     end: np.ndarray
     trained: np.ndarray
     failures: list[tuple[int, str]] = field(default_factory=list)
-    spelled: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     key: str = ""
+    content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    mended: tuple[str, ...] = ()
+    positions: Positions | None = None  # of the model, where it limits the rows
+
+    def question(self, where: str) -> UserError | None:
+        """What to ask before training: kinds that the chat template omits in most of their rows.
+
+        None if there is no such kind. `where` says where the rows are listed.
+        """
+        kinds = lost_kinds(self.content)
+        if not kinds:
+            return None
+        return UserError(**question(self.content, kinds, self.mended, where))
 
     def at(self, max_length: int) -> Cut:
         """Rows cut and lost, and tokens left, at this limit (the beginning is kept)."""
@@ -118,8 +136,13 @@ class LengthReport:
         wanted = int(np.percentile(lengths, 100 * fraction, method="higher"))
         return -(-wanted // LIMIT_STEP) * LIMIT_STEP
 
-    def problems(self, max_length: int, name: str) -> list[tuple[Problem, np.ndarray]]:
-        """The problems at this limit and with this template, each with all its rows."""
+    def problems(
+        self, max_length: int, name: str, lost_content: str = "ask"
+    ) -> list[tuple[Problem, np.ndarray]]:
+        """The problems at this limit and with this template, each with all its rows.
+
+        `lost_content`, a recipe's setting, is what was decided about content that is lost.
+        """
         found: list[tuple[Kind, np.ndarray]] = []
         over, lost = self.total > max_length, self._lost(max_length)
         if over.any():
@@ -131,9 +154,14 @@ class LengthReport:
             needed = int(self.first[lost].max()) + 1
             fix = f"Their answers begin as late as token {needed:,}. Training leaves them out."
             found.append((replace(NO_ANSWER_LEFT, what=what, fix=fix), self.rows[lost]))
+        if self.positions and max_length > self.positions.most:
+            longer = self.rows[self.total > self.positions.most]
+            found.append((self.positions.finding(), longer))
         found.append((NOTHING_LEARNED, self.rows[(self.total > 0) & (self.trained == 0)]))
-        found.append((CONTROL_TOKENS, self.spelled))
         found += self._rejected()
+        if self.content.any():
+            about = content_findings(self.content, self.mended, lost_content)
+            found += [(kind, self.rows[which]) for kind, which in about]
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
 
     def _over_advice(self, max_length: int) -> str:
@@ -150,17 +178,23 @@ class LengthReport:
         found: list[tuple[Kind, np.ndarray]] = []
         for reason in [*named, ""]:
             rows = [row for row, why in self.failures if (why if why in named else "") == reason]
-            fix = f"{reason or 'There are several reasons.'} Correct the rows or leave them out."
-            found.append((replace(TEMPLATE_ERROR, fix=fix), np.array(rows, np.int64)))
+            ways = ("drop", "join") if "alternat" in reason else ("drop",)
+            kind = replace(TEMPLATE_ERROR, fix=f"{reason or SEVERAL} {OF_ROWS}", switches=ways)
+            if reason.startswith(OF_TOKENIZER):  # no row is at fault
+                kind = replace(TEMPLATE_ERROR, fix=f"{reason} {NAME_END}", switches=())
+            found.append((kind, np.array(rows, np.int64)))
         return found
 
     def save(self, folder: Path) -> None:
         """Write the report into a dataset's folder, atomically."""
-        names = ("rows", "total", "first", "end", "trained", "spelled")
+        names = ("rows", "total", "first", "end", "trained", "content")
         arrays = {name: getattr(self, name) for name in names}
-        failures = np.frombuffer(json.dumps(self.failures).encode(), np.uint8)
-        path = _path(folder, self.key)
-        replace_file(path, lambda part: np.savez(part, failures=failures, **arrays))
+        facts: dict[str, Any] = {"failures": self.failures, "mended": self.mended}
+        if self.positions:
+            facts["positions"] = asdict(self.positions)
+        for name, value in facts.items():
+            arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        replace_file(_path(folder, self.key), lambda part: np.savez(part, **arrays))
 
 
 def _path(folder: Path, key: str) -> Path:
@@ -170,9 +204,13 @@ def _path(folder: Path, key: str) -> Path:
 @lru_cache(maxsize=8)
 def _read(path: Path) -> LengthReport:
     with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+        arrays = {name: stored[name] for name in stored.files if name != "spelled"}
     failures = [tuple(pair) for pair in json.loads(arrays.pop("failures").tobytes())]
-    return LengthReport(**arrays, failures=failures, key=path.stem.removeprefix("tokens-"))
+    mended = tuple(json.loads(arrays.pop("mended").tobytes())) if "mended" in arrays else ()
+    known = json.loads(arrays.pop("positions").tobytes()) if "positions" in arrays else None
+    positions = Positions(**known) if known else None
+    key = path.stem.removeprefix("tokens-")
+    return LengthReport(**arrays, failures=failures, key=key, mended=mended, positions=positions)
 
 
 def stored_report(folder: Path, key: str) -> LengthReport | None:

@@ -13,13 +13,12 @@ import numpy as np
 from trainer_backend.data.formats import ColumnMapping, Example
 from trainer_backend.data.readers import Progress
 from trainer_backend.data.store.build import Plan, build, counted, label
-from trainer_backend.data.store.dataset import MixPart, StoredDataset, open_dataset
+from trainer_backend.data.store.dataset import FROM, FROM_ROW, MixPart, StoredDataset, open_dataset
 from trainer_backend.data.store.fingerprint import dataset_id as id_of
 from trainer_backend.data.store.pages import NumberedRow
 from trainer_backend.errors import UserError
 
 MAX_PARTS = 20
-FROM, FROM_ROW = "from", "from_row"  # columns of a mix: the dataset and row a row was taken from
 
 
 def mix_datasets(

@@ -22,13 +22,17 @@ from trainer_backend.data.readers import Progress
 from trainer_backend.data.store import pages
 from trainer_backend.data.store.build import build, counted, next_version
 from trainer_backend.data.store.dataset import StoredDataset, open_dataset
+from trainer_backend.data.store.joining import joined_row
 from trainer_backend.data.store.pages import NumberedRow
 from trainer_backend.data.store.writer import OnFindings
 from trainer_backend.errors import RowError, UserError
 
 # roles of columns without answers
 _ASKED = ("prompt", "input", "system", "history", "reasoning", "label", "score")
-_DONE = {"drop": "left out", "keep_one": "left out", "trim": "trimmed", "clean": "cleaned"}
+_DONE = {
+    **{"drop": "left out", "keep_one": "left out"},
+    **{"trim": "trimmed", "clean": "cleaned", "join": "joined"},
+}
 SWITCHES = tuple(_DONE)  # every safe fix
 
 
@@ -197,7 +201,7 @@ def cleaned_row(row: dict[str, Any], roles: Mapping[str, str]) -> dict[str, Any]
     return _changed_row(row, roles, set(roles.values()), clean, answers_only=False)
 
 
-CHANGES = {"trim": trimmed_row, "clean": cleaned_row}
+CHANGES = {"trim": trimmed_row, "clean": cleaned_row, "join": joined_row}
 Change = Callable[[str], str]
 
 

@@ -28,6 +28,7 @@ from trainer_backend.models.loaded.pretrained import AnyModel, adapted, needs_pa
 from trainer_backend.models.loaded.starter import fetch_starter
 from trainer_backend.models.source import check_folder, download_from_hub, locate_model
 from trainer_backend.tokens.chat_template import ensure_chat_template
+from trainer_backend.tokens.templates.training import use_chat_template
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Progress = Callable[[str, float, float, str], None]  # what, done, total, unit
@@ -73,10 +74,10 @@ def fetch_tokenizer(home: Path, base_model: str) -> Path:
     return fetch_model(home, base_model)
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder, with a chat template and a padding token.
+def load_tokenizer(folder: Path, chat_template: str = "model") -> Tokenizer:
+    """The tokenizer of a model folder, with a padding token and the recipe's `chat_template`.
 
-    Raises UserError when it cannot be read.
+    Raises UserError when it cannot be read, or has no training template and one is asked for.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -87,19 +88,21 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             "The model's tokenizer cannot be read.", str(folder), f"Copy the model again: {error}."
         ) from error
     ensure_chat_template(tokenizer)
+    use_chat_template(tokenizer, chat_template, str(folder))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_processing(folder: Path) -> Tokenizer | ProcessorMixin:
+def load_processing(folder: Path, chat_template: str = "model") -> Tokenizer | ProcessorMixin:
     """The processor of a vision model, with its tokenizer, or else the tokenizer.
 
-    Raises UserError when it cannot be read, or needs a package that is not installed.
+    Raises UserError when it cannot be read, needs a package that is not installed, or has no
+    training template and the recipe's `chat_template` asks for one.
     """
-    tokenizer = load_tokenizer(folder)
     if not any((folder / name).exists() for name in PROCESSOR_FILES):
-        return tokenizer
+        return load_tokenizer(folder, chat_template)
+    tokenizer = load_tokenizer(folder)
     try:
         processor = AutoProcessor.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
@@ -113,8 +116,10 @@ def load_processing(folder: Path) -> Tokenizer | ProcessorMixin:
             "The model's image reader cannot be loaded.", str(folder), f"Copy it again: {error}."
         ) from error
     if not isinstance(processor, ProcessorMixin):
+        use_chat_template(tokenizer, chat_template, str(folder))
         return tokenizer
     tokenizer.chat_template = processor.chat_template or tokenizer.chat_template
+    use_chat_template(tokenizer, chat_template, str(folder))
     processor.chat_template = tokenizer.chat_template
     processor.tokenizer = tokenizer
     return processor

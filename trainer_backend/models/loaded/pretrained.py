@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import torch
 import transformers
 from peft import PeftModel
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,6 +29,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from trainer_backend.errors import TrainingDataError
 
 logger = logging.getLogger(__name__)
+_SAVED = ".token_adapter.base_layer.weight"  # an embedding in an adapter's file
+PAD_VOCABULARY = 64  # an embedding that grows has a multiple of this many rows
 AnyModel: TypeAlias = PreTrainedModel | PeftModel
 
 
@@ -70,7 +73,11 @@ def load_model(
 
 
 def adapted(base: PreTrainedModel, folder: str | Path, trainable: bool) -> PeftModel:
-    """Put the adapter of a folder on its base model. Raises ValueError if it does not fit."""
+    """Put the adapter of a folder on its base model. Raises ValueError if it does not fit.
+
+    The embedding of `base` grows to hold tokens that the adapter has learned beside it.
+    """
+    _make_room(base, Path(folder))
     try:
         return PeftModel.from_pretrained(base, folder, is_trainable=trainable)
     except (RuntimeError, ValueError) as error:  # other sizes, or other names of layers
@@ -81,6 +88,22 @@ def adapted(base: PreTrainedModel, folder: str | Path, trainable: bool) -> PeftM
             f"The adapter {folder} was made for {short(made_for)} and does not fit "
             f"{short(shown)}: {reason[min(1, len(reason) - 1)].strip()[:200]}"
         ) from error
+
+
+def _make_room(base: PreTrainedModel, folder: Path) -> None:
+    """Grow the embedding for tokens that were added when the adapter was trained."""
+    learned = _adapter_config(folder).get("trainable_token_indices") or {}
+    learned = learned.values() if isinstance(learned, dict) else [learned]
+    last = max((number for numbers in learned for number in numbers), default=-1)
+    if last < len(input_embedding(base)):
+        return
+    weights, size = folder / "adapter_model.safetensors", last + 1
+    size += -size % PAD_VOCABULARY
+    if weights.is_file():  # the whole embedding may have been saved with it
+        with safe_open(weights, "pt") as file:
+            saved = [name for name in file.keys() if name.endswith(_SAVED)]  # noqa: SIM118
+            size = max([size, *(file.get_slice(name).get_shape()[0] for name in saved)])
+    base.resize_token_embeddings(size, mean_resizing=False)
 
 
 def load_weights(model: PreTrainedModel, folder: str | Path) -> None:

@@ -1,12 +1,15 @@
 """A row as the model will see it: the exact tokens of training, trained on or context only."""
 
+import json
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
+from trainer_backend.data.checks import Positions, content_findings, positions_of
 from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer, load_processing
@@ -15,6 +18,7 @@ from trainer_backend.recipe import Recipe, label
 from trainer_backend.tokens.counts import CountJob
 from trainer_backend.tokens.encode import EncodeOptions, Encoding, encode
 from trainer_backend.tokens.prepare import Preparation
+from trainer_backend.tokens.stopping import set_end_token
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.tokens.vision import VisionCollator
 from trainer_backend.worker.preflight import check_images
@@ -28,7 +32,7 @@ def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
     Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
     "max_length", "cut", "notes"}. An image is one entry, however many tokens it has.
     """
-    processing = _processing(home, recipe.base_model)
+    processing = _processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)
     stored = open_dataset(home, dataset_id)
     stored_example = stored.example(row)
     if stored_example is None:
@@ -91,11 +95,19 @@ def _view(
 
 
 def _options(example: dict, recipe: Recipe) -> dict:
-    return {"assistant_only_loss": recipe.assistant_only_loss and "messages" in example}
+    masked = recipe.assistant_only_loss and "messages" in example
+    return {
+        "assistant_only_loss": masked,
+        "eos_token": recipe.eos_token or None,
+        "control_tokens": recipe.control_tokens,
+        "thinking": recipe.thinking,
+        "lost_content": "train_without",  # the view shows what would be trained
+    }
 
 
 def _notes(whole: Encoding, kept: Encoding, recipe: Recipe) -> list[str]:
-    notes = []
+    notes = [kind.what for kind, _ in content_findings(np.array([whole.ledger], np.int64))]
+    notes = [note.replace("these rows", "this row") for note in notes]
     over = len(whole.input_ids) - len(kept.input_ids)
     if over:
         notes.append(f"{over} tokens are cut at the maximum length of {recipe.max_length}.")
@@ -124,15 +136,31 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
 
 
 @lru_cache(maxsize=4)
-def _processing(home: Path, base_model: str) -> PreTrainedTokenizerBase | ProcessorMixin:
-    return load_processing(fetch_tokenizer(home, base_model))
+def _processing(
+    home: Path, base_model: str, chat_template: str, eos_token: str
+) -> PreTrainedTokenizerBase | ProcessorMixin:
+    processing = load_processing(fetch_tokenizer(home, base_model), chat_template)
+    set_end_token(tokenizer_of(processing), eos_token)
+    return processing
 
 
 def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
     """Everything that counting a dataset's tokens for a recipe needs; fetches its tokenizer."""
     return CountJob(
         stored.examples_path,
-        tokenizer_of(_processing(home, recipe.base_model)),
+        tokenizer_of(_processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)),
         recipe.system_prompt,
         recipe.assistant_only_loss,
+        eos_token=recipe.eos_token or None,
+        control_tokens=recipe.control_tokens,
+        thinking=recipe.thinking,
+        positions=_positions(fetch_tokenizer(home, recipe.base_model)),
     )
+
+
+def _positions(folder: Path) -> Positions | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return positions_of(config) if isinstance(config, dict) else None

@@ -36,15 +36,16 @@ def test_case_47_latin1_is_offered_with_a_preview(tmp_path):
     latin = put(tmp_path, "a.csv", HEAD + "x,y\n" * 810 + "caf\xe9,y\n", encoding="latin-1")
     error = refusal(latin)
     assert error.what == "The text is not UTF-8." and error.where == "a.csv, line 812, byte 4"
-    assert error.code == "encoding" and error.offer == {"encoding": "latin-1"}
-    preview = preview_file(latin, options=ReadOptions(**error.offer))
+    assert error.code == "encoding" and error.offer["encoding"] == "latin-1"
+    assert error.offer["preview"] == "café,y" and "café,y" in error.fix
+    preview = preview_file(latin, options=ReadOptions(encoding="latin-1"))
     assert preview.rows == [(811, {"prompt": "café", "response": "y"})], "the row it decides"
-    assert "Latin-1" in open_rows(latin, options=ReadOptions(**error.offer)).notes[0]
+    assert "Latin-1" in open_rows(latin, options=ReadOptions(encoding="latin-1")).notes[0]
 
 
 def test_case_47_windows_1252_is_distinguished_from_latin1(tmp_path):
     path = put(tmp_path, "a.jsonl", '{"a":"“quoted” – €"}\n', encoding="cp1252")
-    assert refusal(path).offer == {"encoding": "cp1252"}
+    assert refusal(path).offer["encoding"] == "cp1252"
     assert rows(path, encoding="cp1252") == [{"a": "“quoted” – €"}]
 
 
@@ -67,7 +68,7 @@ def test_case_47_other_encodings_can_be_chosen(tmp_path, encoding):
 def test_case_47_a_wrong_choice_is_refused(tmp_path):
     path = put(tmp_path, "a.csv", HEAD.encode() + b"\x81,b\n")
     error = refusal(path, encoding="cp1252")
-    assert "not Windows-1252" in error.what and "line 2, byte 1" in error.where
+    assert "not Western European (Windows-1252)" in error.what and "line 2, byte 1" in error.where
     assert "Unknown encoding “rot13”" in refusal(path, encoding="rot13").what
 
 

@@ -200,7 +200,7 @@ BAD = [  # name, content, what is said, where it points
     ("twice.csv", "a,b,a\n1,2,3\n", "same name “a”", "line 1, columns 1 and 3"),
     ("broken.jsonl", '{"a":1}\n{"a":}\n', "Broken JSON", "line 2, column 6"),
     ("cut.jsonl", '{"a":1}\n{"a":"b', "Broken JSON", "line 2"),
-    ("comma.jsonl", '{"a":1},\n{"a":2}\n', "more text after", "line 1, column 8"),
+    ("comma.jsonl", '{"a":1} 5\n{"a":2}\n', "more text after", "line 1, column 8"),
     ("single.jsonl", "{'a': 1}\n{'a': 2}\n", "Broken JSON", "line 1, column 2"),
     ("scalar.jsonl", '{"a":1}\n5\n', "a number", "line 2"),
     ("list.jsonl", '{"a":1}\n[1]\n', "a list", "line 2"),

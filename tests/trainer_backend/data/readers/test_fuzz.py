@@ -14,7 +14,7 @@ from trainer_backend.data.formats.example import to_example
 from trainer_backend.data.formats.mapping import FORMATS, ROLE_NAMES, ColumnMapping, check_mapping
 from trainer_backend.data.json_values import BadJSON, cell_text, parse, to_json
 from trainer_backend.data.readers.files import open_rows, read_rows
-from trainer_backend.data.readers.options import ReadOptions
+from trainer_backend.data.readers.options import OFFERED, ReadOptions
 from trainer_backend.errors import RowError, UserError
 
 QUICK = settings(
@@ -56,7 +56,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, name, data):
         except UserError as error:
             refused += 1
             assert error.what and name in error.where and error.fix
-            assert error.offer is None or set(error.offer) <= {"encoding", "skip_damaged"}
+            assert set(error.offer or ()) <= {*OFFERED, "preview", "alternatives"}
     assert refused, "some damage is always found"
 
 

@@ -156,9 +156,9 @@ def _slim(calls: Any) -> Any:
 def is_filled(turns: Any) -> bool:
     """Whether nulls only stand for keys that are absent, as in tables (Arrow, Parquet).
 
-    There every message has the same keys, those it does not use being null or empty. Such a null cannot be
-    told from one that a person wrote: nulls in arguments are then taken for absent keys. In JSON
-    the messages have different keys, and a null in the arguments of a call is a value.
+    There every message has the same keys, those it does not use being null or empty. Such a null
+    cannot be told from one that a person wrote: nulls in arguments are then taken for absent keys.
+    In JSON the messages have different keys, and a null in the arguments of a call is a value.
     """
     if not isinstance(turns, list | tuple) or len(turns) < 2:
         return False

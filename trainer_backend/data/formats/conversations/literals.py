@@ -48,7 +48,10 @@ def _printed(text: str, otherwise: BadJSON) -> Any:
 
 
 def _plain(node: ast.AST, text: str, depth: int = 0) -> Any:
-    """The value of an expression. Raises BadJSON for one that is no plain value."""
+    """The value of an expression.
+
+    Raises BadJSON for one that is no plain value, another ValueError for what Python did not write.
+    """
     if depth > MAX_DEPTH:
         raise BadJSON(f"The text is nested deeper than {MAX_DEPTH} levels.", "Flatten the data.")
     match node:
@@ -66,6 +69,8 @@ def _plain(node: ast.AST, text: str, depth: int = 0) -> Any:
             return _object(node, text, depth)
         case ast.Name() if node.id in _MISSING:
             return None
+        case ast.Name(id="true" | "false" | "null"):
+            raise ValueError("broken JSON, not Python")
         case ast.Call(args=[inner, *_]) if _is_array(node):
             return _plain(inner, text, depth + 1)
     shown = (ast.get_source_segment(text, node) or type(node).__name__)[:40]
@@ -73,8 +78,10 @@ def _plain(node: ast.AST, text: str, depth: int = 0) -> Any:
 
 
 def _object(node: ast.Dict, text: str, depth: int) -> dict[str, Any]:
-    value = {}
+    value: dict[str, Any] = {}
     for key, item in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant) and key.value in value:
+            raise ValueError("a key appears twice")
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
             raise BadJSON("The text was written by Python, and a key is not text.", _FIX)
         value[key.value] = _plain(item, text, depth + 1)

@@ -51,6 +51,7 @@ _HIDDEN = Note(
     "left_out_part",
     "Reasoning that is encrypted is left out.",
     "Nothing to do: it is no text, so no model can learn it.",
+    "warning",
 )
 _GLUED = Note(
     "joined_parts",
@@ -368,6 +369,7 @@ def _result(part: Mapping, ways: Ways) -> dict:
         message["name"] = str(name)
     if part.get("is_error") or part.get("status") == "error":
         message["is_error"] = True
+        ways.say(unread(["is_error"], "results of tools"))
     return message
 
 

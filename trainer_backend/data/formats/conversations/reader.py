@@ -216,6 +216,7 @@ class TurnReader:
             rest["name"] = name
         if turn.get("is_error"):
             rest["is_error"] = True
+            self.unread["is_error"] = None
         return rest
 
     def _known(self, identity: Any) -> bool:

@@ -44,7 +44,9 @@ def turns_of(value: Any) -> list:
     if not all(map(_is_turn, turns)):
         return []
     alone = isinstance(value, Mapping) and len(turns) == 1
-    if alone and role_named(speaker_of(turns[0])) == "system":  # an object in a column of its own
+    if (
+        alone and isinstance(turns[0], Mapping) and role_named(speaker_of(turns[0])) == "system"
+    ):  # an object in a column of its own
         return []
     return turns
 

@@ -52,9 +52,11 @@ def test_what_is_no_plain_value_is_named(value, named):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[INST] Hi [/INST]", "[{'role': 'user'", "{'a': open('x')}", "[" * 300, "[{'a': 1e999}]",
+    ['[{"role": "user", "ok": true,}]', '[{"role": "user", "role": "assistant"}]',
+     "", "[INST] Hi [/INST]", "[{'role': 'user'", "{'a': open('x')}", "[" * 300, "[{'a': 1e999}]",
      "[('a' " + "'b' " * 5],
 )  # fmt: skip
 def test_other_text_is_refused_and_nothing_is_run(text):
-    with pytest.raises(BadJSON):
+    with pytest.raises(BadJSON) as caught:
         value_of(text)
+    assert ("Python" in caught.value.what) == ("open" in text or "1e999" in text)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer_backend.data.readers.columnar_reader import BATCH_ROWS, ColumnRows, unreadable
+from trainer_backend.data.readers.columnar.column_rows import BATCH_ROWS, ColumnRows, unreadable
 from trainer_backend.data.readers.options import DamageLog
 from trainer_backend.data.readers.source import Source
 from trainer_backend.errors import UserError

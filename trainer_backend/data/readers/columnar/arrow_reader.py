@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from trainer_backend.data.readers.columnar_reader import ColumnRows, unreadable
+from trainer_backend.data.readers.columnar.column_rows import ColumnRows, unreadable
 from trainer_backend.data.readers.options import DamageLog
 from trainer_backend.data.readers.source import Source
 from trainer_backend.errors import UserError

@@ -1,0 +1,1 @@
+"""Rows of files that store columns, Parquet and Arrow, under a budget of decoded bytes."""

@@ -1,0 +1,88 @@
+"""The control tokens of a tokenizer, and which texts spell them.
+
+A control token is one that the tokenizer marks as special. Nothing is rendered or tokenised here.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+Span = tuple[int, int]  # [start, end) in characters
+JOINT = "\0"  # between two texts that are searched together; no control token holds it
+_NEVER = re.compile(r"(?!)")
+# tokenizer -> (its special tokens and size, the control tokens found for them)
+_known: "WeakKeyDictionary[Tokenizer, tuple[tuple, ControlTokens]]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class ControlTokens:
+    """Spellings of a tokenizer's control tokens, and the patterns that find them in a text."""
+
+    names: frozenset[str]
+    pattern: re.Pattern[str]  # a control token, the longest first
+    added: re.Pattern[str]  # any token that the tokenizer cuts out before it splits a text
+    short: frozenset[str]  # the first two letters of the names: most texts hold none of them
+    longer: frozenset[str]  # their first six
+
+    def spelled(self, texts: Sequence[str]) -> list[int]:
+        """Indices of the texts that spell a control token."""
+        names = self.names_in(JOINT.join(texts))
+        return [at for at, text in enumerate(texts) if any(name in text for name in names)]
+
+    def names_in(self, text: str) -> list[str]:
+        """The control tokens that a text spells, sorted."""
+        two = {start for start in self.short if start in text}
+        if not two:
+            return []
+        six = {start for start in self.longer if start[:2] in two and start in text}
+        return sorted(name for name in self.names if name[:6] in six and name in text)
+
+    def places(self, text: str) -> list[Span]:
+        """Where the tokenizer itself sees control tokens in a text, in order."""
+        found = self.added.finditer(text)
+        return [match.span() for match in found if match[0] in self.names]
+
+
+def control_tokens(tokenizer: Tokenizer) -> ControlTokens:
+    """The control tokens of a tokenizer: every token that is marked as special.
+
+    Left out are those that plain text gives as well, such as a padding token “!”.
+    """
+    state = (len(tokenizer), *map(str, tokenizer.special_tokens_map.values()))
+    known = _known.get(tokenizer)
+    if known is None or known[0] != state:
+        known = _known[tokenizer] = (state, _read(tokenizer))
+    return known[1]
+
+
+def _read(tokenizer: Tokenizer) -> ControlTokens:
+    added = {str(token): token for token in tokenizer.added_tokens_decoder.values()}
+    special = {*tokenizer.all_special_tokens, *(name for name in added if added[name].special)}
+    if tokenizer.is_fast:
+        special &= added.keys()  # the tokenizer looks for no other in a text
+    names = frozenset(name for name in special if name and not _is_ordinary(name, tokenizer))
+    alone = {name for name, token in added.items() if token.single_word}
+    short, longer = (frozenset(name[:size] for name in names) for size in (2, 6))
+    every = _either({*added, *names}, alone)
+    return ControlTokens(names, _either(names, ()), every, short, longer)
+
+
+def _is_ordinary(name: str, tokenizer: Tokenizer) -> bool:
+    """Whether a special token is also what the vocabulary makes of plain text."""
+    if len(name) == 1:
+        return True
+    if not (name.isalnum() and tokenizer.is_fast):
+        return False
+    return tokenizer.backend_tokenizer.model.token_to_id(name) is not None
+
+
+def _either(names: Iterable[str], alone: Collection[str]) -> re.Pattern[str]:
+    """A pattern of these names, the longest first; those of `alone` are found as a word only."""
+    ordered = sorted(names, key=lambda name: (-len(name), name))
+    parts = [
+        rf"(?<!\w){re.escape(name)}(?!\w)" if name in alone else re.escape(name) for name in ordered
+    ]
+    return re.compile("|".join(parts)) if parts else _NEVER
