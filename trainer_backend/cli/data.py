@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.data.checks import SEVERITY_ORDER, read_statistics
 from trainer_backend.data.formats import parse_columns, written_columns
 from trainer_backend.data.readers.options import ReadOptions
@@ -113,6 +114,7 @@ def counting_recipe(model: str, max_length: int | None) -> Recipe:
 
 def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool) -> LengthReport:
     """Lengths in tokens of all examples, with the model's tokenizer and chat template."""
+    quiet_libraries()
     from trainer_backend.serving.process.token_view import count_job
     from trainer_backend.tokens.counts import iter_token_lengths
 
@@ -150,7 +152,7 @@ def by_weight(more: list[tuple[Problem, np.ndarray]], problems: list[Problem]) -
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    print(f"{report['name']}: {report['rows']:,} rows. {report['sentence']}")
+    print(f"{report['name']}: {counted_rows(report['rows'])}. {report['sentence']}")
     for note in report["notes"]:
         print(f"  {note}")
     for problem in report["problems"]:
@@ -162,6 +164,11 @@ def _print_report(report: dict[str, Any]) -> None:
             f"  {facts['cut']:,} rows are cut at {facts['max_length']} tokens; "
             f"{facts['lost']:,} of them have no token left to train on."
         )
+
+
+def counted_rows(count: int, word: str = "row") -> str:
+    """ "1 row", "2,000 rows"."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def _print_problem(problem: dict[str, Any]) -> None:

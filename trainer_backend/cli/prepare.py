@@ -20,6 +20,7 @@ from trainer_backend.cli.data import (
     by_weight,
     clear_bar,
     count_tokens,
+    counted_rows,
     counting_recipe,
     read_data,
     token_facts,
@@ -215,5 +216,5 @@ def _report(
     if stored.done:
         print(stored.done)
     for part, (path, rows) in written.items():
-        what = "packed rows" if counted else "rows"
-        print(f"{rows:,} {what} {'held out' if part == 'held_out' else 'to train on'}: {path}")
+        what = counted_rows(rows, "packed row" if counted else "row")
+        print(f"{what} {'held out' if part == 'held_out' else 'to train on'}: {path}")
