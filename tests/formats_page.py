@@ -248,11 +248,11 @@ def _encodings() -> str:
     """The table of encodings that are found and offered."""
     lines = [
         "### Encodings",
-        "UTF-8, UTF-16 and UTF-32 are read at once, with a byte order mark or without. The encoding\n"
-        "of any other file is found by its content and offered by name with a line of the file,\n"
-        "the likeliest first: one click on the page, an option of the command line. `--encoding`\n"
-        "takes further ones. A UTF-8 file with a broken byte is still a UTF-8 file: the place is\n"
-        "named, and the row can be left out.",
+        "UTF-8, UTF-16 and UTF-32 are read at once, with a byte order mark or without. "
+        "The encoding of any other file is found by its content and offered by name with a line "
+        "of the file, the likeliest first: one click on the page, an option of the command line. "
+        "`--encoding` takes further ones. A UTF-8 file with a broken byte is still a UTF-8 file: "
+        "the place is named, and the row can be left out.",
     ]
     table = ["| Language | Offered | Option |", "|---|---|---|"]
     for case in written.OFFERED:

@@ -142,6 +142,7 @@ def _read_values(file: TextFile, lists: bool) -> Rows:
             yield from _reported(file, line, value, fault, columns)
         else:
             more = window.text[window.at : window.at + 20].split("\n")[0]
+            more = more.encode("utf-8", "replace").decode()
             what = f"There is more text after the end of the JSON: “{more}”."
             fix = "Remove it, or write a row as an object: {…}."
             raise file.error(what, fix, window.line())
