@@ -268,7 +268,8 @@ OTHERS = (
     ("Zip, gzip", "`.zip` `.gz`", "the tables inside, read as one, with the images rows name"),
     ("Several files", "", "read as one table in the order given; different columns are named"),
     ("Hub datasets", "`owner/name`", "the rows of one split"),
-    ("OpenDocument, old Excel", "`.ods` `.xls` `.numbers`", "not read: save as `.xlsx` or CSV"),
+    ("OpenDocument", "`.ods`", "the rows of one sheet, as a workbook's"),
+    ("Old Excel, Numbers", "`.xls` `.numbers`", "not read: save as `.xlsx` or CSV"),
 )  # fmt: skip
 
 
