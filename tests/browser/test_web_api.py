@@ -1,5 +1,6 @@
 """The web API as a script uses it, with the tiny model: load, start, watch, chat, export."""
 
+import json
 import time
 import zipfile
 
@@ -54,6 +55,34 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
         client.predict(run_id, api_name="/resume_training")
     client.predict(run_id, '{"max_steps": 3}', api_name="/resume_training")
     assert wait_until_over(client, run_id)["step"] == 3
+
+
+def test_a_script_says_how_a_file_is_read(client, tmp_path):
+    rows = [{"eins": f"What is {n}?", "zwei": f"It is {n}.", "id": n} for n in range(30)]
+    path = tmp_path / "unclear.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+    def load(*options, **more):
+        return client.predict(handle_file(str(path)), *options, api_name="/load_dataset", **more)
+
+    asked = load()
+    assert asked["format"] == "" and "could mean more than one thing" in asked["sentence"]
+    columns = {"prompt": "eins", "completion": "zwei"}
+    for options in ({"columns": columns}, json.dumps({"columns": columns})):
+        loaded = load(options)
+        assert loaded["ignored_columns"] == ["id"] and "answer from “zwei”" in loaded["sentence"]
+    assert load(more_files=[handle_file(str(path))])["rows"] == 60
+    for options, words in (
+        ('{"columns": {"prompt": "drei", "completion": "zwei"}}', "Choose one of “eins”"),
+        ('{"columns": {"question": "eins"}}', "Unknown role"),
+        ('{"colums": {}}', "Unknown option"),
+        ('{"encoding": "klingon"}', "Unknown encoding"),
+        ('{"delimiter": 3}', "is not a text"),
+        ('{"chosen": true}', "preference data"),
+        ("[1]", "not a JSON object"),
+    ):
+        with pytest.raises(AppError, match=words):
+            load(options)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ ROLE_WORDS = {
     "completion": "Answer",
     "reasoning": "Reasoning before the answer",
     "label": "Good answer? (only rows with yes)",
+    "score": "Score (only the best answer)",
     "system": "System message",
     "messages": "Conversation",
     "tools": "Tools",

@@ -2,7 +2,7 @@
 
 from sft_ui.data import report
 from trainer_backend.data.store.dataset import list_datasets, open_dataset
-from trainer_backend.data.store.uploads import create_from_rows
+from trainer_backend.data.store.uploads import create_from_rows, remap_dataset
 from trainer_backend.data.store.versions import apply_fixes, edit_rows
 
 
@@ -47,3 +47,15 @@ def test_a_cleaned_version_shows_what_was_done(home):
     html = report.report(cleaned, 1, 0.1, report.family(cleaned, list_datasets(home)))
     assert "1 · Upload · 30 rows" in html and "2 · Fixes · 5 rows" in html
     assert 'title="25 rows left out' in html
+
+
+def test_preference_data_offers_one_button(home):
+    rows = [{"prompt": f"Name {n}", "chosen": f"It is {n}.", "rejected": "No."} for n in range(30)]
+    dataset = create_from_rows(home, rows, name="Pairs of answers")
+    html = report.report(dataset, 0, 0.1)
+    assert html.count('id="train-on-chosen"') == 1 and "--chosen" in html
+    chosen = remap_dataset(home, dataset.id, dataset.chosen)
+    html = report.report(chosen, 0, 0.1)
+    assert "train-on-chosen" not in html and "answer from “chosen”. Not used: “rejected”" in html
+    unclear = create_from_rows(home, [{"left": "a", "right": "b"}], name="Unclear")
+    assert "train-on-chosen" not in report.report(unclear, 0, 0.1)

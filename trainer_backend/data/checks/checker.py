@@ -70,7 +70,7 @@ _MISSING = frozenset(
     "nan none null n/a #n/a na <na> nat nil undefined - -- – — #nv #value! #ref! #div/0! #name? "
     "#null! #num! (null) (none) \\n n.a. n.a".split()
 )
-_LONGEST_MARK = max(map(len, _MISSING))
+_LONGEST_MARK = 40  # characters, with white space around it
 
 
 class Checker:
@@ -170,7 +170,7 @@ class Checker:
 
     def _check_sides(self, row: int, prompt: str, answer: str) -> None:
         trimmed = answer.strip()
-        if is_missing(answer) or is_missing(prompt) or is_missing(prompt.rpartition("\n\n")[2]):
+        if is_missing(answer) or is_missing(_last_paragraph(prompt)):
             self._findings.add(MISSING_VALUE, row)
         if not trimmed:  # only tool calls
             return
@@ -231,9 +231,16 @@ class Checker:
 
 def is_missing(text: str) -> bool:
     """Whether a text only says that a value is missing: NaN, None, N/A, a dash, an Excel error."""
-    if len(text) > 4 * _LONGEST_MARK:  # a text, with or without white space around it
-        return False
-    return text.strip().casefold() in _MISSING
+    return len(text) <= _LONGEST_MARK and text.strip().casefold() in _MISSING
+
+
+def _last_paragraph(prompt: str) -> str:
+    """What follows the last empty line, as the text that a prompt is about; all without one.
+
+    Only the last characters are looked at.
+    """
+    at = prompt.rfind("\n\n", -_LONGEST_MARK - 2)
+    return prompt if at < 0 else prompt[at + 2 :]
 
 
 def _boilerplate(answers: list[str]) -> np.ndarray:

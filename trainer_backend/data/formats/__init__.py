@@ -4,6 +4,7 @@ The names of formats (Alpaca, ShareGPT, …) are known only here; the result is 
 """
 
 from trainer_backend.data.formats.columns.choice import mapping_of, parse_columns, written_columns
+from trainer_backend.data.formats.columns.preference import outdone
 from trainer_backend.data.formats.conversations import (
     TRAIN_MARKS,
     Note,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainer_backend.data.formats import conversations
-from trainer_backend.data.formats.conversations import as_list
+from trainer_backend.data.formats.conversations import as_list, turns_in
 from trainer_backend.data.json_values import NumberText, cell_text
 from trainer_backend.errors import RowError
 
@@ -20,15 +20,22 @@ _ASKED_KEYS = ("user", "human", "question", "prompt", "instruction", "query", "i
 _ANSWER_KEYS = ("assistant", "bot", "gpt", "answer", "response", "output", "completion", "a")
 _SPEAKERS = {"human": "user", "user": "user", "assistant": "assistant", "system": "system",
              "function response": "tool"}  # fmt: skip
-_MARK = re.compile(r"(?:\A|\n)\s*(Human|Assistant|USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE):[ \t]?")
+_MARK = re.compile(
+    r"(?:\A|\n)\s*(Human|Assistant|User|USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE):[ \t]?"
+)
 HISTORY_FIX = 'Write it as [["first question", "first answer"], ["second question", …]].'
 
 
 def turns_of(value: Any) -> list:
     """The turns of a cell that holds a conversation, or one message; [] for any other cell.
 
-    An object with a list of messages is one too, as in OpenAI's preference files.
+    An object with a list of messages is one too, as in OpenAI's preference files; a message with
+    its replies is none.
     """
+    if isinstance(value, str) and "[" not in value and "{" not in value:
+        return []  # most texts, and faster than to look closer
+    if isinstance(value, dict) and ("replies" in value or "children" in value):
+        return []
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         value = value["messages"]
     return conversations.turns_of(value)
@@ -40,10 +47,35 @@ def transcript_turns(value: Any) -> list[dict]:
         return []
     parts = _MARK.split(value)[1:]  # speaker, text, speaker, text, …
     turns = [
-        {"role": _SPEAKERS[speaker.lower()], "content": text.strip()}
+        {"role": _SPEAKERS[speaker.lower()], "content": _spoken(text)}
         for speaker, text in zip(parts[::2], parts[1::2], strict=True)
     ]
     return turns if {"user", "assistant"} <= {turn["role"] for turn in turns} else []
+
+
+def _spoken(text: str) -> str:
+    return text.strip().removesuffix("<|endoftext|>").strip()
+
+
+def joined_texts(value: Any, text: Callable[[Any], str]) -> str:
+    """A cell as text; a list of texts as paragraphs."""
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return "\n\n".join(value)
+    return text(value)
+
+
+def named_turns_of(value: Any) -> list:
+    """turns_of() for a column that is called a conversation: questions and answers are turns too.
+
+    [{"input": "Hi", "output": "Hello"}] may be anything in other columns.
+    """
+    if turns := turns_of(value):
+        return turns
+    try:
+        turns = turns_in(value)
+    except RowError:
+        return []
+    return turns if all(isinstance(turn, dict) and "role" in turn for turn in turns) else []
 
 
 def is_history(value: Any) -> bool:
@@ -87,7 +119,7 @@ def _pair_turns(pair: Any) -> list[dict]:
 
 def bare_calls(value: Any) -> list[dict]:
     """The function calls of a cell that is a list of nothing else; [] for any other cell."""
-    if isinstance(value, str) and not value.lstrip().startswith("["):
+    if isinstance(value, str) and not ("{" in value and value.lstrip().startswith("[")):
         return []
     try:
         calls = as_list(value)

@@ -3,20 +3,30 @@
 Where the two disagree, the mapping is only a suggestion for the user. No row is converted here.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer_backend.data.formats.cells import bare_calls, is_history, turns_of
+from trainer_backend.data.formats.cells import (
+    bare_calls,
+    is_history,
+    named_turns_of,
+    transcript_turns,
+    turns_of,
+)
 from trainer_backend.data.formats.columns.choice import written_columns
 from trainer_backend.data.formats.columns.preference import (
     CHOSEN,
+    SEVERAL,
     Preference,
     find_label,
     find_pairs,
+    find_rivals,
     find_scores,
 )
+from trainer_backend.data.formats.columns.rendered import rendered_words
 from trainer_backend.data.formats.columns.unreadable import (
     ASKED,
     find_questionable,
@@ -33,6 +43,7 @@ from trainer_backend.data.formats.mapping import (
     listed,
     named,
     plain_name,
+    quoted,
 )
 from trainer_backend.data.images import holds_image
 from trainer_backend.errors import RowError
@@ -58,6 +69,7 @@ class Detection:
     code: str = ""
     advice: str = ""
     chosen: ColumnMapping | None = None
+    remark: str = ""  # what is to be said of the cells under the mapping; part of `sentence`
 
 
 @dataclass(frozen=True)
@@ -129,8 +141,10 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
     if rivals := find_pairs(rows, columns, mapping, seen.chats):
         return _preference(seen, rivals)
     mapping, why = _certain(seen)
-    marked = find_label(rows, columns, mapping) or find_scores(rows, columns, mapping)
-    if marked:
+    several = [name for name in columns if plain_name(name) in SEVERAL]
+    scored = mapping or _pair(seen, several[:1])
+    marked = find_label(rows, columns, mapping) or find_scores(rows, columns, scored)
+    if marked := marked or (find_rivals(rows, columns) if mapping is None or why else None):
         return _preference(seen, marked)
     suggestion = mapping or _suggest_pair(columns, seen.found)
     doubt = find_questionable(rows, columns) if "messages" not in suggested(suggestion) else None
@@ -141,7 +155,18 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
     unused = unused_text(rows, columns, mapping)
     if unused:
         return _unused(columns, mapping, unused)
-    return Detection(mapping, describe_mapping(mapping, columns), True, columns)
+    remark = rendered_words(rows, mapping) + _json_words(rows, mapping)
+    sentence = describe_mapping(mapping, columns) + remark
+    return Detection(mapping, sentence, True, columns, remark=remark)
+
+
+def _json_words(rows: Sequence[dict], mapping: ColumnMapping) -> str:
+    """What is said of answers that are neither text nor turns."""
+    name = mapping.roles.get("completion", "")
+    cells = [row[name] for row in rows if isinstance(row.get(name), list | dict) and row[name]]
+    if not any(not turns_of(cell) and not bare_calls(cell) for cell in cells[:50]):
+        return ""
+    return f" Where {quoted(name)} holds a list or an object, its JSON is learned as text."
 
 
 def suggested(mapping: ColumnMapping | None) -> dict[str, str]:
@@ -150,11 +175,16 @@ def suggested(mapping: ColumnMapping | None) -> dict[str, str]:
 
 
 def _see(rows: Sequence[dict], columns: list[str]) -> _Seen:
-    chats = [name for name in columns if _mostly(turns_of, rows, name)]
+    chats = [name for name in columns if _mostly(_turns(name), rows, name)]
     found = {role: named(columns, role) for role in SYNONYMS}
     answers = [name for name in columns if plain_name(name) == "answers"]
     found["completion"] += [name for name in answers if _mostly(bare_calls, rows, name)]
     return _Seen(rows, columns, chats, found, _extra(rows, columns, found))
+
+
+def _turns(name: str) -> Callable[[Any], list]:
+    """What finds the turns in the cells of this column."""
+    return named_turns_of if plain_name(name) in SYNONYMS["messages"] else turns_of
 
 
 def _certain(seen: _Seen) -> tuple[ColumnMapping | None, str]:
@@ -173,6 +203,12 @@ def _certain(seen: _Seen) -> tuple[ColumnMapping | None, str]:
         others = [name for name in seen.columns if name not in found["text"]]
         if len(found["text"]) == 1 and _LABELS.isdisjoint(map(plain_name, others)):
             return ColumnMapping("text", {"text": found["text"][0]}), ""
+    spoken = [name for name in seen.columns if _mostly(transcript_turns, seen.rows, name)]
+    if spoken and not prompts and not found["completion"]:
+        roles = {"messages": spoken[0]} | seen.extra
+        return ColumnMapping(
+            "messages", roles
+        ), f"{quoted(spoken[0])} is a conversation in one text"
     return None, _why_unsure(prompts, found)
 
 
@@ -218,14 +254,14 @@ def _history(seen: _Seen) -> str:
 
 def _with_reasoning(seen: _Seen, mapping: ColumnMapping) -> ColumnMapping:
     names = [name for name in seen.found["reasoning"] if name not in mapping.roles.values()]
-    if len(names) != 1 or not unused_text(seen.rows, names, mapping, min_chars=1):
+    if len(names) != 1 or not unused_text(seen.rows, names, mapping):
         return mapping
     return replace(mapping, roles={**mapping.roles, "reasoning": names[0]})
 
 
 def _chat(seen: _Seen, likely: list[str]) -> tuple[ColumnMapping, str]:
     rows, name = seen.rows, likely[0]
-    first = next(turn for row in rows for turn in turns_of(row.get(name)))
+    first = next(turn for row in rows for turn in _turns(name)(row.get(name)))
     roles = {"messages": name} | seen.extra
     answers = [one for one in seen.found["completion"] if one != name and one not in seen.chats]
     if len(answers) == 1 and not _mostly(_is_answered, rows, name):
@@ -253,8 +289,12 @@ def _preference(seen: _Seen, found: Preference) -> Detection:
     )
     advice = _how_to_choose(suggestion)
     if found.chosen:
-        advice = "Use “Train on the chosen answers” (in the terminal: --chosen). Or: " + advice
-    return Detection(suggestion, sentence, False, seen.columns, PREFERENCE, advice, found.chosen)
+        advice = f"Train on the chosen answers with one click (in the terminal: --chosen). {advice}"
+    return Detection(
+        *(suggestion, sentence, False, seen.columns, PREFERENCE, advice),
+        chosen=found.chosen,
+        remark=found.remark,
+    )
 
 
 def _why_unsure(prompts: list[str], found: dict[str, list[str]]) -> str:
@@ -308,7 +348,7 @@ def _unused(columns: list[str], mapping: ColumnMapping, unused: list[str]) -> De
         f"{describe_mapping(mapping, columns)} But {listed(unused, 6)} {are} text that would be "
         "left out of training: choose which column is what, or leave it out."
     )
-    advice = f"{_how_to_choose(wider)} To leave it out: --columns {written_columns(mapping)}"
+    advice = f"{_how_to_choose(wider)} (to leave it out: {_option(mapping)})"
     return Detection(mapping, sentence, False, columns, UNUSED, advice)
 
 
@@ -327,4 +367,9 @@ def _how_to_choose(mapping: ColumnMapping | None) -> str:
     advice = "Choose the columns above the table, then use them."
     if mapping is None or any(len(name) > 60 for name in mapping.roles.values()):
         return advice
-    return f"{advice} In the terminal: --columns {written_columns(mapping)}"
+    return f"{advice} In the terminal: {_option(mapping)}"
+
+
+def _option(mapping: ColumnMapping) -> str:
+    """The option of the command line that chooses these columns, as a shell takes it."""
+    return f"--columns {shlex.quote(written_columns(mapping))}"

@@ -13,10 +13,12 @@ from typing import Any
 from trainer_backend.data.formats.cells import (
     bare_calls,
     history_turns,
+    joined_texts,
     mark_of,
     transcript_turns,
     turns_of,
 )
+from trainer_backend.data.formats.columns.preference import best_answer
 from trainer_backend.data.formats.conversations import (
     FILL_IN,
     Note,
@@ -117,7 +119,7 @@ def _refuse_rejected(mark: Any, column: str) -> None:
         raise RowError(what, "Write true or false into it.", "rejected_answer")
     if not good:
         what = f"The answer is marked as bad in “{column[:60]}”."
-        raise RowError(what, "Nothing is to be done: it is not trained on.", "rejected_answer")
+        raise RowError(what, "Nothing needs to be done.", "rejected_answer")
 
 
 def _refuse_empty_pair(prompt: dict, completion: dict, given: bool) -> None:
@@ -156,7 +158,10 @@ def read_row(
         prompt, completion = _pair(row, roles, on_image, text, say)
     if "history" in roles and (before := history_turns(row.get(roles["history"]))):
         prompt = to_messages(before, on_image, text, say) + prompt
-    if "reasoning" in roles and (thought := text(row.get(roles["reasoning"]))).strip():
+    if (
+        "reasoning" in roles
+        and (thought := joined_texts(row.get(roles["reasoning"]), text)).strip()
+    ):
         _add_reasoning(prompt + completion, thought)
     if "system" in roles:
         own = system_text(row.get(roles["system"]), Ways(None, text, say))
@@ -175,7 +180,9 @@ def _pair(
     say: Say,
 ) -> tuple[list[dict], list[dict]]:
     prompt, completion = row.get(roles["prompt"]), row.get(roles["completion"])
-    extra = text(row.get(roles["input"])) if "input" in roles else ""
+    extra = joined_texts(row.get(roles["input"]), text) if "input" in roles else ""
+    if isinstance(completion, list):
+        completion = best_answer(completion, row.get(roles["score"]) if "score" in roles else None)
     asked, calls = turns_of(prompt), turns_of(completion) or bare_calls(completion)
     if asked or calls:
         asked = asked or [{"role": "user", "content": text(prompt)}]
@@ -203,7 +210,9 @@ def _answer(completion: Any, text: ReadText) -> list[dict]:
 
 
 def _add_reasoning(messages: list[dict], thought: str) -> None:
-    """Give the last answer its reasoning, unless it has some already."""
+    """Give the last answer its reasoning, unless it has some already or there is none."""
+    if not thought.strip():
+        return
     for message in reversed(messages):
         if message["role"] == "assistant":
             message.setdefault("reasoning_content", thought)
@@ -284,6 +293,10 @@ def find_reading(
     found = detect_format(plain)
     if found.code == PREFERENCE:
         raise _undecided(found.sentence.partition(" (columns ")[0], columns)
+    if found.code == "segments":
+        raise TrainingDataError(found.sentence, "dataset column “segments”", found.advice)
+    if found.code == UNUSED:
+        warnings.warn(found.sentence, stacklevel=2)
     certain = found.mapping if found.sure or found.code == UNUSED else None
     detected = [certain, *certain.also] if certain else []
     if text_field not in ("text", "prompt") and text_field in columns:

@@ -29,7 +29,8 @@ SYNONYMS = {
     "history": ("history", "chat_history", "conversation_history", "dialogue_history",
                 "dialog_history", "previous_turns", "previous_messages", "past_turns"),
     "reasoning": ("reasoning", "reasoning_content", "reasoning_trace", "thinking", "thought",
-                  "thoughts", "complex_cot", "cot", "chain_of_thought", "think"),
+                  "thoughts", "complex_cot", "cot", "chain_of_thought", "think",
+                  "thinking_trajectories"),
     "messages": ("messages", "conversations", "conversation", "chat", "dialog", "dialogue",
                  "turns", "contents"),
     "text": ("text", "content", "document", "body"),
@@ -75,8 +76,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }  # the roles each format needs
 EMPTY: tuple[Any, ...] = (None, "", [])  # cells without a value
 ROLE_NAMES = (
-    "prompt", "completion", "system", "input", "history", "reasoning", "label", "messages", "text",
-    "tools", "images",
+    "prompt", "completion", "system", "input", "history", "reasoning", "label", "score",
+    "messages", "text", "tools", "images",
 )  # fmt: skip
 _WITH = {
     "text": ("text",),
@@ -163,6 +164,7 @@ _EXTRAS = {
     "history": "Earlier turns from {}; their answers are learned too.",
     "reasoning": "The answer’s reasoning from {}.",
     "label": "Only rows in which {} marks the answer as good.",
+    "score": "Of several answers to one prompt only the one with the best {}.",
     "system": "System message from {}.",
     "tools": "Tools from {}.",
     "images": "Images from {}.",
@@ -181,25 +183,35 @@ def _family(format: str) -> str:
 def check_mapping(mapping: ColumnMapping, columns: Sequence[str], where: str) -> None:
     """Raises UserError for an unknown format or role, a missing role, or an unknown column."""
     fix = f"Choose one of {listed(columns, 12)}."
+    check_roles(mapping, where, fix, unnamed="" in columns)
+    for column in mapping.roles.values():
+        if column not in columns:
+            raise UserError(f"There is no column {quoted(column)}.", where, fix)
+    for other in mapping.also:
+        check_mapping(other, columns, where)
+
+
+def check_roles(
+    mapping: ColumnMapping, where: str, fix: str = "Name a column for it.", unnamed: bool = False
+) -> None:
+    """Raises UserError for roles that make no example, whatever the columns.
+
+    `fix` is the advice for a missing role; `unnamed`: a column without a name may have one.
+    """
     needed = FORMATS.get(mapping.format)
     if needed is None:
         raise UserError(
             f"Unknown format {quoted(mapping.format)}.", where, f"Use one of {', '.join(FORMATS)}."
         )
     for role in needed:
-        if not mapping.roles.get(role) and (role not in mapping.roles or "" not in columns):
-            what = f"No column is chosen for the {role}."
-            raise UserError(what, where, fix)
-    for role, column in mapping.roles.items():
+        if not mapping.roles.get(role) and not (unnamed and role in mapping.roles):
+            raise UserError(f"No column is chosen for the {role}.", where, fix)
+    allowed = _WITH[_family(mapping.format)]
+    for role in mapping.roles:
         if role not in ROLE_NAMES:
             raise UserError(f"Unknown role {quoted(role)}.", where, f"Use {', '.join(ROLE_NAMES)}.")
-        if column not in columns:
-            raise UserError(f"There is no column {quoted(column)}.", where, fix)
-    wrong = [role for role in mapping.roles if role not in _WITH[_family(mapping.format)]]
-    if wrong:
-        what = f"The role {wrong[0]} does not go with {' and '.join(needed)}."
-        raise UserError(what, where, f"Use {', '.join(_WITH[_family(mapping.format)])}.")
+        if role not in allowed:
+            what = f"The role {role} does not go with {' and '.join(needed)}."
+            raise UserError(what, where, f"Use {', '.join(allowed)}.")
     if len(set(mapping.roles.values())) < len(mapping.roles):
         raise UserError("One column is chosen twice.", where, "Choose a different column for each.")
-    for other in mapping.also:
-        check_mapping(other, columns, where)

@@ -27,7 +27,7 @@ from trainer_backend.data.store.writer import OnFindings
 from trainer_backend.errors import RowError, UserError
 
 # roles of columns without answers
-_ASKED = ("prompt", "input", "system", "history", "reasoning", "label")
+_ASKED = ("prompt", "input", "system", "history", "reasoning", "label", "score")
 _DONE = {"drop": "left out", "keep_one": "left out", "trim": "trimmed", "clean": "cleaned"}
 SWITCHES = tuple(_DONE)  # every safe fix
 

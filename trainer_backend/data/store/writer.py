@@ -27,6 +27,7 @@ from trainer_backend.data.formats import (
     describe_mapping,
     detect_format,
     first_rows,
+    outdone,
     to_example,
     unused_columns,
 )
@@ -156,6 +157,7 @@ class _Pass:
         self.checker = Checker(self.name, folder)
         self.columns: dict[str, None] = {}  # an ordered set
         self.hash = ExampleHash()
+        self.outdone: set[int] = set()  # rows with a worse score than another answer
         self.lengths = array("q")  # three for each row: number, characters, characters of answer
 
     def run(
@@ -170,7 +172,11 @@ class _Pass:
         if on_findings and not chosen:
             on_findings([_undecided(found, self.name)], first)
         report = _reporter(on_findings, self.checker, first) if on_findings and chosen else None
-        counts = self._write_tables(itertools.chain(first, rows), chosen, report)
+        everything: Iterable[NumberedRow] = itertools.chain(first, rows)
+        if chosen and "score" in chosen.roles:
+            everything = list(everything)  # which answer is the best is known at the end
+            self.outdone = outdone(everything, chosen.roles)
+        counts = self._write_tables(everything, chosen, report)
         problems = self.checker.finish() if chosen else [_undecided(found, self.name)]
         if chosen and not counts["num_examples"]:
             raise _nothing_left(problems, self.name)
@@ -235,6 +241,8 @@ class _Pass:
 
     def _example(self, number: int, row: dict, mapping: ColumnMapping) -> Example | None:
         try:
+            if number in self.outdone:
+                raise _outdone(mapping.roles["score"])
             example = to_example(number, row, mapping, self.system_prompt)
             if example.images:
                 names: list[ImageRef] = [self.images.keep(image) for image in example.images]
@@ -252,6 +260,11 @@ class _Pass:
         digest = self.checker.see(example, whole)
         self.hash.add(messages, example.text, tools, images)
         examples.add((example.row, messages, example.text, tools, images, digest), len(whole))
+
+
+def _outdone(column: str) -> RowError:
+    what = f"Another answer to the same prompt has a better “{column[:60]}”."
+    return RowError(what, "Nothing needs to be done.", "rejected_answer")
 
 
 def _write_problem_rows(path: Path, problem_rows: list[np.ndarray]) -> None:
@@ -312,12 +325,18 @@ def _undecided(found: Detection, name: str) -> Problem:
     return Problem("error", found.sentence, name, found.advice, code=found.code)
 
 
+def _sentence(chosen: ColumnMapping | None, found: Detection, columns: list[str]) -> str:
+    if not chosen:
+        return found.sentence
+    return describe_mapping(chosen, columns) + (found.remark if chosen == found.mapping else "")
+
+
 def _meta(
     chosen: ColumnMapping | None, found: Detection, columns: list[str], problems: list[Problem]
 ) -> dict[str, Any]:
     return {
         "format": chosen.format if chosen else "",
-        "sentence": describe_mapping(chosen, columns) if chosen else found.sentence,
+        "sentence": _sentence(chosen, found, columns),
         "sure": chosen is not None,
         "columns": columns,
         "mapping": asdict(chosen) if chosen else None,

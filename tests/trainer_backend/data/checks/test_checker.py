@@ -1,5 +1,7 @@
 """Checking finds every kind of problem in the whole file, with its rows and its count."""
 
+from dataclasses import replace
+
 import pytest
 
 from trainer_backend.data.checks.checker import check_examples
@@ -131,3 +133,41 @@ def test_rows_text():
     assert rows_text([1_234], 1) == "row 1,234"
     assert rows_text([1, 2], 2) == "rows 1 and 2"
     assert rows_text([1, 2, 3], 3) == "rows 1, 2 and 3"
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pair(31, "question?", "NaN"),
+        pair(31, "question?", " n/a\n"),
+        pair(31, "None", "answer"),
+        pair(31, "Sum up.\n\nnan", "answer"),
+        pair(31, "question?", "#N/A"),
+        pair(31, "question?", "-"),
+        chat(31, "s:null", "u:question", "a:answer"),
+        chat(31, "u:question", "a:answer", "u:and?", "a:None"),
+        Example(31, None, "NaN"),
+    ],
+)
+def test_missing_values_written_as_text_are_found(example):
+    found = findings(example)
+    assert found["A prompt or an answer is only a mark for a missing value, such as NaN, None or "
+                 "N/A."] == ("warning", (31,), 1)  # fmt: skip
+
+
+def test_words_that_only_contain_such_a_mark_are_none():
+    some = pair(31, "Is None a value?", "Nanette\n\nnan is bread."), pair(32, "-1", "0")
+    assert findings(*some) == {}
+
+
+@pytest.mark.parametrize(
+    "mark",
+    "<image> <video> <audio> <|image|> <|image_1|> <image_1> [IMG] <|image_pad|>".split(),
+)
+def test_media_marks_without_media_are_found(mark):
+    what = "Texts contain marks of images, videos or sounds, but their rows hold none."
+    example = pair(31, f"{mark}\nWhat is it?", "A cup.")
+    assert findings(example)[what] == ("warning", (31,), 1)
+    pictured = replace(example, images=["images/x.png"])
+    assert what not in findings(pictured)
+    assert what not in findings(pair(31, "What is an image of a set?", "f(A)"))

@@ -80,6 +80,14 @@ ROWS = {
     "alpaca with white space for input": {"instruction": "Sum", "input": " \n", "output": "3"},
     "alpaca with only an input": {"instruction": "", "input": "1 2", "output": "3"},
     "alpaca with a context": {"instruction": "Sum", "context": "1 2", "response": "3", "kind": "x"},
+    "a question about a text": {"question": "Who?", "context": "WS did.", "answer": "WS"},
+    "texts to rest on": {"prompt": "Who?", "documents": ["WS did.", "So."], "completion": "WS"},
+    "earlier turns": {
+        "instruction": "And?", "input": "", "output": "WS", "history": [["Hi", "Hello"]]
+    },
+    "reasoning beside the answer": {"prompt": "a", "response": "b", "reasoning": "hm, so b"},
+    "messages and an answer": {"messages": [USER], "answer": "WS"},
+    "calls as answer": {"query": "Who?", "answers": '[{"name": "f", "arguments": {"x": 1}}]'},
     "message pair": {"prompt": [USER], "completion": [BOT]},
     "messages and a text": {"prompt": [USER], "completion": "WS"},
     "a text and messages": {"prompt": "Who?", "completion": [BOT]},
@@ -156,6 +164,44 @@ def test_a_later_row_in_another_format_is_read_by_its_column_names():
 )  # fmt: skip
 def test_promised_columns_hold_where_the_app_would_ask(row, field, expected):
     assert as_example(row, field) == expected
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "a", "completion": "b", "label": False},
+        {"messages": [USER, BOT], "kto_tag": True},
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+        {"prompt": "a", "completion": "b", "rejected": "c"},
+    ],
+)
+def test_preference_data_is_refused_and_the_way_is_told(row):
+    with pytest.raises(TrainingDataError, match="preference data") as caught:
+        find_reading([row])
+    assert "filter" in caught.value.fix
+
+
+def test_segments_are_refused_and_the_way_is_told():
+    row = {"segments": [{"label": False, "text": "a"}, {"label": True, "text": "b"}]}
+    with pytest.raises(TrainingDataError, match="cuts each text into parts") as caught:
+        find_reading([row])
+    assert "prompt (the parts labelled false)" in caught.value.fix
+
+
+def test_text_that_is_left_out_is_warned_about():
+    row = {"question": "a", "answer": "b", "rationale": "Because a is followed by b."}
+    with pytest.warns(UserWarning, match="“rationale” holds text that would be left out"):
+        reading = find_reading([row])
+    assert reading.mappings[0].roles == {"prompt": "question", "completion": "answer"}
+
+
+def test_a_continuation_with_a_context_is_a_conversation():
+    assert as_example({"prompt": "a", "completion": "b"}) == {"prompt": "a", "completion": "b"}
+    example = as_example({"prompt": "a", "context": "c", "completion": "b"})
+    assert example["prompt"] == [said("user", "a\n\nc")]
+    assert as_example({"question": "a", "answer": "b", "cot": "c"}, chat=False) == {
+        "prompt": "a\n", "completion": "c\n\nb"
+    }  # fmt: skip
 
 
 def test_columns_with_files_are_not_opened_to_detect_a_format(tokenizer):

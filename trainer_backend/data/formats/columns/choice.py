@@ -6,7 +6,13 @@ How the columns of a file are understood without such a choice is not known here
 import re
 from collections.abc import Mapping, Sequence
 
-from trainer_backend.data.formats.mapping import ROLE_NAMES, ColumnMapping, listed, quoted
+from trainer_backend.data.formats.mapping import (
+    ROLE_NAMES,
+    ColumnMapping,
+    check_roles,
+    listed,
+    quoted,
+)
 from trainer_backend.errors import UserError
 
 _PAIR, _CHAT, _TEXT = ("prompt", "input", "history"), ("messages",), ("text",)
@@ -21,7 +27,7 @@ def mapping_of(
     """The mapping that gives these roles to columns: {role: column}.
 
     `like` is the mapping that detection found; its ShareGPT or Alpaca name is kept where it fits.
-    Raises UserError when the roles are of different kinds, or are none.
+    Raises UserError for roles that make no example.
     """
     kinds = [kind for kind in (_PAIR, _CHAT, _TEXT) if any(role in roles for role in kind)]
     if not kinds and "completion" in roles:
@@ -34,7 +40,9 @@ def mapping_of(
         raise UserError(f"{names} cannot be combined.", where, fix)
     if like is not None and like.roles == dict(roles):
         return like
-    return ColumnMapping(_format(kinds[0], roles, like), dict(roles))
+    mapping = ColumnMapping(_format(kinds[0], roles, like), dict(roles))
+    check_roles(mapping, where, unnamed=True)
+    return mapping
 
 
 def _format(kind: tuple[str, ...], roles: Mapping[str, str], like: ColumnMapping | None) -> str:
@@ -53,11 +61,13 @@ def parse_columns(texts: Sequence[str], where: str = "--columns") -> dict[str, s
     roles: dict[str, str] = {}
     for text in texts:
         at = 0
+        if not text.strip():
+            raise UserError("No column is named.", where, _EXAMPLE)
         while at < len(text):
             found = _PART.match(text, at)
             if not found:
                 raise UserError(f"“{text[:60]}” names no columns.", where, _EXAMPLE)
-            _add(roles, found[1].strip().lower(), _unquoted(found[2]), where)
+            _add(roles, found[1].strip().lower(), _unquoted(found[2].strip()), where)
             at = found.end() if found.end() > at else len(text)
     return roles
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from trainer_backend.data.formats.cells import all_of, bare_calls, turns_of
-from trainer_backend.data.formats.mapping import EMPTY, columns_of, listed
+from trainer_backend.data.formats.columns.unreadable import CHOICES
+from trainer_backend.data.formats.mapping import EMPTY, columns_of, listed, plain_name
 from trainer_backend.data.json_values import NumberText
 
 MAX_PARTS = 8
+_ANSWERS = ("answers", "answer")
 _NOT_PARTS = {"role", "from", "type", "function", "parameters", "bytes", "path", "image"}
 
 
@@ -23,7 +25,11 @@ def find_nested(rows: Sequence[dict]) -> list[str]:
 
 def _is_nested(rows: Sequence[dict], name: str, columns: Sequence[str]) -> bool:
     cells = [row[name] for row in rows if row.get(name) not in EMPTY]
-    if not all_of(_is_plain_object, cells) or any(turns_of(cell) for cell in cells[:20]):
+    if (
+        plain_name(name) in CHOICES
+        or not all_of(_is_plain_object, cells)
+        or any(turns_of(cell) for cell in cells[:20])
+    ):
         return False
     keys = {key for cell in cells for key in cell}
     return len(keys) <= MAX_PARTS and not any(f"{name}.{key}" in columns for key in keys)
@@ -46,7 +52,7 @@ def opened(
 ) -> Iterator[tuple[int, dict]]:
     """The rows with the parts of `names` as columns: {"a": {"b": 1}} → {"a.b": 1}.
 
-    Of a list of texts the first is taken. `on_end` is given a sentence on what was done.
+    Of several texts of an answer the first is taken. `on_end` is given a sentence on what was done.
     """
     firsts: dict[str, int] = {}
     for number, row in rows:
@@ -57,6 +63,10 @@ def opened(
     on_end(sentence)
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
 def _opened(row: dict, names: Sequence[str], firsts: dict[str, int]) -> dict:
     flat: dict[str, Any] = {}
     for name, cell in row.items():
@@ -64,7 +74,7 @@ def _opened(row: dict, names: Sequence[str], firsts: dict[str, int]) -> dict:
             flat[name] = cell
             continue
         for key, value in cell.items():
-            if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            if plain_name(name) in _ANSWERS and _is_texts(value):
                 if len(set(value)) > 1:
                     firsts[f"{name}.{key}"] = firsts.get(f"{name}.{key}", 0) + 1
                 value = value[0] if value else ""

@@ -4,11 +4,13 @@ A model is never trained on both answers: which rows and columns are the chosen 
 decided here, and always by the user.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainer_backend.data.formats.cells import all_of, mark_of, transcript_turns, turns_of
 from trainer_backend.data.formats.mapping import EMPTY, ColumnMapping, plain_name, quoted
+from trainer_backend.data.json_values import cell_text
 
 CHOSEN = (
     "chosen", "preferred", "preferred_output", "preferred_response", "preferred_answer",
@@ -19,7 +21,8 @@ REJECTED = (
     "rejected", "reject", "non_preferred", "nonpreferred", "dispreferred", "non_preferred_output",
     "non_preferred_response", "dispreferred_output", "dispreferred_response", "rejected_response",
     "rejected_answer", "rejected_output", "response_rejected", "answer_rejected", "bad_response",
-    "worse_response", "loser",
+    "worse_response", "loser", "rejected_messages", "rejected_conversation",
+    "rejected_conversations",
 )  # fmt: skip
 LABELS = (
     "label", "kto_tag", "kto_label", "desirable", "is_desirable", "chosen", "is_chosen",
@@ -29,7 +32,11 @@ LABELS = (
 )  # fmt: skip
 SCORES = ("score", "scores", "rating", "ratings", "reward", "rewards", "rank", "ranks",
           "overall_score", "quality")  # fmt: skip
-_SEVERAL = ("completions", "responses", "answers", "candidates", "outputs", "generations")
+VERDICTS = ("winner", "preference", "choice", "label", "labels", "score", "preferred", "better",
+            "score_0", "score_a")  # fmt: skip
+_TEXTS = ("response", "text", "content", "answer", "output", "completion")  # of a scored answer
+INFINITE = float("inf")
+SEVERAL = ("completions", "responses", "answers", "candidates", "outputs", "generations")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Preference:
 
     seen: str
     chosen: ColumnMapping | None
+    remark: str = ""  # what else is to be said of the chosen answers
 
 
 def find_pairs(
@@ -51,6 +59,10 @@ def find_pairs(
     if not rejected:
         return None
     chosen = next((name for name in columns if plain_name(name) in CHOSEN), "")
+    talks = [name for name in chats if name not in rejected]
+    if not chosen and talks and not plain:  # the conversations hold the chosen answers
+        whole = ColumnMapping("messages", {"messages": talks[0]})
+        return Preference(f"{quoted(rejected[0])} holds rejected answers", whole)
     if not chosen and plain:
         chosen = plain.roles["completion"]
     if not chosen:
@@ -107,10 +119,13 @@ def find_scores(
     rows: Sequence[Mapping], columns: Sequence[str], plain: ColumnMapping | None
 ) -> Preference | None:
     """Several answers to one prompt with a score each; None for other data."""
-    lists = [name for name in columns if plain_name(name) in _SEVERAL and _several(rows, name)]
+    lists = [name for name in columns if plain_name(name) in SEVERAL and _several(rows, name)]
     scores = [name for name in columns if plain_name(name) in SCORES]
-    if lists and (scores or _scored_inside(rows, lists[0])):
-        return Preference(f"{quoted(lists[0])} holds several answers with scores", None)
+    if lists and (_scored_inside(rows, lists[0]) or scores):
+        seen = f"{quoted(lists[0])} holds several answers with scores"
+        best = f" Of the answers in {quoted(lists[0])} the one with the best score."
+        return Preference(seen, _of_list(rows, lists[0], scores, plain), best)
+    scores = [name for name in scores if plain is None or name not in plain.roles.values()]
     if plain is None or "prompt" not in plain.roles or not scores:
         return None
     known: dict[str, set[str]] = {}
@@ -119,7 +134,85 @@ def find_scores(
     if sum(len(found) > 1 for found in known.values()) * 2 <= len(known):
         return None
     seen = f"one prompt has several answers, each with its {quoted(scores[0])}"
+    return Preference(seen, replace(plain, roles={**plain.roles, "score": scores[0]}))
+
+
+def _of_list(
+    rows: Sequence[Mapping], name: str, scores: Sequence[str], plain: ColumnMapping | None
+) -> ColumnMapping | None:
+    """`plain` maps the prompt to a stand-in answer."""
+    if plain is None or "prompt" not in plain.roles:
+        return None
+    roles = {**plain.roles, "completion": name}
+    if not _scored_inside(rows, name):
+        roles["score"] = scores[0]
+    return replace(plain, roles=roles)
+
+
+def best_answer(answers: list, scores: object = None) -> object:
+    """The best of a list of scored answers; the list itself if it is anything else.
+
+    `scores` are theirs, in their order; without them the answers are objects with a score each.
+    """
+    if isinstance(scores, list) and len(scores) == len(answers) > 1:
+        return max(zip(answers, scores, strict=True), key=lambda one: _number(one[1], -INFINITE))[0]
+    if not all_of(_score_of, answers):
+        return answers
+    best = max(answers, key=lambda one: _number(one[_score_of(one)], -INFINITE))
+    return next((best[key] for key in _TEXTS if key in best), best)
+
+
+def _score_of(answer: object) -> str:
+    """The key of an answer's score; "" for what is no scored answer."""
+    if not isinstance(answer, dict) or not any(key in answer for key in _TEXTS):
+        return ""
+    return next((key for key in answer if plain_name(key) in SCORES), "")
+
+
+def find_rivals(rows: Sequence[Mapping], columns: Sequence[str]) -> Preference | None:
+    """Two answers in columns of their own, and a column that says which is better."""
+    verdict = next((name for name in columns if plain_name(name) in VERDICTS), None)
+    stems: dict[str, list[str]] = {}
+    for name in columns:
+        if found := re.fullmatch(r"(.*[a-z])_?(?:[abjk]|[0-2])", plain_name(name)):
+            stems.setdefault(found[1], []).append(name)
+    pair = next((names for names in stems.values() if len(names) > 1), None)
+    if verdict is None or pair is None or verdict in pair:
+        return None
+    seen = f"{quoted(pair[0])} and {quoted(pair[1])} are rivals, {quoted(verdict)} says which wins"
     return Preference(seen, None)
+
+
+def outdone(rows: Iterable[tuple[int, Mapping]], roles: Mapping[str, str]) -> set[int]:
+    """The numbers of the rows whose prompt has a better answer in another row.
+
+    The best score wins, of a rank the lowest; of equal ones the first. Rows without a readable
+    score lose.
+    """
+    column = roles["score"]
+    sign = -1 if plain_name(column) in ("rank", "ranks") else 1.0
+    asked = [roles[role] for role in ("system", "history", "prompt", "input") if role in roles]
+    best: dict[str, tuple[float, int]] = {}
+    lost: set[int] = set()
+    for number, row in rows:
+        key = "\0".join(cell_text(row.get(name)) for name in asked)
+        value = sign * _number(row.get(column), -sign * INFINITE)
+        before = best.get(key)
+        if before is not None and before[0] >= value:
+            lost.add(number)
+            continue
+        if before is not None:
+            lost.add(before[1])
+        best[key] = value, number
+    return lost
+
+
+def _number(cell: object, otherwise: float) -> float:
+    try:
+        found = float(cell_text(cell))
+    except ValueError:
+        return otherwise
+    return found if found == found else otherwise
 
 
 def _several(rows: Sequence[Mapping], name: str) -> bool:

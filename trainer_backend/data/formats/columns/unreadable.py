@@ -15,7 +15,7 @@ from trainer_backend.data.formats.mapping import EMPTY, listed, plain_name, quot
 TOKENS = ("input_ids", "labels", "attention_mask", "token_type_ids", "position_ids", "seq_lengths",
           "completion_mask", "assistant_masks", "length", "special_tokens_mask")  # fmt: skip
 _OPTIONS = re.compile(r"(?:op|opt|option|choice|answer|candidate)?_?[a-e1-5]|ending_?\d")
-_CHOICES = ("choices", "options", "endings", "candidates", "multiple_choice_targets")
+CHOICES = ("choices", "options", "endings", "candidates", "multiple_choice_targets")
 ASKED = "columns_unclear"
 SPEAKER = ("role", "from", "speaker", "author", "sender")
 CONTENT = ("text", "content", "value", "message", "body", "utterance")
@@ -98,8 +98,8 @@ def _asked_then_learned(cell: list[dict]) -> bool:
 
 
 def _choices(rows: Sequence[Mapping], columns: Sequence[str]) -> Unreadable | None:
-    names = [one for one in columns if plain_name(one) in _CHOICES and _holds(rows, one, list)]
-    names += [one for one in columns if plain_name(one) in _CHOICES and _holds(rows, one, dict)]
+    names = [one for one in columns if plain_name(one) in CHOICES and _holds(rows, one, list)]
+    names += [one for one in columns if plain_name(one) in CHOICES and _holds(rows, one, dict)]
     if not names:
         names = [one for one in columns if _OPTIONS.fullmatch(plain_name(one))]
         names = names if len(names) > 2 else []

@@ -156,7 +156,7 @@ def _slim(calls: Any) -> Any:
 def is_filled(turns: Any) -> bool:
     """Whether nulls only stand for keys that are absent, as in tables (Arrow, Parquet).
 
-    There every message has the same keys, those it does not use being null. Such a null cannot be
+    There every message has the same keys, those it does not use being null or empty. Such a null cannot be
     told from one that a person wrote: nulls in arguments are then taken for absent keys. In JSON
     the messages have different keys, and a null in the arguments of a call is a value.
     """
@@ -165,4 +165,4 @@ def is_filled(turns: Any) -> bool:
     first = turns[0].keys() if isinstance(turns[0], Mapping) else ()
     if not all(isinstance(turn, Mapping) and turn.keys() == first for turn in turns):
         return False
-    return any(turn.get(key) is None for turn in turns for key in CALL_KEYS if key in turn)
+    return any(not turn[key] for turn in turns for key in CALL_KEYS if key in turn)

@@ -4,6 +4,7 @@ Tables written by pandas hold the latter. Only plain values come out; what they 
 """
 
 import ast
+import math
 import re
 from typing import Any
 
@@ -53,10 +54,12 @@ def _plain(node: ast.AST, text: str, depth: int = 0) -> Any:
     match node:
         case ast.Constant(value=str() | bool() | int() | None):
             return node.value
-        case ast.Constant(value=float()) if abs(node.value) != float("inf"):
-            return node.value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float())):
-            return -node.operand.value
+        case ast.Constant(value=float() as number) if math.isfinite(number):
+            return number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)) if (
+            number != math.inf
+        ):
+            return -number
         case ast.List() | ast.Tuple():
             return [_plain(item, text, depth + 1) for item in node.elts]
         case ast.Dict():

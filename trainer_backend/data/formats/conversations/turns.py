@@ -20,7 +20,7 @@ from trainer_backend.errors import RowError
 
 ITEMS = ("function_call", "function_call_output", "reasoning")  # items without a role
 _CHATS = ("messages", "conversations", "conversation", "turns", "contents")
-_CONTENT = ("content", "value", "text", "parts", "message", "utterance")
+CONTENT_KEYS = ("content", "value", "text", "parts", "message", "utterance")
 _ASKED, _ANSWERS = ("user", "human"), ("assistant", "bot", "gpt", "chatbot")
 _ASKED_TOO = ("input", "question", "query", "instruction", "prompt")  # if the cell is a chat
 _ANSWERS_TOO = ("output", "answer", "response")
@@ -56,7 +56,7 @@ def _is_turn(turn: Any) -> bool:
         return False
     if "role" in turn or "from" in turn or turn.get("type") in ITEMS:
         return True
-    keys = (*ROLE_KEYS, "type") if turn.keys() & {*_CONTENT, "data"} else ROLE_KEYS
+    keys = (*ROLE_KEYS, "type") if turn.keys() & {*CONTENT_KEYS, "data"} else ROLE_KEYS
     speaker = next((turn[key] for key in keys if turn.get(key)), None)
     if isinstance(speaker, Mapping):
         speaker = speaker.get("role")
@@ -133,7 +133,7 @@ def _of_object(value: Mapping) -> Any:
     same = len(lists) == len(value) and len({len(item) for item in lists}) == 1
     if same and value.keys() & {*ROLE_KEYS}:
         return [dict(zip(value, cells, strict=True)) for cells in zip(*lists, strict=True)]
-    if role_named(value.get("role", value.get("from"))) and any(map(value.get, _CONTENT)):
+    if role_named(value.get("role", value.get("from"))) and any(map(value.get, CONTENT_KEYS)):
         return [value]
     if value and all(str(key).isdecimal() for key in value):  # {"0": {…}, "1": {…}}
         return [value[key] for key in sorted(value, key=int)]
@@ -182,7 +182,7 @@ def _one_by_one(turn: Mapping, chosen: bool) -> list[dict] | None:
         for key, item in turn.items()
         if key not in {*asked, *answers, *system} and filled.get(key) is not None
     }
-    if rest.keys() & {*_CONTENT}:  # {"user": "human", "text": "Hi"}
+    if rest.keys() & {*CONTENT_KEYS}:  # {"user": "human", "text": "Hi"}
         return None
     found = [{"role": role, "content": filled[keys[0]]} for role, keys in roles if keys]
     found[-1] |= rest

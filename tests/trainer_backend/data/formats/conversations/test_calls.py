@@ -84,7 +84,8 @@ CALLING = {"role": "assistant", "content": None, "tool_calls": [{"function": NUL
 def test_a_null_in_arguments_is_a_value_unless_a_table_filled_it():
     written = [{"role": "user", "content": "q"}, CALLING]
     filled = [{"role": "user", "content": "q", "tool_calls": None}, CALLING]
-    assert not is_filled(written) and is_filled(filled)
+    empty = [{"role": "user", "content": "q", "tool_calls": []}, CALLING]
+    assert not is_filled(written) and is_filled(filled) and is_filled(empty)
     assert without_nulls(written)[1]["tool_calls"] == [{"function": NULLS}]
     assert without_nulls(filled)[1]["tool_calls"][0]["function"]["arguments"] == {"x": 1}
     assert without_nulls(written)[1].keys() == {"role", "tool_calls"}
