@@ -12,9 +12,8 @@ NAMES = " ".join(
     f'xmlns:{short}="urn:oasis:names:tc:opendocument:xmlns:{short}:1.0"'
     for short in ("office", "table", "text")
 )
-FILLER = (
-    '<table:table-row table:number-rows-repeated="1048500"><table:table-cell/></table:table-row>'
-)
+ROW, END = "<table:table-row", "</table:table-row>"
+FILLER = f'{ROW} table:number-rows-repeated="1048500"><table:table-cell/>{END}'
 
 
 def cell(text, kind="string", **more):
