@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LATEST := .venv-latest
 ARGS ?=
 
-.PHONY: run test coverage check format bench test-latest lock latest browser
+.PHONY: run test coverage check format formats bench test-latest lock latest browser
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -32,6 +32,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/oxfmt sft_ui
+
+# docs/formats.md, from the tables of the tests.
+formats: $(VENV)/.dev
+	$(BIN)/python -m tests.formats_page
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -62,6 +62,9 @@ OPTIONS = [
     ReadOptions(encoding="latin-1", delimiter=";", skip_damaged=True),
     ReadOptions(encoding="gb18030", max_rows=2),
     ReadOptions(encoding="utf-16"),
+    ReadOptions(encoding="euc-jp", skip_damaged=True),
+    ReadOptions(encoding="iso2022-jp", skip_damaged=True),
+    ReadOptions(header_row=2, skip_damaged=True),
 ]
 
 
@@ -106,6 +109,33 @@ def workbook_bytes() -> bytes:
     return out.getvalue()
 
 
+def titled_workbook() -> bytes:
+    """A merged title above the header, a blank row, and a note below the table."""
+    book, out = openpyxl.Workbook(), io.BytesIO()
+    for line in (["FAQ 2024"], [], ["prompt", "response"], ["a", 1], ["b", None], [], ["Source"]):
+        book.active.append(line)
+    book.active.merge_cells("A1:B1")
+    book.save(out)
+    return out.getvalue()
+
+
+def encoded() -> list[tuple[str, bytes]]:
+    """(name, content) of tables and chats in encodings other than UTF-8."""
+    chinese, japanese, both = "今天天气怎么样", "今日の天気は", "天气 как"
+    texts = {"gb18030": chinese, "big5": "今天天氣怎麼樣", "utf-16-le": both, "utf-32": both}
+    texts |= dict.fromkeys(("shift_jis", "euc-jp", "iso2022_jp"), japanese)
+    texts |= {"euc-kr": "오늘 날씨 어때요", "cp1256": "كيف الطقس", "mac-roman": "déjà vu"}
+    texts |= {"cp1251": "Какая погода", "koi8-r": "погода", "cp1252": "„Schön“ – 5 €"}
+    return [
+        (f"{name}.{kind}", text.encode(name))
+        for name, sample in texts.items()
+        for kind, text in (
+            ("csv", f"prompt,response\n{sample},x\ny,{sample}\n"),
+            ("jsonl", json.dumps({"prompt": sample, "response": "x"}, ensure_ascii=False) + "\n"),
+        )
+    ]
+
+
 def zip_bytes(files: dict[str, bytes]) -> bytes:
     """A zip archive of these files."""
     out = io.BytesIO()
@@ -135,6 +165,16 @@ def seeds() -> list[tuple[str, bytes]]:
         ("a.xlsx", workbook_bytes()),
         ("a.zip", zip_bytes(inside)),
         ("a.jsonl.gz", gzip.compress(lines(PAIRS))),
+        *encoded(),
+        ("d.json", b"".join(json.dumps(row, indent=1).encode() for row in PAIRS)),
+        ("d.jsonl", b",\n".join(json.dumps(row, indent=1).encode() for row in PAIRS)),
+        ("e.jsonl", json.dumps([PAIRS[0]]).encode() * 3 + json.dumps([TURNS, TURNS]).encode()),
+        ("e.json", b'{"columns":["a","b"],"index":[0],"data":[["x","y"]]}'),
+        ("f.json", json.dumps({"q1": PAIRS[0], "q2": PAIRS[1]}).encode()),
+        ("c.csv", b"FAQ of May 2024\n\nprompt,response\na,b\nc,d\n\nSource: us\n"),
+        ("d.csv", b"sep=;\nprompt;response\n1;a;b\n2;c;d\n"),
+        ("e.csv", b"'prompt','response'\n'a, b','c'\n"),
+        ("b.xlsx", titled_workbook()),
         ("a.md", b"# One\n\n```\ncode\n\n```\n\n" + "wörd ".encode() * 900),
     ]
 
@@ -213,7 +253,7 @@ class Watched:
         signal.alarm(0)
         took = time.perf_counter() - self.began
         self.slowest = max(self.slowest, (took, f"{self.path.name} {self.number}"))
-        if kind is None or isinstance(error, UserError):
+        if kind is None or (isinstance(error, UserError) and _can_be_printed(error)):
             self.answers["read" if kind is None else "refused"] += 1
             return True
         if not isinstance(error, Exception):
@@ -227,6 +267,14 @@ class Watched:
             traceback.print_tb(trace)
         self.answers[kind] += 1
         return True
+
+
+def _can_be_printed(error: UserError) -> bool:
+    try:
+        json.dumps(error.to_dict(), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hangs(*_) -> None:

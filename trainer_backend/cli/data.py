@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.data.checks import SEVERITY_ORDER, read_statistics
 from trainer_backend.data.formats import parse_columns, written_columns
 from trainer_backend.data.readers.options import ReadOptions
@@ -129,6 +130,7 @@ def _setting(text: str) -> tuple[str, str]:
 
 def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool) -> LengthReport:
     """Lengths in tokens of all examples, with the model's tokenizer and chat template."""
+    quiet_libraries()
     from trainer_backend.serving.process.token_view import count_job
     from trainer_backend.tokens.counts import iter_token_lengths
 
@@ -167,7 +169,7 @@ def by_weight(more: list[tuple[Problem, np.ndarray]], problems: list[Problem]) -
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    print(f"{report['name']}: {report['rows']:,} rows. {report['sentence']}")
+    print(f"{report['name']}: {counted_rows(report['rows'])}. {report['sentence']}")
     for note in report["notes"]:
         print(f"  {note}")
     for problem in report["problems"]:
@@ -181,6 +183,11 @@ def _print_report(report: dict[str, Any]) -> None:
         )
         if not facts["rows_learned"]:
             print("  No row can be trained on as it is.")
+
+
+def counted_rows(count: int, word: str = "row") -> str:
+    """ "1 row", "2,000 rows"."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def _print_problem(problem: dict[str, Any]) -> None:

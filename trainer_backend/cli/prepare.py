@@ -20,6 +20,7 @@ from trainer_backend.cli.data import (
     by_weight,
     clear_bar,
     count_tokens,
+    counted_rows,
     counting_recipe,
     read_data,
     token_facts,
@@ -229,5 +230,5 @@ def _report(
         if problem.choices:  # content that the chat template omits
             print(f"Note: {problem.what} ({problem.where}) {problem.fix}", file=sys.stderr)
     for part, (path, rows) in written.items():
-        what = "packed rows" if counted else "rows"
-        print(f"{rows:,} {what} {'held out' if part == 'held_out' else 'to train on'}: {path}")
+        what = counted_rows(rows, "packed row" if counted else "row")
+        print(f"{what} {'held out' if part == 'held_out' else 'to train on'}: {path}")

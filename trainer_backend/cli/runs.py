@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer_backend.cli.data import chosen_settings, reading_options
 from trainer_backend.cli.follow import POLL_S, follow
+from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.errors import UserError
@@ -171,6 +172,7 @@ def do_runs(home: Path, arguments: argparse.Namespace) -> int:
 
 def do_chat(home: Path, arguments: argparse.Namespace) -> int:
     """Answer one prompt, or hold a conversation on the terminal."""
+    quiet_libraries()
     from trainer_backend.models.loaded.generate import Sampling
     from trainer_backend.runs import find_target
     from trainer_backend.serving.process.chat import ChatModel
@@ -245,6 +247,7 @@ def _read_line() -> str | None:
 
 def do_export(home: Path, arguments: argparse.Namespace) -> int:
     """Write a run's model into a folder and print where."""
+    quiet_libraries()
     from trainer_backend.export.exporter import export_run
 
     print(export_run(_find(home, arguments.run), arguments.format, arguments.out))

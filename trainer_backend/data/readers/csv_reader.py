@@ -212,10 +212,11 @@ def read_csv(
     sample = sampled(records)
     if not sample:
         return
-    for line, cells in sample[:1] if header_row is None else sample:
-        if file.undecoded("".join(cells)):
-            raise file.not_decoded(line)
+    if file.undecoded("".join(sample[0][1])):
+        raise file.not_decoded(sample[0][0])
     header = find_header(sample, header_row, f"{file.name}, line", "line")
+    if file.undecoded("".join(header.columns)):
+        raise file.not_decoded(header.row)
     file.damage.notes += [header.note] if header.note else []
     columns, below = header.columns, Below(len(header.columns), "line")
     width = len(columns)

@@ -13,6 +13,7 @@ from trainer_backend.data.readers.text_reader import detect_encoding
 from trainer_backend.errors import UserError
 
 ZIP_MAGIC = b"PK\x03\x04"
+_ODS = b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet"
 _ARROW_ENDINGS = (".arrow", ".feather")
 _NOT_READ = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save it as .xlsx or as CSV UTF-8."),
@@ -29,7 +30,7 @@ _NOT_READ = (
 
 
 def kind_of(source: Source) -> str:
-    """One of csv, json, parquet, arrow, xlsx, text. Raises UserError for anything else."""
+    """One of csv, json, parquet, arrow, xlsx, text; xlsx for every workbook. Raises UserError."""
     ending = source.ending
     if ending not in TABLE_SUFFIXES + DOCUMENT_SUFFIXES:
         raise _unknown_ending(source, ending)
@@ -53,8 +54,12 @@ def _by_magic(source: Source, head: bytes) -> tuple[str, str, tuple[str, ...]] |
     if head.startswith(ARROW_MAGIC) or head.startswith(STREAM_MAGIC):
         return "arrow", "Arrow data", _ARROW_ENDINGS
     if head.startswith(ZIP_MAGIC):
+        if _ODS in head:
+            return "xlsx", "an OpenDocument spreadsheet", (".ods",)
         if source.ending == ".xlsx" or _is_workbook(head):
             return "xlsx", "a spreadsheet", (".xlsx",)
+        if source.ending == ".ods":
+            return "xlsx", "an OpenDocument spreadsheet", (".ods",)
         return "zip", "a zip archive", (".zip",)
     for magic, what, fix in _NOT_READ:
         if head.startswith(magic):
@@ -85,6 +90,7 @@ def _text_kind(source: Source, head: bytes, ending: str) -> str:
     binary = {
         ".parquet": "a Parquet",
         ".xlsx": "an Excel",
+        ".ods": "an OpenDocument",
         **dict.fromkeys(_ARROW_ENDINGS, "an Arrow"),
     }
     if ending in binary:
@@ -121,6 +127,6 @@ def _unknown_ending(source: Source, ending: str) -> UserError:
     what = f"Files ending in “{ending}” cannot be read." if ending else "The name has no ending."
     known = ", ".join((*TABLE_SUFFIXES, *DOCUMENT_SUFFIXES))
     fix = f"Use one of {known}, each also as .gz or in a .zip."
-    if ending in (".xls", ".ods", ".numbers"):
+    if ending in (".xls", ".numbers"):
         fix = "In the spreadsheet choose “Save as” and “.xlsx” or “CSV UTF-8”."
     return UserError(what, source.name, fix)

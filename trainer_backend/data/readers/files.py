@@ -237,7 +237,8 @@ def _detect_layout(file: DataFile, options: ReadOptions) -> None:
 def _detect_json_layout(file: DataFile, text: TextFile) -> None:
     file.layout = json_layout(text)
     by_line = file.source.ending in (".jsonl", ".ndjson")
-    if (file.layout == "lines") != by_line and not (by_line and file.layout == "object"):
+    as_named = {"lines": by_line, "array": not by_line, "object": True}
+    if not as_named.get(file.layout):
         file.notes.append(f"The file holds {LAYOUTS[file.layout]}, and was read as such.")
 
 

@@ -151,12 +151,18 @@ def _above(rows: list[Row], number: int, unit: str) -> str:
     if not rows:
         return ""
     numbers = [one for one, _ in rows]
-    first = next(cell.strip() for cell in rows[0][1] if cell.strip())
+    first = _first_text(rows[0][1])
     which = f"{unit.capitalize()} {numbers[0]:,} stands above it and is not read"
     if len(rows) > 1:
         last = f"{numbers[0]:,} to {numbers[-1]:,}"
         which = f"{unit.capitalize()}s {last} stand above it and are not read"
-    return f"The header is {unit} {number:,}. {which}: “{first[:60]}”."
+    return f"The header is {unit} {number:,}. {which}: “{first}”."
+
+
+def _first_text(cells: list[str]) -> str:
+    """The first filled cell, to be shown; bytes that were not decoded become question marks."""
+    text = next(cell.strip() for cell in cells if cell.strip())
+    return text[:60].encode("utf-8", "replace").decode()
 
 
 def _groups(sample: list[Row], at: int) -> list[str] | None:
@@ -192,7 +198,7 @@ def check_header(header: list[str], where: str, instead: int | None = None) -> l
     if twice is not None:
         places = [str(at) for at, name in enumerate(columns, start=1) if name == twice]
         raise UserError(
-            f"Two columns have the same name “{twice[:60]}”.",
+            f"Two columns have the same name “{_first_text([twice])}”.",
             f"{where}, columns {' and '.join(places[:4])}",
             "Rename one of them in the header.",
             offer={"header_row": instead} if instead else None,
@@ -236,10 +242,10 @@ class Below:
         held = [row for row in self.held if _filled(row[1])]
         if not held:
             return ""
-        text = next(cell.strip() for cell in held[0][1] if cell.strip())
+        text = _first_text(held[0][1])
         numbers = [number for number, _ in held]
         which = f"{self.unit.capitalize()} {numbers[0]:,} stands below the table and is not read"
         if len(numbers) > 1:
             last = f"{numbers[0]:,} to {numbers[-1]:,}"
             which = f"{self.unit.capitalize()}s {last} stand below the table and are not read"
-        return f"{which}: “{text[:60]}”."
+        return f"{which}: “{text}”."

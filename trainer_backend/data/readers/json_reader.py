@@ -142,6 +142,7 @@ def _read_values(file: TextFile, lists: bool) -> Rows:
             yield from _reported(file, line, value, fault, columns)
         else:
             more = window.text[window.at : window.at + 20].split("\n")[0]
+            more = more.encode("utf-8", "replace").decode()
             what = f"There is more text after the end of the JSON: “{more}”."
             fix = "Remove it, or write a row as an object: {…}."
             raise file.error(what, fix, window.line())
@@ -353,7 +354,7 @@ def _as_row(value: Any, file: TextFile, line: int, columns: list[str] | None = N
     if is_rows(value):  # the turns of a conversation
         return {"messages": value}
     plain = isinstance(value, list) and not any(isinstance(one, dict | list) for one in value)
-    if columns is not None and plain and value:
+    if columns is not None and plain and any(isinstance(one, str) for one in value):
         names = columns or [f"column {at}" for at in range(1, len(value) + 1)]
         if len(names) == len(value) <= MAX_COLUMNS:
             return dict(zip(names, value, strict=True))

@@ -13,6 +13,7 @@ from trainer_backend.errors import UserError
 DOCUMENT_SUFFIXES = (".txt", ".md")
 TABLE_SUFFIXES = (
     ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx",
+    ".ods",
 )  # fmt: skip
 SUFFIXES = (*TABLE_SUFFIXES, ".zip")  # of files that are data by their name, each also as .gz
 UPLOAD_SUFFIXES = (*SUFFIXES, *DOCUMENT_SUFFIXES, ".gz")  # what an upload field takes

@@ -1,4 +1,4 @@
-"""Rows from an Excel workbook (.xlsx): the text that the cells of one sheet show.
+"""Rows from a workbook (.xlsx, .ods): the text that the cells of one sheet show.
 
 Text cells are exact. Numbers follow their number format if it is simple, else they are in full;
 dates become ISO 8601 text, formulas their saved value.
@@ -26,6 +26,7 @@ from trainer_backend.data.readers.header import (
     sampled,
     uneven,
 )
+from trainer_backend.data.readers.ods_reader import ods_rows, ods_sheets
 from trainer_backend.data.readers.options import MAX_LINE, DamageLog
 from trainer_backend.data.readers.source import Source
 from trainer_backend.errors import UserError
@@ -42,6 +43,8 @@ _ESCAPED = re.compile(r"_x00(09|0A|0D)_", re.IGNORECASE)  # tab, line feed, retu
 
 def sheet_names(source: Source) -> list[str]:
     """The names of a workbook's sheets in order. Raises UserError if it is damaged."""
+    if source.ending == ".ods":
+        return ods_sheets(source)
     with _opened(source) as book:
         return [sheet.title for sheet in book.worksheets]
 
@@ -51,21 +54,26 @@ def read_sheet(
 ) -> Iterator[tuple[int, dict]]:
     """(row of the sheet, row); titles above the header and notes below the table are left out."""
     where = f"{source.name}, sheet “{sheet[:60]}”, row"
+    if source.ending == ".ods":
+        yield from _read(ods_rows(source, sheet), damage, where, header_row)
+        return
     with _opened(source) as book:
         try:
-            rows = _filled_rows(book[sheet], source)
-            sample = sampled(rows)
-            if sample:
-                header = find_header(sample, header_row, where, "row")
-                damage.notes += [header.note] if header.note else []
-                yield from _table(
-                    chain((row for row in sample if row[0] > header.row), rows),
-                    header,
-                    damage,
-                    where,
-                )
+            yield from _read(_filled_rows(book[sheet], source), damage, where, header_row)
         except _BROKEN_BOOK as error:
             raise _unreadable(source, error) from None
+
+
+def _read(
+    rows: Iterator[Row], damage: DamageLog, where: str, header_row: int | None
+) -> Iterator[tuple[int, dict]]:
+    """The rows under the header, wherever it stands."""
+    sample = sampled(rows)
+    if sample:
+        header = find_header(sample, header_row, where, "row")
+        damage.notes += [header.note] if header.note else []
+        data = (row for row in sample if row[0] > header.row)
+        yield from _table(chain(data, rows), header, damage, where)
 
 
 def _filled_rows(page: Any, source: Source) -> Iterator[Row]:

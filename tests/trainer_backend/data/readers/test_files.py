@@ -311,7 +311,9 @@ def test_bombs_stop_under_a_memory_limit(tmp_path, name, write, said):
 
 def test_suffixes_are_the_documented_ones():
     text = " ".join((*SUFFIXES, *DOCUMENT_SUFFIXES))
-    assert text == (".csv .tsv .json .jsonl .ndjson .parquet .arrow .feather .xlsx .zip .txt .md")
+    assert text == (
+        ".csv .tsv .json .jsonl .ndjson .parquet .arrow .feather .xlsx .ods .zip .txt .md"
+    )
 
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

@@ -12,6 +12,7 @@ from trainer_backend.data.readers.encodings.names import encoding_name
 
 MAX_SAMPLE = 8 * 1024  # bytes of lines beyond ASCII that are judged
 PREVIEW = 60  # characters
+_LOST = "\ufffd"  # shown for a character that cannot be
 MOST = 4  # encodings named
 _ESCAPED = (  # encodings that switch by escape sequences, which are ASCII
     (re.compile(rb"\x1b\$\)C"), ("iso2022-kr",)),
@@ -48,15 +49,16 @@ def guesses(data: bytes) -> list[Guess]:
         if pattern.search(data):
             return list(_readable(data, encodings))
     sample = judged_part(data) or data[:MAX_SAMPLE]
-    found: dict[str, tuple[float, str]] = {}  # by the decoded text: (score, encoding)
+    scores: dict[str, tuple[float, str]] = {}  # by the decoded text: (score, encoding)
     for encoding, languages, rarity in CANDIDATES:
         text = _decoded(data[: MAX_SAMPLE // 2 * 2] if _is_wide(encoding) else sample, encoding)
         if text is not None:
             points = score(text, languages) - rarity
-            before = found.get(text, (points, encoding))
-            found[text] = (max(points, before[0]), before[1])
-    ranked = sorted(((*one, text) for text, one in found.items()), key=lambda one: -one[0])
-    return [Guess(encoding, preview_of(text)) for _, encoding, text in ranked[:MOST]]
+            before = scores.get(text, (points, encoding))
+            scores[text] = (max(points, before[0]), before[1])
+    ranked = sorted(((*one, text) for text, one in scores.items()), key=lambda one: -one[0])
+    found = [Guess(encoding, preview_of(text)) for _, encoding, text in ranked]
+    return found[:1] + [one for one in found[1:MOST] if _LOST not in one.preview]
 
 
 def is_broken_utf8(data: bytes) -> bool:
@@ -94,7 +96,7 @@ def preview_of(text: str) -> str:
     at = next((at for at, letter in enumerate(line) if letter > "\x7f"), 0)
     start = max(0, min(at - PREVIEW // 3, len(line) - PREVIEW))
     part = line[start : start + PREVIEW].strip()
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in part)
+    shown = "".join(letter if letter.isprintable() else _LOST for letter in part)
     return f"{'…' * (start > 0)}{shown}{'…' * (start + PREVIEW < len(line))}"
 
 
