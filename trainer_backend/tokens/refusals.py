@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import Positions, is_set, lost_kinds, rows_text
+from trainer_backend.data.checks import BEYOND_TRAINED, Positions, is_set, lost_kinds, rows_text
 from trainer_backend.data.checks.content import EFFECT, in_words, kinds_in_words
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.recipe import changed_to
@@ -84,6 +84,23 @@ def too_long(rows: list[int], longest: int, positions: Positions, name: str) -> 
     shorter = {"max_length": positions.most}
     error.code, error.offer = "no_positions", {"retry": shorter, "choices": [shorter]}
     return error
+
+
+def beyond(
+    lengths: np.ndarray, limit: int | None, positions: Positions | None, name: str
+) -> np.ndarray:
+    """The flag of rows that are longer than the model was trained with, int64 [rows].
+
+    `lengths` are those before cutting at `limit`; packed rows begin at position 0 each. Raises
+    RowsRefused for rows beyond the model's last position.
+    """
+    if positions is None:
+        return np.zeros(len(lengths), np.int64)
+    kept = np.minimum(lengths, limit) if limit else lengths
+    longer = kept > positions.most
+    if positions.fixed and longer.any():
+        raise too_long(np.flatnonzero(longer).tolist(), int(kept.max()), positions, name)
+    return np.where(longer, BEYOND_TRAINED, 0)
 
 
 def joined(found: Sequence[RowsRefused]) -> RowsRefused:

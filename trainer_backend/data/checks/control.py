@@ -13,6 +13,7 @@ READ = 1 << 53  # the template itself looks for them in texts: left to it
 RENDERED_TEXT = 1 << 54  # a plain text with turns of this model: they stay control tokens
 RENDERED_AS_TEXT = 1 << 55  # turns of this model in a text that is encoded as plain text
 RENDERED_OTHER = 1 << 56  # turns of another model's template
+SEEN_AS_TOKENS = 1 << 58  # of a row with images: its processor reads them as control tokens
 
 _TOKENS = changed_to({"control_tokens": "tokens"})
 _TEXT = changed_to({"control_tokens": "text"})
@@ -59,6 +60,17 @@ KINDS = (
             "sees no turns in them.",
             "If the data is rendered already, load it as plain text (one column “text”), or give "
             f"each turn as a message. “{label('control_tokens')}” decides how they are read.",
+            ("drop",),
+        ),
+    ),
+    (
+        SEEN_AS_TOKENS,
+        Kind(
+            "image_tokens",
+            "warning",
+            "Texts beside images spell control tokens of this model, and are read as control "
+            "tokens: the model's image processor knows no other way.",
+            "Leave the rows out, or take the control tokens out of their texts.",
             ("drop",),
         ),
     ),
