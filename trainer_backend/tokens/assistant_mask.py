@@ -12,6 +12,7 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.errors import TrainingDataError
+from trainer_backend.recipe import label
 from trainer_backend.tokens.chat_template import (
     has_generation_markers,
     render,
@@ -163,16 +164,26 @@ def _careful_spans(
     for i in turns:
         start = _turn_start(conversation, i, text, shape, cursor)
         end = _turn_end(conversation, i, text, shape, start)
-        fits = _written(conversation.messages[i]) in text[start:end]
+        fits = _is_in(conversation.messages[i], text[start:end])
         if end <= start or start < cursor or not fits:
             raise TrainingDataError(
                 f"The assistant's message {i + 1} is not in the rendered chat template.",
                 f"message {i + 1} of {len(conversation.messages)}",
-                "Use a template with {% generation %} markers, or prompt and completion columns.",
+                f"Set “{label('chat_template')}” to the training template, or give prompt and "
+                "completion columns.",
             )
         spans.append((i, start, end))
         cursor = end
     return spans
+
+
+def _is_in(message: dict, text: str) -> bool:
+    """Whether the answer's text, or the name of one of its calls, stands in a text."""
+    if _written(message) in text:
+        return True
+    calls = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    names = [(call.get("function") or call).get("name") for call in calls]
+    return any(isinstance(name, str) and name in text for name in names if name)
 
 
 def _turn_start(

@@ -6,9 +6,11 @@ searched.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from trainer_backend.data.checks.changes import change_findings
 from trainer_backend.data.checks.control import control_findings
 from trainer_backend.data.checks.findings import Kind
 from trainer_backend.data.checks.positions import BEYOND_TRAINED, LONGER_THAN_TRAINED
@@ -24,8 +26,8 @@ KINDS = {  # the kinds of content a row can have, and their names in sentences
     "answer": "answer text",
     "media": "images, audio or video",
 }
-STATES = ("has", "lost", "partly", "doubled", "not_learned")
-NO_STOP = 1 << 8 * len(STATES)  # the learned text ends without a token at which the model stops
+FATES = ("has", "lost", "partly", "doubled", "not_learned")
+NO_STOP = 1 << 8 * len(FATES)  # the learned text ends without a token at which the model stops
 HALF = 0.5  # a kind written in a smaller share of the rows that have it is wholly lost
 CODES_OF = {  # codes of the findings about lost content
     **{kind: f"{kind}_lost" for kind in ("system", "tools", "calls", "reasoning", "media")},
@@ -47,6 +49,12 @@ IN_PART = (
 )
 TRAINING = ("chat_template", "training")
 WITHOUT, LEAVE_OUT = ("lost_content", "train_without"), ("lost_content", "leave_out")
+CHOICE_WORDS = {  # as the label of a button
+    TRAINING: "Use the training template",
+    WITHOUT: "Train without it",
+    LEAVE_OUT: "Leave those rows out",
+}
+MOST_CHOICES = len(CHOICE_WORDS)
 DOUBLED = Kind(
     "doubled",
     "warning",
@@ -75,7 +83,7 @@ _AT = {kind: at for at, kind in enumerate(KINDS)}
 
 def flag(kind: str, state: str = "has") -> int:
     """The bit of a state of a kind; "lost" is wholly lost, "partly" lost or changed in part."""
-    return 1 << 8 * STATES.index(state) + _AT[kind]
+    return 1 << 8 * FATES.index(state) + _AT[kind]
 
 
 def is_set(flags: np.ndarray, kind: str, state: str = "has") -> np.ndarray:
@@ -114,6 +122,22 @@ def choices_for(
     return tuple(found)
 
 
+def question(
+    flags: np.ndarray, kinds: list[str], mended: Collection[str], where: str
+) -> dict[str, Any]:
+    """What to ask about lost kinds: the arguments of a UserError whose offer has every choice."""
+    pairs = choices_for(flags, kinds, mended)
+    choices = [{name: value} for name, value in pairs]
+    effects = " ".join(EFFECT[kind] for kind in kinds)
+    return {
+        "what": f"The chat template does not write the rows' {kinds_in_words(kinds)}.",
+        "where": where,
+        "fix": f"{effects} {in_words(pairs)}",
+        "code": "content_lost",
+        "offer": {"retry": choices[0], "choices": choices},
+    }
+
+
 def in_words(choices: Iterable[tuple[str, str]]) -> str:
     """“Set … to …, or … to ….” for settings that decide; "" for none."""
     ways = [changed_to({name: value}) for name, value in choices]
@@ -129,7 +153,9 @@ def kinds_in_words(kinds: Iterable[str]) -> str:
 def content_findings(
     flags: np.ndarray, mended: Collection[str] = (), decided: str = "ask"
 ) -> list[tuple[Kind, np.ndarray]]:
-    """Every finding about content, each with its rows: bool [rows] of int64 [rows].
+    """Every finding about content and what was changed in it, each with its rows.
+
+    Rows are bool [rows] of int64 [rows].
 
     A kind that is wholly lost is an error until its rows are `decided` about: it does not train.
     """
@@ -150,12 +176,10 @@ def content_findings(
             rows = flags & sum(flag(kind, state) for kind in kinds) != 0
             found.append((replace(kind_of, what=_other(state, kinds)), rows))
     endless = flags & NO_STOP != 0
-    if endless.any():
-        found.append((ENDLESS, endless))
     beyond = flags & BEYOND_TRAINED != 0
-    if beyond.any():
-        found.append((LONGER_THAN_TRAINED, beyond))
-    return [*found, *control_findings(flags)]
+    found += [(ENDLESS, endless)] if endless.any() else []
+    found += [(LONGER_THAN_TRAINED, beyond)] if beyond.any() else []
+    return found + control_findings(flags) + change_findings(flags)
 
 
 def _lost(kind: str, wholly: bool, choices: tuple[tuple[str, str], ...]) -> Kind:
@@ -180,4 +204,6 @@ def _other(state: str, kinds: list[str]) -> str:
     names = kinds_in_words(kinds)
     if state == "doubled":
         return f"The chat template writes the {names} of these rows twice."
-    return f"The {names} of these rows' answers is not learned, only read."
+    return (
+        f"The model reads the {names} in the answers of these rows and does not learn to write it."
+    )

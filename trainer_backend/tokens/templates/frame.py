@@ -10,9 +10,10 @@ from os.path import commonprefix
 from typing import Any
 
 from trainer_backend.tokens.templates.needs import REFUSALS
-from trainer_backend.tokens.templates.opened import opens_thought
+from trainer_backend.tokens.templates.opened import TAGS, opens_thought
 
 USER, ANSWER, SYSTEM = "probe_question", "probe_answer", "probe_system"
+REASONING = "probe_reasoning"
 SECOND_USER, SECOND_ANSWER = "probe_other_question", "probe_other_answer"
 Render = Callable[..., str]  # (messages, add_generation_prompt=False) -> text
 # what a template may do to the outer white space of a text, as Jinja
@@ -48,6 +49,8 @@ class Frame:
     earlier: Turn
     last: Turn
     trims: tuple[str, str, str]  # of TRIMS: system, user, assistant
+    thought: tuple[str, str, str]  # the literal text before a thought, its beginning and its end
+    image: str = ""  # the mark of an image part; empty where the template writes none
 
 
 def find_frame(render: Render) -> Frame:
@@ -55,9 +58,10 @@ def find_frame(render: Render) -> Frame:
     one, two, alone, asked = _texts(render)
     head_user, after = _cut(one, USER)
     between, close = _cut(after, ANSWER)
-    if not (asked.startswith(alone) and alone.startswith(head_user + USER)):
+    if not (asked.startswith(head_user + USER) and alone.startswith(head_user + USER)):
         raise NoFrame
-    after_user = alone[len(head_user + USER) :]
+    alone, asked = (text[len(head_user + USER) :] for text in (alone, asked))
+    after_user = alone if asked.startswith(alone) else _whole(commonprefix([alone, asked]))
     _, rest = _cut(two, USER)
     first, rest = _cut(rest, ANSWER)
     middle, rest = _cut(rest, SECOND_USER)
@@ -67,7 +71,7 @@ def find_frame(render: Render) -> Frame:
     closing, user = _split_close(middle, close)
     if not head_user.endswith(user):
         raise NoFrame
-    opening = asked[len(alone) :]
+    opening = asked[len(after_user) :]
     head = head_user[: len(head_user) - len(user)]
     plain = Frame(
         head=head,
@@ -80,6 +84,8 @@ def find_frame(render: Render) -> Frame:
         earlier=_turn(opening, first[len(after_user) :], closing),
         last=_turn(opening, between[len(after_user) :], close),
         trims=_trims(render),
+        thought=_thought(render, head_user + USER + after_user, opening),
+        image=_image(render, head_user),
     )
     return _with_system(render, plain)
 
@@ -116,12 +122,29 @@ def _split_close(middle: str, close: str) -> tuple[str, str]:
     """The end of an earlier answer, and the beginning of a user message."""
     if middle.startswith(close):
         return close, middle[len(close) :]
-    shared = commonprefix([middle, close])
-    if shared.rfind("<") > shared.rfind(">"):
-        shared = shared[: shared.rfind("<")]
+    shared = _whole(commonprefix([middle, close]))
     if not shared and ">" in middle:  # the last turn ends with another token
         shared = middle[: middle.index(">") + 1]
     return shared, middle[len(shared) :]
+
+
+def _thought(render: Render, before: str, opening: str) -> tuple[str, str, str]:
+    """How the reasoning of an answer is written; in <think> where the template writes none."""
+    answer = {"role": "assistant", "content": ANSWER, "reasoning_content": REASONING}
+    text = _try_messages(render, [*talk(PAIR[0]), answer | {"thinking": REASONING}])
+    if text.startswith(before) and text.count(REASONING) == 1 and ANSWER in text:
+        start, rest = _cut(text[len(before) :], REASONING)
+        stem = commonprefix([start, opening])
+        return stem, start[len(stem) :], rest.partition(ANSWER)[0]
+    opened = next((one for one in TAGS if one in opening), "")
+    if opened and TAGS[opened] not in opening:  # the prompt opens a thought
+        return opening, "" if opening[-1:].isspace() else "\n", f"\n{TAGS[opened]}\n\n"
+    return opening.partition(opened)[0] if opened else opening, "<think>\n", "\n</think>\n\n"
+
+
+def _whole(text: str) -> str:
+    """A text without the beginning of a mark at its end."""
+    return text[: text.rfind("<")] if text.rfind("<") > text.rfind(">") else text
 
 
 def _turn(opening: str, written: str, closing: str) -> Turn:
@@ -131,6 +154,26 @@ def _turn(opening: str, written: str, closing: str) -> Turn:
         raise NoFrame
     end = closing.rstrip()
     return Turn(stem, rest, lead, end, closing[len(end) :])
+
+
+def _image(render: Render, before: str) -> str:
+    """What the template writes for an image at the beginning of a question."""
+    text = _try_messages(render, with_image())
+    printed = "'type'" in text or '"type"' in text  # the list itself
+    if printed or USER not in text or not text.startswith(before):
+        return ""
+    return text.partition(USER)[0].removeprefix(before)
+
+
+def with_image() -> list[dict[str, Any]]:
+    """A question with an image before its text, and its answer."""
+    parts = [{"type": "image"}, {"type": "text", "text": USER}]
+    return [{"role": "user", "content": parts}, *talk(PAIR[1])]
+
+
+def as_parts(content: Any) -> Any:
+    """A text as a list of one part."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _trims(render: Render) -> tuple[str, str, str]:
@@ -156,8 +199,12 @@ def _trim(spaced: str, plain: str, text: str) -> str:
 
 
 def _try(render: Render, turns: Any) -> str:
+    return _try_messages(render, talk(*turns))
+
+
+def _try_messages(render: Render, messages: list[dict[str, Any]]) -> str:
     try:
-        return render(talk(*turns))
+        return render(messages)
     except REFUSALS:
         return ""
 
@@ -201,8 +248,10 @@ def _default(head: str, before: str, after: str) -> str:
     return ""
 
 
-def plain_talks() -> Iterator[list[dict[str, Any]]]:
+def plain_talks(image: bool = False) -> Iterator[list[dict[str, Any]]]:
     """Plain conversations that a template built on a frame must write as the original does."""
+    if image:
+        yield with_image()
     spaced = [(role, f" {text}\n") for role, text in PAIR]
     for turns in (PAIR, (*PAIR, *SECOND), spaced, (*PAIR, *SECOND, *PAIR)):
         yield talk(*turns)

@@ -17,9 +17,11 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import label
 from trainer_backend.tokens.templates.frame import (
+    SYSTEM,
     Frame,
     NoFrame,
     Turn,
+    as_parts,
     find_frame,
     plain_talks,
 )
@@ -28,19 +30,23 @@ from trainer_backend.tokens.templates.opened import TAGS, answer_as_asked
 from trainer_backend.tokens.templates.thinking import has_thinking_switch, thinking_arguments
 
 MARK = "{#- Training template of SFT Studio, family {} -#}\n"
-FAMILIES = (  # family, and marks that its tokenizer or its own template has
-    ("mistral", ("[TOOL_CALLS]", "[TOOL_RESULTS]")),
-    ("deepseek", ("<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>")),
-    ("command_a", ("<|START_ACTION|>", "<|START_OF_TURN_TOKEN|>")),
-    ("command_r", ("<|START_OF_TURN_TOKEN|>", "<|CHATBOT_TOKEN|>")),
-    ("granite", ("<|start_of_role|>", "<|end_of_role|>")),
-    ("phi", ("<|tool_call|>", "<|assistant|>", "<|end|>")),
-    ("glm_tags", ("<|observation|>", "<arg_key>")),
-    ("glm", ("<|observation|>", "[gMASK]")),
-    ("llama", ("<|start_header_id|>", "<|eot_id|>")),
-    ("gemma", ("<start_of_turn>", "<end_of_turn>")),
+FAMILIES = (  # family, a mark of its own template, and one that its tokens or template have too
+    ("mistral", "[INST]", "[TOOL_CALLS]"),
+    ("deepseek", "<｜User｜>", "<｜tool▁calls▁begin｜>"),
+    ("command_a", "<|START_OF_TURN_TOKEN|>", "<|START_ACTION|>"),
+    ("command_r", "<|START_OF_TURN_TOKEN|>", ""),
+    ("granite", "<|start_of_role|>", ""),
+    ("glm_tags", "<|observation|>", "<arg_key>"),
+    ("glm", "[gMASK]", "<|observation|>"),
+    ("llama", "<|start_header_id|>", ""),
+    ("gemma", "<start_of_turn>", ""),
+    ("nemotron", "<extra_id_1>", ""),
+    ("lfm", "<|im_start|>", "<|tool_list_start|>"),
+    ("qwen_xml", "<function=", ""),
+    ("phi", "<|end|>", "<|tool_call|>"),
 )
-OWN_FORMAT = ("<|channel|>", "<|constrain|>")  # gpt-oss: its own template leaves nothing out
+# gpt-oss and Gemma 4 write calls and thoughts in ways of their own, and leave little out
+OWN_FORMAT = ("<|channel|>", "<|turn>")
 DAY, DAY_END = "probe_day(", ")probe_day"  # around the form of a date
 
 
@@ -54,8 +60,8 @@ def use_chat_template(tokenizer: Tokenizer, choice: str, model: str = "") -> Non
     template = training_template(tokenizer)
     if template is None:
         raise UserError(
-            "There is no training template for this model: its chat template writes plain talk "
-            "in a way that no built-in template repeats.",
+            "There is no training template for this model: no built-in template writes plain talk "
+            "as the model's own does.",
             model or str(getattr(tokenizer, "name_or_path", "")),
             f"Set “{label('chat_template')}” to the model's own template.",
             code="no_training_template",
@@ -79,15 +85,15 @@ def training_template(tokenizer: Tokenizer) -> str | None:
 
 def family_of(template: str, tokens: frozenset[str]) -> str:
     """The family of a model, from its tokens and the marks of its own template."""
-    for family, marks in FAMILIES:
-        if all(mark in tokens or mark in template for mark in marks):
+    for family, turn, other in FAMILIES:
+        if turn in template and (other in template or other in tokens):
             return family
     return "hermes"
 
 
 @lru_cache(maxsize=8)
 def _made(own: str, words: tuple[tuple[str, str], ...], tokens: frozenset[str]) -> str | None:
-    if wants_parts(own) or all(mark in own for mark in OWN_FORMAT):
+    if any(mark in own for mark in OWN_FORMAT):
         return None
     try:
         frames = _frames(own, dict(words))
@@ -114,6 +120,8 @@ class _Renderer:
         compiled = _compile_jinja_template(self.template)
         given = {"tools": None, "add_generation_prompt": False, **self.words, **kwargs}
         given["strftime_now"] = lambda form: f"{DAY}{form}{DAY_END}"
+        if wants_parts(self.template):
+            messages = [one | {"content": as_parts(one["content"])} for one in messages]
         return compiled.render(messages=messages, **given)
 
 
@@ -127,7 +135,7 @@ def _frames(own: str, words: dict[str, Any]) -> dict[str, Frame]:
 
 def _header(frames: dict[str, Frame], own: str) -> str:
     """The frame as names for the family and the body, by the thinking switch if there is one."""
-    sets = {position: _sets(frame) for position, frame in frames.items()}
+    sets = {position: _sets(frame, own) for position, frame in frames.items()}
     auto = sets.pop("auto")
     if not sets:
         return auto
@@ -143,7 +151,7 @@ def _switch(position: str, own: str) -> list[tuple[str, Any]]:
     return list(thinking_arguments(position, own).items())
 
 
-def _sets(frame: Frame) -> str:
+def _sets(frame: Frame, own: str) -> str:
     names: dict[str, Any] = {
         "head": frame.head,
         "has_system": frame.system is not None,
@@ -158,11 +166,14 @@ def _sets(frame: Frame) -> str:
         "user_start": frame.user[0],
         "user_end": frame.user[1],
         "rest": frame.last.rest,
+        "image": frame.image,
     }
     for which, turn in (("earlier", frame.earlier), ("last", frame.last)):
         names |= _turn_names(which, turn)
-    opened, closed = _tags(frame)
+    stem, start, end = _thought(frame, own)
+    opened, closed = _tags(stem + start)
     names |= {"think_open": opened, "think_close": closed}
+    names |= {"thought_stem": stem, "thought_start": start, "thought_end": end}
     sets = "".join(f"{{%- set {name} = {_literal(value)} -%}}\n" for name, value in names.items())
     trims = zip(("system", "user", "answer"), frame.trims, strict=True)
     return sets + "".join(
@@ -180,9 +191,15 @@ def _turn_names(which: str, turn: Turn) -> dict[str, str]:
     }
 
 
-def _tags(frame: Frame) -> tuple[str, str]:
-    """The marks around a thought: those that the template writes, <think> if it writes none."""
-    written = frame.last.rest + frame.last.lead + frame.last.stem
+def _thought(frame: Frame, own: str) -> tuple[str, str, str]:
+    """How reasoning is written: with the family's tokens for it where its template names some."""
+    stem, start, end = frame.thought
+    tokens = next((one for one in TAGS if one.startswith(("<|", "[")) and one in own), "")
+    return (stem, tokens, TAGS[tokens]) if tokens and start == "<think>\n" else frame.thought
+
+
+def _tags(written: str) -> tuple[str, str]:
+    """The marks around a thought in what stands before it; <think> if there is none."""
     return next((pair for pair in TAGS.items() if pair[0] in written), ("<think>", "</think>"))
 
 
@@ -203,7 +220,7 @@ def _writes_as(own: str, made: str, words: dict[str, Any]) -> bool:
     for position in ("auto", "on", "off") if has_thinking_switch(own) else ("auto",):
         given = words | thinking_arguments(position, own)
         first, second = _Renderer(own, given), _Renderer(made, given)
-        for messages in plain_talks():
+        for messages in plain_talks(image=bool(find_frame(first).image)):
             if not _alike(first, second, messages):
                 return False
     return True
@@ -214,6 +231,9 @@ def _alike(own: _Renderer, made: _Renderer, messages: list[dict[str, Any]]) -> b
         text, prompt = own(messages), own(messages[:-1], add_generation_prompt=True)
     except REFUSALS:
         return True  # the original refuses it: there is nothing to compare with
+    if any(isinstance(one["content"], str) and SYSTEM in one["content"] for one in messages):
+        if SYSTEM not in text:
+            return True  # the original leaves system text out
     rest = _opened(own)
     if rest:
         text = answer_as_asked(text, prompt, rest, "") or text
