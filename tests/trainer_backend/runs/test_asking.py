@@ -55,11 +55,26 @@ def test_without_its_data_a_run_is_asked_with_its_settings(run):
 def test_a_folder_says_whether_its_model_sees_and_thinks(tmp_path):
     assert not reads_images(tmp_path) and not has_switch(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("{}")
-    template = "{% if thinking %}{% endif %}thinking about enable_thinkings"
+    template = "{% set thinking = 1 %}{{ thinking }} enable_thinking {{ enable_thinkings }}"
     (tmp_path / "chat_template.jinja").write_text(template)
     assert reads_images(tmp_path) and not has_switch(tmp_path)
-    (tmp_path / "chat_template.jinja").write_text("{% if enable_thinking %}{% endif %}")
+    marked = "{% generation %}{% if thinking %}{% endif %}{% endgeneration %}"
+    (tmp_path / "chat_template.jinja").write_text(marked)
     assert has_switch(tmp_path)
+
+
+def test_a_template_in_the_tokenizers_settings_is_read_too(tmp_path):
+    named = [{"name": "default", "template": "{{ enable_thinking }}"}]
+    for found, has in ((named, True), ("{{ enable_thinking }}", True), ("{{ x }", False)):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": found}))
+        assert has_switch(tmp_path) is has
+
+
+def test_the_page_knows_the_switches_that_training_sets():
+    from trainer_backend.runs.asking import SWITCHES
+    from trainer_backend.tokens.templates import thinking
+
+    assert set(SWITCHES) == {*thinking.SWITCHES, *thinking.REVERSED, *thinking.BUDGETS}
 
 
 def test_tools_are_read_from_json():
