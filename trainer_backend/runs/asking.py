@@ -118,7 +118,7 @@ def _templates(folder: Path) -> list[str]:
     settings: Any = read_json(config, {}) if config.is_file() else {}
     found = settings.get("chat_template") if isinstance(settings, dict) else None
     named = found if isinstance(found, list) else [{"template": found}]
-    return [one["template"] for one in named if isinstance(one.get("template"), str)]
+    return [str(one["template"]) for one in named if one.get("template")]
 
 
 def _variables(template: str) -> set[str]:
