@@ -4,17 +4,23 @@ Endpoints take ids and plain data (uploads excepted) and do what the buttons of 
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import gradio as gr
 
 from sft_ui.alerts import answer_user_errors
 from sft_ui.context import Studio
+from trainer_backend.data.images import from_data_url, image_suffix, is_data_url
 from trainer_backend.data.reading import start_reading
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import recipe_from_request
+from trainer_backend.recipe.recipe import parse_settings
 from trainer_backend.runs import create_run, list_runs, open_run
+from trainer_backend.runs.asking import asking_of, read_tools
 
 
 def build_web_api(studio: Studio) -> None:
@@ -102,25 +108,67 @@ def _reading(studio: Studio) -> None:
 
 def _chat(studio: Studio) -> None:
     @answer_user_errors
-    def chat(
+    def chat(  # noqa: PLR0913 - one argument a setting
         run_id: str,
         message: str,
-        system: str = "",
+        system: str | None = None,
         temperature: float = 0.0,
         top_p: float = 1.0,
         max_new_tokens: int = 256,
+        tools: str | None = None,
+        thinking: str | None = None,
+        image: str | None = None,
     ) -> str:
-        """The tuned model's answer to one message."""
+        """The tuned model's answer to one message, asked as the run was trained.
+
+        Left out, system text, tools (a JSON list; "" for none) and thinking ("auto", "on", "off")
+        are the run's own. `image` is a data URL. Calls of tools are lines: name({"argument": 1}).
+        """
         run = open_run(studio.home, run_id)
-        messages = [{"role": "system", "content": system}] if system else []
+        asking = asking_of(run)
+        text = asking.system if system is None else system
+        messages: list[dict] = [{"role": "system", "content": text}] if text else []
         messages.append({"role": "user", "content": message})
+        asked = {
+            "tools": asking.given if tools is None else read_tools(tools, "tools"),
+            "thinking": one_of_thinking(thinking or asking.thinking),
+            "control_tokens": asking.control_tokens,
+        }
         options = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-        text = ""
-        for part in studio.model_process.chat(run.id, messages, which="tuned", **options):
-            text = part["text"]
-        return text
+        answer = ""
+        with kept_image(image) as file:
+            if file:
+                messages[-1]["images"] = [file]
+            for part in studio.model_process.chat(
+                run.id, messages, which="tuned", asked=asked, **options
+            ):
+                answer = part["text"]
+        return answer
 
     gr.api(chat, api_name="chat", concurrency_limit=4)
+
+
+@contextmanager
+def kept_image(url: str | None) -> Iterator[str | None]:
+    """The picture of a data URL as a file for as long as it is needed; None without one.
+
+    Raises UserError when it is no picture.
+    """
+    if not url:
+        yield None
+        return
+    found = from_data_url(url) if is_data_url(url) else None
+    if found is None:
+        raise UserError("This is not a picture.", "image", "Send data:image/png;base64,….")
+    with NamedTemporaryFile(suffix=image_suffix(found.data)) as file:
+        file.write(found.data)
+        file.flush()
+        yield file.name
+
+
+def one_of_thinking(value: str) -> str:
+    """“auto”, “on” or “off”. Raises UserError for anything else."""
+    return str(parse_settings({"thinking": value}, "thinking")["thinking"])
 
 
 def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dict:

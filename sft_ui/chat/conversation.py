@@ -1,28 +1,43 @@
-"""A conversation with the base and the tuned model: turns, streamed answers, held-out questions.
+"""A conversation with the base and the tuned model: turns and streamed answers.
 
 Knows no components; text is generated in the model process.
 """
 
-import random
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from markupsafe import Markup
-
-from sft_ui import markup
 from sft_ui.context import Studio
-from trainer_backend.data.formats import Example
 from trainer_backend.errors import UserError
-from trainer_backend.runs import Run
+from trainer_backend.models.loaded.answer_parts import Answer
 
 MODEL_PREFIX = "model:"
-LABELS = {"base": "Base model", "tuned": "Tuned model"}
 SECONDS_BETWEEN_UPDATES = 0.05
-WAITING = "…"
-NUM_TRIED = 20  # held-out rows from which a question is chosen
-Turns = list[dict]
+SIDES = ("base", "tuned")
+Turn = dict[str, Any]  # {"role", "content"}, "images" of a user, "reasoning" and "calls" of answers
+Turns = list[Turn]
 Talk = dict[str, Turns]  # by side: "base", "tuned"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the person sends; `is_result`: it is what the called tool returned."""
+
+    text: str
+    image: str | None = None  # a file
+    is_result: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whom a message is sent to and with what: a run, its checkpoint, and how it is asked."""
+
+    run: str
+    checkpoint: int = -1
+    system: str = ""
+    asked: dict[str, Any] = field(default_factory=dict)  # tools, thinking, control_tokens
+    sampling: dict[str, Any] = field(default_factory=dict)
 
 
 def new_conversation() -> Talk:
@@ -30,62 +45,72 @@ def new_conversation() -> Talk:
     return {"base": [], "tuned": []}
 
 
-def pane(side: str, turns: Turns) -> Markup:
-    """One side as HTML. Users' and models' texts are escaped."""
-    label = LABELS[side]
-    shown = markup.each(
-        Markup('<div class="turn {}">{}</div>'),
-        ((turn["role"], turn["content"] or WAITING) for turn in turns),
-    )
-    template = Markup(
-        '<section class="chat" role="log" aria-label="{label}"><h3>{label}</h3>{turns}</section>'
-    )
-    nothing = markup.line("No answer yet", "quiet")
-    return template.format(label=label, turns=shown or nothing)
-
-
-def panes(talk: Talk) -> list[Markup]:
-    """Both sides as HTML: [base, tuned]."""
-    return [pane(side, talk[side]) for side in LABELS]
-
-
-def stream_talk(
-    studio: Studio, talk: Talk, text: str, run: str, checkpoint: int, system: str, **sampling: Any
-) -> Iterator[Talk]:
+def stream_talk(studio: Studio, talk: Talk, message: Message, question: Question) -> Iterator[Talk]:
     """Send a message to both models; yields the conversation as the answers grow.
 
     Closing the generator stops the models. Raises UserError without a message or a model.
     """
-    if not (text or "").strip():
+    if not (message.text or "").strip():
         raise UserError("The message is empty.", "Chat", "Type a message, then press Send.")
-    if not run:
+    if not question.run:
         raise UserError("No model is selected.", "Chat", "Choose a run, or train one first.")
-    sides = ["base"] if run.startswith(MODEL_PREFIX) else ["base", "tuned"]
-    talk = {side: answered(talk[side]) for side in LABELS}
+    sides = SIDES[:1] if question.run.startswith(MODEL_PREFIX) else SIDES
+    talk = {side: answered(talk[side]) for side in SIDES}
     for side in sides:
-        talk[side] += [{"role": "user", "content": text}, {"role": "assistant", "content": ""}]
+        talk[side] += [_turn(message, talk[side]), {"role": "assistant", "content": ""}]
     yield talk
-    asked = {side: with_system(talk[side][:-1], system) for side in sides}
+    asked = {side: with_system(as_asked(talk[side][:-1]), question.system) for side in sides}
     shown_at = 0.0
-    for side, so_far in _answers(studio, asked, run, checkpoint, sampling):
-        talk[side][-1] = {"role": "assistant", "content": so_far}
+    for part in _answers(studio, asked, question):
+        talk[part["which"]][-1] = _answer(part)
         if time.monotonic() - shown_at > SECONDS_BETWEEN_UPDATES:
             shown_at = time.monotonic()
             yield talk
     yield talk
 
 
-def _answers(
-    studio: Studio, asked: Talk, run: str, checkpoint: int, sampling: dict[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """(side, answer so far); both sides share one request, each with its own conversation."""
-    which, messages = ("both", asked) if len(asked) == 2 else next(iter(asked.items()))
-    step = checkpoint if isinstance(checkpoint, int) and checkpoint >= 0 else None
-    name = run.removeprefix(MODEL_PREFIX)
-    stream = studio.model_process.chat(name, messages, checkpoint=step, which=which, **sampling)
+def _turn(message: Message, before: Turns) -> Turn:
+    """The message as a turn; a tool's result only where the model has called a tool."""
+    if message.is_result and before and before[-1].get("calls"):
+        return {"role": "tool", "content": message.text, "name": before[-1]["calls"][0]["name"]}
+    turn: Turn = {"role": "user", "content": message.text}
+    return {**turn, "images": [message.image]} if message.image else turn
+
+
+def _answer(part: dict[str, Any]) -> Turn:
+    turn: Turn = {"role": "assistant", "content": part.get("content", part["text"])}
+    return turn | {name: part[name] for name in ("reasoning", "calls") if part.get(name)}
+
+
+def as_asked(turns: Turns) -> Turns:
+    """Turns as messages for the chat template: calls and reasoning where it looks for them."""
+    messages: Turns = []
+    for turn in turns:
+        if turn["role"] == "assistant":
+            answer = Answer(turn["content"], turn.get("reasoning", ""), turn.get("calls", []))
+            messages.append(answer.as_message())
+        elif turn["role"] == "tool":
+            call = messages[-1]["tool_calls"][0]["id"]
+            messages.append({**turn, "tool_call_id": call})
+        else:
+            messages.append(turn)
+    return messages
+
+
+def _answers(studio: Studio, asked: Talk, question: Question) -> Iterator[dict[str, Any]]:
+    """The answers so far; both sides share one request, each with its own conversation."""
+    which, messages = ("both", asked) if len(asked) == len(SIDES) else next(iter(asked.items()))
+    step, name = question.checkpoint, question.run.removeprefix(MODEL_PREFIX)
+    stream = studio.model_process.chat(
+        name,
+        messages,
+        checkpoint=step if isinstance(step, int) and step >= 0 else None,
+        which=which,
+        asked=question.asked,
+        **question.sampling,
+    )
     try:
-        for part in stream:
-            yield part["which"], part["text"]
+        yield from stream
     finally:
         if isinstance(stream, Generator):  # closing it stops the models
             stream.close()
@@ -100,36 +125,11 @@ def with_system(messages: Turns, system: str | None) -> Turns:
 
 def answered(turns: Turns) -> Turns:
     """The turns without a final question whose answer was stopped before it began."""
-    if turns and not turns[-1]["content"]:
+    if turns and not any(turns[-1].get(name) for name in ("content", "calls", "reasoning")):
         return turns[:-2]
     return list(turns)
 
 
-def held_out_turn(run: Run) -> tuple[str, str, str]:
-    """(question, system prompt, expected answer) of a random held-out row.
-
-    Raises UserError when the run has none that starts with a question and an answer.
-    """
-    _, held_out = run.split()
-    tried = sorted(random.sample(held_out, min(NUM_TRIED, len(held_out))))
-    turns = [turn for one in run.dataset().examples(tried) if (turn := first_turn(one))]
-    if not turns:
-        raise UserError(
-            "This run has no held-out row to try.",
-            run.name(),
-            "Hold out some rows in the Model tab, or type your own message.",
-        )
-    return random.choice(turns)
-
-
-def first_turn(example: Example) -> tuple[str, str, str] | None:
-    """(question, system prompt, answer) an example starts with; None if it starts otherwise."""
-    messages = example.messages or []
-    system = messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
-    rest = messages[1:] if system else messages
-    roles = [message["role"] for message in rest[:2]]
-    texts = [message.get("content") for message in rest[:2]]
-    question, answer = texts if roles == ["user", "assistant"] else (None, None)
-    if not isinstance(question, str) or not isinstance(answer, str):
-        return None
-    return question, system or "", answer
+def calls_open(talk: Talk) -> bool:
+    """Whether the last answer of a side calls a tool, so that its result may come next."""
+    return any(turns and turns[-1].get("calls") for turns in talk.values())

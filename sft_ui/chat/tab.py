@@ -1,25 +1,33 @@
-"""The Chat tab: base and tuned model side by side, with their sampling settings."""
+"""The Chat tab: base and tuned model side by side, asked as the run was trained."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from sft_ui import markup
 from sft_ui.alerts import show_user_errors
 from sft_ui.chat.conversation import (
     MODEL_PREFIX,
-    held_out_turn,
+    Message,
+    Question,
+    calls_open,
     new_conversation,
-    pane,
-    panes,
     stream_talk,
 )
+from sft_ui.chat.held_out import HeldOut, held_out_turn
+from sft_ui.chat.panes import call_cards, pane, panes
 from sft_ui.context import PRIVATE, QUICK, Studio
 from trainer_backend.errors import UserError
+from trainer_backend.models import locate_model
+from trainer_backend.models.loaded.answer_parts import tool_names
+from trainer_backend.recipe.recipe import SETTINGS
 from trainer_backend.runs import list_runs, open_run
+from trainer_backend.runs.asking import Asking, asking_of, has_switch, read_tools, reads_images
 from trainer_backend.runs.checkpoints import Checkpoint
 
 NEWEST = -1
@@ -42,10 +50,31 @@ class Controls:
     panes: list[gr.HTML]
     expected: gr.HTML
     message: gr.Textbox
+    image: gr.Image
+    is_result: gr.Checkbox
     send: gr.Button
     stop: gr.Button
     held_out: gr.Button
     clear: gr.Button
+
+
+@dataclass(frozen=True)
+class Asks:
+    """The components that say how a run is asked."""
+
+    run: gr.Dropdown
+    checkpoint: gr.Dropdown
+    system: gr.Textbox
+    tools_box: gr.Accordion
+    tools: gr.Code
+    gives_tools: gr.Checkbox
+    thinking: gr.Radio
+    sampling: dict[str, gr.Slider]
+
+    def inputs(self) -> dict[str, Any]:
+        """The components whose values a question needs, by name."""
+        names = ("run", "checkpoint", "system", "tools", "gives_tools", "thinking")
+        return {**{name: getattr(self, name) for name in names}, **self.sampling}
 
 
 def build_chat_tab(studio: Studio) -> ChatTab:
@@ -54,23 +83,10 @@ def build_chat_tab(studio: Studio) -> ChatTab:
         with gr.Column(scale=8, min_width=340):
             controls = _build_conversation()
         with gr.Column(scale=3, min_width=260):
-            run = gr.Dropdown([], label="Run", info="Its tuned model answers.", elem_id="chat-run")
-            checkpoint = gr.Dropdown(
-                [("Newest", NEWEST)], value=NEWEST, label="Checkpoint", elem_id="chat-checkpoint"
-            )
-            system = gr.Textbox(
-                label="System prompt",
-                info="How the models should behave. Filled in from the run.",
-                lines=2,
-                elem_id="chat-system",
-            )
-            sampling = _build_sampling()
-    tab = ChatTab(run, checkpoint, system)
-    _wire_sending(
-        studio, controls, {"run": run, "checkpoint": checkpoint, "system": system}, sampling
-    )
-    _wire_choices(studio, tab, controls)
-    return tab
+            asks = _build_asks()
+    _wire_sending(studio, controls, asks)
+    _wire_choices(studio, controls, asks)
+    return ChatTab(asks.run, asks.checkpoint, asks.system)
 
 
 def _build_conversation() -> Controls:
@@ -86,12 +102,31 @@ def _build_conversation() -> Controls:
             for side in ("base", "tuned")
         ]
     expected = gr.HTML(elem_id="chat-expected")
-    message = gr.Textbox(
-        label="Your message",
-        placeholder="Ask both models the same question…",
-        lines=2,
-        max_lines=8,
-        elem_id="chat-input",
+    with gr.Row(equal_height=True):
+        message = gr.Textbox(
+            label="Your message",
+            placeholder="Ask both models the same question…",
+            lines=2,
+            max_lines=8,
+            scale=4,
+            min_width=240,
+            elem_id="chat-input",
+        )
+        image = gr.Image(
+            label="Picture",
+            type="filepath",
+            sources=["upload", "clipboard"],
+            height=140,
+            placeholder="Drop a picture here",
+            scale=1,
+            min_width=160,
+            visible=False,
+            elem_id="chat-image",
+        )
+    is_result = gr.Checkbox(
+        label="This is the result of the tool that was called",
+        visible=False,
+        elem_id="chat-is-result",
     )
     with gr.Row():
         send = gr.Button("Send", variant="primary", min_width=100, elem_id="chat-send")
@@ -101,7 +136,39 @@ def _build_conversation() -> Controls:
         held_out = gr.Button("Try a held-out row", min_width=150, elem_id="chat-held-out")
         clear = gr.Button("New conversation", min_width=150, elem_id="chat-clear")
     talk = gr.State(new_conversation())
-    return Controls(talk, sides, expected, message, send, stop, held_out, clear)
+    return Controls(talk, sides, expected, message, image, is_result, send, stop, held_out, clear)
+
+
+def _build_asks() -> Asks:
+    run = gr.Dropdown([], label="Run", info="Its tuned model answers.", elem_id="chat-run")
+    checkpoint = gr.Dropdown(
+        [("Newest", NEWEST)], value=NEWEST, label="Checkpoint", elem_id="chat-checkpoint"
+    )
+    system = gr.Textbox(
+        label="System prompt",
+        info="How the models should behave. Filled in from the run.",
+        lines=2,
+        elem_id="chat-system",
+    )
+    with gr.Accordion("Tools", open=False, elem_id="chat-tools-box") as tools_box:
+        gives_tools = gr.Checkbox(
+            label="Give the models these tools",
+            info="Filled in from the run's rows.",
+            elem_id="chat-give-tools",
+        )
+        tools = gr.Code(
+            label="Tools as JSON", language="json", lines=4, max_lines=14, elem_id="chat-tools"
+        )
+    thinking = gr.Radio(
+        [(words, value) for value, words in (SETTINGS["thinking"].choices or {}).items()],
+        value="auto",
+        label="Thinking",
+        info="As the run was trained, unless you change it.",
+        visible=False,
+        elem_id="chat-thinking",
+    )
+    sampling = _build_sampling()
+    return Asks(run, checkpoint, system, tools_box, tools, gives_tools, thinking, sampling)
 
 
 def _build_sampling() -> dict[str, gr.Slider]:
@@ -113,23 +180,47 @@ def _build_sampling() -> dict[str, gr.Slider]:
     }
 
 
-def _wire_sending(
-    studio: Studio, parts: Controls, asked: dict[str, Any], sampling: dict[str, gr.Slider]
-) -> None:
+def question_of(  # noqa: PLR0913 - one argument a component
+    studio: Studio,
+    run: str,
+    checkpoint: int,
+    system: str,
+    tools: str | None,
+    gives_tools: bool,
+    thinking: str,
+    **sampling: Any,
+) -> Question:
+    """What the components ask with. Raises UserError for tools that are not JSON."""
+    given = read_tools(tools or "", "Tools") if gives_tools else []
+    is_run = bool(run) and not run.startswith(MODEL_PREFIX)
+    kept = open_run(studio.home, run).recipe().control_tokens if is_run else "auto"
+    asked = {"tools": given, "thinking": thinking or "auto", "control_tokens": kept}
+    return Question(run, checkpoint, system, asked, sampling)
+
+
+def _wire_sending(studio: Studio, parts: Controls, asks: Asks) -> None:
     ready = [gr.update(interactive=True), gr.update(interactive=False)]
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
 
     @show_user_errors
-    def answer(talk: dict, text: str, **chosen: Any) -> Iterator[list[Any]]:
-        for grown in stream_talk(studio, talk, text, **chosen):
-            yield [grown, *panes(grown), "", *busy]
-        yield [grown, *panes(grown), "", *ready]
+    def answer(
+        talk: dict, text: str, image: str | None, is_result: bool, **chosen: Any
+    ) -> Iterator[list[Any]]:
+        message, question = Message(text, image, is_result), question_of(studio, **chosen)
+        for grown in stream_talk(studio, talk, message, question):
+            yield [grown, *panes(grown), "", None, gr.skip(), *busy]
+        called = calls_open(grown)
+        yield [grown, *panes(grown), "", None, gr.update(visible=called, value=called), *ready]
 
+    sent = {"talk": parts.talk, "text": parts.message, "image": parts.image}
     events: list[Any] = [
         trigger(
             answer,
-            inputs_kwargs={"talk": parts.talk, "text": parts.message, **asked, **sampling},
-            outputs=[parts.talk, *parts.panes, parts.message, parts.send, parts.stop],
+            inputs_kwargs={**sent, "is_result": parts.is_result, **asks.inputs()},
+            outputs=[
+                *(parts.talk, *parts.panes, parts.message, parts.image, parts.is_result),
+                *(parts.send, parts.stop),
+            ],
             show_progress="hidden",
             concurrency_limit=4,
             trigger_mode="once",
@@ -144,31 +235,43 @@ def _wire_sending(
 
     def start_again() -> list[Any]:
         talk = new_conversation()
-        return [talk, *panes(talk), "", *ready]
+        return [talk, *panes(talk), "", None, gr.update(visible=False, value=False), *ready]
 
-    cleared = [parts.talk, *parts.panes, parts.expected, *buttons]
-    for trigger in (parts.clear.click, asked["run"].input, asked["checkpoint"].input):
+    cleared = [parts.talk, *parts.panes, parts.expected, parts.image, parts.is_result, *buttons]
+    for trigger in (parts.clear.click, asks.run.input, asks.checkpoint.input):
         trigger(start_again, None, cleared, cancels=events, **QUICK)
 
 
-def _wire_choices(studio: Studio, tab: ChatTab, parts: Controls) -> None:
-    tab.run.change(
+def _wire_choices(studio: Studio, parts: Controls, asks: Asks) -> None:
+    asks.run.change(
         show_user_errors(lambda run: run_choices(studio, run)),
-        tab.run,
-        [tab.checkpoint, tab.system],
+        asks.run,
+        [
+            *(asks.checkpoint, asks.system, asks.tools_box, asks.tools, asks.gives_tools),
+            *(asks.thinking, parts.image),
+        ],
         **QUICK,
     )
 
     @show_user_errors
-    def ask(run_id: str | None) -> tuple[Any, Any, Any]:
+    def ask(run_id: str | None) -> list[Any]:
         if not run_id or run_id.startswith(MODEL_PREFIX):
             raise UserError("Only a run has held-out rows.", "Chat", "Choose a run first.")
-        question, system, answer = held_out_turn(open_run(studio.home, run_id))
-        asked = markup.line(f"Prompt: {shorten(question, 160, placeholder=' …')}", "quiet")
-        card = markup.card("Expected answer", asked + markup.line(answer, "expected"))
-        return question, system or gr.skip(), card
+        return tried(held_out_turn(open_run(studio.home, run_id)))
 
-    parts.held_out.click(ask, tab.run, [parts.message, tab.system, parts.expected], **PRIVATE)
+    filled = [parts.message, asks.system, asks.tools, asks.gives_tools, parts.image]
+    parts.held_out.click(ask, asks.run, [*filled, parts.expected], **PRIVATE)
+
+
+def tried(row: HeldOut) -> list[Any]:
+    """Values for message, system prompt, tools, their switch and picture, and the answer's card."""
+    prompt = shorten(row.question, 160, placeholder=" …")
+    shown = markup.line(row.expected.content, "expected") if row.expected.content else ""
+    body = [markup.line(f"Prompt: {prompt}", "quiet"), shown, call_cards(row.expected.calls)]
+    picture = Image.open(row.image) if row.image else None
+    tools = gr.update(value=_as_json(row.tools)) if row.tools else gr.skip()
+    card = markup.card("Expected answer", *body)
+    return [row.question, row.system, tools, bool(row.tools), picture, card]
 
 
 def chat_choices(studio: Studio, base_model: str, current: str | None) -> dict[str, Any]:
@@ -182,13 +285,54 @@ def chat_choices(studio: Studio, base_model: str, current: str | None) -> dict[s
 
 
 def run_choices(studio: Studio, run_id: str | None) -> list[Any]:
-    """Updates: the checkpoints of a run, and the system prompt it was trained with."""
+    """Updates: the checkpoints of a run, and all it is asked with unless the person changes it.
+
+    For a base model alone system prompt and tools stay as they are.
+    """
     if not run_id or run_id.startswith(MODEL_PREFIX):
-        return [gr.update(choices=[("–", NEWEST)], value=NEWEST), gr.skip()]
+        asking = _of_model(studio, (run_id or "").removeprefix(MODEL_PREFIX))
+        none = gr.update(choices=[("–", NEWEST)], value=NEWEST)
+        return [none, gr.skip(), gr.skip(), gr.skip(), gr.skip(), *_switches(asking)]
     run = open_run(studio.home, run_id)
     steps = [(_checkpoint_words(one), one.step) for one in reversed(run.checkpoints())]
-    choices = [("Newest", NEWEST), *steps]
-    return [gr.update(choices=choices, value=NEWEST), run.recipe().system_prompt]
+    choices, asking = [("Newest", NEWEST), *steps], asking_of(run)
+    return [
+        gr.update(choices=choices, value=NEWEST),
+        asking.system,
+        gr.update(label=_tools_words(asking), open=False),
+        _as_json(asking.tools) if asking.tools else "",
+        asking.gives_tools,
+        *_switches(asking),
+    ]
+
+
+def _of_model(studio: Studio, name: str) -> Asking:
+    """What is known of a base model alone, if it lies on this machine."""
+    try:
+        folder = locate_model(studio.home, name).folder if name else None
+    except UserError:
+        folder = None
+    if folder is None:
+        return Asking()
+    return Asking(images=reads_images(folder), thinks=has_switch(folder))
+
+
+def _switches(asking: Asking) -> list[Any]:
+    return [
+        gr.update(visible=asking.thinks, value=asking.thinking),
+        gr.update(visible=asking.images, value=None),
+    ]
+
+
+def _tools_words(asking: Asking) -> str:
+    """The title of the tools: those of the run's rows by name."""
+    names = tool_names(asking.tools)
+    listed = shorten(", ".join(names), 40, placeholder=" …")
+    return f"Tools: {listed}" if names else "Tools"
+
+
+def _as_json(tools: list[Any]) -> str:
+    return json.dumps(tools, ensure_ascii=False, indent=2)
 
 
 def warm_up(studio: Studio, run: str | None) -> None:

@@ -203,6 +203,29 @@ function showFindings(state) {
     );
 }
 
+const shortText = (text) => (text.length > 400 ? text.slice(0, 400) + "…" : text);
+
+// runs of earlier versions say only what was answered
+const isRight = (example, key) =>
+  example[`${key}_right`] ?? (example[key] ?? "").trim() === (example.expected ?? "").trim();
+
+function note(words) {
+  const line = document.createElement("span");
+  line.className = "quiet";
+  line.textContent = words;
+  return line;
+}
+
+function folded(title, text) {
+  const details = document.createElement("details"),
+    summary = document.createElement("summary"),
+    body = document.createElement("div");
+  summary.textContent = title;
+  body.textContent = text;
+  details.append(summary, body);
+  return details;
+}
+
 function showAnswers(answers) {
   const card = part("answers");
   card.hidden = !answers;
@@ -211,19 +234,21 @@ function showAnswers(answers) {
     `${Math.round(part * 100)}% (${Math.round(part * answers.rows)} of ${answers.rows})`;
   put(
     "answers_score",
-    `Exact matches on held-out rows: base model ${share(answers.base)}, tuned model ${share(answers.tuned)}.`,
+    `Right answers on held-out rows: base model ${share(answers.base)}, tuned model ${share(answers.tuned)}.`,
   );
   const rows = (answers.examples ?? []).map((example) => {
     const row = document.createElement("tr");
     for (const key of ["prompt", "expected", "base", "tuned"]) {
       const cell = document.createElement("td"),
         text = document.createElement("div");
-      const whole = example[key] ?? "";
-      text.textContent = whole.length > 400 ? whole.slice(0, 400) + "…" : whole;
+      text.textContent = shortText(example[key] ?? "");
       cell.append(text);
+      if (key === "prompt" && example.images)
+        cell.append(note(example.images === 1 ? "with 1 picture" : `with ${example.images} pictures`));
+      const thought = example[`${key}_reasoning`];
+      if (thought) cell.append(folded("Thought", shortText(thought)));
       if (key === "base" || key === "tuned")
-        cell.className =
-          (example[key] ?? "").trim() === (example.expected ?? "").trim() ? "right" : "wrong";
+        cell.className = isRight(example, key) ? "right" : "wrong";
       row.append(cell);
     }
     return row;

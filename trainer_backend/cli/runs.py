@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainer_backend.cli.data import chosen_settings
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.data.store import resolve_data
 from trainer_backend.errors import UserError
+from trainer_backend.models.loaded.answer_parts import Answer, tool_names
 from trainer_backend.recipe import Recipe, resolve_recipe, samples
 from trainer_backend.runs import (
     LIVE,
@@ -27,6 +29,7 @@ from trainer_backend.runs import (
     unfinished_runs,
     unreadable_runs,
 )
+from trainer_backend.runs.asking import Asking, asking_of, read_tools
 from trainer_backend.runs.files import SPEC
 from trainer_backend.scheduling import (
     Fleet,
@@ -38,6 +41,9 @@ from trainer_backend.scheduling import (
     settle_alone,
     slurm_script,
 )
+
+if TYPE_CHECKING:
+    from trainer_backend.models.loaded.asking import AskedWith  # loads torch
 
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
@@ -158,28 +164,64 @@ def do_chat(home: Path, arguments: argparse.Namespace) -> int:
     from trainer_backend.serving.process.chat import ChatModel
 
     target = find_target(home, arguments.run)
+    asking, asked = _asked(home, arguments)
     model = ChatModel(home, target)
     which = "base" if arguments.base or target.checkpoint is None else "tuned"
     sampling = Sampling(arguments.temperature, 1.0, arguments.max_new_tokens)
-    messages = [{"role": "system", "content": arguments.system}] if arguments.system else []
+    system = asking.system if arguments.system is None else arguments.system
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    pictures = [str(path) for path in arguments.image]
     while True:
         text = arguments.prompt if arguments.prompt is not None else _read_line()
         if text is None:
             return 0
         messages.append({"role": "user", "content": text})
-        answer = _print_stream(model.stream(messages, which, sampling))
-        messages.append({"role": "assistant", "content": answer})
+        if pictures:
+            messages[-1]["images"], pictures = pictures, []
+        answer = _print_stream(model.stream(messages, which, sampling, asked))
+        messages.append(answer.as_message())
         if arguments.prompt is not None:
             return 0
 
 
-def _print_stream(answers: Iterable[str]) -> str:
+def _asked(home: Path, arguments: argparse.Namespace) -> tuple[Asking, "AskedWith"]:
+    """How the run was trained, and with what it is asked: its own tools unless --tools says so."""
+    from trainer_backend.models.loaded.asking import AskedWith
+
+    is_run = arguments.run.startswith("run-") or (Path(arguments.run).expanduser() / SPEC).exists()
+    asking = asking_of(_find(home, arguments.run)) if is_run else Asking()
+    tools = asking.given if arguments.tools is None else _read_tools(arguments.tools)
+    if tools and arguments.tools is None:
+        names = ", ".join(tool_names(tools))
+        print(f"Asked with the tools of its rows: {names}. --tools none: without.", file=sys.stderr)
+    thinking = arguments.thinking or asking.thinking
+    return asking, AskedWith(tools, thinking, asking.control_tokens)
+
+
+def _read_tools(text: str) -> list[Any]:
+    """The tools of --tools: a JSON file, or none. Raises UserError."""
+    if text == "none":
+        return []
+    try:
+        return read_tools(Path(text).expanduser().read_text(encoding="utf-8"), "--tools")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("This file cannot be read.", f"--tools {text}", f"{error}") from error
+
+
+def _print_stream(answers: Iterable[Answer]) -> Answer:
+    """Print an answer as it grows, its reasoning first; returns the whole answer."""
     shown = ""
-    for text in answers:
+    for answer in answers:
+        text = answer.in_words()
+        if answer.reasoning:
+            text = f"Thought: {answer.reasoning}" + (f"\n\n{text}" if text else "")
+        if not text.startswith(shown):  # a call has become readable
+            print()
+            shown = ""
         print(text[len(shown) :], end="", flush=True)
         shown = text
     print()
-    return shown
+    return answer
 
 
 def _read_line() -> str | None:

@@ -58,11 +58,13 @@ class ModelProcess:
 
     def chat(
         self, run_or_model: str, messages: list[dict] | dict[str, list[dict]], **options: Any
-    ) -> Iterator[dict[str, str]]:
-        """Yield {"which", "text"} (the answer so far). Closing the generator stops the answer.
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the answer so far: {"which", "text", "content", "reasoning", "calls"}.
 
-        Options: checkpoint, which (“tuned”, “base”, “both”), temperature, top_p, max_new_tokens.
-        For “both” the messages may be {"base": [...], "tuned": [...]}.
+        `text` is the content and the calls in words. Closing the generator stops the answer.
+        Options: checkpoint, which (“tuned”, “base”, “both”), asked ({"tools", "thinking",
+        "control_tokens"}), temperature, top_p, max_new_tokens. For “both” the messages may be
+        {"base": [...], "tuned": [...]}; a message may have `images`, a list of files.
         """
         yield from self._stream("chat", run=run_or_model, messages=messages, **options)
 

@@ -41,7 +41,7 @@ from trainer_backend.tokens.ledger import (
     ledger_of,
     refuse_empty_answers,
 )
-from trainer_backend.tokens.stopping import ending_of, with_learned_end
+from trainer_backend.tokens.stopping import Ending, ending_of, with_learned_end
 from trainer_backend.tokens.templates.opened import answer_as_asked, opens_thought, reasoning_of
 from trainer_backend.tokens.templates.refusal import refusal
 from trainer_backend.tokens.templates.thinking import thinking_arguments
@@ -324,7 +324,7 @@ def _plan_chat(
 
 def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
     """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
-    ending = ending_of(conversation.tokenizer)
+    ending = Ending() if options.as_written else ending_of(conversation.tokenizer)
     if not (ending.after_answer or ending.after_call or options.eos_token):
         return
     last = conversation.messages[-1]

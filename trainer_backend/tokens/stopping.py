@@ -76,7 +76,8 @@ def _probed(tokenizer: Tokenizer, _state: tuple) -> Ending:
     if written and next_mark and _stands_within(tokenizer, next_mark):
         next_mark = ""  # it also ends a thought, so the answer would be cut off there
     words = list(dict.fromkeys(w for w in (written, next_mark, call_mark, after_call) if w))
-    ids = [tokenizer.convert_tokens_to_ids(word) for word in words]
+    vocabulary = tokenizer.get_vocab()
+    ids = [vocabulary[word] for word in words]
     texts = [_before(last, written), *([] if written else [_before(middle, next_mark)])]
     plain = tuple(dict.fromkeys(text for text in texts if text))
     return Ending(tuple(ids), tuple(words), plain, after_answer, after_call)
@@ -165,6 +166,13 @@ def _last_mark(tokenizer: Tokenizer, text: str) -> str:
     return max(ends, key=len, default="")
 
 
+def special_words(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Texts of the special tokens, which are no part of an answer that a person reads."""
+    added = tokenizer.added_tokens_decoder.values()
+    special = {token.content for token in added if token.special}
+    return tuple(sorted({*special, *tokenizer.all_special_tokens} - {""}, key=len, reverse=True))
+
+
 # The recipe's own end token
 
 
@@ -247,8 +255,9 @@ def endless_rows(labels: np.ndarray, starts: np.ndarray, stops: frozenset[int]) 
 
 
 def end_in_words(tokenizer: Tokenizer) -> str:
-    """“<|im_end|>” or “</s>”: the ends that a model could learn, for a message."""
-    return " or ".join(f"“{word}”" for word in stop_words(tokenizer)[:3])
+    """“<|im_end|>” or “</s>”: the end tokens that a model could learn; empty without any."""
+    tokens = [*ending_of(tokenizer).words, *([tokenizer.eos_token] if tokenizer.eos_token else [])]
+    return " or ".join(f"“{word}”" for word in list(dict.fromkeys(tokens))[:3])
 
 
 def unlearned_end(rows: int, total: int) -> str:

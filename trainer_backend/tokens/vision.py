@@ -129,12 +129,15 @@ def _spelled(example: dict, own_mark: str, plan: Preparation) -> int:
     return SEEN_AS_TOKENS if others & set(control.names_in(texts)) else 0
 
 
-def prompt_text(messages: list[dict], count: int, processor: ProcessorMixin) -> str:
-    """The text a vision model sees before it answers, with a mark for each of `count` images."""
+def prompt_text(messages: list[dict], count: int, processor: ProcessorMixin, **asked: Any) -> str:
+    """The text a vision model sees before it answers, with a mark for each of `count` images.
+
+    `asked` are the tools and template arguments of render_prompt().
+    """
     own_mark = getattr(processor, "image_token", IMAGE_MARK)
     placed = [_in_parts(message, own_mark) for message in drop_nones(messages)]
     _put_first(placed, count)
-    return render_prompt(placed, processor.tokenizer)
+    return render_prompt(placed, processor.tokenizer, **asked)
 
 
 def _learned_spans(planned: Plan) -> list[list[int]]:

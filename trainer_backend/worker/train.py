@@ -17,6 +17,7 @@ from trainer_backend.data.checks import NO_STOP
 from trainer_backend.disk import GIB, size_of
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
+from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.load import (
     Progress,
     fetch_model,
@@ -30,6 +31,7 @@ from trainer_backend.processes import on_stop_signal, rank_and_size
 from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run, RunWriter, pin
+from trainer_backend.tokens.chat_template import FixedDate
 from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.stopping import end_in_words, set_end_token, unlearned_end
 from trainer_backend.tokens.training_rows import training_row
@@ -221,9 +223,16 @@ def _answers(
                 yield tuned
 
     try:
-        return check_answers(rows, processing, tuned, base_model, progress)
+        return check_answers(rows, processing, tuned, base_model, progress, _asked(facts))
     except Stopped:
         return None
+
+
+def _asked(facts: RunFacts) -> AskedWith:
+    """What held-out rows are asked with besides their own tools and pictures: as in training."""
+    recipe, day = facts.recipe, facts.started_on
+    dated = {"strftime_now": FixedDate(day)} if day else {}
+    return AskedWith((), recipe.thinking, recipe.control_tokens, dated)
 
 
 def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer) -> AnyModel | None:

@@ -100,14 +100,15 @@ def test_full_training_and_packing_work_too(home, dataset, tiny_model_dir):
     folder = run.checkpoints()[-1].path
     assert (folder / "model.safetensors").exists() and not (folder / "adapter_config.json").exists()
     model = ChatModel(home, find_target(home, run.id))
-    assert isinstance("".join(model.stream(QUESTION, "base", Sampling(max_new_tokens=3))), str)
+    assert list(model.stream(QUESTION, "base", Sampling(max_new_tokens=3)))
 
 
 def test_an_answer_check_is_part_of_the_run(home, dataset, tiny_model_dir):
     run = train_small(home, dataset, tiny_model_dir, answer_check_rows=3, eval_fraction=0.2)
     answers = run.state()["answers"]
     assert answers["rows"] == 3 and 0.0 <= answers["tuned"] <= 1.0
-    assert set(answers["examples"][0]) == {"prompt", "expected", "base", "tuned"}
+    names = {"prompt", "expected", "base", "tuned", "base_right", "tuned_right"}
+    assert set(answers["examples"][0]) == names
 
 
 def test_the_base_side_of_a_chat_is_the_base_model(home, finished, tiny_model_dir):
@@ -117,8 +118,8 @@ def test_the_base_side_of_a_chat_is_the_base_model(home, finished, tiny_model_di
     base_text = list(tuned.stream(QUESTION, "base", sampling))[-1]
     assert base_text == list(plain.stream(QUESTION, "base", sampling))[-1]
     both = {}
-    for which, text in tuned.stream_both({"base": QUESTION, "tuned": QUESTION}, sampling):
-        both[which] = text
+    for which, answer in tuned.stream_both({"base": QUESTION, "tuned": QUESTION}, sampling):
+        both[which] = answer
     assert both["base"] == base_text
     assert both["tuned"] == list(tuned.stream(QUESTION, "tuned", sampling))[-1]
 
@@ -129,7 +130,8 @@ def test_answers_equal_those_of_generate(home, finished):
     model = ChatModel(home, find_target(home, finished.id))
     prompt = model.prompt(QUESTION)
     streamed = list(model.stream(QUESTION, "tuned", Sampling(max_new_tokens=6)))[-1]
-    assert answer_batch(model.model, model.tokenizer, [prompt], 6) == [streamed]
+    (text,) = answer_batch(model.model, model.tokenizer, [prompt.ids], 6)
+    assert prompt.read(text) == streamed and streamed.content
 
 
 def test_the_chat_prompt_is_the_training_prompt_byte_for_byte(home, finished):
@@ -137,7 +139,7 @@ def test_the_chat_prompt_is_the_training_prompt_byte_for_byte(home, finished):
     messages = [*QUESTION, {"role": "assistant", "content": "3!"}]
     encoded = encode({"messages": messages}, model.tokenizer, assistant_only_loss=True)
     context = encoded.labels.index(next(label for label in encoded.labels if label != -100))
-    assert model.prompt(QUESTION) == encoded.input_ids[:context]
+    assert model.prompt(QUESTION).ids == encoded.input_ids[:context]
 
 
 def test_exports_load_with_plain_libraries_and_say_the_same(home, finished):

@@ -1,6 +1,7 @@
 """Chat with a run: one copy of the base model, the adapter switched on or off, streamed answers.
 
-Prompts are built by the same function as for training.
+Prompts are built by the same function as for training, and answers are taken apart into reasoning,
+text and calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,22 +10,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from peft import PeftModel
+from transformers import ProcessorMixin
 
 from trainer_backend.errors import UserError
-from trainer_backend.models.loaded.generate import Sampling, stop_tokens, stream_tokens
+from trainer_backend.models.loaded.answer_parts import Answer
+from trainer_backend.models.loaded.asking import AskedWith, Prompt, build_prompt, without_pictures
+from trainer_backend.models.loaded.generate import (
+    Sampling,
+    ended_at_mark,
+    seen_inputs,
+    stop_tokens,
+    stream_seen,
+    stream_tokens,
+)
 from trainer_backend.models.loaded.load import (
     Progress,
     fetch_model,
     load_base,
-    load_tokenizer,
+    load_processing,
     load_tuned,
     silent,
 )
-from trainer_backend.models.loaded.pretrained import AnyModel
+from trainer_backend.models.loaded.pretrained import AnyModel, tokenizer_of
 from trainer_backend.runs import Target
-from trainer_backend.tokens.encode import prompt_ids
 
 TURN_LIMIT = 4096
+PLAINLY = AskedWith()
 Switch = Callable[[], AbstractContextManager[object]]  # entered around each step of the model
 
 
@@ -35,7 +46,8 @@ class ChatModel:
         self.target = target
         folder = fetch_model(home, target.base_model, progress, target.revision)
         progress("Loading the model", 0, 1, "step")
-        self.tokenizer = load_tokenizer(target.checkpoint or folder)
+        self.processing = load_processing(target.checkpoint or folder)
+        self.tokenizer = tokenizer_of(self.processing)
         needs_base = target.checkpoint is None or target.has_adapter
         self._folder = folder
         self._full_base: AnyModel | None = None
@@ -45,50 +57,79 @@ class ChatModel:
         self.model: AnyModel = model.eval()
         progress("Loading the model", 1, 1, "step")
 
-    def prompt(self, messages: list[dict]) -> list[int]:
-        """The prompt as token ids, exactly as in training."""
-        return prompt_ids(messages, self.tokenizer)
+    def prompt(self, messages: list[dict], asked: AskedWith = PLAINLY) -> Prompt:
+        """The prompt exactly as in training; a message may have `images`, a list of files.
 
-    def stream(self, messages: list[dict], which: str, sampling: Sampling) -> Iterator[str]:
+        Raises UserError for images if the model reads only text.
+        """
+        plain, images = without_pictures(messages)
+        if images and not isinstance(self.processing, ProcessorMixin):
+            raise UserError(
+                "This model reads only text, so it cannot look at a picture.",
+                "Chat",
+                "Remove the picture, or choose a run of a model that reads images.",
+            )
+        return build_prompt(plain, self.processing, asked, images)
+
+    def stream(
+        self, messages: list[dict], which: str, sampling: Sampling, asked: AskedWith = PLAINLY
+    ) -> Iterator[Answer]:
         """Yield the answer so far, longer each time. `which` is “tuned” or “base”.
 
         Raises UserError when the messages fill the model's context.
         """
-        model, switched = self._side(which)
-        ids = self.prompt(messages)
-        room = getattr(model.config, "max_position_embeddings", TURN_LIMIT) - len(ids)
-        if room < 1:
-            raise UserError(
-                f"The conversation is too long for this model ({len(ids)} tokens).",
-                "Chat",
-                "Start a new conversation or shorten the message.",
-            )
-        most = max(1, min(sampling.max_new_tokens, room, TURN_LIMIT))
-        limited = replace(sampling, max_new_tokens=most)
+        prompt = self.prompt(messages, asked)
         written: list[int] = []
-        stops = stop_tokens(model, self.tokenizer)
-        for token in stream_tokens(model, ids, stops, limited, switched):
+        text = ""
+        for token in self._tokens(prompt, which, sampling):
             written.append(token)
-            text = str(self.tokenizer.decode(written, skip_special_tokens=True))
+            text = str(self.tokenizer.decode(written))
+            text, ended = ended_at_mark(text, self.tokenizer)
+            if ended:
+                break
             if not text.endswith("\ufffd"):  # a character may need several tokens
-                yield text
-        yield str(self.tokenizer.decode(written, skip_special_tokens=True))
+                yield prompt.read(text, growing=True)
+        yield prompt.read(text)
+
+    def _tokens(self, prompt: Prompt, which: str, sampling: Sampling) -> Iterator[int]:
+        """The ids that the model writes after the prompt."""
+        model, switched = self._side(which)
+        stops = stop_tokens(model, self.tokenizer)
+        if not prompt.images:
+            limited = _limited(sampling, model, len(prompt.ids))
+            yield from stream_tokens(model, prompt.ids, stops, limited, switched)
+            return
+        assert isinstance(self.processing, ProcessorMixin)  # prompt() has refused them otherwise
+        inputs = seen_inputs(self.processing, prompt.text, prompt.images, model)
+        limited = _limited(sampling, model, inputs["input_ids"].shape[1])
+        with switched():
+            yield from stream_seen(model, inputs, stops, limited)
 
     def stream_both(
-        self, messages: dict[str, list[dict]], sampling: Sampling
-    ) -> Iterator[tuple[str, str]]:
+        self,
+        messages: dict[str, list[dict]],
+        sampling: Sampling,
+        asked: AskedWith = PLAINLY,
+    ) -> Iterator[tuple[str, Answer]]:
         """Yield (which, answer so far) in turns, so that both answers grow side by side.
 
-        `messages` holds one conversation for each side: {"base": [...], "tuned": [...]}.
+        `messages` holds one conversation for each side: {"base": [...], "tuned": [...]}. With
+        pictures one side answers after the other.
         """
-        streams = {which: self.stream(own, which, sampling) for which, own in messages.items()}
+        streams = {
+            which: self.stream(own, which, sampling, asked) for which, own in messages.items()
+        }
+        if any(message.get("images") for own in messages.values() for message in own):
+            for which, stream in streams.items():
+                yield from ((which, answer) for answer in stream)
+            return
         while streams:
             for which, stream in list(streams.items()):
-                text = next(stream, None)
-                if text is None:
+                answer = next(stream, None)
+                if answer is None:
                     del streams[which]
                 else:
-                    yield which, text
+                    yield which, answer
 
     def _side(self, which: str) -> tuple[AnyModel, Switch]:
         if which == "tuned" and self.target.checkpoint is None:
@@ -100,3 +141,16 @@ class ChatModel:
         if self._full_base is None:  # full training has no adapter to switch off: a second copy
             self._full_base = load_base(self._folder, self.target.precision).eval()
         return self._full_base, nullcontext
+
+
+def _limited(sampling: Sampling, model: AnyModel, length: int) -> Sampling:
+    """Sampling that fits into the model's context after `length` tokens. Raises UserError."""
+    config = model.config.get_text_config()
+    room = getattr(config, "max_position_embeddings", TURN_LIMIT) - length
+    if room < 1:
+        raise UserError(
+            f"The conversation is too long for this model ({length} tokens).",
+            "Chat",
+            "Start a new conversation or shorten the message.",
+        )
+    return replace(sampling, max_new_tokens=max(1, min(sampling.max_new_tokens, room, TURN_LIMIT)))

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
 from trainer_backend.hardware import hardware
+from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.generate import Sampling
 from trainer_backend.processes import lower_priority
 from trainer_backend.recipe import Recipe
@@ -130,19 +132,20 @@ class ModelServer:
         messages: list[dict] | dict[str, list[dict]],
         which: str = "tuned",
         checkpoint: int | None = None,
+        asked: dict[str, Any] | None = None,
         **options: Any,
     ) -> Iterator[dict]:
-        sampling = Sampling(**options)
+        sampling, given = Sampling(**options), AskedWith(**(asked or {}))
         with self._heavy:
             if stopped():
                 return
             model = self._load(find_target(self.home, run, checkpoint))
             sides = ("base", "tuned") if which == "both" else (which,)
             own = {one: messages[one] if isinstance(messages, dict) else messages for one in sides}
-            for side, text in model.stream_both(own, sampling):
+            for side, answer in model.stream_both(own, sampling, given):
                 if stopped():
                     return
-                yield {"which": side, "text": text}
+                yield {"which": side, "text": answer.in_words(), **asdict(answer)}
 
     def _load(self, target: Target) -> ChatModel:
         if self._loaded is None or self._loaded.target != target:
