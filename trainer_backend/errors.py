@@ -37,6 +37,7 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "template_tokens": "Rows whose text spells control tokens that the chat template looks for.",
     "rendered_tokens": "Texts that are rendered already and keep their control tokens.",
     "rendered_messages": "Rendered turns of the chosen model that are encoded as plain text.",
+    "image_tokens": "Rows with images whose text spells control tokens, which it then has.",
     "rendered_other": "Rendered turns of another model's chat template.",
     "no_positions": "Rows longer than the model's table of positions.",
     "beyond_trained": "Rows longer than the model was trained to read.",

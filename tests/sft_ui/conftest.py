@@ -29,11 +29,16 @@ class ModelStandIn:
 
     def __init__(self, words=("Par", "Paris")):
         self.words, self.asked, self.closed = words, [], 0
+        self.answers = []  # given instead of the words, once
 
     def chat(self, run_or_model, messages, **options):
         self.asked.append((run_or_model, messages, options))
         sides = ("base", "tuned") if options["which"] == "both" else (options["which"],)
         try:
+            while self.answers:
+                yield self.answers.pop(0)
+                if not self.answers:
+                    return
             for text in self.words:
                 for side in sides:
                     yield {"which": side, "text": text}

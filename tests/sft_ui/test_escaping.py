@@ -7,7 +7,7 @@ import pytest
 from markupsafe import Markup
 
 from sft_ui import alerts, markup
-from sft_ui.chat.conversation import pane
+from sft_ui.chat.panes import pane
 from sft_ui.data import report
 from sft_ui.data.dataset_list import dataset_list
 from sft_ui.data.reading.columns import example_preview, picker
@@ -96,6 +96,14 @@ PLACES = {
     "offer": lambda text: offer_button(text, {"encoding": text}),
     "preview of a file": lambda text: preview_table([(1, {text: text})]),
     "chat": lambda text: pane("tuned", [{"role": "assistant", "content": text}]),
+    "thought": lambda text: pane(
+        "tuned", [{"role": "assistant", "content": "", "reasoning": text}]
+    ),
+    "call": lambda text: pane(
+        "tuned",
+        [{"role": "assistant", "content": "", "calls": [{"name": text, "arguments": {}}]}],
+    ),
+    "picture": lambda text: pane("tuned", [{"role": "user", "content": text, "images": [text]}]),
     "message": lambda text: alerts.toast(UserError(text, text, text)).message,
     "title of a message": lambda text: alerts.toast(UserError(text, "x", "x")).title,
     "message of the web API": lambda text: alerts.answer(UserError(text, text, text)).message,

@@ -78,7 +78,8 @@ def test_chat_offers_runs_with_a_model(studio, run):
     keep_checkpoint(run)
     choices = tab.chat_choices(studio, "a/base-model", None)
     assert choices["value"] == run.id
-    checkpoints, system = tab.run_choices(studio, run.id)
+    checkpoints, system, _, tools, gives, *_ = tab.run_choices(studio, run.id)
+    assert tools == "" and gives is False
     assert checkpoints["choices"] == [("Newest", -1), ("Step 4 · eval loss 0.500", 4)]
     assert system == ""
 

@@ -228,7 +228,7 @@ def _print_stream(answers: Iterable[Answer]) -> Answer:
     for answer in answers:
         text = answer.in_words()
         if answer.reasoning:
-            text = f"Thought: {answer.reasoning}\n{text and chr(10) + text}"
+            text = f"Thought: {answer.reasoning}" + (f"\n\n{text}" if text else "")
         if not text.startswith(shown):  # a call has become readable
             print()
             shown = ""

@@ -1,17 +1,24 @@
 """Writes a folder that repeats a run without the app: a Python script, its rows, its recipe."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, ProcessorMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.hardware import hardware
 from trainer_backend.models import locate_model
-from trainer_backend.models.loaded.load import Progress, fetch_model
+from trainer_backend.models.loaded.load import (
+    Progress,
+    fetch_model,
+    load_processing,
+    reads_images,
+)
+from trainer_backend.models.loaded.pretrained import tokenizer_of
 from trainer_backend.recipe import Recipe, is_relevant, save_recipe
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run
@@ -47,23 +54,29 @@ def rows(name):
     with open(HERE / name, encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
-            yield {{k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()}}
+{images}            yield {{k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()}}
 
 
-tokenizer = AutoTokenizer.from_pretrained(MODEL)
+{name} = {loader}.from_pretrained(MODEL)
+"""
+WITH_IMAGES = """\
+            if "images" in row:  # files of this folder
+                images = [str(HERE / name) for name in row.pop("images") or []]
+                yield {**{k: json.dumps(v) for k, v in row.items()}, "images": images}
+                continue
 """
 QUANTIZED = """\
 compute = torch.float32
 if torch.cuda.is_available():
     compute = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-model = AutoModelForCausalLM.from_pretrained(
+model = {kind}.from_pretrained(
     MODEL,
     dtype=compute,
     quantization_config=BitsAndBytesConfig({settings}),
     device_map={{"": 0 if torch.cuda.is_available() else "cpu"}},
 )
 """
-LOAD = "model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.{dtype})\n"
+LOAD = "model = {kind}.from_pretrained(MODEL, dtype=torch.{dtype})\n"
 INT4 = (
     'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, '
     "bnb_4bit_compute_dtype=compute"
@@ -74,7 +87,7 @@ trainer = SFTTrainer(
     args=settings,
     train_dataset=list(rows("train.jsonl")),
     eval_dataset={held_out},
-    processing_class=tokenizer,
+    processing_class={name},
     peft_config={adapter},
 )
 trainer.train()
@@ -90,10 +103,11 @@ def write_script(run: Run, folder: Path, progress: Progress) -> None:
     _write_rows(train_rows, folder / "train.jsonl")
     if eval_rows:
         _write_rows(eval_rows, folder / "eval.jsonl")
+    has_images = "images" in train_rows.column_names
     save_recipe(run.recipe(), folder / "recipe.yaml")
     (folder / "requirements.txt").write_text(_requirements(facts), encoding="utf-8")
     model = fetch_model(run.home, facts.recipe.base_model, progress, facts.revision)
-    code = _script(facts, model, has_eval=bool(eval_rows))
+    code = _script(facts, _Parts.of(model), has_eval=bool(eval_rows), has_images=has_images)
     (folder / "train.py").write_text(code, encoding="utf-8")
 
 
@@ -105,13 +119,27 @@ def _as_trained(facts: RunFacts) -> RunFacts:
 
 
 def _write_rows(rows: Dataset, file: Path) -> None:
+    """Write rows as JSON lines, and their images beside them."""
     with open(file, "w", encoding="utf-8") as out:
         for row in rows:
-            plain = {
-                name: value if name == "text" or value is None else json.loads(value)
-                for name, value in row.items()
-            }
+            plain = {name: _plain(name, value, file.parent) for name, value in row.items()}
             out.write(json.dumps(plain, ensure_ascii=False) + "\n")
+
+
+def _plain(name: str, value: Any, folder: Path) -> Any:
+    if name == "text" or value is None:
+        return value
+    return _copied(value, folder) if name == "images" else json.loads(value)
+
+
+def _copied(images: list[str], folder: Path) -> list[str]:
+    """Copy images, which are named by their content; returns their names in the folder."""
+    names = [f"images/{Path(image).name}" for image in images]
+    for image, name in zip(images, names, strict=True):
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(image, folder / name)
+    return names
 
 
 def _requirements(facts: RunFacts) -> str:
@@ -126,30 +154,62 @@ def _requirements(facts: RunFacts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _script(facts: RunFacts, model: Path, has_eval: bool) -> str:
+@dataclass(frozen=True)
+class _Parts:
+    """What the script loads: the class of the model, and its tokenizer or processor."""
+
+    kind: str
+    processing: Tokenizer | ProcessorMixin
+
+    @classmethod
+    def of(cls, model: Path) -> "_Parts":
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=True)
+        kind = "AutoModelForImageTextToText" if reads_images(config) else "AutoModelForCausalLM"
+        local: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+        if isinstance(load_processing(model), ProcessorMixin):
+            return cls(kind, AutoProcessor.from_pretrained(model, **local))
+        return cls(kind, AutoTokenizer.from_pretrained(model, **local))
+
+    @property
+    def name(self) -> str:
+        """The name of its variable in the script."""
+        return "processor" if isinstance(self.processing, ProcessorMixin) else "tokenizer"
+
+    @property
+    def loader(self) -> str:
+        return "AutoProcessor" if self.name == "processor" else "AutoTokenizer"
+
+
+def _script(facts: RunFacts, parts: _Parts, has_eval: bool, has_images: bool) -> str:
     """The text of train.py."""
     recipe = facts.recipe
     place = locate_model(facts.run.home, recipe.base_model)
     quantized = recipe.precision in ("int8", "int4")
-    names = ["AutoModelForCausalLM", "AutoTokenizer"] + ["BitsAndBytesConfig"] * quantized
+    names = [parts.kind, parts.loader] + ["BitsAndBytesConfig"] * quantized
     imports = f"from transformers import {', '.join(names)}\n"
     if recipe.adapter != "full":
         imports = "from peft import LoraConfig\n" + imports
     held_out = 'list(rows("eval.jsonl"))' if has_eval else "None"
     at_end = has_eval and not recipe.eval_steps
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
-    parts = [
-        HEAD.format(imports=imports, model=_literal(str(place.folder or recipe.base_model))),
-        _tokenizer_lines(tokenizer),
-        _model_lines(recipe, quantized),
-        _settings_lines(facts, has_eval, tokenizer),
+    lines = [
+        HEAD.format(
+            imports=imports,
+            model=_literal(str(place.folder or recipe.base_model)),
+            images=WITH_IMAGES if has_images else "",
+            name=parts.name,
+            loader=parts.loader,
+        ),
+        _template_line(parts),
+        _model_lines(recipe, quantized, parts.kind),
+        _settings_lines(facts, has_eval, has_images, tokenizer_of(parts.processing)),
         TAIL.format(
+            name=parts.name,
             held_out=held_out,
             adapter=_adapter(recipe),
             last="trainer.evaluate()\n" if at_end else "",
         ),
     ]
-    return "".join(parts)
+    return "".join(lines)
 
 
 def _literal(value: object) -> str:
@@ -157,29 +217,30 @@ def _literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)
 
 
-def _tokenizer_lines(tokenizer: Tokenizer) -> str:
-    """The chat template that the app gives to a tokenizer without one."""
-    if getattr(tokenizer, "chat_template", None):
+def _template_line(parts: _Parts) -> str:
+    """The chat template that the app gives to a model without one."""
+    own = getattr(parts.processing, "chat_template", None)
+    if own or getattr(tokenizer_of(parts.processing), "chat_template", None):
         return ""
-    return f"tokenizer.chat_template = {_literal(PLAIN_CHAT_TEMPLATE)}\n"
+    return f"{parts.name}.chat_template = {_literal(PLAIN_CHAT_TEMPLATE)}\n"
 
 
-def _model_lines(recipe: Recipe, quantized: bool) -> str:
+def _model_lines(recipe: Recipe, quantized: bool, kind: str) -> str:
     if quantized:
         settings = INT4 if recipe.precision == "int4" else "load_in_8bit=True"
-        return QUANTIZED.format(settings=settings)
+        return QUANTIZED.format(settings=settings, kind=kind)
     if recipe.adapter != "full":
-        return LOAD.format(dtype=TORCH_TYPES[recipe.precision])
+        return LOAD.format(dtype=TORCH_TYPES[recipe.precision], kind=kind)
     why = "# trained weights stay in float32: small updates would be lost in 16 bits\n"
-    return (why if recipe.precision != "fp32" else "") + LOAD.format(dtype="float32")
+    return (why if recipe.precision != "fp32" else "") + LOAD.format(dtype="float32", kind=kind)
 
 
-def _settings_lines(facts: RunFacts, has_eval: bool, tokenizer: Tokenizer) -> str:
+def _settings_lines(facts: RunFacts, has_eval: bool, has_images: bool, tokenizer: Tokenizer) -> str:
     """SFTConfig(...) with the values that a worker gives it."""
     recipe = facts.recipe
     # bf16 and fp16 are set below: SFTConfig would refuse one that this machine lacks
     plain = replace(facts, recipe=replace(recipe, precision="fp32"))
-    given = training_arguments(plain, has_eval)
+    given = training_arguments(plain, has_eval, has_images)
     values = {name: getattr(given, name) for name in SETTINGS if is_relevant(name, recipe)}
     values["bf16"], values["fp16"] = recipe.precision == "bf16", recipe.precision == "fp16"
     values |= {"logging_nan_inf_filter": False, "report_to": recipe.report_to}
@@ -194,10 +255,11 @@ def _settings_lines(facts: RunFacts, has_eval: bool, tokenizer: Tokenizer) -> st
 
 
 def _template_settings(given: SFTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """How the chat template is used, as far as it is not the usual way."""
-    usual = {"chat_template": "model", "thinking": "auto", "as_written": False}
-    values = {name: getattr(given, name) for name in usual}
-    changed = {name: value for name, value in values.items() if value != usual[name]}
+    """How rows become text, as far as it is not the usual way; what was decided is always said."""
+    usual = {"as_written": False, "eos_token": None}
+    names = ("chat_template", "thinking", "control_tokens", "lost_content", *usual)
+    values = {name: getattr(given, name) for name in names}
+    changed = {name: one for name, one in values.items() if one != usual.get(name, "")}
     if writes_date(str(tokenizer.chat_template)):
         changed["template_date"] = given.template_date
     return changed

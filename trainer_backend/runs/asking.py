@@ -13,17 +13,21 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jinja2 import Environment, TemplateError, meta
 
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
+from trainer_backend.home import read_json
 from trainer_backend.models.loaded.answer_parts import tool_names
 from trainer_backend.runs.run import Run
 
 LOOKED_AT = 500  # rows whose system text is compared
 MOST_TOOLS = 20_000  # characters of a set of tools
-TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
-# names of the switch that occur as a variable alone, not as a word of prompts or keys
-SWITCHES = ("enable_thinking", "enable_reasoning", "skip_thinking", "skip_think", "thinking_budget")
+# variables of chat templates that switch thinking on or off
+SWITCHES = (
+    *("enable_thinking", "thinking", "enable_reasoning", "reasoning", "think"),
+    *("skip_thinking", "skip_think", "disable_thinking", "thinking_budget"),
+)
 IMAGE_FILES = ("processor_config.json", "preprocessor_config.json")  # of models that read images
 
 
@@ -103,14 +107,28 @@ def reads_images(folder: Path) -> bool:
 
 
 def has_switch(folder: Path) -> bool:
-    """Whether the chat template in a model's folder names a thinking switch."""
-    for name in TEMPLATE_FILES:
-        file = folder / name
-        if file.is_file():
-            text = file.read_text(encoding="utf-8", errors="replace")
-            if any(re.search(rf"\b{switch}\b", text) for switch in SWITCHES):
-                return True
-    return False
+    """Whether the chat template in a model's folder reads a thinking switch."""
+    return any(set(SWITCHES) & _variables(text) for text in _templates(folder))
+
+
+def _templates(folder: Path) -> list[str]:
+    own, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if own.is_file():
+        return [own.read_text(encoding="utf-8", errors="replace")]
+    settings: Any = read_json(config, {}) if config.is_file() else {}
+    found = settings.get("chat_template") if isinstance(settings, dict) else None
+    named = found if isinstance(found, list) else [{"template": found}]
+    return [str(one["template"]) for one in named if one.get("template")]
+
+
+def _variables(template: str) -> set[str]:
+    """Names that a template reads and does not set; none if it cannot be parsed."""
+    template = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
+    try:
+        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        return set(meta.find_undeclared_variables(tree))
+    except TemplateError:
+        return set()
 
 
 def _frequent_tools(dataset: StoredDataset) -> tuple[list[Any], int]:

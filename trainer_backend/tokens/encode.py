@@ -31,7 +31,7 @@ from trainer_backend.tokens.chat_template import (
     template_arguments,
     template_of,
 )
-from trainer_backend.tokens.control.conversations import Broken, break_spellings, row_text
+from trainer_backend.tokens.control.conversations import Broken, break_spellings, rows_spelling
 from trainer_backend.tokens.control.plain_texts import end_text
 from trainer_backend.tokens.control.spelling import control_tokens
 from trainer_backend.tokens.ledger import (
@@ -154,7 +154,7 @@ def _spelling(
     """Positions of the examples whose texts spell control tokens, where these are not wanted."""
     if options.control_tokens == "tokens":
         return set()
-    return set(control_tokens(tokenizer).spelled([row_text(example) for example in examples]))
+    return rows_spelling(examples, control_tokens(tokenizer))
 
 
 def _numbered(number: int, function: Callable[..., T], *args: Any) -> T:

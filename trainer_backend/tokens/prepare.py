@@ -17,7 +17,6 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.data.checks import (
-    BEYOND_TRAINED,
     NO_STOP,
     Positions,
     content_findings,
@@ -30,7 +29,7 @@ from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import EncodeOptions, TokenArrays, encode_arrays
 from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_of
 from trainer_backend.tokens.packing import pack_rows
-from trainer_backend.tokens.refusals import ContentLost, encode_each, refused_rows, too_long
+from trainer_backend.tokens.refusals import ContentLost, beyond, encode_each, refused_rows
 from trainer_backend.tokens.stopping import (
     end_in_words,
     endless_rows,
@@ -254,7 +253,7 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Data
     encoded = encoded.remove_columns(["length", "ledger", "refused"])
     _check_vocabulary(encoded, plan.vocabulary, name)
     endless = _endless(encoded, lengths, plan)
-    flags = flags | np.where(endless, NO_STOP, 0) | _beyond(lengths, plan, name)
+    flags = flags | np.where(endless, NO_STOP, 0) | beyond(lengths, limit, plan.positions, name)
     counts, kept = count_rows(_teaching(encoded), flags, refused, plan)
     counts = replace(counts, cut=cut)
     rest = [c for c in dataset.column_names if c not in encoded.column_names]
@@ -324,21 +323,6 @@ def count_rows(
         refused=refused,
     )
     return counts, np.flatnonzero(usable & ~left_out & teaching)
-
-
-def _beyond(lengths: np.ndarray, plan: Preparation, name: str) -> np.ndarray:
-    """The flag of rows that are longer than the model was trained with, int64 [rows].
-
-    `lengths` are those before cutting. Raises RowsRefused for rows beyond its last position.
-    """
-    if plan.positions is None:
-        return np.zeros(len(lengths), np.int64)
-    limit = plan.options.max_length or plan.pack_length  # packed rows begin at position 0 each
-    kept = np.minimum(lengths, limit) if limit else lengths
-    longer = kept > plan.positions.most
-    if plan.positions.fixed and longer.any():
-        raise too_long(np.flatnonzero(longer).tolist(), int(kept.max()), plan.positions, name)
-    return np.where(longer, BEYOND_TRAINED, 0)
 
 
 def said_of(error: TrainingDataError) -> str:

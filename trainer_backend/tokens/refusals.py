@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import Positions, is_set, loses, lost_kinds, question, rows_text
+from trainer_backend.data.checks import (
+    BEYOND_TRAINED,
+    Positions,
+    is_set,
+    loses,
+    lost_kinds,
+    question,
+    rows_text,
+)
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.recipe import changed_to
 from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
@@ -81,6 +89,23 @@ def too_long(rows: list[int], longest: int, positions: Positions, name: str) -> 
     shorter = {"max_length": positions.most}
     error.code, error.offer = "no_positions", {"retry": shorter, "choices": [shorter]}
     return error
+
+
+def beyond(
+    lengths: np.ndarray, limit: int | None, positions: Positions | None, name: str
+) -> np.ndarray:
+    """The flag of rows that are longer than the model was trained with, int64 [rows].
+
+    `lengths` are those before cutting at `limit`; packed rows begin at position 0 each. Raises
+    RowsRefused for rows beyond the model's last position.
+    """
+    if positions is None:
+        return np.zeros(len(lengths), np.int64)
+    kept = np.minimum(lengths, limit) if limit else lengths
+    longer = kept > positions.most
+    if positions.fixed and longer.any():
+        raise too_long(np.flatnonzero(longer).tolist(), int(kept.max()), positions, name)
+    return np.where(longer, BEYOND_TRAINED, 0)
 
 
 def joined(found: Sequence[RowsRefused]) -> RowsRefused:

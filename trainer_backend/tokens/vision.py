@@ -22,11 +22,14 @@ from PIL import Image, UnidentifiedImageError
 from transformers import ProcessorMixin
 
 from trainer_backend.data.checks import NO_STOP
+from trainer_backend.data.checks.control import SEEN_AS_TOKENS
 from trainer_backend.data.formats import SYNONYMS, find_reading, without_nulls
 from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.chat_template import render_prompt
 from trainer_backend.tokens.collator import SFTCollator
+from trainer_backend.tokens.control.conversations import rows_spelling, texts_of
+from trainer_backend.tokens.control.spelling import JOINT, control_tokens
 from trainer_backend.tokens.encode import text_plan
 from trainer_backend.tokens.inputs import AnyDataset
 from trainer_backend.tokens.prepare import (
@@ -112,7 +115,17 @@ def seen_row(
             "Give as many image parts (or marks) as images, or none at all.",
         )
     spans = _learned_spans(planned)
-    return {"text": planned.text, "learned": spans, "ledger": planned.ledger}
+    flags = planned.ledger | _spelled(placed, own_mark, plan)
+    return {"text": planned.text, "learned": spans, "ledger": flags}
+
+
+def _spelled(example: dict, own_mark: str, plan: Preparation) -> int:
+    """The flag of texts that spell control tokens other than image marks: they will have them."""
+    control = control_tokens(plan.tokenizer)
+    others = control.names - {own_mark, IMAGE_MARK}
+    found = rows_spelling([example], control) and plan.options.control_tokens != "tokens"
+    texts = JOINT.join(texts_of(list(example.values()))) if found else ""
+    return SEEN_AS_TOKENS if others & set(control.names_in(texts)) else 0
 
 
 def prompt_text(messages: list[dict], count: int, processor: ProcessorMixin, **asked: Any) -> str:

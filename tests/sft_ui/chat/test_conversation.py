@@ -3,21 +3,30 @@
 import pytest
 
 from sft_ui.chat.conversation import (
+    Message,
+    Question,
     answered,
-    first_turn,
-    held_out_turn,
+    as_asked,
+    calls_open,
     new_conversation,
     stream_talk,
     with_system,
 )
+from sft_ui.chat.held_out import first_turn, held_out_turn
+from sft_ui.chat.panes import pane
 from trainer_backend.data.formats.example import Example
 from trainer_backend.errors import UserError
 
 SAMPLING = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 8}
 
 
-def say(studio, talk, text="Capital of France?", run="run-1", system="", checkpoint=-1):
-    return stream_talk(studio, talk, text, run, checkpoint, system, **SAMPLING)
+TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
+CALL = {"name": "look_up", "arguments": {"city": "Paris"}}
+
+
+def say(studio, talk, text="Capital of France?", run="run-1", system="", checkpoint=-1, **more):
+    question = Question(run, checkpoint, system, {"tools": TOOLS}, SAMPLING)
+    return stream_talk(studio, talk, Message(text, **more), question)
 
 
 def test_both_models_get_the_same_first_message(studio):
@@ -76,17 +85,65 @@ def test_an_empty_system_prompt_is_none():
     assert with_system([], "  ") == [] and with_system([], None) == []
 
 
+def test_tools_and_pictures_are_sent_with_the_question(studio):
+    talk = list(say(studio, new_conversation(), image="a.png"))[-1]
+    ((_, messages, options),) = studio.model_process.asked
+    assert options["asked"] == {"tools": TOOLS}
+    assert messages["tuned"][-1]["images"] == ["a.png"]
+    assert 'src="gradio_api/file=a.png"' in pane("tuned", talk["tuned"])
+
+
+def called(side: str) -> dict:
+    return {"which": side, "text": "", "content": "", "reasoning": "Hm.", "calls": [CALL]}
+
+
+def test_a_call_is_shown_as_one_and_its_result_goes_back_to_the_tool(studio):
+    studio.model_process.answers = [called("tuned"), {"which": "base", "text": "Paris"}]
+    talk = list(say(studio, new_conversation()))[-1]
+    assert calls_open(talk) and not calls_open(new_conversation())
+    shown = pane("tuned", talk["tuned"])
+    assert "<b>look_up</b>" in shown and "&#34;city&#34;: &#34;Paris&#34;" in shown
+    assert '<details class="thought"><summary>Thought</summary>Hm.</details>' in shown
+    list(say(studio, talk, "sunny", is_result=True))
+    messages = studio.model_process.asked[-1][1]
+    assert messages["base"][-1]["role"] == "user"  # it has called nothing
+    asked, result = messages["tuned"][-2:]
+    assert result == {"role": "tool", "content": "sunny", "name": "look_up",
+                      "tool_call_id": asked["tool_calls"][0]["id"]}  # fmt: skip
+    assert asked["tool_calls"][0]["function"] == CALL and asked["reasoning_content"] == "Hm."
+
+
+def test_an_open_thought_is_unfolded_until_the_answer_begins():
+    thinks = [{"role": "assistant", "content": "", "reasoning": "Hm."}]
+    assert '<details class="thought" open>' in pane("base", thinks)
+    assert answered([{"role": "user", "content": "a"}, *thinks]) != []
+    assert as_asked(thinks)[0]["reasoning_content"] == "Hm."
+
+
 def test_a_held_out_question_comes_with_its_expected_answer(run):
-    question, system, answer = held_out_turn(run)
-    number = question.removeprefix("Question ")
-    assert answer == f"Answer {number}" and system == ""
+    row = held_out_turn(run)
+    number = row.question.removeprefix("Question ")
+    assert row.expected.content == f"Answer {number}" and row.system == "" and row.tools == []
     held_out = run.dataset().examples(run.split()[1])
-    assert question in [example.messages[0]["content"] for example in held_out]
+    assert row.question in [example.messages[0]["content"] for example in held_out]
 
 
-def test_the_first_turn_has_its_system_message():
+def test_the_first_turn_has_all_that_its_row_was_trained_with():
     roles = ("system", "user", "assistant", "user", "assistant")
     messages = [{"role": role, "content": f"{role}{n}"} for n, role in enumerate(roles)]
-    assert first_turn(Example(1, messages, None)) == ("user1", "system0", "assistant2")
+    row = first_turn(Example(1, messages, None, TOOLS))
+    assert row is not None and (row.question, row.system) == ("user1", "system0")
+    assert row.expected.content == "assistant2" and row.tools == TOOLS
     assert first_turn(Example(1, None, "text")) is None
     assert first_turn(Example(1, messages[:2], None)) is None
+
+
+def test_a_first_turn_may_be_a_call_and_may_have_one_picture():
+    answer = {"role": "assistant", "content": "",
+              "tool_calls": [{"type": "function", "function": CALL}]}  # fmt: skip
+    asks = {"role": "user", "content": "<image>\nWhat is this?"}
+    row = first_turn(Example(1, [asks, answer], None, TOOLS, ["images/a.png"]), None, "Be brief.")
+    assert row is not None and row.expected.calls == [CALL]
+    assert row.question == "What is this?" and row.system == "Be brief."
+    two = Example(1, [{**asks, "content": "<image><image>"}, answer], None, None, ["a", "b"])
+    assert first_turn(two) is None

@@ -1,15 +1,12 @@
 """An exported script, run in a process of its own, repeats the run's losses; what --out may hit."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from exported_script import curve, execute
 from run_files import set_state
 
 from trainer_backend.data.store.uploads import create_from_rows
@@ -18,8 +15,6 @@ from trainer_backend.export.exporter import export_run
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run
 from trainer_backend.worker.main import run_worker
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def make_run(home, dataset, tiny_model_dir, **changes):
@@ -34,26 +29,6 @@ def make_run(home, dataset, tiny_model_dir, **changes):
     }
     recipe = Recipe.from_dict({**settings, **changes})
     return create_run(home, recipe, dataset, foreground=True)
-
-
-def execute(folder, home) -> list[dict]:
-    """Run train.py as a user would, elsewhere, with the project's folder on PYTHONPATH."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(folder / "train.py")],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    state = json.loads((folder / "output" / "trainer_state.json").read_text())
-    return state["log_history"]
-
-
-def curve(rows, name) -> dict[int, float]:
-    return {row["step"]: row[name] for row in rows if name in row}
 
 
 REPEATED = {

@@ -102,3 +102,13 @@ def test_an_answer_goes_on_as_a_message():
     message = read_answer("<think>Hm.</think>" + WRITTEN["Hermes"]).as_message()
     assert message["reasoning_content"] == "Hm." and message["content"] == ""
     assert message["tool_calls"][0]["function"] == CALL and message["tool_calls"][0]["id"]
+
+
+def test_a_growing_answer_never_takes_back_what_it_has_shown():
+    text, shown = "<think>\nHm, well.\n</think>\n\nI look.\n" + WRITTEN["Hermes"], ""
+    for end in range(len(text) + 1):
+        answer = read_answer(text[:end], growing=end < len(text))
+        words = f"{answer.reasoning}|{answer.in_words()}" if answer.in_words() else answer.reasoning
+        assert words.startswith(shown)
+        shown = words
+    assert shown == 'Hm, well.|I look.\nget_weather({"city": "Paris", "days": 3})'

@@ -5,7 +5,7 @@
 import pytest
 from conftest import CHATML, build_tokenizer
 
-from trainer_backend.data.checks.content import KINDS, STATES, flag
+from trainer_backend.data.checks.content import FATES, KINDS, flag
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import encode, encode_arrays
 
@@ -79,7 +79,7 @@ def flags_of(template: str, messages: list, tools: list | None = None, **options
     options = {"assistant_only_loss": True, "lost_content": "train_without", **options}
     found = encode_arrays([row], tokenizer, **options)[0].ledger
     return {
-        f"{kind}: {state}" for kind in KINDS for state in STATES[1:] if found & flag(kind, state)
+        f"{kind}: {state}" for kind in KINDS for state in FATES[1:] if found & flag(kind, state)
     }
 
 

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Features, Image, IterableDataset, List, Value
@@ -18,9 +19,11 @@ from vision_models import (
 )
 
 from trainer_backend import SFTConfig, SFTTrainer
+from trainer_backend.data.checks import content_findings
+from trainer_backend.data.checks.control import SEEN_AS_TOKENS
 from trainer_backend.tokens.encode import EncodeOptions, encode
 from trainer_backend.tokens.prepare import Preparation
-from trainer_backend.tokens.vision import VisionCollator, open_image
+from trainer_backend.tokens.vision import VisionCollator, open_image, seen_row
 
 
 @pytest.fixture
@@ -235,3 +238,14 @@ def test_a_trained_model_still_answers_questions_about_images(tmp_path, model, p
     inputs = processor(text=[text], images=[[picture()]], return_tensors="pt")
     out = trainer.model.generate(**inputs, max_new_tokens=8, do_sample=False)
     assert "Paris" in processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :])
+
+
+def test_control_tokens_beside_images_are_said(processor):
+    """The processor tokenises these rows itself: its control tokens cannot be told from text."""
+    asked = {**USER, "content": "What is <|im_end|>?<image>"}
+    for text, said in ((asked["content"], True), (USER["content"], False)):
+        talk = [{**USER, "content": text}, ANSWER]
+        row = seen_row({"messages": talk}, 1, processor, collator(processor).plan)
+        assert bool(row["ledger"] & SEEN_AS_TOKENS) == said
+    kinds = [kind.code for kind, _ in content_findings(np.array([SEEN_AS_TOKENS]))]
+    assert kinds == ["image_tokens"]

@@ -3,23 +3,28 @@
 import base64
 import io
 import json
+import threading
 
 import pytest
 from conftest import build_tokenizer
+from exported_script import curve, execute
 from vision_models import TEMPLATE, llava, llava_processor, picture
 
 from trainer_backend.data.store.uploads import create_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.export.exporter import export_run
 from trainer_backend.home import open_home
-from trainer_backend.models.loaded.generate import Sampling
+from trainer_backend.models.loaded.generate import Sampling, answer_seen
 from trainer_backend.models.loaded.load import load_processing
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run
 from trainer_backend.runs.target import find_target
 from trainer_backend.serving.process.chat import ChatModel
 from trainer_backend.serving.process.token_view import view_row
+from trainer_backend.tokens.encode import EncodeOptions
+from trainer_backend.tokens.prepare import Preparation
 from trainer_backend.tokens.training_rows import image_paths, training_dataset, training_row
+from trainer_backend.tokens.vision import seen_row
 from trainer_backend.training.adapters import lora_config
 from trainer_backend.worker.main import run_worker
 
@@ -109,6 +114,53 @@ def test_the_tuned_model_chats_and_is_merged_with_its_processor(finished, home, 
     folder = export_run(finished, "merged", tmp_path / "merged")
     assert type(load_processing(folder)).__name__ == "LlavaProcessor"
     assert (folder / "model.safetensors").exists()
+
+
+def test_a_chat_with_a_picture_says_what_the_answer_check_would(finished, home, tmp_path):
+    model, file = ChatModel(home, find_target(home, finished.id)), tmp_path / "red.png"
+    picture("red").save(file)
+    said = [{"role": "user", "content": "Who is 3?", "images": [str(file)]}]
+    both = dict(model.stream_both({"base": said, "tuned": said}, Sampling(max_new_tokens=6)))
+    prompt = model.prompt(said)
+    text = answer_seen(model.model, model.processing, prompt.text, prompt.images, 6)
+    assert both["tuned"] == prompt.read(text) and both["base"] != both["tuned"]
+    sampled = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=400)
+    stream = model.stream(said, "tuned", sampled)
+    next(stream)
+    stream.close()  # ends the thread that generates
+    assert not [one for one in threading.enumerate() if "ThreadPool" in one.name]
+
+
+def test_the_prompt_with_a_picture_begins_as_the_trained_row(finished, home, dataset):
+    model = ChatModel(home, find_target(home, finished.id))
+    row = training_row(dataset.example(1), "", dataset)
+    said = [{**row["messages"][0], "images": row["images"]}]
+    prompt = model.prompt(said)
+    plan = Preparation(model.tokenizer, EncodeOptions(assistant_only_loss=True))
+    seen = seen_row({"messages": row["messages"]}, 1, model.processing, plan)
+    assert seen["text"].startswith(prompt.text) and len(prompt.images) == 1
+    assert seen["learned"][0][0] == len(prompt.text)
+
+
+def test_a_text_model_refuses_a_picture_in_words(home, tiny_model_dir):
+    model = ChatModel(home, find_target(home, str(tiny_model_dir)))
+    with pytest.raises(UserError, match="reads only text"):
+        list(
+            model.stream(
+                [{"role": "user", "content": "?", "images": ["x.png"]}], "base", Sampling()
+            )
+        )
+
+
+def test_the_script_of_a_run_with_pictures_repeats_it(finished, home):
+    folder = export_run(finished, "script")
+    line = json.loads((folder / "train.jsonl").read_text().splitlines()[0])
+    assert (folder / line["images"][0]).is_file()
+    code = (folder / "train.py").read_text().replace("max_steps=6", "max_steps=2")
+    (folder / "train.py").write_text(code)
+    losses = curve(execute(folder, home), "loss")
+    ours = curve(finished.metrics(), "loss")
+    assert losses[1] == pytest.approx(ours[1], abs=1e-5)
 
 
 def test_a_picture_is_one_entry_of_the_token_view(home, dataset, vision_dir):

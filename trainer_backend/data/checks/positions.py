@@ -28,7 +28,7 @@ ROTARY = ("rope_parameters", "rope_theta", "rope_scaling", "rotary_emb_base", "r
 LONGER_THAN_TRAINED = Kind(
     "beyond_trained",
     "warning",
-    "Rows are longer than what this model was trained to read.",
+    "The model was trained to read fewer tokens than these rows have.",
     f"Set “{label('max_length')}” to the model's context length, or split the rows: beyond it a "
     "model reads badly.",
     ("drop",),

@@ -30,6 +30,8 @@ _MARKS = re.compile(
     r"|</?minimax:tool_call>|</?｜DSML｜function_calls>|^Action:|functools(?=\[)",
     re.MULTILINE,
 )
+# a mark that has only begun to be written
+_BEGUN = re.compile(r"(?:</?[\w|｜▁:=\"\- ]{0,40}|\[/?[A-Z_]{0,14})\Z")
 _FENCE = re.compile(r"\s*```(?:json)?\s*")
 _NAMED = (  # a name, then its arguments as JSON
     re.compile(r"(?:functions\.)?([\w.\-]+)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*"),
@@ -89,8 +91,10 @@ def read_answer(
 
     `names` are those of the tools that the model was given: JSON without a mark around it is a call
     only under one of them. `in_thought`: the prompt has opened a thought.
-    `growing`: more follows, so a call that has only begun is left out.
+    `growing`: more follows, so marks and calls that have only begun are left out.
     """
+    if growing:
+        text = _BEGUN.sub("", text)
     if "<|channel|>" in text:
         return _from_channels(text, controls)
     reasoning, rest = _split_thought(text, in_thought)

@@ -5,7 +5,7 @@ the rendered text has the same length and tells the template's tokens from those
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -94,34 +94,51 @@ def _rendered_in(conversation: Conversation) -> int:
     return min(flags, default=0)
 
 
-def row_text(example: Mapping) -> str:
-    """Everything of a row that may spell a control token, in one text. Never raises."""
-    if example.get("messages") is None and "text" in example:
-        return str(example["text"])
-    parts: list[str] = []
-    sides = [example.get(side) for side in ("prompt", "completion")]
-    if all(isinstance(side, str) for side in sides):
-        parts = ["".join(map(str, sides))]
-        sides = []
-    for side in (example.get("messages"), *sides):
-        for message in _parsed(side) or ():
-            parts += _texts_in(message)
+def rows_spelling(examples: Sequence[Mapping], control: ControlTokens) -> set[int]:
+    """Indices of the rows whose texts spell a control token. Never raises."""
+    texts: list[str] = []
+    for example in examples:
+        _gather(example, texts)
+    if not control.names_in(JOINT.join(texts)):
+        return set()
+    found = set()
+    for at, example in enumerate(examples):
+        texts = []
+        _gather(example, texts)
+        if control.names_in(JOINT.join(texts)):
+            found.add(at)
+    return found
+
+
+def _gather(example: Mapping, texts: list[str]) -> None:
+    """Add every text of a row that may spell a control token; prompt and completion as one."""
+    messages = example.get("messages")
+    if messages is None:
+        prompt, completion = example.get("prompt"), example.get("completion")
+        if isinstance(prompt, str) and isinstance(completion, str):
+            texts.append(prompt + completion)
+        elif completion is not None:
+            _gather_messages(prompt, texts)
+            _gather_messages(completion, texts)
+        elif "text" in example:
+            texts.append(str(example["text"]))
+    else:
+        _gather_messages(messages, texts)
     for column in ("tools", "chat_template_kwargs"):
-        if example.get(column):
-            parts += texts_of(_parsed(example[column]))
-    return JOINT.join(parts)
+        if column in example:
+            texts.extend(texts_of(_parsed(example[column])))
 
 
-def _texts_in(message: Any) -> list[str]:
-    if not isinstance(message, Mapping):
-        return []
-    parts: list[str] = []
-    for value in message.values():
-        if type(value) is str:
-            parts.append(value)
-        elif value is not None:
-            parts += texts_of(value)
-    return parts
+def _gather_messages(messages: Any, texts: list[str]) -> None:
+    given = _parsed(messages)
+    for message in given if isinstance(given, Iterable) else ():
+        if not isinstance(message, Mapping):
+            continue
+        for value in message.values():
+            if type(value) is str:
+                texts.append(value)
+            elif value is not None:
+                texts.extend(texts_of(value))
 
 
 def _parsed(value: Any) -> Any:

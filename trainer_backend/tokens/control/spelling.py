@@ -4,7 +4,7 @@ A control token is one that the tokenizer marks as special. Nothing is rendered 
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -24,16 +24,14 @@ class ControlTokens:
     names: frozenset[str]
     pattern: re.Pattern[str]  # a control token, the longest first
     added: re.Pattern[str]  # any token that the tokenizer cuts out before it splits a text
-    short: frozenset[str]  # the first two letters of the names: most texts hold none of them
+    letters: frozenset[str]  # the first letters of the names: most texts hold none of them
+    short: frozenset[str]  # their first two letters
     longer: frozenset[str]  # their first six
-
-    def spelled(self, texts: Sequence[str]) -> list[int]:
-        """Indices of the texts that spell a control token."""
-        names = self.names_in(JOINT.join(texts))
-        return [at for at, text in enumerate(texts) if any(name in text for name in names)]
 
     def names_in(self, text: str) -> list[str]:
         """The control tokens that a text spells, sorted."""
+        if not any(letter in text for letter in self.letters):
+            return []
         two = {start for start in self.short if start in text}
         if not two:
             return []
@@ -65,9 +63,9 @@ def _read(tokenizer: Tokenizer) -> ControlTokens:
         special &= added.keys()  # the tokenizer looks for no other in a text
     names = frozenset(name for name in special if name and not _is_ordinary(name, tokenizer))
     alone = {name for name, token in added.items() if token.single_word}
-    short, longer = (frozenset(name[:size] for name in names) for size in (2, 6))
+    starts = (frozenset(name[:size] for name in names) for size in (1, 2, 6))
     every = _either({*added, *names}, alone)
-    return ControlTokens(names, _either(names, ()), every, short, longer)
+    return ControlTokens(names, _either(names, ()), every, *starts)
 
 
 def _is_ordinary(name: str, tokenizer: Tokenizer) -> bool:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from trainer_backend.data.checks.content import (
+    FATES,
     KINDS,
     NO_STOP,
-    STATES,
     choices_for,
     content_findings,
     flag,
@@ -23,7 +23,7 @@ def flags(*rows: int) -> np.ndarray:
 
 
 def test_every_flag_is_another_bit():
-    bits = [flag(kind, state) for kind in KINDS for state in STATES] + [NO_STOP]
+    bits = [flag(kind, state) for kind in KINDS for state in FATES] + [NO_STOP]
     assert len(set(bits)) == len(bits) == sum(bits).bit_count()
 
 
