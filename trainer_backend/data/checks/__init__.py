@@ -1,6 +1,5 @@
 """Finds every problem of a dataset at once: each has a code, rows, advice and safe fixes."""
 
-from trainer_backend.data.checks.changes import change_findings
 from trainer_backend.data.checks.checker import Checker
 from trainer_backend.data.checks.content import (
     CHOICE_WORDS,

@@ -25,8 +25,8 @@ KINDS = {  # the kinds of content a row can have, and their names in sentences
     "answer": "answer text",
     "media": "images, audio or video",
 }
-STATES = ("has", "lost", "partly", "doubled", "not_learned")
-NO_STOP = 1 << 8 * len(STATES)  # the learned text ends without a token at which the model stops
+FATES = ("has", "lost", "partly", "doubled", "not_learned")
+NO_STOP = 1 << 8 * len(FATES)  # the learned text ends without a token at which the model stops
 HALF = 0.5  # a kind written in a smaller share of the rows that have it is wholly lost
 CODES_OF = {  # codes of the findings about lost content
     **{kind: f"{kind}_lost" for kind in ("system", "tools", "calls", "reasoning", "media")},
@@ -82,7 +82,7 @@ _AT = {kind: at for at, kind in enumerate(KINDS)}
 
 def flag(kind: str, state: str = "has") -> int:
     """The bit of a state of a kind; "lost" is wholly lost, "partly" lost or changed in part."""
-    return 1 << 8 * STATES.index(state) + _AT[kind]
+    return 1 << 8 * FATES.index(state) + _AT[kind]
 
 
 def is_set(flags: np.ndarray, kind: str, state: str = "has") -> np.ndarray:
