@@ -57,31 +57,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
-    chat = command("chat", "talk to a run or a base model")
-    chat.add_argument("run", metavar="RUN", help="a run id, a run folder or a model id")
-    chat.add_argument("--prompt", metavar="TEXT", help="answer this and exit")
-    chat.add_argument("--system", metavar="TEXT", help="system text, if not the run's own")
-    chat.add_argument(
-        "--tools",
-        metavar="FILE",
-        help="a JSON list of tools, or “none”; left out: those of the run's rows",
-    )
-    chat.add_argument(
-        "--thinking",
-        choices=["auto", "on", "off"],
-        help="for models with a thinking switch; left out: as the run was trained",
-    )
-    chat.add_argument(
-        "--image",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="a picture for the first message (may be repeated)",
-    )
-    chat.add_argument("--base", action="store_true", help="answer with the base model")
-    chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
-    chat.add_argument("--temperature", type=float, default=0.0)
+    _add_chat_options(command("chat", "talk to a run or a base model"))
 
     export = command("export", "write a run's model into a folder")
     export.add_argument("run", metavar="RUN")
@@ -176,6 +152,33 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--chosen", action="store_true", help="of preference data train on the chosen answers"
     )
+
+
+def _add_chat_options(chat: argparse.ArgumentParser) -> None:
+    chat.add_argument("run", metavar="RUN", help="a run id, a run folder or a model id")
+    chat.add_argument("--prompt", metavar="TEXT", help="answer this and exit")
+    chat.add_argument("--system", metavar="TEXT", help="system text, if not the run's own")
+    chat.add_argument(
+        "--tools",
+        metavar="FILE",
+        help="a JSON list of tools, or “none”; left out: those of the run's rows",
+    )
+    chat.add_argument(
+        "--thinking",
+        choices=["auto", "on", "off"],
+        help="for models with a thinking switch; left out: as the run was trained",
+    )
+    chat.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a picture for the first message (may be repeated)",
+    )
+    chat.add_argument("--base", action="store_true", help="answer with the base model")
+    chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    chat.add_argument("--temperature", type=float, default=0.0)
 
 
 def _count(text: str) -> int:

@@ -38,14 +38,15 @@ def _inside(turn: Turn) -> Markup:
     parts = [
         _thought(reasoning, still_open=not (content or calls)) if reasoning else "",
         Markup('<span class="who">Tool result</span>') if turn["role"] == "tool" else "",
-        markup.each(PICTURE, ((path,) for path in turn.get("images") or ())),
+        markup.each(PICTURE, ((f"{SERVED}{path}",) for path in turn.get("images") or ())),
         content or ("" if reasoning or calls else WAITING),
         call_cards(calls or []),
     ]
     return Markup().join(parts)
 
 
-PICTURE = Markup('<img class="seen" src="gradio_api/file={}" alt="Your picture">')
+PICTURE = Markup('<img class="seen" src="{}" alt="Your picture">')
+SERVED = "gradio_api/file="  # the page's own address of a file
 
 
 def _thought(text: str, still_open: bool) -> Markup:

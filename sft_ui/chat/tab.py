@@ -25,7 +25,7 @@ from sft_ui.context import PRIVATE, QUICK, Studio
 from trainer_backend.errors import UserError
 from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.answer_parts import tool_names
-from trainer_backend.recipe.recipe import SETTINGS
+from trainer_backend.recipe.recipe import SETTINGS, label
 from trainer_backend.runs import list_runs, open_run
 from trainer_backend.runs.asking import Asking, asking_of, has_switch, read_tools, reads_images
 from trainer_backend.runs.checkpoints import Checkpoint
@@ -162,7 +162,7 @@ def _build_asks() -> Asks:
     thinking = gr.Radio(
         [(words, value) for value, words in (SETTINGS["thinking"].choices or {}).items()],
         value="auto",
-        label="Thinking",
+        label=label("thinking"),
         info="As the run was trained, unless you change it.",
         visible=False,
         elem_id="chat-thinking",

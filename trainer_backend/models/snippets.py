@@ -7,10 +7,11 @@ from trainer_backend.recipe import Recipe
 GGUF_FILE = "model-f16.gguf"
 ADAPTER_CODE = """\
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 folder = {folder!r}
 model = AutoPeftModelForCausalLM.from_pretrained(folder)
+model.generation_config = GenerationConfig.from_pretrained(folder)  # where answers end
 tokenizer = AutoTokenizer.from_pretrained(folder)
 """
 MERGED_CODE = """\
