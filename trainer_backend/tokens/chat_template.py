@@ -34,6 +34,7 @@ PLAIN_CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_TALK = ("user", "assistant")
 _SIMPLE = {"role", "content"}  # messages with these keys alone are rendered without checks
 
 
@@ -63,6 +64,17 @@ def clean_messages(messages: Sequence[Mapping] | str | None) -> list[dict]:
     return without_nulls(parse_json_column(messages, "messages") or [], TRAIN_MARKS)
 
 
+def is_plain(messages: Sequence[Mapping]) -> bool:
+    """Whether there are texts of user and assistant alone, which need no change for a template."""
+    return all(
+        type(one) is dict
+        and len(one) == 2
+        and type(one.get("content")) is str
+        and one.get("role") in _TALK
+        for one in messages
+    )
+
+
 def arranged(
     messages: Sequence[Mapping], tools: list | None, tokenizer: Tokenizer
 ) -> tuple[list[Mapping], int]:
@@ -80,7 +92,7 @@ def suited(
     messages: list[dict], tools: list | None, tokenizer: Tokenizer
 ) -> tuple[list[dict], list | None]:
     """Cleaned messages and tools in the form that the template renders, one for one."""
-    calls = any("tool_calls" in one or one.get("role") == "tool" for one in messages)
+    calls = any(len(one) > 2 or one["role"] == "tool" for one in messages)
     if not (calls or tools):
         return messages, tools
     needs = needs_of(template_of(tokenizer, tools), tokenizer)

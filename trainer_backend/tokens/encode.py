@@ -6,7 +6,7 @@ dataset, file or tensor is handled here.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from jinja2.exceptions import TemplateError
@@ -26,6 +26,7 @@ from trainer_backend.tokens.assistant_mask import (
 from trainer_backend.tokens.chat_template import (
     arranged,
     clean_messages,
+    is_plain,
     render_prompt,
     suited,
     template_arguments,
@@ -46,7 +47,8 @@ from trainer_backend.tokens.templates.refusal import refusal
 from trainer_backend.tokens.tokenise import IGNORED, Plan, given_ids, tokenise
 
 T = TypeVar("T")
-Shapes = dict[Hashable, TurnShape]  # of one batch, by tools and template arguments
+# of one batch: shapes by tools and template arguments, and how answers end by its class
+Shapes = dict[Hashable, TurnShape | Ending]
 
 
 class ExampleError(TrainingDataError):
@@ -287,9 +289,11 @@ def _plan_chat(
         raise _not_carried("tools", tools)
     plan, turns = Plan(), None
     context = len(_as_list(prompt))
-    if not options.as_written:
+    plain = is_plain(raw)
+    if not (plain or options.as_written):
         raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
-    conversation = _conversation(raw, tools, example, tokenizer, options)
+    messages = cast(list[dict], raw) if plain and raw else _cleaned(raw)
+    conversation = _conversation(messages, tools, example, tokenizer, options)
     broken = break_spellings(conversation) if spelled else None
     conversation = broken.conversation if broken else conversation
     chosen = _chosen_turns(raw, options)
@@ -308,7 +312,7 @@ def _plan_chat(
     else:
         plan.text = conversation.text()
         _open_thought(plan, [], conversation, shape, options)
-    _learn_end(plan, conversation, options)
+    _learn_end(plan, conversation, options, shapes)
     if prompt and options.completion_only_loss is not False:
         plan.prompt = conversation.text(context, prompt=True)
     learned = learned_from(plan.prompt, plan.text, context)
@@ -320,9 +324,13 @@ def _plan_chat(
     return plan
 
 
-def _learn_end(plan: Plan, conversation: Conversation, options: EncodeOptions) -> None:
+def _learn_end(
+    plan: Plan, conversation: Conversation, options: EncodeOptions, shapes: Shapes
+) -> None:
     """Let the text and its trained spans hold what ends an answer, as far as it can be learned."""
-    ending = Ending() if options.as_written else ending_of(conversation.tokenizer)
+    ending = Ending() if options.as_written else shapes.get(Ending)
+    if not isinstance(ending, Ending):
+        ending = shapes[Ending] = ending_of(conversation.tokenizer)
     if not (ending.after_answer or ending.after_call or options.eos_token):
         return
     last = conversation.messages[-1]
@@ -343,20 +351,25 @@ def _arranged(
     return messages, context, SYSTEM_MOVED if moved else 0
 
 
+def _cleaned(raw: Sequence[Mapping]) -> list[dict]:
+    if not raw:
+        raise TrainingDataError(
+            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
+        )
+    return clean_messages(raw)
+
+
 def _conversation(
-    raw: Sequence[Mapping],
+    messages: list[dict],
     tools: list | None,
     example: Mapping,
     tokenizer: Tokenizer,
     options: EncodeOptions,
 ) -> Conversation:
-    messages = clean_messages(raw)
-    if not messages:
-        raise TrainingDataError(
-            "A row has no messages.", "column “messages”", "Remove the row or fill it in."
-        )
-    messages, tools = suited(messages, tools, tokenizer)
-    kwargs = drop_nones(_carried(example, "chat_template_kwargs", Mapping) or {})
+    if tools or not is_plain(messages):
+        messages, tools = suited(messages, tools, tokenizer)
+    own = _carried(example, "chat_template_kwargs", Mapping)
+    kwargs = drop_nones(own) if own else {}
     if options.thinking != "auto" or options.template_date:  # a row's own arguments come first
         template = template_of(tokenizer, tools)
         kwargs = {
@@ -378,7 +391,7 @@ def _open_thought(
     Changes `plan.text` and returns the spans in it: the last one begins after the prompt.
     """
     rest, last = shape.opening[len(shape.stem) :], conversation.messages[-1]
-    if options.as_written or not opens_thought(rest) or last.get("role") != "assistant":
+    if not rest or options.as_written or not opens_thought(rest) or last.get("role") != "assistant":
         return spans
     prompt = conversation.text(len(conversation.messages) - 1, prompt=True)
     text = answer_as_asked(plan.text, prompt, rest, reasoning_of(last))
@@ -421,12 +434,13 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
 
 
 def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape:
-    key = (bool(conversation.tools), repr(conversation.template_kwargs))
-    if key not in shapes:
-        shapes[key] = learn_turn_shape(
-            conversation.tokenizer, conversation.tools, conversation.template_kwargs
-        )
-    return shapes[key]
+    kwargs = conversation.template_kwargs
+    key = (bool(conversation.tools), repr(kwargs) if kwargs else "")
+    shape = shapes.get(key)
+    if not isinstance(shape, TurnShape):
+        shape = learn_turn_shape(conversation.tokenizer, conversation.tools, kwargs)
+        shapes[key] = shape
+    return shape
 
 
 def _cut(plan: Plan, options: EncodeOptions) -> TokenArrays:

@@ -27,7 +27,8 @@ _NO_TABLE = (pa.ArrowException, UnicodeEncodeError, OverflowError)
 def as_dataset(data: Rows, name: str = "train") -> AnyDataset:
     """Turn a list of dicts or a dict of columns into a Dataset; a dataset is returned as it is.
 
-    Nested cells whose shape differs between rows (content as text and as parts) become JSON text.
+    Nested cells whose shape differs between rows (content as text and as parts) become JSON text,
+    and those with calls: a table would give every call the arguments of all, as nulls.
     Raises TrainingDataError naming the row that does not fit the others, TypeError for any other
     container. `name` is used in errors.
     """
@@ -37,7 +38,8 @@ def as_dataset(data: Rows, name: str = "train") -> AnyDataset:
         if isinstance(data, Mapping):
             return Dataset.from_dict(dict(data))
         if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
-            return Dataset.from_list([dict(row) for row in data])
+            rows = _calls_as_text(data) if any(map(_has_calls, data)) else data
+            return Dataset.from_list([dict(row) for row in rows])
     except _NO_TABLE:
         return _one_table(_rows_of(data, name), name)
     raise TypeError(
@@ -73,6 +75,20 @@ def _one_table(rows: list[dict], name: str) -> Dataset:
 
 def _flattened(row: Mapping) -> dict:
     return {key: json.dumps(cell) if _may_differ(key, cell) else cell for key, cell in row.items()}
+
+
+def _has_calls(row: Mapping) -> bool:
+    """Whether a message of a row calls a function."""
+    lists = (cell for cell in row.values() if isinstance(cell, list))
+    return any(isinstance(one, Mapping) and one.get("tool_calls") for c in lists for one in c)
+
+
+def _calls_as_text(rows: Sequence[Mapping]) -> Sequence[Mapping]:
+    """The rows with nested cells as JSON text; as they are where one holds more than JSON."""
+    try:
+        return [_flattened(row) for row in rows]
+    except (TypeError, ValueError):
+        return rows
 
 
 def _may_differ(column: str, cell: object) -> bool:

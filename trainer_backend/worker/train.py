@@ -34,6 +34,7 @@ from trainer_backend.runs import Run, RunWriter, pin
 from trainer_backend.tokens.chat_template import FixedDate
 from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.stopping import end_in_words, set_end_token, unlearned_end
+from trainer_backend.tokens.templates.thinking import has_thinking_switch
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.training.adapters import lora_config
 from trainer_backend.training.distributed import first_decides, first_goes_ahead, join
@@ -171,6 +172,11 @@ def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) ->
     record_content(trainer.data_counts, trainer.mended_kinds, facts, writer)
     if writer.enabled and facts.dataset.format != "text":
         record_prompts(facts, tokenizer_of(trainer.processing_class), writer)
+    template = str(tokenizer_of(trainer.processing_class).chat_template)
+    if recipe.thinking != "auto" and not has_thinking_switch(template):
+        writer.warn(
+            f"The chat template has no thinking switch; without effect: “{label('thinking')}”."
+        )
     if counts.cut:
         writer.warn(
             f"{counts.cut:,} of {counts.rows:,} rows are cut at {recipe.max_length} tokens."

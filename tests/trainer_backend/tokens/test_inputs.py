@@ -1,5 +1,7 @@
 """What may be given as a dataset, and the row that is named when it makes no table."""
 
+import json
+
 import pytest
 from datasets import Dataset
 
@@ -54,3 +56,14 @@ def test_several_held_out_datasets_are_told_from_columns():
     assert holds_datasets({"one": table, "two": [{"text": "a"}]})
     assert not holds_datasets({"text": ["a"], "tags": [["b"]]})
     assert not holds_datasets(table)
+
+
+def test_nulls_among_the_arguments_of_calls_are_kept():
+    def row(arguments: dict) -> dict:
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        turns = [{"role": "user", "content": "x"}]
+        return {"messages": [*turns, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+
+    rows = [row({"a": None}), row({"b": 1})]
+    data = as_dataset(rows)
+    assert [json.loads(cell) for cell in data["messages"]] == [one["messages"] for one in rows]

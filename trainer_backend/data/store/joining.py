@@ -36,7 +36,7 @@ def _joined(turns: list) -> list:
     result: list[Any] = []
     for turn in turns:
         keys = _keys(turn)
-        last = result[-1] if result else None
+        last: Any = result[-1] if result else None
         if keys and keys == _keys(last) and _role(turn, keys) == _role(last, keys) != "tool":
             text = keys[1]
             both = [one[text] for one in (last, turn) if one[text].strip()]

@@ -39,5 +39,10 @@ def test_a_name_that_the_template_sets_itself_is_no_switch():
     assert not has_thinking_switch(SETS_ITS_OWN)
 
 
+def test_a_name_without_an_effect_is_no_switch():
+    template = "{% if messages[0].x %}{{ reasoning }}{% endif %}{{ messages[0].content }}"
+    assert "reasoning" in template_variables(template) and not has_thinking_switch(template)
+
+
 def test_a_template_that_cannot_be_parsed_has_no_switch():
     assert thinking_arguments("on", "{% if %}") == {}
