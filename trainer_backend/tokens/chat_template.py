@@ -75,6 +75,24 @@ def is_plain(messages: Sequence[Mapping]) -> bool:
     )
 
 
+def carried(example: Mapping, column: str, kind: Any) -> Any:
+    """A row's template argument, parsed from JSON text where it is text; None if it is empty.
+
+    Raises TrainingDataError when it is not of this kind.
+    """
+    value = parse_json_column(example.get(column), column) or None
+    if not isinstance(value, kind | None):
+        raise not_carried(column, value)
+    return value
+
+
+def not_carried(column: str, value: object) -> TrainingDataError:
+    expected = "a list of objects" if column == "tools" else "an object with the template's names"
+    return TrainingDataError(
+        f"“{column}” is {value!r:.60}.", f"column “{column}”", f"Write it as {expected}."
+    )
+
+
 def arranged(
     messages: Sequence[Mapping], tools: list | None, tokenizer: Tokenizer
 ) -> tuple[list[Mapping], int]:

@@ -25,6 +25,7 @@ from trainer_backend.tokens.assistant_mask import (
 )
 from trainer_backend.tokens.chat_template import (
     arranged,
+    carried,
     clean_messages,
     is_plain,
     render_prompt,
@@ -284,9 +285,9 @@ def _plan_chat(
     spelled: bool,
 ) -> Plan:
     raw: list[Mapping] = [*_as_list(prompt), *_as_list(rest)]
-    tools = slim_tools(_carried(example, "tools", list | tuple))
+    tools = slim_tools(carried(example, "tools", list | tuple))
     if not all(isinstance(tool, Mapping) or callable(tool) for tool in tools or ()):
-        raise _not_carried("tools", tools)
+        raise not_carried("tools", tools)
     plan, turns = Plan(), None
     context = len(_as_list(prompt))
     plain = is_plain(raw)
@@ -368,7 +369,7 @@ def _conversation(
 ) -> Conversation:
     if tools or not is_plain(messages):
         messages, tools = suited(messages, tools, tokenizer)
-    own = _carried(example, "chat_template_kwargs", Mapping)
+    own = carried(example, "chat_template_kwargs", Mapping)
     kwargs = drop_nones(own) if own else {}
     if options.thinking != "auto" or options.template_date:  # a row's own arguments come first
         template = template_of(tokenizer, tools)
@@ -403,21 +404,6 @@ def _open_thought(
         *spans[:-1],
         *((i, len(prompt), end + gained) for i, _, end in spans[-1:]),
     ]
-
-
-def _carried(example: Mapping, column: str, kind: Any) -> Any:
-    """A row's template argument, parsed from JSON text where it is text; None if it is empty."""
-    value = parse_json_column(example.get(column), column) or None
-    if not isinstance(value, kind | None):
-        raise _not_carried(column, value)
-    return value
-
-
-def _not_carried(column: str, value: object) -> TrainingDataError:
-    expected = "a list of objects" if column == "tools" else "an object with the template's names"
-    return TrainingDataError(
-        f"“{column}” is {value!r:.60}.", f"column “{column}”", f"Write it as {expected}."
-    )
 
 
 def _as_list(messages: Sequence[Mapping] | str) -> list[dict]:
