@@ -28,6 +28,7 @@ from trainer_backend.tokens.chat_template import (
     carried,
     clean_messages,
     is_plain,
+    not_carried,
     render_prompt,
     suited,
     template_arguments,
