@@ -153,7 +153,7 @@ def _read_items(window: "_Window") -> Rows:
     window.skip("[")
     if window.skip("]"):
         return
-    file, columns = window.file, []
+    file, columns = window.file, list[str]()
     while True:
         line, value, fault = window.value_or_end()
         if isinstance(value, list) and not columns and names_columns(value):
