@@ -219,6 +219,10 @@ def read_csv(
     columns, below = header.columns, Below(len(header.columns), "line")
     width = len(columns)
     for one in chain((row for row in sample if row[0] > header.row), records):
+        if len(one[1]) == width and not below.held and not file.keeps_bytes:
+            below.last = one[0]
+            yield one[0], dict(zip(columns, one[1], strict=True))
+            continue
         for line, record in below.passed(one):
             while len(record) > width and not record[-1]:
                 record.pop()  # the rows end with a delimiter, the header does not
