@@ -212,8 +212,6 @@ def read_csv(
     sample = sampled(records)
     if not sample:
         return
-    if file.undecoded("".join(sample[0][1])):
-        raise file.not_decoded(sample[0][0])
     header = find_header(sample, header_row, f"{file.name}, line", "line")
     if file.undecoded("".join(header.columns)):
         raise file.not_decoded(header.row)
@@ -221,6 +219,10 @@ def read_csv(
     columns, below = header.columns, Below(len(header.columns), "line")
     width = len(columns)
     for one in chain((row for row in sample if row[0] > header.row), records):
+        if len(one[1]) == width and not below.held and not file.keeps_bytes:
+            below.last = one[0]
+            yield one[0], dict(zip(columns, one[1], strict=True))
+            continue
         for line, record in below.passed(one):
             while len(record) > width and not record[-1]:
                 record.pop()  # the rows end with a delimiter, the header does not
@@ -236,12 +238,14 @@ def read_csv(
 
 
 def _table_records(file: TextFile, layout: str) -> Iterator[tuple[int, list[str]]]:
-    """The records without Excel's line for the delimiter."""
-    records = read_records(file, layout)
-    first = next(records, None)
-    if first and not _SEP_LINE.fullmatch(layout[0].join(first[1])):
-        yield first
-    yield from records
+    """The records without Excel's line for the delimiter; blank lines are one without cells."""
+    end = 0
+    for line, record in read_records(file, layout):
+        if line > end + 1 and end:
+            yield line - 1, []
+        if end or not _SEP_LINE.fullmatch(layout[0].join(record)):
+            yield line, record
+        end = file.line
 
 
 def _ragged(file: TextFile, line: int, found: int, width: int, delimiter: str) -> UserError:

@@ -62,10 +62,6 @@ class DataFile:
         return read_csv(file, self.layout, self.header_row)
 
 
-def _with_images(file: DataFile, row: dict) -> dict:
-    return file.archive.with_images(row, file.source) if file.archive else row
-
-
 @dataclass
 class RowReader:
     """Opened files: iterate for (row number, row); `notes` are sentences on how they are read.
@@ -105,8 +101,9 @@ class RowReader:
         """(index of the file, line or row in it, row) of all files, with images of archives."""
         for at, file in enumerate(self.files):
             damage.prefix = f"{file.source.name}: " if len(self.files) > 1 else ""
+            archive = file.archive
             for place, row in file.rows(damage):
-                yield at, place, _with_images(file, row)
+                yield at, place, archive.with_images(row, file.source) if archive else row
 
     def _note_damage(self, damage: DamageLog) -> int:
         """Replace the note about rows left out, add what was seen; returns their number."""

@@ -217,7 +217,11 @@ def sampled(rows: Iterator[Row]) -> list[Row]:
 
 
 class Below:
-    """Keeps back rows of one cell below a blank row: notes, if no row of the table follows."""
+    """Keeps back rows of one cell below a blank row: notes, if no row of the table follows.
+
+    A blank row is a gap in the numbers of a sheet's rows. Among lines, whose numbers jump where a
+    text goes over several of them, it is a row without cells.
+    """
 
     def __init__(self, width: int, unit: str):
         self.width, self.unit, self.last = width, unit, 0
@@ -226,8 +230,9 @@ class Below:
     def passed(self, row: Row) -> list[Row]:
         """The rows that are now known to be rows of the table."""
         number, cells = row
-        apart, filled = number > self.last + 1 or bool(self.held), _filled(cells)
-        if self.last and self.width > 1 and (filled == 0 or (filled == 1 and apart)):
+        blank_rows = self.unit == "row" and number > self.last + 1
+        apart, filled = bool(self.held) or blank_rows, _filled(cells)
+        if self.last and self.width > 1 and (not cells or (filled == 1 and apart)):
             self.held.append(row)
             if len(self.held) < MAX_HELD:
                 return []
@@ -235,7 +240,7 @@ class Below:
         else:
             rows, self.held = [*self.held, row], []
         self.last = number
-        return rows
+        return [one for one in rows if one[1]]
 
     def note(self) -> str:
         """A sentence on the rows that were kept back to the end; "" if none was."""

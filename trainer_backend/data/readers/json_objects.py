@@ -28,7 +28,7 @@ def rows_of_object(value: dict, name: str) -> tuple[list, str]:
     if table is not None:
         return table, "The rows are the lists in “data”, their columns are named in “columns”."
     rows = value.get("rows")
-    if rows and "features" in value and is_rows(rows) and all("row" in row for row in rows):
+    if "features" in value and rows and is_rows(rows) and all("row" in row for row in rows):
         return [row["row"] for row in rows], "The rows are the objects “row” of the list “rows”."
     lists = [key for key, item in value.items() if is_rows(item)]
     named_chat = lists[:1] in (["messages"], ["conversations"])

@@ -153,11 +153,12 @@ def _read_items(window: "_Window") -> Rows:
     window.skip("[")
     if window.skip("]"):
         return
-    file = window.file
-    columns: list[Any] = []
+    file, columns = window.file, list[str]()
     while True:
         line, value, fault = window.value_or_end()
-        if isinstance(value, list) and not columns and names_columns(value):
+        if fault is None and type(value) is dict:
+            yield line, value
+        elif isinstance(value, list) and not columns and names_columns(value):
             columns = value
         elif fault is None or line:
             yield from _reported(file, line, value, fault, columns)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fuzz import OPTIONS, csv_text, seeds, understand, variant
+from benchmarks.fuzz import OPTIONS, csv_text, encoded, seeds, understand, variant
 from trainer_backend.data.checks.checker import check_examples
 from trainer_backend.data.formats.detection import detect_format
 from trainer_backend.data.formats.example import to_example
@@ -58,6 +58,19 @@ def test_damaged_files_are_read_or_refused(tmp_path, name, data):
             assert error.what and name in error.where and error.fix
             assert set(error.offer or ()) <= {*OFFERED, "preview", "alternatives"}
     assert refused, "some damage is always found"
+
+
+@pytest.mark.parametrize(("name", "data"), encoded(), ids=[name for name, _ in encoded()])
+def test_damaged_files_in_any_encoding_are_read_or_refused(tmp_path, name, data):
+    chance = random.Random(name)
+    path = tmp_path / name
+    for _ in range(8):
+        path.write_bytes(variant(data, chance))
+        for options in OPTIONS[:2]:
+            try:
+                understand(path, options)
+            except UserError as error:
+                json.dumps(error.to_dict(), ensure_ascii=False).encode()
 
 
 @QUICK

@@ -87,8 +87,8 @@ def test_notes_below_the_table_are_left_out_and_said(tmp_path):
         assert said(path)[-1].endswith(
             "s 9 to 10 stand below the table and are not read: “Source: the help desk”."
         )
-    filled_up = put(tmp_path, "b.csv", delimited(HEAD, *PAIRS, ["", "", ""], ["Source", "", ""]))
-    assert rows(filled_up) == EXPECTED and "“Source”" in said(filled_up)[-1]
+    padded = put(tmp_path, "b.csv", delimited(HEAD, *PAIRS, BLANK, ["Source", "", ""]))
+    assert rows(padded) == EXPECTED and "“Source”" in said(padded)[-1]
 
 
 def test_a_row_with_one_cell_inside_the_table_stays(tmp_path):
