@@ -5,6 +5,7 @@ Events within one tab belong to that tab; no tab imports another.
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sft_ui.recipe_form import edits, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme
 from sft_ui.train.after_run import start_from
+from sft_ui.train.decision import choices_of, shown_question, undecided
 from sft_ui.train.tab import TrainTab, build_train_tab, new_key, start_run, start_state
 from sft_ui.web_api import build_web_api
 from trainer_backend.data.store import open_dataset
@@ -151,24 +153,58 @@ def _wire_settings(studio: Studio, page: Page) -> None:
 
     def refresh(dataset_id: str, preset: str, **values: Any) -> list[Any]:
         draft = {"dataset_id": dataset_id, "preset": preset, "values": values}
-        return [*_cards(studio, dataset_id, preset, values), draft]
+        return [*_cards(studio, page, dataset_id, preset, values), draft]
 
-    refreshed = [model.estimate, train.start, train.next_card, page.draft]
+    refreshed = [*_card_outputs(page), page.draft]
     again = {"inputs_kwargs": page.chosen(), "outputs": refreshed, **QUICK}
     again["trigger_mode"] = "always_last"
     gr.on(edits(model.fields.values()), refresh, **again)
     for event in model.filled:
         event.then(refresh, **again)
     train.chart.statuschange(refresh, **again)
+    page.opened["train"].select(refresh, **again)
 
     wire_events(studio, data)
     wire_data(studio, data, model.fields, page.opened["data"], {"fn": refresh, **again})
 
+    for at, button in enumerate(train.decision.buttons):
+        names = ["chat_template", "lost_content"]
+        decided = button.click(
+            partial(_decide, page, at, names),
+            inputs_kwargs=page.chosen(),
+            outputs=[model.fields[name] for name in names],
+            **QUICK,
+        )
+        decided.then(refresh, **again)
 
-def _cards(studio: Studio, dataset_id: str, preset: str, values: dict[str, Any]) -> list[Any]:
-    """Updates: the estimate, the Start button and the card of the next run."""
-    shown = estimate(studio, dataset_id, preset, values)
-    return [shown, *start_state(studio, dataset_id, preset, values)]
+
+def _decide(
+    page: Page, at: int, names: list[str], dataset_id: str, preset: str, **values: Any
+) -> list[Any]:
+    """Updates of the form's fields `names` for the choice `at` of what Start asks."""
+    lengths = page.data.feed.known(dataset_id, values)
+    choices = choices_of(undecided(lengths, read_form(values)[0]))
+    chosen = choices[at] if at < len(choices) else {}
+    return [chosen.get(name, gr.skip()) for name in names]
+
+
+def _cards(
+    studio: Studio, page: Page, dataset_id: str, preset: str, values: dict[str, Any]
+) -> list[Any]:
+    """Updates of `_card_outputs`."""
+    lengths = page.data.feed.known(dataset_id, values) if dataset_id else None
+    question = undecided(lengths, read_form(values)[0])
+    return [
+        estimate(studio, dataset_id, preset, values),
+        *start_state(studio, dataset_id, preset, values, lengths),
+        *shown_question(question),
+    ]
+
+
+def _card_outputs(page: Page) -> list[gr.blocks.Block]:
+    """The estimate, the Start button, the card of the next run, and what Start asks."""
+    train = page.train
+    return [page.model.estimate, train.start, train.next_card, *train.decision.outputs()]
 
 
 def _wire_runs(studio: Studio, page: Page) -> None:
@@ -178,7 +214,8 @@ def _wire_runs(studio: Studio, page: Page) -> None:
 
     @show_user_errors
     def start(dataset_id: str, preset: str, key: str, **values: Any) -> tuple[str, str]:
-        run = start_run(studio, dataset_id, preset, key, values)
+        lengths = page.data.feed.known(dataset_id, values)
+        run = start_run(studio, dataset_id, preset, key, values, lengths)
         gr.Info("The run is queued and starts by itself. You can close this page meanwhile.")
         return run.id, new_key()
 
@@ -249,9 +286,9 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         [*shown, page.chat.run, page.data.dataset_id, *form],
         **SETS_STATE,
     ).then(
-        lambda dataset_id, preset, **values: _cards(studio, dataset_id, preset, values),
+        lambda dataset_id, preset, **values: _cards(studio, page, dataset_id, preset, values),
         inputs_kwargs=page.chosen(),
-        outputs=[page.model.estimate, train.start, train.next_card],
+        outputs=_card_outputs(page),
         **QUICK,
     )
 

@@ -25,7 +25,7 @@ from sft_ui.recipe_form import Fields, read_form
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.data.checks import read_statistics
 from trainer_backend.data.store import StoredDataset, list_datasets, open_dataset
-from trainer_backend.recipe import Recipe, label, total_steps
+from trainer_backend.recipe import Recipe, changed_to, label, parse_settings, total_steps
 
 
 def wire_data(
@@ -155,6 +155,16 @@ def _wire_takeover(
     after = {"inputs_kwargs": given, "outputs": settings_outputs(tab), **QUICK}
     taken = tab.lengths.takeover(take_limit, None, fields["max_length"], **QUICK)
     taken.then(shown, **after).then(**refresh)
+    names = ["chat_template", "lost_content"]
+
+    def decide(event: gr.EventData) -> list[Any]:
+        change = {name: value for name, value in dict(event.change).items() if name in names}
+        settings = parse_settings(change, "the chart of token lengths")
+        gr.Info(f"Set {changed_to(settings)}, here and in the Model tab.")
+        return [settings.get(name, gr.skip()) for name in names]
+
+    decided = tab.lengths.decide(decide, None, [fields[name] for name in names], **QUICK)
+    decided.then(shown, **after).then(**refresh)
     held_out = tab.held_out
     share = held_out.share.release(
         lambda percent: percent / 100, held_out.share, fields["eval_fraction"], **QUICK

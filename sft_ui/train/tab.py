@@ -18,8 +18,9 @@ from sft_ui.context import QUICK, Studio
 from sft_ui.recipe_form import read_form
 from sft_ui.sizes import sizes_for
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
+from sft_ui.train.decision import Decision, build_decision, undecided
 from sft_ui.train.live_chart import build_live_chart
-from trainer_backend.data.store import open_dataset
+from trainer_backend.data.store import LengthReport, open_dataset
 from trainer_backend.recipe import SETTINGS, Recipe, label, recipe_presets
 from trainer_backend.runs import (
     ACTIVE,
@@ -44,6 +45,7 @@ class TrainTab:
     resume: gr.Button
     talk: gr.Button
     next_card: gr.HTML
+    decision: Decision
     run_card: gr.HTML
     chart: gr.HTML
     after: AfterRun
@@ -67,6 +69,7 @@ def build_train_tab(studio: Studio) -> TrainTab:
         )
         resume = gr.Button("Resume", interactive=False, min_width=90, elem_id="resume-training")
         talk = gr.Button("Chat with it →", interactive=False, min_width=120, elem_id="talk-to-it")
+    decision = build_decision()
     with gr.Row(equal_height=False):
         with gr.Column(scale=9, min_width=340):
             chart = build_live_chart(studio)
@@ -78,7 +81,8 @@ def build_train_tab(studio: Studio) -> TrainTab:
     shown = _wire(studio, run_id, chart, buttons)
     wire_after_run(studio, after, run_id, buttons, run_buttons)
     return TrainTab(
-        run_id, start_key, start, stop, resume, talk, next_card, run_card, chart, after, shown
+        *(run_id, start_key, start, stop, resume, talk, next_card, decision),
+        *(run_card, chart, after, shown),
     )
 
 
@@ -198,10 +202,19 @@ def missing(studio: Studio, dataset_id: str, values: Mapping[str, Any]) -> str:
 
 
 def start_state(
-    studio: Studio, dataset_id: str, preset_id: str, values: Mapping[str, Any]
+    studio: Studio,
+    dataset_id: str,
+    preset_id: str,
+    values: Mapping[str, Any],
+    lengths: LengthReport | None = None,
 ) -> list[Any]:
-    """Updates: the Start button and the card of the run it would start."""
+    """Updates: the Start button and the card of the run it would start.
+
+    `lengths` are the counts of this dataset with these settings, if they are known.
+    """
     reason = missing(studio, dataset_id, values)
+    if not reason and undecided(lengths, read_form(values)[0]):
+        reason = "Decide about the omitted content first"
     waits = any(run.state()["state"] in LIVE for run in list_runs(studio.home)[:20])
     words = "Start training" + (" (queued behind the current run)" if waits else "")
     button = gr.update(value=reason or words, interactive=not reason)
@@ -220,13 +233,23 @@ def start_state(
     return [button, markup.card("Next run", markup.facts(pairs))]
 
 
-def start_run(studio: Studio, dataset_id: str, preset_id: str, key: str, values: dict) -> Run:
+def start_run(
+    studio: Studio,
+    dataset_id: str,
+    preset_id: str,
+    key: str,
+    values: dict,
+    lengths: LengthReport | None = None,
+) -> Run:
     """Create a run and wake the scheduler; the same key returns the same run.
 
-    Raises UserError when the form or the dataset is invalid.
+    Raises UserError when the form or the dataset is invalid, or when `lengths`, the counts with
+    these settings, show that content is lost about which nothing is decided.
     """
     recipe, _ = read_form(values)
     recipe = recipe or Recipe.from_dict(values, "Model tab")  # raises the first problem
+    if question := undecided(lengths, recipe):
+        raise question
     dataset = open_dataset(studio.home, dataset_id)
     run = create_run(studio.home, recipe, dataset, preset=preset_id, key=key or None)
     studio.scheduler.wake()

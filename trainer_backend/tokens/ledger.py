@@ -148,9 +148,12 @@ class _Ledger:
         self._place_contents(messages)
         for at, message in enumerate(messages):
             self._content(at, message)
-            self._reasoning(at, message)
-            self._calls(at, message)
-            self._media(message)
+            if not message.keys().isdisjoint(REASONING):
+                self._reasoning(at, message)
+            if "tool_calls" in message:
+                self._calls(at, message)
+            if isinstance(message.get("content"), list):
+                self._media(message)
         outside = self._outside()
         self._tools(outside)
         self._doubled(outside)
@@ -218,12 +221,15 @@ class _Ledger:
             self._note(kind, _leaves_written(content, self._text(at)))
             return
         for text in _texts(content):
-            thoughts = _THOUGHT.findall(text) if kind == "answer" else []
+            is_thought = kind == "answer" and "</think>" in text
+            thoughts = _THOUGHT.findall(text) if is_thought else []
             answer = text.rpartition("</think>")[2] if thoughts else text
             if not text.strip():
                 continue
             place = self.places.get(at)
-            whole = place is not None and _find(self.rendered.text, text, *place) is not None
+            whole = place is not None and (
+                isinstance(content, str) or _find(self.rendered.text, text, *place) is not None
+            )
             for piece, of in [*((one, "reasoning") for one in thoughts), (answer, kind)]:
                 if piece.strip():
                     self._piece(of, piece, at, 1.0 if whole else None)
@@ -272,6 +278,9 @@ class _Ledger:
             function = tool.get("function", tool) if isinstance(tool, Mapping) else {}
             name = function.get("name") or getattr(tool, "__name__", "")
             if not isinstance(name, str) or not name:
+                continue
+            if function and _as_json(function) in outside:  # the usual spelling
+                self._note("tools", 1.0)
                 continue
             words = [str(one) for one in (function.get("description"),) if one]
             fields = _mapping(_mapping(function.get("parameters")).get("properties"))
@@ -408,10 +417,17 @@ def _share_written(piece: str, text: str) -> float:
 
 def _leaves_written(value: Any, text: str, keys: bool = False) -> float:
     """The share of a JSON value's names, texts and numbers that a text holds; 1 for none."""
+    if _as_json(value) in text:  # the usual spelling: no need to look for each part
+        return 1.0
     leaves = list(_leaves(value, keys))
     if not leaves:
         return 1.0
     return sum(_says(text, leaf) for leaf in leaves) / len(leaves)
+
+
+def _as_json(value: Any) -> str:
+    """A value as templates write it with tojson; numbers that JSON lacks as text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _leaves(value: Any, keys: bool) -> Iterator[str]:

@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.data.checks import (
     NO_STOP,
-    choices_for,
     content_findings,
     loses,
     lost_kinds,
@@ -216,8 +215,7 @@ def _decide_stream(
     if plan.lost_content == "leave_out":
         return [row for row, without in zip(rows, lost, strict=True) if not without]
     if plan.lost_content == "ask" and (kinds := lost_kinds(flags)):
-        choices = [{name: value} for name, value in choices_for(flags, kinds, ())]
-        raise ContentLost(kinds, {"train": np.flatnonzero(loses(flags, kinds))}, choices)
+        raise ContentLost(kinds, {"train": flags})
     for kind, _ in content_findings(flags):
         if kind.what not in _said:
             _said.add(kind.what)

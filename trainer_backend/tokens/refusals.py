@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import is_set, lost_kinds, rows_text
-from trainer_backend.data.checks.content import EFFECT, in_words, kinds_in_words
+from trainer_backend.data.checks import is_set, loses, lost_kinds, question, rows_text
 from trainer_backend.errors import TrainingDataError
 from trainer_backend.recipe import changed_to
 from trainer_backend.tokens.encode import ExampleError, TokenArrays, encode_arrays
@@ -42,24 +41,22 @@ class RowsRefused(TrainingDataError):
 class ContentLost(TrainingDataError):
     """A kind of content that the chat template omits, and about which nobody has decided.
 
-    `rows` are the indices of the rows that lose one of `kinds`, by dataset; `choices` are changes
-    of the settings that decide.
+    `content` are the flags of all rows by dataset, int64 [rows], `rows` the indices of those that
+    lose one of `kinds`; `mended` are the kinds that the training template writes.
     """
 
-    def __init__(self, kinds: list[str], rows: dict[str, np.ndarray], choices: list[dict]):
-        self.kinds, self.rows = kinds, rows
+    def __init__(
+        self, kinds: list[str], content: Mapping[str, np.ndarray], mended: Sequence[str] = ()
+    ):
+        lost = {name: np.flatnonzero(loses(flags, kinds)) for name, flags in content.items()}
+        rows = {name: found for name, found in lost.items() if len(found)}
+        self.kinds, self.content, self.rows = kinds, content, rows
         where = ", ".join(
             f"{name} dataset, {rows_text((found + 1).tolist(), len(found))}"
             for name, found in rows.items()
         )
-        pairs = [pair for one in choices for pair in one.items()]
-        super().__init__(
-            f"The chat template writes no {kinds_in_words(kinds)}.",
-            where,
-            f"{' '.join(EFFECT[kind] for kind in kinds)} {in_words(pairs)}",
-            code="content_lost",
-            offer={"retry": choices[0], "choices": choices},
-        )
+        flags = np.concatenate(list(content.values()))
+        super().__init__(**question(flags, kinds, mended, where))
 
 
 def refused_rows(rows: Mapping[int, TrainingDataError], name: str) -> RowsRefused:

@@ -148,6 +148,7 @@ class SFTTrainer(Trainer):
             rows_wanted=self._rows_wanted,
         )
         train_dataset, eval_dataset = self._data.prepare_both(train_dataset, eval_dataset)
+        self._tell_of_content()
         self._usual, self._padded = self._data.collators(self._traits.packs)
         super().__init__(
             model=model,
@@ -173,6 +174,9 @@ class SFTTrainer(Trainer):
     def data_counts(self) -> dict[str, Counts]:
         """Rows given, truncated and dropped, by name of the dataset ("train", "eval", ...)."""
         return self._data.counts
+
+    def _tell_of_content(self) -> None:
+        self._data.tell_of_content()
 
     @property
     def mended_kinds(self) -> tuple[str, ...]:

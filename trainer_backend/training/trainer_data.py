@@ -16,10 +16,8 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 from trainer_backend.data.checks import (
     KINDS,
-    choices_for,
     content_findings,
     is_set,
-    loses,
     lost_kinds,
     rows_text,
 )
@@ -120,25 +118,25 @@ class TrainerData:
                 refused.append(error)
         if refused:
             raise joined(refused)
-        self._decide()
+        self._ask()
         return prepared[0], prepared[1]
 
-    def _decide(self) -> None:
-        """Ask or warn about kinds of content that the chat template omits, in all rows given."""
+    def _ask(self) -> None:
+        """Raise ContentLost if a kind of content is lost, and the settings ask about that."""
         content = {name: counts.content for name, counts in self.counts.items()}
-        flags = np.concatenate([_NO_FLAGS, *content.values()])
-        kinds = lost_kinds(flags)
+        kinds = lost_kinds(np.concatenate([_NO_FLAGS, *content.values()]))
         if kinds and self.args.lost_content == "ask":
-            rows = {name: np.flatnonzero(loses(part, kinds)) for name, part in content.items()}
-            found = {name: at for name, at in rows.items() if len(at)}
-            choices = choices_for(flags, kinds, self.mended)
-            raise ContentLost(kinds, found, [{setting: value} for setting, value in choices])
-        for name, part in content.items():
-            for kind, which in content_findings(part, self.mended, self.args.lost_content):
+            raise ContentLost(kinds, content, self.mended)
+
+    def tell_of_content(self) -> None:
+        """Warn about content that the chat template omits, doubles or does not let learn."""
+        for name, counts in self.counts.items():
+            findings = content_findings(counts.content, self.mended, self.args.lost_content)
+            for kind, which in findings:
                 if kind.code != "no_stop":  # said with the other counts
-                    rows_at = np.flatnonzero(which) + 1
-                    where = rows_text(rows_at.tolist(), len(rows_at))
-                    logger.warning("%s (%s dataset, %s) %s", kind.what, name, where, kind.fix)
+                    rows = np.flatnonzero(which) + 1
+                    what = kind.what.replace("these rows", rows_text(rows.tolist(), len(rows)))
+                    logger.warning("%s (%s dataset) %s", what, name, kind.fix)
 
     def _known_tokens(self, data: AnyDataset, name: str) -> AnyDataset:
         """Raise TrainingDataError for token ids that the model does not have.

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from trainer_backend.data.checks import KINDS, content_findings, is_set
+from trainer_backend.data.checks import KINDS, content_findings, is_set, loses
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import TrainingDataError, UserError
 from trainer_backend.runs import RunWriter
@@ -66,12 +66,12 @@ def record_content(
     left_out = file_rows(dataset, places, {name: one.left_out for name, one in given.items()})
     refused = file_rows(dataset, places, {name: one.refused for name, one in given.items()})
     flags = np.concatenate([one.content for one in given.values()] or [NO_ROWS])
-    rows = _numbers(facts, given)
+    rows = _numbers(facts, {name: one.content for name, one in given.items()})
     trained = ~np.isin(rows, np.concatenate([left_out, refused]))
     for kind, which in content_findings(flags[trained], mended, decided):
         if kind.code != "no_stop":  # said with the numbers of training rows
             where = facts.dataset.in_words(np.sort(rows[trained][which]))
-            writer.warn(f"{kind.what[:-1]}: {where}. {kind.fix}")
+            writer.warn(f"{kind.what.replace('these rows', where)} {kind.fix}")
     if len(left_out):
         kinds = [kind for kind in KINDS if is_set(flags, kind, "lost").any()]
         names = " or ".join(KINDS[kind] for kind in kinds)
@@ -79,22 +79,36 @@ def record_content(
         writer.warn(f"{_left_out(facts, left_out)}: {why}.")
     if len(refused):
         writer.warn(f"{_left_out(facts, refused)}: the chat template refuses them.")
+    if loses(flags).any() or len(refused):
+        lost = _lost(flags, rows)
+        out = {"left_out": _facts(left_out), "refused": _facts(refused)}
+        writer.update(now=True, content={"decision": decided, "lost": lost, **out})
+
+
+@contextmanager
+def asked_about(facts: RunFacts, writer: RunWriter) -> Iterator[None]:
+    """rows_of_the_file() for a run; content that is lost is also noted in the run's state."""
+    try:
+        with rows_of_the_file(facts.dataset, facts.places):
+            yield
+    except UserError as error:
+        if isinstance(error.__cause__, ContentLost):
+            parts = error.__cause__.content
+            rows = _numbers(facts, parts)
+            lost = _lost(np.concatenate([*parts.values()]), rows)
+            writer.update(now=True, content={"decision": "ask", "lost": lost})
+        raise
+
+
+def _lost(flags: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
     lost = {kind: rows[is_set(flags, kind, "lost")] for kind in KINDS}
-    facts_of = {kind: _facts(at) for kind, at in lost.items() if len(at)}
-    if facts_of or len(refused):
-        content = {
-            "decision": decided,
-            "lost": facts_of,
-            "left_out": _facts(left_out),
-            "refused": _facts(refused),
-        }
-        writer.update(now=True, content=content)
+    return {kind: _facts(at) for kind, at in lost.items() if len(at)}
 
 
-def _numbers(facts: RunFacts, given: Mapping[str, Counts]) -> np.ndarray:
-    """The numbers in the file of all rows given, in their order."""
+def _numbers(facts: RunFacts, flags: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The numbers in the file of all rows that have flags, in their order."""
     numbers, places = facts.dataset.row_numbers(), facts.places
-    parts = [numbers[places[name][: len(one.content)]] for name, one in given.items()]
+    parts = [numbers[places[name][: len(part)]] for name, part in flags.items()]
     return np.concatenate([NO_ROWS, *parts])
 
 

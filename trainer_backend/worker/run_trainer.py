@@ -50,6 +50,9 @@ class RunTrainer(SFTTrainer):
         # before the callbacks that open an account of this run elsewhere (report_to)
         self.callback_handler.callbacks.insert(0, Preflight(self, writer, recipe))
 
+    def _tell_of_content(self) -> None:
+        """Nothing: the run's warnings name the rows as the file numbers them."""
+
     def check_finite(self) -> None:
         """Raises UserError if training was given up because of NaN or infinite values."""
         if self.guard.gave_up or self.saving.bad_weights:

@@ -40,10 +40,10 @@ from trainer_backend.training.precision import accelerator, bf16_pays_on_cpu
 from trainer_backend.worker.answers import check_answers
 from trainer_backend.worker.arguments import shards_model, training_arguments, training_rows
 from trainer_backend.worker.content import (
+    asked_about,
     file_rows,
     record_content,
     record_prompts,
-    rows_of_the_file,
 )
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
@@ -74,7 +74,7 @@ def train(run: Run, writer: RunWriter) -> None:
     has_images = "images" in train_rows.column_names
     check_shards(shards_model(facts.recipe), processing, facts.recipe.base_model)
     check_images(has_images, processing, facts.recipe.base_model)
-    with rows_of_the_file(facts.dataset, facts.places):
+    with asked_about(facts, writer):
         trainer = RunTrainer(
             facts,
             writer,

@@ -14,7 +14,8 @@ from sft_ui.theme import static_text
 def build_length_chart(feed: LengthFeed) -> gr.HTML:
     """The component; its value is what `asked` returns ("" shows nothing).
 
-    Its `takeover` event carries the chosen limit: {"max_length": tokens}.
+    Its `takeover` event carries the chosen limit: {"max_length": tokens}; its `decide` event a
+    setting that decides about lost content: {"change": {setting: value}}.
     """
 
     def watch_lengths(asked: dict) -> dict[str, Any]:

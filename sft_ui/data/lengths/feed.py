@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sft_ui.context import Studio
+from trainer_backend.data.checks import CHOICE_WORDS
 from trainer_backend.data.store import LengthReport, open_dataset, read_report
 from trainer_backend.errors import Problem, UserError
 
@@ -24,7 +25,10 @@ MAX_STEPS = 1_500  # lengths sent to the page
 NUM_BARS = 56
 SECONDS_AN_ERROR_HOLDS = 10  # after which the next poll counts again
 # The settings that token lengths depend on.
-DECIDING = ("base_model", "system_prompt", "assistant_only_loss", "chat_template", "thinking")
+DECIDING = (
+    *("base_model", "system_prompt", "assistant_only_loss"),
+    *("chat_template", "thinking", "eos_token", "control_tokens"),
+)
 
 
 @dataclass
@@ -44,7 +48,8 @@ def asked(dataset_id: str, values: Mapping[str, Any], steps: int = 0) -> str:
     key = hashlib.sha256(json.dumps([dataset_id, fields]).encode()).hexdigest()[:16]
     limit = values.get("max_length")
     wanted = {"dataset": dataset_id, "key": key, "max_length": limit, "steps": steps}
-    return json.dumps({**wanted, "fields": fields})
+    decided = values.get("lost_content") or "ask"
+    return json.dumps({**wanted, "decided": decided, "fields": fields})
 
 
 class LengthFeed:
@@ -70,7 +75,9 @@ class LengthFeed:
             return {"state": "counting", "done": count.done, "total": count.total, **about}
         limit = wanted.get("max_length")
         limit = limit if isinstance(limit, int) and limit > 0 else MARKS[-1]
-        return {"state": "done", **about, **report(count.lengths, limit, wanted.get("steps") or 0)}
+        decided = str(wanted.get("decided") or "ask")
+        shown = report(count.lengths, limit, wanted.get("steps") or 0, decided)
+        return {"state": "done", **about, **shown}
 
     def known(self, dataset_id: str, values: Mapping[str, Any]) -> LengthReport | None:
         """The lengths, if they have been counted with these settings."""
@@ -107,11 +114,14 @@ def is_over(failed_at: float) -> bool:
     return time.monotonic() - failed_at > SECONDS_AN_ERROR_HOLDS
 
 
-def report(lengths: LengthReport, limit: int, steps: int) -> dict[str, Any]:
+def report(
+    lengths: LengthReport, limit: int, steps: int, lost_content: str = "ask"
+) -> dict[str, Any]:
     """What the chart draws: histogram, rows above each length, totals and findings at `limit`.
 
-    `steps` are the optimizer steps of the run.
+    `steps` are the optimizer steps of the run, `lost_content` what its recipe says.
     """
+    problems = lengths.problems(limit, "tokens", lost_content)
     total, here = lengths.total[lengths.total > 0], lengths.at(limit)
     return {
         "rows": len(total),
@@ -122,7 +132,7 @@ def report(lengths: LengthReport, limit: int, steps: int) -> dict[str, Any]:
         "taught": int((lengths.trained > 0).sum()),
         "marks": list(MARKS),
         "totals": {"trained": here.trained, "context": here.context, "steps": steps},
-        "problems": [found(problem) for problem, _ in lengths.problems(limit, "tokens")],
+        "problems": [found(problem) for problem, _ in problems],
         "count": lengths.key,
         "limit": limit,
     }
@@ -130,8 +140,10 @@ def report(lengths: LengthReport, limit: int, steps: int) -> dict[str, Any]:
 
 def found(problem: Problem) -> dict[str, Any]:
     """A finding about lengths as the chart lists it."""
-    facts = {"code": problem.code, "what": problem.what, "fix": problem.fix, "count": problem.count}
-    return {**facts, "can_drop": "drop" in problem.switches}
+    facts = {name: getattr(problem, name) for name in ("code", "severity", "what", "fix", "count")}
+    pairs = [pair for one in problem.choices for pair in one.items()]
+    choices = [{"words": CHOICE_WORDS[pair], "change": dict([pair])} for pair in pairs]
+    return {**facts, "can_drop": "drop" in problem.switches, "choices": choices}
 
 
 def steps_above(values: np.ndarray) -> list[list[int]]:

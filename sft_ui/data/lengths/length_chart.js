@@ -264,10 +264,10 @@ function showTotals({ trained, context, steps }) {
   );
 }
 
-function finding({ code, what, fix, count, can_drop }) {
-  const item = made("li", "", "finding warning"),
+function finding({ code, severity, what, fix, count, can_drop, choices }) {
+  const item = made("li", "", `finding ${severity}`),
     head = made("div", "", "finding-head"),
-    mark = made("i", "!");
+    mark = made("i", severity === "info" ? "i" : "!");
   mark.setAttribute("aria-hidden", "true");
   head.append(mark, made("b", what), made("span", rowsWords(count), "count"));
   const tools = made("div", "", "finding-rows"),
@@ -285,6 +285,11 @@ function finding({ code, what, fix, count, can_drop }) {
         "clean",
       ),
     );
+  for (const { words, change } of choices) {
+    const one = Object.assign(made("button", words, "choice"), { type: "button" });
+    one.addEventListener("click", () => trigger("decide", { change }));
+    tools.append(one);
+  }
   item.append(head, made("p", fix), tools);
   return item;
 }

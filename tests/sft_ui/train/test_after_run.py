@@ -36,13 +36,13 @@ def keep_checkpoint(run, step=4):
 def test_nothing_is_offered_while_a_run_trains(run):
     enter(run, "running")
     keep_checkpoint(run)
-    retry, box, _ = after_run.shown_after(run)
+    retry, box, *_ = after_run.shown_after(run)
     assert retry["visible"] is False and box["visible"] is False
 
 
 def test_an_offer_becomes_a_button_and_one_new_run(studio, run):
     enter(run, "failed", error=NO_MEMORY, attempt=1)
-    retry, box, _ = after_run.shown_after(run)
+    retry, box, *_ = after_run.shown_after(run)
     assert retry["visible"] and box["visible"] is False
     assert retry["value"] == "Start again with Batch size 4, Gradient accumulation 2"
     again = after_run.start_again(studio, run.id)
@@ -66,7 +66,7 @@ def test_damaged_checkpoints_offer_the_base_model():
 def test_a_finished_run_can_be_extended(run):
     enter(run, "finished")
     keep_checkpoint(run)
-    _, box, length = after_run.shown_after(run)
+    _, box, length, *_ = after_run.shown_after(run)
     assert box["visible"] and (length["label"], length["value"]) == ("Total steps", 8)
     assert after_run.longer_by(run.recipe(), 6) == {"max_steps": 6}
     assert after_run.longer_by(Recipe(num_train_epochs=2), 2.5) == {"num_train_epochs": 2.5}
@@ -106,3 +106,16 @@ def test_the_table_shows_why_a_run_failed(studio, dataset, run):
     write_json(stuck.dir / "stalled.json", {"phase": "step", "seconds": 700, "frozen": False})
     table = tab.runs_table([open_run(studio.home, one.id).summary() for one in (run, stuck)], "")
     assert "failed: The GPU ran out of memory." in table and "no progress" in table
+
+
+def test_every_choice_of_an_error_is_a_button_that_starts_with_it(studio, run):
+    choices = [{"chat_template": "training"}, {"lost_content": "train_without"}]
+    lost = {**NO_MEMORY, "offer": {"retry": choices[0], "choices": choices}}
+    enter(run, "failed", error=lost, attempt=1)
+    first, _, _, second, third = after_run.shown_after(run)
+    assert first["value"] == "Start again: Use the training template"
+    assert second["value"] == "Start again: Train without it"
+    assert second["visible"] and not third["visible"]
+    again = after_run.start_again(studio, run.id, 1)
+    assert again.recipe().lost_content == "train_without"
+    assert again.recipe().chat_template == "model"

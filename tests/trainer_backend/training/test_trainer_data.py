@@ -124,3 +124,50 @@ def test_a_conversation_that_the_template_refuses_is_named(tmp_path, tiny_model,
     rows = [{"messages": [USER, ANSWER]}, {"messages": [USER, result, ANSWER]}]
     with pytest.raises(ValueError, match="refuses this conversation: no tools.*row 2"):
         SFTTrainer(tiny_model, settings(tmp_path), train_dataset=rows, processing_class=tokenizer)
+
+
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"x": 1}}}
+WITHOUT = {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]}, ANSWER]}
+WHOLE = {"messages": [USER, ANSWER]}
+
+
+def trainer_of(folder, model, tokenizer, train, held_out=None, **more) -> SFTTrainer:
+    return SFTTrainer(
+        model, settings(folder, **more), train_dataset=train, eval_dataset=held_out,
+        processing_class=tokenizer,
+    )  # fmt: skip
+
+
+def test_content_that_is_lost_is_warned_about_once_with_its_rows(
+    tmp_path, tiny_model, tokenizer, caplog
+):
+    rows = [WHOLE, WITHOUT, WHOLE, WITHOUT]
+    trainer = trainer_of(tmp_path, tiny_model, tokenizer, rows)
+    assert len(trainer.train_dataset) == 4
+    said = [one for one in caplog.messages if "tool calls" in one]
+    assert len(said) == 1 and "rows 2 and 4" in said[0] and "train dataset" in said[0]
+
+
+def test_content_that_is_lost_is_left_out_or_asked_about(tmp_path, tiny_model, tokenizer):
+    rows = [WHOLE, WITHOUT, WHOLE]
+    left = trainer_of(tmp_path, tiny_model, tokenizer, rows, lost_content="leave_out")
+    assert len(left.train_dataset) == 2
+    assert left.data_counts["train"].left_out.tolist() == [1]
+    with pytest.raises(ValueError, match="does not write the rows' tool calls") as raised:
+        trainer_of(tmp_path, tiny_model, tokenizer, [WHOLE], rows, lost_content="ask")
+    assert raised.value.code == "content_lost" and raised.value.rows["eval"].tolist() == [1]
+
+
+def test_refused_rows_of_both_datasets_are_named_together(tmp_path, tiny_model, tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['content'] == 'no' %}{{ raise_exception('Not this') }}"
+        "{% endif %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
+    )
+    bad = {"messages": [{"role": "user", "content": "no"}, ANSWER]}
+    with pytest.raises(ValueError, match="Not this") as raised:
+        trainer_of(tmp_path, tiny_model, tokenizer, [WHOLE, bad, bad], [bad, WHOLE])
+    assert raised.value.rows == {"train": [1, 2], "eval": [0]}
+    kept = trainer_of(
+        tmp_path, tiny_model, tokenizer, [WHOLE, bad], [bad, WHOLE], lost_content="leave_out"
+    )
+    assert len(kept.train_dataset) == len(kept.eval_dataset) == 1

@@ -1,15 +1,16 @@
 """Finds every problem of a dataset at once: each has a code, rows, advice and safe fixes."""
 
-from trainer_backend.data.checks.changes import change_findings
 from trainer_backend.data.checks.checker import Checker
 from trainer_backend.data.checks.content import (
+    CHOICE_WORDS,
     KINDS,
+    MOST_CHOICES,
     NO_STOP,
-    choices_for,
     content_findings,
     is_set,
     loses,
     lost_kinds,
+    question,
 )
 from trainer_backend.data.checks.findings import (
     LEFT_OUT,

@@ -6,6 +6,7 @@ searched.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,8 @@ KINDS = {  # the kinds of content a row can have, and their names in sentences
     "answer": "answer text",
     "media": "images, audio or video",
 }
-STATES = ("has", "lost", "partly", "doubled", "not_learned")
-NO_STOP = 1 << 8 * len(STATES)  # the learned text ends without a token at which the model stops
+FATES = ("has", "lost", "partly", "doubled", "not_learned")
+NO_STOP = 1 << 8 * len(FATES)  # the learned text ends without a token at which the model stops
 HALF = 0.5  # a kind written in a smaller share of the rows that have it is wholly lost
 CODES_OF = {  # codes of the findings about lost content
     **{kind: f"{kind}_lost" for kind in ("system", "tools", "calls", "reasoning", "media")},
@@ -46,6 +47,12 @@ IN_PART = (
 )
 TRAINING = ("chat_template", "training")
 WITHOUT, LEAVE_OUT = ("lost_content", "train_without"), ("lost_content", "leave_out")
+CHOICE_WORDS = {  # as the label of a button
+    TRAINING: "Use the training template",
+    WITHOUT: "Train without it",
+    LEAVE_OUT: "Leave those rows out",
+}
+MOST_CHOICES = len(CHOICE_WORDS)
 DOUBLED = Kind(
     "doubled",
     "warning",
@@ -74,7 +81,7 @@ _AT = {kind: at for at, kind in enumerate(KINDS)}
 
 def flag(kind: str, state: str = "has") -> int:
     """The bit of a state of a kind; "lost" is wholly lost, "partly" lost or changed in part."""
-    return 1 << 8 * STATES.index(state) + _AT[kind]
+    return 1 << 8 * FATES.index(state) + _AT[kind]
 
 
 def is_set(flags: np.ndarray, kind: str, state: str = "has") -> np.ndarray:
@@ -111,6 +118,22 @@ def choices_for(
     if decided != "leave_out" and not loses(flags).all():
         found.append(LEAVE_OUT)
     return tuple(found)
+
+
+def question(
+    flags: np.ndarray, kinds: list[str], mended: Collection[str], where: str
+) -> dict[str, Any]:
+    """What to ask about lost kinds: the arguments of a UserError whose offer has every choice."""
+    pairs = choices_for(flags, kinds, mended)
+    choices = [{name: value} for name, value in pairs]
+    effects = " ".join(EFFECT[kind] for kind in kinds)
+    return {
+        "what": f"The chat template does not write the rows' {kinds_in_words(kinds)}.",
+        "where": where,
+        "fix": f"{effects} {in_words(pairs)}",
+        "code": "content_lost",
+        "offer": {"retry": choices[0], "choices": choices},
+    }
 
 
 def in_words(choices: Iterable[tuple[str, str]]) -> str:
@@ -177,4 +200,6 @@ def _other(state: str, kinds: list[str]) -> str:
     names = kinds_in_words(kinds)
     if state == "doubled":
         return f"The chat template writes the {names} of these rows twice."
-    return f"The {names} of these rows' answers is not learned, only read."
+    return (
+        f"The model reads the {names} in the answers of these rows and does not learn to write it."
+    )

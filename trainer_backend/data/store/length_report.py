@@ -16,10 +16,12 @@ from trainer_backend.data.checks import (
     content_findings,
     lost_kinds,
     problem_of,
+    question,
 )
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
+from trainer_backend.recipe import label
 
 NOT_LEARNED = np.iinfo(np.int32).max  # `first` of an example without tokens to learn
 OVER_LENGTH = Kind("over_length", "warning", "", "", ("drop",))
@@ -41,6 +43,9 @@ CONTROL_TOKENS = Kind(
 TEMPLATE_ERROR = Kind(
     "template_error", "warning", "The chat template rejects these conversations.", "", ("drop",)
 )
+SEVERAL, OF_ROWS = "There are several reasons.", "Correct the rows or leave them out."
+OF_TOKENIZER = "The tokenizer has no "  # begins reasons that are no fault of a row
+NAME_END = f"Name it in “{label('eos_token')}”, or use another model."
 LIMIT_STEP = 64  # advised limits are multiples of it
 MAX_REASONS = 5
 
@@ -85,9 +90,15 @@ class LengthReport:
     content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     mended: tuple[str, ...] = ()
 
-    def lost_kinds(self) -> list[str]:
-        """The kinds of content that the chat template omits in most rows that have them."""
-        return lost_kinds(self.content)
+    def question(self, where: str) -> UserError | None:
+        """What to ask before training: kinds that the chat template omits in most of their rows.
+
+        None if there is no such kind. `where` says where the rows are listed.
+        """
+        kinds = lost_kinds(self.content)
+        if not kinds:
+            return None
+        return UserError(**question(self.content, kinds, self.mended, where))
 
     def at(self, max_length: int) -> Cut:
         """Rows cut and lost, and tokens left, at this limit (the beginning is kept)."""
@@ -171,9 +182,10 @@ class LengthReport:
         found: list[tuple[Kind, np.ndarray]] = []
         for reason in [*named, ""]:
             rows = [row for row, why in self.failures if (why if why in named else "") == reason]
-            fix = reason or "There are several reasons. Correct the rows or leave them out."
             ways = ("drop", "join") if "alternat" in reason else ("drop",)
-            kind = replace(TEMPLATE_ERROR, fix=fix, switches=ways)
+            kind = replace(TEMPLATE_ERROR, fix=f"{reason or SEVERAL} {OF_ROWS}", switches=ways)
+            if reason.startswith(OF_TOKENIZER):  # no row is at fault
+                kind = replace(TEMPLATE_ERROR, fix=f"{reason} {NAME_END}", switches=())
             found.append((kind, np.array(rows, np.int64)))
         return found
 
