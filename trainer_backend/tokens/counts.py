@@ -271,8 +271,7 @@ def _options(job: CountJob, rows: Sequence[Mapping]) -> dict[str, Any]:
 
 
 def _reason(error: TrainingDataError) -> str:
-    what = error.what.removeprefix("The chat template refuses this conversation: ")
-    return f"{what[:300]} {error.fix}"
+    return error.what.removeprefix("The chat template refuses this conversation: ")[:300]
 
 
 def _numbers(encoding: TokenArrays) -> tuple[int, int, int, int]:

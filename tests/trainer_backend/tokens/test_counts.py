@@ -13,10 +13,7 @@ from trainer_backend.tokens import counts as counting
 from trainer_backend.tokens.counts import token_lengths
 from trainer_backend.tokens.encode import encode
 
-REASON = (
-    "System message must come first. Move the system text into the first user message, or leave "
-    "it out."
-)
+REASON = "System message must come first."
 STRICT = (
     "{% for m in messages %}{% if m['role'] == 'system' and not loop.first %}"
     "{{ raise_exception('System message must come first') }}{% endif %}"
