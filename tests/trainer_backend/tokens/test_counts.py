@@ -134,7 +134,7 @@ def test_case_69_control_tokens_of_this_model_in_a_text_are_counted(tmp_path, to
     report = token_lengths(store(tmp_path, [{"messages": row} for row in rows]), tokenizer)
     found = {one.code: one for one, _ in report.problems(512, "x")}
     assert set(found) == {"model_tokens"} and found["model_tokens"].rows == (2, 3)
-    assert "encoded as text" in found["model_tokens"].what
+    assert "encoded as plain text" in found["model_tokens"].what
     kept = token_lengths(
         store(tmp_path, [{"messages": row} for row in rows]), tokenizer, control_tokens="tokens"
     )

@@ -23,7 +23,8 @@ KINDS = (
         Kind(
             "model_tokens",
             "warning",
-            "Texts of these rows spell control tokens of this model: they are encoded as text.",
+            "Texts of these rows spell control tokens of this model. They are encoded as plain "
+            "text.",
             "Nothing is needed where they are meant as text. Leave the rows out if they are left "
             f"over from something else, or set {_TOKENS} if they are meant as control tokens.",
             ("drop",),
@@ -56,8 +57,8 @@ KINDS = (
         Kind(
             "rendered_messages",
             "warning",
-            "Texts of these rows carry rendered turns of this model, and are encoded as text: the "
-            "model sees no turns in them.",
+            "Texts of these rows carry rendered turns of this model, and are encoded as plain "
+            "text: the model sees no turns in them.",
             "If the data is rendered already, load it as plain text (one column “text”), or give "
             f"each turn as a message. “{label('control_tokens')}” decides how they are read.",
             ("drop",),
