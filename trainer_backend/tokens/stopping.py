@@ -76,7 +76,8 @@ def _probed(tokenizer: Tokenizer, _state: tuple) -> Ending:
     if written and next_mark and _stands_within(tokenizer, next_mark):
         next_mark = ""  # it also ends a thought, so the answer would be cut off there
     words = list(dict.fromkeys(w for w in (written, next_mark, call_mark, after_call) if w))
-    ids = [tokenizer.convert_tokens_to_ids(word) for word in words]
+    vocabulary = tokenizer.get_vocab()
+    ids = [vocabulary[word] for word in words]
     texts = [_before(last, written), *([] if written else [_before(middle, next_mark)])]
     plain = tuple(dict.fromkeys(text for text in texts if text))
     return Ending(tuple(ids), tuple(words), plain, after_answer, after_call)
