@@ -29,7 +29,13 @@ from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import EncodeOptions, TokenArrays, encode_arrays
 from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_of
 from trainer_backend.tokens.packing import pack_rows
-from trainer_backend.tokens.refusals import ContentLost, beyond, encode_each, refused_rows
+from trainer_backend.tokens.refusals import (
+    ContentLost,
+    RowsRefused,
+    beyond,
+    encode_each,
+    refused_rows,
+)
 from trainer_backend.tokens.stopping import (
     end_in_words,
     endless_rows,
@@ -297,10 +303,12 @@ def _check_vocabulary(dataset: Dataset, vocabulary: int | None, name: str) -> No
     wrong = np.flatnonzero((tokens < 0) | (tokens >= vocabulary))
     if len(wrong):
         row = int(np.searchsorted(starts, wrong[0], side="right"))
-        raise TrainingDataError(
+        raise RowsRefused(
+            {name: [row - 1]},
             f"Token {tokens[wrong[0]]} does not exist in a model of {vocabulary} tokens.",
             f"{name} dataset, row {row}",
             "Use the tokenizer that belongs to the model, or resize its embedding first.",
+            can_leave_out=False,
         )
 
 

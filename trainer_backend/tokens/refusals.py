@@ -39,9 +39,16 @@ class RowsRefused(TrainingDataError):
     """
 
     def __init__(
-        self, rows: dict[str, list[int]], what: str, where: str, fix: str, place: str = ""
+        self,
+        rows: dict[str, list[int]],
+        what: str,
+        where: str,
+        fix: str,
+        place: str = "",
+        *,
+        can_leave_out: bool = True,
     ):
-        offer = {"retry": LEAVE_OUT, "choices": [LEAVE_OUT]}
+        offer = {"retry": LEAVE_OUT, "choices": [LEAVE_OUT]} if can_leave_out else None
         super().__init__(what, where, fix, code="rows_refused", offer=offer)
         self.rows, self.place = rows, place
 

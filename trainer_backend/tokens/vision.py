@@ -40,6 +40,7 @@ from trainer_backend.tokens.prepare import (
     refused_at,
     said_of,
 )
+from trainer_backend.tokens.refusals import RowsRefused
 from trainer_backend.tokens.stopping import stop_words
 from trainer_backend.tokens.tokenise import IGNORED, Plan
 
@@ -303,10 +304,13 @@ def _image_counts(data: Dataset, column: str, name: str) -> np.ndarray:
     rows = np.repeat(np.arange(len(counts)), counts)
     for row, path in zip(rows, _paths(images), strict=True):
         if path and not Path(path).is_file():
-            raise TrainingDataError(
+            raise RowsRefused(
+                {name: [int(row)]},
                 "An image file is missing.",
                 f"row {row + 1} of the {name} dataset: {path}",
                 "Put the file there, correct its path, or drop the row.",
+                str(path),
+                can_leave_out=False,
             )
     return counts
 
