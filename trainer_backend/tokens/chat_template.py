@@ -119,6 +119,22 @@ def suited(
     return messages, suit_tools(tools, needs)
 
 
+def unwritten_turns(
+    messages: Sequence[Mapping], tools: list | None, tokenizer: Tokenizer
+) -> set[int]:
+    """Indices of assistant messages that hold calls alone, if the template writes no calls.
+
+    Of such a turn only its end would be learned, which teaches an empty answer.
+    """
+    bare = {
+        at
+        for at, one in enumerate(messages)
+        if one.get("tool_calls") and not (one.get("content") or one.get("reasoning_content"))
+    }
+    writes = not bare or needs_of(template_of(tokenizer, tools), tokenizer).calls
+    return set() if writes else bare
+
+
 def template_of(tokenizer: Tokenizer, tools: list | None = None) -> str:
     """The Jinja source in use (some models have another one for tools).
 

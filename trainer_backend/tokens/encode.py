@@ -33,6 +33,7 @@ from trainer_backend.tokens.chat_template import (
     suited,
     template_arguments,
     template_of,
+    unwritten_turns,
 )
 from trainer_backend.tokens.control.conversations import Broken, break_spellings, rows_spelling
 from trainer_backend.tokens.control.plain_texts import end_text
@@ -96,7 +97,7 @@ class EncodeOptions:
     completion_only_loss: bool | None = None  # None: where there are a prompt and a completion
     last_turn_only: bool = False  # train the assistant's last message only
     control_tokens: str = "auto"  # how text that spells one is read; or "text" or "tokens"
-    lost_content: str = "ask"  # raise where a call leaves an empty answer to learn; else train it
+    lost_content: str = "ask"  # raise where a call would leave an empty answer; else skip it
     eos_token: str | None = None  # ends the last answer where the template writes no end
     thinking: str = "auto"  # the template's thinking switch: auto (as it is), on or off
     template_date: str | None = None  # ISO date written as today's; None: today
@@ -299,6 +300,10 @@ def _plan_chat(
     broken = break_spellings(conversation) if spelled else None
     conversation = broken.conversation if broken else conversation
     chosen = _chosen_turns(raw, options)
+    if not (plain or options.as_written) and (options.assistant_only_loss or prompt):
+        empty = unwritten_turns(conversation.messages, tools, tokenizer)
+        if empty:
+            chosen = (_turns_of(raw) if chosen is None else chosen) - empty
     shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
         plan.text, spans = assistant_spans(conversation, shape)
@@ -416,8 +421,12 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
     kept = [is_trained(message) for message in raw]
     if not options.last_turn_only and all(kept):
         return None
-    turns = [i for i, message in enumerate(raw) if message.get("role") == "assistant"]
+    turns = sorted(_turns_of(raw))
     return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
+
+
+def _turns_of(raw: Sequence[Mapping]) -> set[int]:
+    return {i for i, message in enumerate(raw) if message.get("role") == "assistant"}
 
 
 def _shape_for(conversation: Conversation, shapes: Shapes) -> TurnShape:

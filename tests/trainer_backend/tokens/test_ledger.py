@@ -152,3 +152,15 @@ def test_a_single_row_that_would_teach_an_empty_answer_is_refused(tokenizer):
         encode({"messages": TALK}, tokenizer, assistant_only_loss=True)
     whole = encode({"messages": TALK}, build_tokenizer(chatml(WITH_CALLS)))
     assert not whole.ledger & flag("calls", "lost")
+
+
+def test_a_call_that_is_not_written_teaches_no_empty_answer():
+    tokenizer = build_tokenizer(chatml(TEXT))
+    options = {"assistant_only_loss": True, "lost_content": "train_without"}
+    found = encode({"messages": TALK}, tokenizer, **options)
+    learned = [token for token in found.labels if token != -100]
+    assert tokenizer.decode(learned) == f"{ANSWER['content']}<|im_end|>"
+    older = encode({"messages": TALK}, tokenizer, **options, as_written=True)
+    assert sum(token != -100 for token in older.labels) == len(learned) + 1
+    alone = {"prompt": [USER], "completion": [CALLS]}
+    assert encode(alone, tokenizer, lost_content="train_without").num_learned == 0

@@ -38,7 +38,7 @@ EFFECT = {  # of a kind that is lost
     "prompt": "The model learns answers to questions that it does not see.",
     "results": "The model learns answers without the results they rest on.",
     "tools": "The model is not told which tools it may call.",
-    "calls": "Where the row makes a call, the model learns an empty answer.",
+    "calls": "Where the row makes a call, the model learns nothing.",
     "reasoning": "The model learns to answer without it.",
     "answer": "The model does not learn this text.",
     "media": "The model learns answers without what they are about.",
