@@ -66,7 +66,7 @@ def clear_bar(quiet: bool) -> None:
 
 
 def do_check(home: Path, arguments: argparse.Namespace) -> int:
-    """Read data and print the findings; exit code 2 when no row can be trained on."""
+    """Read data and print the findings; exit code 2 when no row is learned or a run is refused."""
     stored = read_data(home, arguments)
     problems = list(stored.problems)
     report: dict[str, Any] = {
@@ -93,7 +93,8 @@ def do_check(home: Path, arguments: argparse.Namespace) -> int:
         found = counted.problems(recipe.max_length, stored.name, recipe.lost_content)
         problems = by_weight(found, problems)
         report["tokens"] = token_facts(counted, recipe.max_length)
-        learnable = report["tokens"]["rows_learned"]
+        refused = any(problem.severity == "error" for problem, _ in found)  # a run would be, too
+        learnable = 0 if refused else report["tokens"]["rows_learned"]
     report["problems"] = [problem.to_dict() for problem in problems]
     if arguments.json:
         print(json.dumps(report, ensure_ascii=False))

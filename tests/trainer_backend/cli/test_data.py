@@ -1,6 +1,7 @@
 """The commands check, prepare and datasets: what they print, what they write, their exit codes."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -50,6 +51,18 @@ def test_check_finds_what_a_model_cuts(call, data, tiny_model_dir):
     assert severities == sorted(severities, key=("error", "warning", "info").index)
     for length in (0, -1, 10**9):
         assert call("check", data, "--model", tiny_model_dir, "--max-length", length)[0] == 2
+
+
+def test_check_leaves_with_2_where_a_run_would_be_refused(call, data, tiny_model_dir, tmp_path):
+    model = tmp_path / "gpt2"
+    shutil.copytree(tiny_model_dir, model)
+    config = {"model_type": "gpt2", "n_positions": 30, "vocab_size": 400, "n_embd": 32}
+    (model / "config.json").write_text(json.dumps(config | {"n_head": 2, "n_layer": 1}))
+    code, out, _ = call("check", data, "--model", model, "--json")
+    found = {problem["code"]: problem for problem in json.loads(out)["problems"]}
+    assert code == 2 and "30 positions" in found["no_positions"]["what"]
+    code, out, _ = call("check", data, "--model", model, "--max-length", 30, "--json")
+    assert code == 0 and "no_positions" not in out
 
 
 def test_reading_can_be_told_how(call, tmp_path):
