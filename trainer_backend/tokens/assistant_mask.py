@@ -45,6 +45,7 @@ class Conversation:
     tokenizer: Tokenizer
     tools: list | None
     template_kwargs: dict
+    special: dict | None = None  # the tokenizer's special tokens by name, if they are known
 
     def text(self, count: int | None = None, prompt: bool = False) -> str:
         """Render the first `count` messages (all by default), with a generation prompt or not."""
@@ -52,6 +53,7 @@ class Conversation:
             self.messages[:count],
             self.tokenizer,
             tools=self.tools,
+            special=self.special,
             add_generation_prompt=prompt,
             **self.template_kwargs,
         )
@@ -106,7 +108,6 @@ def assistant_spans(
             conversation.messages,
             conversation.tokenizer,
             conversation.tools,
-            True,
             **conversation.template_kwargs,
         )
         indices = turns if len(turns) == len(marked) else [-1] * len(marked)

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from jinja2 import Template
 from jinja2.exceptions import TemplateRuntimeError
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
@@ -35,6 +37,7 @@ PLAIN_CHAT_TEMPLATE = (
 )
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _TALK = ("user", "assistant")
+_LOOP_NAMES = {"first", "last", "index", "index0", "length"}  # bools and numbers
 _SIMPLE = {"role", "content"}  # messages with these keys alone are rendered without checks
 
 
@@ -159,23 +162,35 @@ def render(
     tokenizer: Tokenizer,
     *,
     tools: list | None = None,
+    special: dict | None = None,
     add_generation_prompt: bool = False,
     **kwargs: Any,
 ) -> str:
     """Render cleaned messages; `kwargs` are further names for the template.
 
+    `special` are the tokenizer's special tokens by name, for a caller that has looked them up.
     Raises TrainingDataError without a template, jinja2's TemplateError when the template refuses.
     """
-    return render_marked(
-        messages, tokenizer, tools, False, add_generation_prompt=add_generation_prompt, **kwargs
-    )[0]
+    names = {**(special or tokenizer.special_tokens_map), **kwargs}
+    names["add_generation_prompt"] = add_generation_prompt
+    return _rendered(messages, template_of(tokenizer, tools), tools, False, names)[0]
 
 
 def render_marked(
-    messages: list[dict], tokenizer: Tokenizer, tools: list | None, marked: bool, **kwargs: Any
+    messages: list[dict], tokenizer: Tokenizer, tools: list | None, **kwargs: Any
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Render, and when `marked` also return the [start, end) characters of generation blocks."""
-    template, words = template_of(tokenizer, tools), {**tokenizer.special_tokens_map, **kwargs}
+    """Render, and also return the [start, end) characters of generation blocks."""
+    names = {**tokenizer.special_tokens_map, **kwargs}
+    return _rendered(messages, template_of(tokenizer, tools), tools, True, names)
+
+
+def _rendered(
+    messages: list[dict],
+    template: str,
+    tools: list | None,
+    marked: bool,
+    words: dict[str, Any],
+) -> tuple[str, list[tuple[int, int]]]:
     if wants_parts(template):
         messages = [_in_parts(message) for message in messages]
     try:
@@ -200,10 +215,33 @@ def _quick_text(template: str, names: dict[str, Any]) -> str:
     return compiled.environment.concat(compiled.root_render_func(context))
 
 
+class QuickEnvironment(ImmutableSandboxedEnvironment):
+    """The sandbox of chat templates, in which `loop.first` and `message.role` are found at once.
+
+    Everything else goes the sandbox's own way; neither of the two can reach anything unsafe.
+    """
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """The value of `obj.attribute` in a template; Undefined without one."""
+        if type(obj) is LoopContext and attribute in _LOOP_NAMES:
+            return getattr(obj, attribute)
+        if type(obj) is dict and attribute in obj and not hasattr(dict, attribute):
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 @lru_cache(maxsize=32)
 def _compiled(template: str) -> tuple[Template, dict[str, Any]]:
     """A compiled template, and the global names of every template."""
-    compiled = _compile_jinja_template(template)
+    usual = _compile_jinja_template(template).environment
+    quick = QuickEnvironment(
+        trim_blocks=usual.trim_blocks,
+        lstrip_blocks=usual.lstrip_blocks,
+        extensions=[type(one) for one in usual.extensions.values()],
+    )
+    quick.filters.update(usual.filters)
+    quick.globals.update(usual.globals)
+    compiled = quick.from_string(template)
     return compiled, dict(compiled.globals)
 
 

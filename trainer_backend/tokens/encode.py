@@ -50,8 +50,8 @@ from trainer_backend.tokens.templates.refusal import refusal
 from trainer_backend.tokens.tokenise import IGNORED, Plan, given_ids, tokenise
 
 T = TypeVar("T")
-# of one batch: shapes by tools and template arguments, and how answers end by its class
-Shapes = dict[Hashable, TurnShape | Ending]
+# of one batch: shapes by tools and template arguments, how answers end, and special tokens by name
+Shapes = dict[Hashable, TurnShape | Ending | dict]
 
 
 class ExampleError(TrainingDataError):
@@ -135,7 +135,7 @@ def encode_arrays(
 ) -> list[TokenArrays]:
     """encode_batch() without the conversion to lists, for whole datasets."""
     chosen = EncodeOptions(**options)
-    shapes: Shapes = {}
+    shapes: Shapes = {"special": dict(tokenizer.special_tokens_map)}
     spelling = _spelling(examples, tokenizer, chosen)
     plans = [
         _numbered(number, _plan, example, tokenizer, chosen, shapes, number in spelling)
@@ -296,13 +296,12 @@ def _plan_chat(
     if not (plain or options.as_written):
         raw, context, plan.ledger = _arranged(raw, context, tools, tokenizer)
     messages = cast(list[dict], raw) if plain and raw else _cleaned(raw)
-    conversation = _conversation(messages, tools, example, tokenizer, options)
+    conversation = _conversation(messages, tools, example, tokenizer, options, shapes)
     broken = break_spellings(conversation) if spelled else None
     conversation = broken.conversation if broken else conversation
     chosen = _chosen_turns(raw, options)
     if not (plain or options.as_written) and (options.assistant_only_loss or prompt):
-        empty = unwritten_turns(conversation.messages, tools, tokenizer)
-        if empty:
+        if empty := unwritten_turns(conversation.messages, tools, tokenizer):
             chosen = (_turns_of(raw) if chosen is None else chosen) - empty
     shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
@@ -372,6 +371,7 @@ def _conversation(
     example: Mapping,
     tokenizer: Tokenizer,
     options: EncodeOptions,
+    shapes: Shapes,
 ) -> Conversation:
     if tools or not is_plain(messages):
         messages, tools = suited(messages, tools, tokenizer)
@@ -383,7 +383,10 @@ def _conversation(
             **template_arguments(template, options.thinking, options.template_date),
             **kwargs,
         }
-    return Conversation(messages, tokenizer, tools, kwargs)
+    special = shapes.get("special")
+    return Conversation(
+        messages, tokenizer, tools, kwargs, special if isinstance(special, dict) else None
+    )
 
 
 def _open_thought(
@@ -406,10 +409,7 @@ def _open_thought(
         return spans
     plan.ledger |= THOUGHT_OPENED
     gained, plan.text = len(text) - len(plan.text), text
-    return [
-        *spans[:-1],
-        *((i, len(prompt), end + gained) for i, _, end in spans[-1:]),
-    ]
+    return [*spans[:-1], *((i, len(prompt), end + gained) for i, _, end in spans[-1:])]
 
 
 def _as_list(messages: Sequence[Mapping] | str) -> list[dict]:
@@ -421,8 +421,8 @@ def _chosen_turns(raw: list, options: EncodeOptions) -> set[int] | None:
     kept = [is_trained(message) for message in raw]
     if not options.last_turn_only and all(kept):
         return None
-    turns = sorted(_turns_of(raw))
-    return {i for i in (turns[-1:] if options.last_turn_only else turns) if kept[i]}
+    last = max(_turns_of(raw), default=-1) if options.last_turn_only else None
+    return {i for i in _turns_of(raw) if kept[i] and last in (None, i)}
 
 
 def _turns_of(raw: Sequence[Mapping]) -> set[int]:
