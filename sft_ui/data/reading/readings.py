@@ -208,16 +208,16 @@ def other_encodings(reading_id: str, error: UserError) -> list[Markup]:
     others = (error.offer or {}).get("alternatives") or []
     parts = [markup.line("If that is not readable, it may be:", "quiet")] if others else []
     for one in others:
-        parts.append(offer_button(reading_id, {"encoding": one["encoding"]}))
+        parts.append(offer_button(reading_id, {"encoding": one["encoding"]}, "action small"))
         parts.append(markup.line(f"“{one['preview']}”", "quiet"))
     return parts
 
 
-def offer_button(reading_id: str, offer: Mapping[str, Any]) -> Markup:
+def offer_button(reading_id: str, offer: Mapping[str, Any], look: str = "action") -> Markup:
     """The button that reads the same files with the offered options."""
     what = json.dumps({"reading": reading_id, "offer": dict(offer)})
-    template = Markup('<button type="button" class="action" data-offer="{}">{}</button>')
-    return template.format(what, offer_words(offer))
+    template = Markup('<button type="button" class="{}" data-offer="{}">{}</button>')
+    return template.format(look, what, offer_words(offer))
 
 
 def offer_words(offer: Mapping[str, Any]) -> str:
