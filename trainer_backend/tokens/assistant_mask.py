@@ -4,6 +4,7 @@ Templates with generation markers mark them; for all others the spans are found 
 of the conversation and verified against the whole text. No token id is made here.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from os.path import commonprefix
@@ -15,6 +16,7 @@ from trainer_backend.errors import TrainingDataError
 from trainer_backend.recipe import label
 from trainer_backend.tokens.chat_template import (
     has_generation_markers,
+    names_call,
     render,
     render_marked,
     template_of,
@@ -121,6 +123,26 @@ def assistant_spans(
     return text, _quick_spans(conversation, turns, text, shape) or _careful_spans(
         conversation, turns, text, shape
     )
+
+
+def turns_to_learn(
+    conversation: Conversation,
+    text: str,
+    spans: list[Span],
+    chosen: Collection[int] | None,
+    bare: Collection[int],
+) -> list[Span]:
+    """The spans of the chosen messages (None: of all), as assistant_spans() found them.
+
+    Those of `bare` messages, which are calls alone, are left out where the text has no call: only
+    the end of the turn would be learned, which is an empty answer.
+    """
+    return [
+        (i, start, end)
+        for i, start, end in spans
+        if (chosen is None or i in chosen or i < 0)
+        and (i not in bare or names_call(conversation.messages[i], text[start:end]))
+    ]
 
 
 def _quick_spans(

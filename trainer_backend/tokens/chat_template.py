@@ -125,9 +125,9 @@ def suited(
 def unwritten_turns(
     messages: Sequence[Mapping], tools: list | None, tokenizer: Tokenizer
 ) -> set[int]:
-    """Indices of assistant messages that hold calls alone, if the template writes no calls.
+    """Indices of assistant messages that hold calls alone, if the template seems to write no calls.
 
-    Of such a turn only its end would be learned, which teaches an empty answer.
+    Of a turn that is not written only its end would be learned: an empty answer.
     """
     bare = {
         at
@@ -136,6 +136,12 @@ def unwritten_turns(
     }
     writes = not bare or needs_of(template_of(tokenizer, tools), tokenizer).calls
     return set() if writes else bare
+
+
+def names_call(message: Mapping, text: str) -> bool:
+    """Whether a text names a function that the message calls."""
+    calls = [call.get("function", call) for call in message.get("tool_calls") or ()]
+    return any(call["name"] in text for call in calls)
 
 
 def template_of(tokenizer: Tokenizer, tools: list | None = None) -> str:

@@ -22,6 +22,7 @@ from trainer_backend.tokens.assistant_mask import (
     TurnShape,
     assistant_spans,
     learn_turn_shape,
+    turns_to_learn,
 )
 from trainer_backend.tokens.chat_template import (
     arranged,
@@ -299,10 +300,10 @@ def _plan_chat(
     conversation = _conversation(messages, tools, example, tokenizer, options, shapes)
     broken = break_spellings(conversation) if spelled else None
     conversation = broken.conversation if broken else conversation
-    chosen = _chosen_turns(raw, options)
-    if not (plain or options.as_written) and (options.assistant_only_loss or prompt):
-        if empty := unwritten_turns(conversation.messages, tools, tokenizer):
-            chosen = (_turns_of(raw) if chosen is None else chosen) - empty
+    chosen, bare = _chosen_turns(raw, options), set[int]()
+    if not (plain or options.as_written):
+        bare = unwritten_turns(conversation.messages, tools, tokenizer)
+        chosen = _turns_of(raw) if bare and prompt and chosen is None else chosen
     shape = _shape_for(conversation, shapes)
     if options.assistant_only_loss or chosen is not None:
         plan.text, spans = assistant_spans(conversation, shape)
@@ -313,7 +314,7 @@ def _plan_chat(
                 "Add the assistant's reply, or switch assistant_only_loss off.",
             )
         spans = _open_thought(plan, spans, conversation, shape, options)
-        turns = [turn for turn in spans if chosen is None or turn[0] in chosen or turn[0] < 0]
+        turns = turns_to_learn(conversation, plan.text, spans, chosen, bare)
         plan.spans = [(start, end) for _, start, end in turns]
     else:
         plan.text = conversation.text()

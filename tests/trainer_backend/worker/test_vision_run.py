@@ -199,7 +199,7 @@ def test_rows_whose_pictures_are_gone_are_named(home, dataset, vision_dir, tmp_p
     run = create_run(home, recipe(vision_dir, eval_fraction=0), stored, foreground=True)
     assert lines and run_worker(run.dir) == 2
     error = run.state()["error"]
-    assert "image file is missing" in error["what"] and "row 1 of the train" in error["where"]
+    assert "image file is missing" in error["what"] and "one.jsonl, row 1" in error["where"]
 
 
 def _url(colour: str) -> str:

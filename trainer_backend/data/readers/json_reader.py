@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer_backend.data.json_values import (
     MAX_COLUMNS,
+    MAX_KEYS,
     STRING,
     BadJSON,
     check_keys,
@@ -77,8 +78,8 @@ def _layout_of_lists(head: str) -> str:
 
 def _is_followed(head: str, marks: str) -> bool:
     """Whether the value that begins the text is followed by another one, or by a comma."""
-    end = end_of_value(head, 0)
-    if end is None:  # broken, or longer than the head: pretty-printed objects begin a line each
+    end = None if head.count('":') > MAX_KEYS else end_of_value(head, 0)
+    if end is None:  # broken, very large, or cut off: pretty-printed objects begin a line each
         return head.startswith("{") and len(re.findall(r"^\{\s*$", head, re.MULTILINE)) > 1
     rest = head[end : end + 10_000].lstrip(_BETWEEN)
     if rest.startswith(","):
