@@ -46,7 +46,10 @@ def end_text(text: str, tokenizer: Tokenizer, mode: str, spelled: bool) -> Ended
     A control token at the beginning (BOS) or end (EOS) is meant, and every one of a text that is
     rendered already for this model. With `mode` "text" none is, with "tokens" every one.
     """
-    bos, eos, strict = tokenizer.bos_token, tokenizer.eos_token or "", mode == "text"
+    eos = tokenizer.eos_token or ""
+    if not spelled:
+        return Ended(text if text.endswith(eos) else text + eos)
+    bos, strict = tokenizer.bos_token, mode == "text"
     begins = len(bos) if bos and text.startswith(bos) and not strict else 0
     has_end = text.endswith(eos) and len(text) >= begins + len(eos)
     whole = text if has_end and not (strict and spelled) else text + eos

@@ -24,19 +24,19 @@ class ControlTokens:
     names: frozenset[str]
     pattern: re.Pattern[str]  # a control token, the longest first
     added: re.Pattern[str]  # any token that the tokenizer cuts out before it splits a text
-    letters: frozenset[str]  # the first letters of the names: most texts hold none of them
-    short: frozenset[str]  # their first two letters
-    longer: frozenset[str]  # their first six
+    signs: dict[str, tuple[str, ...]]  # names by their first character, where that is no letter
+    words: tuple[str, ...]  # the other names
 
     def names_in(self, text: str) -> list[str]:
         """The control tokens that a text spells, sorted."""
-        if not any(letter in text for letter in self.letters):
-            return []
-        two = {start for start in self.short if start in text}
-        if not two:
-            return []
-        six = {start for start in self.longer if start[:2] in two and start in text}
-        return sorted(name for name in self.names if name[:6] in six and name in text)
+        found = {name for name in self.words if name in text}
+        for sign, names in self.signs.items():  # such a character is rare in most texts
+            at = text.find(sign)
+            while at >= 0:
+                if text.startswith(names, at):
+                    found.update(name for name in names if text.startswith(name, at))
+                at = text.find(sign, at + 1)
+        return sorted(found)
 
     def places(self, text: str) -> list[Span]:
         """Where the tokenizer itself sees control tokens in a text, in order."""
@@ -63,9 +63,13 @@ def _read(tokenizer: Tokenizer) -> ControlTokens:
         special &= added.keys()  # the tokenizer looks for no other in a text
     names = frozenset(name for name in special if name and not _is_ordinary(name, tokenizer))
     alone = {name for name, token in added.items() if token.single_word}
-    starts = (frozenset(name[:size] for name in names) for size in (1, 2, 6))
+    words = tuple(sorted(name for name in names if name[0].isalnum()))
+    signs = {
+        sign: tuple(sorted(name for name in names if name[0] == sign))
+        for sign in sorted({name[0] for name in names} - {word[0] for word in words})
+    }
     every = _either({*added, *names}, alone)
-    return ControlTokens(names, _either(names, ()), every, *starts)
+    return ControlTokens(names, _either(names, ()), every, signs, words)
 
 
 def _is_ordinary(name: str, tokenizer: Tokenizer) -> bool:
