@@ -37,7 +37,7 @@ from trainer_backend.tokens.chat_template import (
     unwritten_turns,
 )
 from trainer_backend.tokens.control.conversations import Broken, break_spellings, rows_spelling
-from trainer_backend.tokens.control.plain_texts import end_text
+from trainer_backend.tokens.control.plain_texts import end_text, with_end
 from trainer_backend.tokens.control.spelling import control_tokens
 from trainer_backend.tokens.ledger import (
     Rendered,
@@ -251,12 +251,12 @@ def _plan(
             "assistant_only_loss",
             "Give a messages column, or switch assistant_only_loss off.",
         )
-    if "completion" not in example:
-        text, prompt = example["text"], None
-    else:
-        text = example["prompt"] + example["completion"]
-        prompt = example["prompt"] if options.completion_only_loss is not False else None
-    ended = end_text(text, tokenizer, options.control_tokens, spelled)
+    prompt = example["prompt"] if "completion" in example else None
+    text = example["text"] if prompt is None else prompt + example["completion"]
+    prompt = None if options.completion_only_loss is False else prompt
+    if not spelled:
+        return Plan(text=with_end(text, tokenizer), prompt=prompt, special_tokens=True)
+    ended = end_text(text, tokenizer, options.control_tokens)
     return Plan(
         text=ended.text,
         prompt=prompt,

@@ -40,21 +40,24 @@ class Ended:
         return [(0, self.begins)] if self.begins else []
 
 
-def end_text(text: str, tokenizer: Tokenizer, mode: str, spelled: bool) -> Ended:
+def with_end(text: str, tokenizer: Tokenizer) -> str:
+    """The text, closed with the end token if it does not end with it."""
+    eos = tokenizer.eos_token or ""
+    return text if text.endswith(eos) else text + eos
+
+
+def end_text(text: str, tokenizer: Tokenizer, mode: str) -> Ended:
     """Put the end token after a text that does not end with it, and find what its tokens mean.
 
     A control token at the beginning (BOS) or end (EOS) is meant, and every one of a text that is
     rendered already for this model. With `mode` "text" none is, with "tokens" every one.
     """
-    eos = tokenizer.eos_token or ""
-    if not spelled:
-        return Ended(text if text.endswith(eos) else text + eos)
-    bos, strict = tokenizer.bos_token, mode == "text"
+    bos, eos, strict = tokenizer.bos_token, tokenizer.eos_token or "", mode == "text"
     begins = len(bos) if bos and text.startswith(bos) and not strict else 0
     has_end = text.endswith(eos) and len(text) >= begins + len(eos)
-    whole = text if has_end and not (strict and spelled) else text + eos
+    whole = text if has_end and not strict else text + eos
     inner = whole[begins : len(whole) - len(eos)]
-    if not spelled or not control_tokens(tokenizer).names_in(inner):
+    if not control_tokens(tokenizer).names_in(inner):
         return Ended(whole)
     found = rendered_for(text, tokenizer)
     if found is None:
