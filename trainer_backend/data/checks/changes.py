@@ -14,14 +14,14 @@ MOVED_SYSTEM = Kind(
     "info",
     "The chat template has no place for the system text of these rows: it stands at the beginning "
     "of the user's message.",
-    "Nothing is needed. Put the text there when you ask the model elsewhere.",
+    "Nothing is needed here. Where you ask the model elsewhere, put the text there too.",
 )
 OPENED_THOUGHT = Kind(
     "thought_opened",
     "info",
     "The model is asked with an open thought, and the chat template writes none in an answer: the "
     "last answer is trained after its reasoning, or after an empty thought.",
-    "Nothing is needed. Add the reasoning to the rows if the model should think.",
+    "Nothing is needed. If the model should think, add the reasoning to the rows.",
 )
 
 
