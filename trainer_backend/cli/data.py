@@ -93,7 +93,8 @@ def do_check(home: Path, arguments: argparse.Namespace) -> int:
         found = counted.problems(recipe.max_length, stored.name, recipe.lost_content)
         problems = by_weight(found, problems)
         report["tokens"] = token_facts(counted, recipe.max_length)
-        refused = any(problem.severity == "error" for problem, _ in found)  # a run would be, too
+        # a run would be refused, and no choice of a setting about content would let it start
+        refused = any(one.severity == "error" and not one.choices for one, _ in found)
         learnable = 0 if refused else report["tokens"]["rows_learned"]
     report["problems"] = [problem.to_dict() for problem in problems]
     if arguments.json:
