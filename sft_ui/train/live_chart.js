@@ -244,7 +244,9 @@ function showAnswers(answers) {
       text.textContent = shortText(example[key] ?? "");
       cell.append(text);
       if (key === "prompt" && example.images)
-        cell.append(note(example.images === 1 ? "with 1 picture" : `with ${example.images} pictures`));
+        cell.append(
+          note(example.images === 1 ? "with 1 picture" : `with ${example.images} pictures`),
+        );
       const thought = example[`${key}_reasoning`];
       if (thought) cell.append(folded("Thought", shortText(thought)));
       if (key === "base" || key === "tuned")
