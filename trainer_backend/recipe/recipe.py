@@ -7,8 +7,7 @@ is built from this table, and errors take the labels from it.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from trainer_backend.errors import UserError
-from trainer_backend.recipe.settings import checked, setting, settings_of
+from trainer_backend.recipe.settings import checked_settings, setting, settings_of
 
 STARTER_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -90,6 +89,12 @@ class Recipe:
         "Gradient checkpointing",
         "Saves memory by computing activations twice (about a quarter slower).",
     )
+    activation_offloading: bool = setting(
+        False,
+        "Activation offloading",
+        "On a GPU: keeps activations in main memory until they are needed. Saves memory, slower.",
+        expert=True,
+    )
     lora_r: int = setting(
         16,
         "LoRA rank",
@@ -113,16 +118,88 @@ class Recipe:
         "LoRA target modules",
         "Which layers get an adapter. “all-linear” is best; or layer names with commas.",
     )
+    layers_to_transform: str = setting(
+        "",
+        "LoRA layers",
+        "Layers that get an adapter, counted from 0: “0-7” or “20, 21”. Empty: every layer.",
+        expert=True,
+    )
+    modules_to_save: str = setting(
+        "",
+        "Modules trained in full",
+        "Modules trained whole beside the adapter, with commas: “lm_head, embed_tokens”.",
+        expert=True,
+    )
+    init_lora_weights: str = setting(
+        "default",
+        "LoRA start values",
+        "PiSSA starts from the largest components of the weights and learns faster at first.",
+        choices={"default": "Default (no change at the start)", "pissa": "PiSSA"},
+        expert=True,
+    )
+    use_rslora: bool = setting(
+        False,
+        "Rank-stabilized LoRA",
+        "rsLoRA divides alpha by the square root of the rank: better with ranks above 32.",
+        expert=True,
+    )
+    use_dora: bool = setting(
+        False,
+        "DoRA",
+        "Learns the size of each weight column apart from its direction: often better, slower.",
+        expert=True,
+    )
+    loraplus_lr_ratio: float = setting(
+        0.0,
+        "LoRA+ ratio",
+        "How many times higher the learning rate of the B matrices is; 16 is usual. 0: the same.",
+        limits=(0.0, 1000.0),
+        expert=True,
+    )
     assistant_only_loss: bool = setting(
         True,
         "Assistant-only loss",
         "On: the model learns to write the answers. Off: it also learns to write the prompts.",
         section="Prompt, packing and loss",
     )
+    last_turn_only: bool = setting(
+        False,
+        "Last answer only",
+        "On: of a conversation only the last answer is learned, earlier ones are context.",
+        expert=True,
+    )
     packing: bool = setting(
         False,
         "Packing",
         "Joins short examples into full rows. Faster when most are much shorter than the longest.",
+    )
+    truncation_mode: str = setting(
+        "keep_start",
+        "Truncation",
+        "Which part of a row that is too long is kept.",
+        choices={"keep_start": "Keep the start", "keep_end": "Keep the end"},
+        expert=True,
+    )
+    loss_type: str = setting(
+        "nll",
+        "Loss function",
+        "DFT weights each token by its probability, so that rare answers pull less.",
+        choices={"nll": "Cross-entropy", "dft": "DFT (dynamic fine-tuning)"},
+        expert=True,
+    )
+    label_smoothing_factor: float = setting(
+        0.0,
+        "Label smoothing",
+        "Share of the target spread over all other tokens; 0.1 keeps a model from being too sure.",
+        limits=(0.0, 0.9),
+        expert=True,
+    )
+    neftune_noise_alpha: float = setting(
+        0.0,
+        "NEFTune noise",
+        "Noise on the embeddings in training; 5 often makes better chat answers. 0 is off.",
+        limits=(0.0, 100.0),
+        expert=True,
     )
     system_prompt: str = setting(
         "",
@@ -211,6 +288,20 @@ class Recipe:
         "Scales down gradients with a larger norm than this. 1.0 is a safe value; 0 is off.",
         limits=(0.0, 1000.0),
     )
+    adam_beta1: float = setting(
+        0.9,
+        "Adam beta 1",
+        "How long AdamW remembers the direction of gradients.",
+        limits=(0.0, 0.9999),
+        expert=True,
+    )
+    adam_beta2: float = setting(
+        0.999,
+        "Adam beta 2",
+        "How long AdamW remembers the size of gradients; 0.95 is usual for large batches.",
+        limits=(0.0, 0.99999),
+        expert=True,
+    )
     seed: int = setting(
         42,
         "Seed",
@@ -292,6 +383,13 @@ class Recipe:
         "big for a device (FSDP).",
         choices={"ddp": "DDP (whole model on each device)", "fsdp": "FSDP (a share on each)"},
     )
+    extra_arguments: str = setting(
+        "",
+        "Further arguments",
+        "Arguments of SFTConfig that have no field here, one a line: “adam_epsilon: 1e-6”.",
+        section="Further arguments",
+        expert=True,
+    )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "recipe") -> "Recipe":
@@ -328,12 +426,4 @@ def changed_to(changes: dict[str, Any]) -> str:
 
 def parse_settings(values: dict[str, Any], where: str = "recipe") -> dict[str, Any]:
     """Check and convert some settings (of a preset, a request, --set). Raises UserError."""
-    if not isinstance(values, dict):
-        raise UserError(
-            "The recipe is not a list of settings.", where, "Write one “setting: value” a line."
-        )
-    unknown = [str(key) for key in values if key not in SETTINGS]
-    if unknown:
-        fix = f"Use one of: {', '.join(SETTINGS)}."
-        raise UserError(f"Unknown setting “{unknown[0][:60]}”.", where, fix)
-    return {name: checked(SETTINGS[name], value, where) for name, value in values.items()}
+    return checked_settings(SETTINGS, values, where)

@@ -27,6 +27,7 @@ class Setting:
     limits: tuple[float, float] | None  # of a number, both included
     choices: dict[str, str]  # of a text: {value: “Short (explanation)”}
     example: str  # a number for the error text; "" stands for the default
+    expert: bool  # shown in the expert view of the form only
 
     @property
     def may_be_auto(self) -> bool:
@@ -45,8 +46,9 @@ class Setting:
 
 
 def setting(default: T, label: str, help: str, **more: Any) -> T:
-    """A dataclass field of a recipe; `more` is its section, limits, choices and example."""
+    """A dataclass field of a recipe; `more` is its section, limits, choices, example and expert."""
     empty: dict[str, Any] = {"section": "", "limits": None, "choices": {}, "example": ""}
+    empty["expert"] = False
     return field(default=default, metadata={"label": label, "help": help, **empty, **more})
 
 
@@ -69,6 +71,24 @@ def checked(setting: Setting, value: Any, where: str) -> bool | str | float:
     if setting.kind is str:
         return _text(setting, value, where)
     return _number(setting, value, where)
+
+
+def checked_settings(
+    settings: dict[str, Setting], values: dict[str, Any], where: str
+) -> dict[str, Any]:
+    """The values of some settings, each converted to its type.
+
+    Raises UserError for an unknown name or a value that is not allowed.
+    """
+    if not isinstance(values, dict):
+        raise UserError(
+            "The recipe is not a list of settings.", where, "Write one “setting: value” a line."
+        )
+    unknown = [str(key) for key in values if key not in settings]
+    if unknown:
+        fix = f"Use one of: {', '.join(settings)}."
+        raise UserError(f"Unknown setting “{unknown[0][:60]}”.", where, fix)
+    return {name: checked(settings[name], value, where) for name, value in values.items()}
 
 
 def _bad(setting: Setting, value: Any, where: str, fix: str) -> UserError:

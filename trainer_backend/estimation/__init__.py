@@ -1,0 +1,3 @@
+"""What a run will take before anything is loaded: memory, steps, time, download and disk."""
+
+from trainer_backend.estimation.estimate import Estimate, Range, estimate
