@@ -21,7 +21,8 @@ from sft_ui.data.tab import DataTab, build_data_tab
 from sft_ui.data.wiring import wire_data
 from sft_ui.dataset_files import build_routes
 from sft_ui.model.tab import ModelTab, build_model_tab, estimate
-from sft_ui.recipe_form import edits, form_values, read_form, relevance
+from sft_ui.model.template import wire_template_view
+from sft_ui.recipe_form import edits, field_update, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme
 from sft_ui.train.after_run import start_from
@@ -159,7 +160,8 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     again = {"inputs_kwargs": page.chosen(), "outputs": refreshed, **QUICK}
     again["trigger_mode"] = "always_last"
     gr.on(edits(model.fields.values()), refresh, **again)
-    for event in model.filled:
+    chosen_template = wire_template_view(studio, model.template, model.fields, page.chosen())
+    for event in [*model.filled, *chosen_template]:
         event.then(refresh, **again)
     train.chart.statuschange(refresh, **again)
     page.opened["train"].select(refresh, **again)
@@ -268,7 +270,7 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         recipe, _ = read_form(values) if values else (None, [])
         shown = relevance(recipe) if recipe else {}
         form = [
-            gr.update(value=values[name], visible=shown.get(name, True)) if recipe else gr.skip()
+            field_update(name, values[name], visible=shown.get(name, True)) if recipe else gr.skip()
             for name in names
         ]
         tab = gr.Tabs(selected="train") if run_id else gr.skip()

@@ -11,7 +11,16 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import QUICK, Studio
-from sft_ui.recipe_form import CONDITIONAL, Fields, build_fields, form_values, read_form, relevance
+from sft_ui.model.template import TemplateView, build_template_view
+from sft_ui.recipe_form import (
+    CONDITIONAL,
+    Fields,
+    build_fields,
+    field_update,
+    form_values,
+    read_form,
+    relevance,
+)
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import Hardware
@@ -40,6 +49,7 @@ class ModelTab:
     preset: gr.Radio
     fields: Fields
     estimate: gr.HTML
+    template: TemplateView
     filled: list[Dependency]  # events that put other values into the form
 
 
@@ -67,9 +77,10 @@ def build_model_tab(studio: Studio) -> ModelTab:
             when = gr.HTML(about_preset(FIRST_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
                 fields: Fields = {"base_model": model, **build_fields(recipe)}
+            template = build_template_view()
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(elem_id="estimate")
-    return ModelTab(preset, fields, estimate, _wire(preset, fields, about, when))
+    return ModelTab(preset, fields, estimate, template, _wire(preset, fields, about, when))
 
 
 def _wire(preset: gr.Radio, fields: Fields, about: gr.HTML, when: gr.HTML) -> list[Dependency]:
@@ -81,7 +92,7 @@ def _wire(preset: gr.Radio, fields: Fields, about: gr.HTML, when: gr.HTML) -> li
         shown = relevance(recipe)
         values = form_values(recipe)
         updates = [
-            gr.update(value=values[name], visible=shown.get(name, True))
+            field_update(name, values[name], visible=shown.get(name, True))
             for name in names
             if name != "base_model"
         ]

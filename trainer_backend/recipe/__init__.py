@@ -28,3 +28,4 @@ from trainer_backend.recipe.resolve import (
     num_processes,
     total_steps,
 )
+from trainer_backend.recipe.settings import is_template_text

@@ -211,7 +211,19 @@ class Recipe:
         "Chat template",
         "How messages become text. The training template writes what some models' own templates "
         "leave out (tool calls, tools, reasoning), in the format of the model's family.",
-        choices={"model": "The model's own", "training": "Training template (leaves nothing out)"},
+        choices={
+            "model": "The model's own",
+            "training": "Training template (leaves nothing out)",
+            "chatml": "ChatML",
+            "llama3": "Llama 3",
+            "gemma": "Gemma",
+            "mistral": "Mistral",
+            "phi": "Phi",
+            "zephyr": "Zephyr",
+            "vicuna": "Vicuna",
+            "alpaca": "Alpaca",
+        },
+        or_template=True,
     )
     thinking: str = setting(
         "auto",

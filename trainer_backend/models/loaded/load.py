@@ -28,7 +28,7 @@ from trainer_backend.models.loaded.pretrained import AnyModel, adapted, needs_pa
 from trainer_backend.models.loaded.starter import fetch_starter
 from trainer_backend.models.source import check_folder, download_from_hub, locate_model
 from trainer_backend.tokens.chat_template import ensure_chat_template
-from trainer_backend.tokens.templates.training import use_chat_template
+from trainer_backend.tokens.templates.choice import use_chat_template
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Progress = Callable[[str, float, float, str], None]  # what, done, total, unit

@@ -32,7 +32,7 @@ def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
     Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
     "max_length", "cut", "notes"}. An image is one entry, however many tokens it has.
     """
-    processing = _processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)
+    processing = processing_of(home, recipe)
     stored = open_dataset(home, dataset_id)
     stored_example = stored.example(row)
     if stored_example is None:
@@ -135,6 +135,14 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
     return texts
 
 
+def processing_of(home: Path, recipe: Recipe) -> PreTrainedTokenizerBase | ProcessorMixin:
+    """The tokenizer or processor with a recipe's chat template and end token.
+
+    Raises UserError when it cannot be fetched or read, or the template cannot be used.
+    """
+    return _processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)
+
+
 @lru_cache(maxsize=4)
 def _processing(
     home: Path, base_model: str, chat_template: str, eos_token: str
@@ -148,7 +156,7 @@ def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
     """Everything that counting a dataset's tokens for a recipe needs; fetches its tokenizer."""
     return CountJob(
         stored.examples_path,
-        tokenizer_of(_processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)),
+        tokenizer_of(processing_of(home, recipe)),
         recipe.system_prompt,
         recipe.assistant_only_loss,
         eos_token=recipe.eos_token or None,
