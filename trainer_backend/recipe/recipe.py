@@ -399,7 +399,7 @@ class Recipe:
         "",
         "Further arguments",
         "Arguments of SFTConfig that have no field here, one a line: “adam_epsilon: 1e-6”.",
-        section="Further arguments",
+        section="Other arguments",
         expert=True,
     )
 
