@@ -108,7 +108,7 @@ def wire_template_view(
         found, card = _checked(studio, dataset_id, values, text)
         refuse_unfit(found)
         gr.Info("The template in the editor is used from now on.")
-        return [field_update("chat_template", text), card]
+        return [field_update("chat_template", found["choice"]), card]
 
     def back() -> list[Any]:
         return [field_update("chat_template", "model"), gr.update(value=IN_USE)]

@@ -51,6 +51,12 @@ def test_the_origin_is_said_in_words(view, choice, words):
     assert words in view(choice)["origin"]
 
 
+def test_a_text_that_has_a_name_is_called_by_it(view):
+    assert view(view("model")["template"])["choice"] == "model"
+    assert view(view("zephyr")["template"])["choice"] == "zephyr"
+    assert view(BARE)["choice"] == BARE
+
+
 def test_what_a_template_does_to_the_rows_is_counted(view):
     assert view(BARE)["rows"]["endless"] == view(BARE)["rows"]["checked"]
     deaf = view(DEAF)["rows"]

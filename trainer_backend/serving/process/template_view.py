@@ -16,7 +16,7 @@ from trainer_backend.recipe import SETTINGS, Recipe, is_template_text
 from trainer_backend.serving.process.token_view import count_job, processing_of, view_row
 from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE
 from trainer_backend.tokens.counts import count_rows
-from trainer_backend.tokens.templates.choice import unknown_marks
+from trainer_backend.tokens.templates.choice import BUILT_IN, template_text, unknown_marks
 from trainer_backend.tokens.training_rows import training_row
 
 CHECKED_ROWS = 200  # spread evenly over the dataset
@@ -26,15 +26,18 @@ NAMED_ROWS = 5
 def view_template(home: Path, dataset_id: str, recipe: Recipe) -> dict[str, Any]:
     """The template, its origin in words, and without a dataset ("") nothing else.
 
-    Returns {"origin", "template", "unknown": marks without a token, "rows": {"checked", "refused":
-    [[row, reason]], "num_refused", "not_learned", "endless"}, "first": {"row", "view" or "error"}}.
+    Returns {"origin", "template", "choice": what the recipe calls it, "unknown": marks without a
+    token, "rows": {"checked", "of", "refused": [[row, reason]], "num_refused", "not_learned",
+    "endless"}, "first": {"row", "view" or "error"}}.
     Raises UserError when the template cannot be used or the tokenizer cannot be fetched.
     """
     tokenizer = tokenizer_of(processing_of(home, recipe))
     template = tokenizer.get_chat_template()
+    choice = _choice(home, recipe, template)
     found: dict[str, Any] = {
-        "origin": _origin(home, recipe),
+        "origin": _origin(home, replace(recipe, chat_template=choice)),
         "template": template,
+        "choice": choice,
         "unknown": unknown_marks(template, tokenizer),
     }
     if not dataset_id:
@@ -43,6 +46,19 @@ def view_template(home: Path, dataset_id: str, recipe: Recipe) -> dict[str, Any]
     if dataset.format == "text" or not dataset.num_examples:
         return {**found, "plain": dataset.format == "text"}
     return {**found, "first": _first(home, dataset, recipe), "rows": _rows(home, dataset, recipe)}
+
+
+def _choice(home: Path, recipe: Recipe, template: str) -> str:
+    """The name of this template in a recipe, or its text if it has none."""
+    if template == _own(home, recipe):
+        return "model"
+    named = (name for name in BUILT_IN if template_text(name).strip() == template.strip())
+    return next(named, recipe.chat_template)
+
+
+def _own(home: Path, recipe: Recipe) -> str:
+    own = tokenizer_of(processing_of(home, replace(recipe, chat_template="model")))
+    return own.get_chat_template()
 
 
 def _origin(home: Path, recipe: Recipe) -> str:
@@ -54,8 +70,7 @@ def _origin(home: Path, recipe: Recipe) -> str:
         return "A training template, made from the model's own: plain talk stays as it is"
     if choice != "model":
         return f"The built-in template {SETTINGS['chat_template'].words(choice)}"
-    own = tokenizer_of(processing_of(home, replace(recipe, chat_template="model")))
-    if own.chat_template == PLAIN_CHAT_TEMPLATE:
+    if _own(home, recipe) == PLAIN_CHAT_TEMPLATE:
         return "A plain template, added because this model brings none (it is a base model)"
     return f"The model's own, from its file {_file(fetch_tokenizer(home, recipe.base_model))}"
 
