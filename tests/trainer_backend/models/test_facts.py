@@ -105,7 +105,7 @@ def test_nothing_of_a_question_is_left_in_the_hub_cache(home, online, cache):
         ({**WHOLE, "config.json": {"model_type": "bert", "architectures": ["BertForMaskedLM"]}}, {},
          "model_unfit", ["BertForMaskedLM", "does not write text"]),
         ({**WHOLE, "config.json": {"model_type": "t5"}}, {}, "model_unfit", ["encoder-decoder"]),
-        ({"model_index.json": {}, "unet/model.safetensors": b"x"}, {}, "model_format", ["holds no"]),
+        ({"model_index.json": {}, "unet/a.safetensors": b"x"}, {}, "model_format", ["holds no"]),
         ({"consolidated.safetensors": b"x", "tokenizer.json": {}}, {}, "model_format",
          ["config.json"]),
         ({"config.json": LLAMA, "model.safetensors": b"x"}, {}, "model_format", ["tokenizer"]),
