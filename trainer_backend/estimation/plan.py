@@ -20,7 +20,7 @@ MOST_PACKED = 100  # of such groups: of more rows some are packed, and the rest 
 MOST_ANSWER_TOKENS = 512
 DEVIATIONS = 2.5  # above the mean, of the largest batch that a run draws
 _kept: OrderedDict[Any, "Batches"] = OrderedDict()
-MAX_KEPT = 32
+MAX_KEPT, MAX_CUTS = 64, 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plan:
     micro_batches: int  # of one optimizer step, on one device
     step_tokens: float  # mean tokens of one optimizer step, on all devices
     step_trained: float  # of these: learned
-    row_tokens: float  # mean tokens of one row (attention grows with it)
+    row_tokens: float  # of the row that a token is in, on average (attention grows with it)
     longest_row: int  # tokens
     longest_batch: int  # tokens of the largest micro-batch, on one device
     longest_trained: int  # of these: learned
@@ -43,6 +43,7 @@ class Plan:
     answer_rows: int  # of the answer check, each answered by base and tuned model
     answer_tokens: float  # mean tokens of an expected answer
     prompt_tokens: float
+    longest_answer: int = 0  # tokens of the longest expected answer; 0: not known
     drawn_batch: int = 0  # tokens of the largest micro-batch that a run is likely to draw
     eval_batch: int = 0  # tokens of the largest batch of held-out rows
     eval_learned: int = 0  # of these: learned
@@ -61,6 +62,7 @@ class Batches:
     packed: int  # rows after packing
     tokens: int  # positions read, padding included
     trained: int
+    row_tokens: float  # of the row that a token is in, on average
     longest_row: int
     longest_batch: int
     longest_trained: int
@@ -68,7 +70,7 @@ class Batches:
     sampled: bool = False  # packing was tried on some of the rows
 
 
-NOTHING = Batches(0, 0, 0, 0, 0, 0, 0, 0)
+NOTHING = Batches(0, 0, 0, 0, 0.0, 0, 0, 0, 0)
 
 
 def plan_run(
@@ -146,7 +148,7 @@ def _counts(recipe: Recipe, train: Batches, held: Batches, steps: int, devices: 
         micro_batches=min(micro, max(batches, 1)),
         step_tokens=train.tokens / max(per_epoch, 1),
         step_trained=train.trained / max(per_epoch, 1),
-        row_tokens=train.tokens / max(train.rows, 1),
+        row_tokens=train.row_tokens,
         longest_row=max(train.longest_row, held.longest_row),
         longest_batch=max(train.longest_batch, 0),
         longest_trained=train.longest_trained,
@@ -175,6 +177,7 @@ def _answers(
         "answer_rows": len(chosen),
         "answer_tokens": float(answers.mean()),
         "prompt_tokens": float(prompts.mean()),
+        "longest_answer": int(answers.max()),
     }
 
 
@@ -188,21 +191,22 @@ def _batches(
     key = (lengths.key, split, len(at), recipe.max_length, recipe.truncation_mode)
     key += (size, packing, joins or packing)
     if key not in _kept:
-        _kept[key] = _made(recipe, lengths, at, packing, joins or packing)
+        _kept[key] = _made(recipe, lengths, part, at, packing, joins or packing)
         while len(_kept) > MAX_KEPT:
             _kept.popitem(last=False)
     return _kept[key]
 
 
 def _made(
-    recipe: Recipe, lengths: RowLengths, at: np.ndarray, packing: bool, joins: bool
+    recipe: Recipe, lengths: RowLengths, part: str, at: np.ndarray, packing: bool, joins: bool
 ) -> Batches:
-    total, trained = _cut(recipe, lengths, at, packing)
+    total, trained = _cut_once(recipe, lengths, part, at, packing)
     if not len(total):
         return NOTHING
     size, sampled, longest_row = recipe.per_device_train_batch_size, False, int(total.max())
     rows, tokens = len(total), int(total.sum())
     packed, learned = rows, int(trained.sum())
+    seen = float(np.square(total, dtype=np.float64).sum() / max(1, tokens))
     if packing:
         total, trained, sampled = _packed(total, trained, recipe.max_length)
         packed = len(total)
@@ -211,20 +215,37 @@ def _made(
     elif not joins:
         tokens = _padded(total, size)
     width = min(size, len(total))
-    order = np.argsort(-total, kind="stable")[:width]
-    longest = int(total[order].sum()) if joins else int(total[order[0]]) * width
+    most = np.argpartition(-total, width - 1)[:width]
+    longest = int(total[most].sum()) if joins else int(total[most].max()) * width
     drawn = float(total.mean()) * width + DEVIATIONS * float(total.std()) * math.sqrt(width)
     return Batches(
         rows=rows,
         packed=packed,
         tokens=tokens,
         trained=learned,
+        row_tokens=seen,
         longest_row=longest_row,
         longest_batch=longest,
-        longest_trained=int(trained[order].sum()),
+        longest_trained=int(trained[most].sum()),
         drawn_batch=min(longest, math.ceil(drawn)),
         sampled=sampled,
     )
+
+
+_last_cut: OrderedDict[Any, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+
+
+def _cut_once(
+    recipe: Recipe, lengths: RowLengths, part: str, at: np.ndarray, packing: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """_cut(), kept for the next call: other batch sizes need the same rows."""
+    split = (recipe.eval_fraction, recipe.seed, part, len(at))
+    key = (lengths.key, *split, recipe.max_length, recipe.truncation_mode, packing)
+    if key not in _last_cut:
+        _last_cut[key] = _cut(recipe, lengths, at, packing)
+        while len(_last_cut) > MAX_CUTS:
+            _last_cut.popitem(last=False)
+    return _last_cut[key]
 
 
 def _cut(

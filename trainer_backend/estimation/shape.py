@@ -83,22 +83,22 @@ class Shape:
     def parameters(self) -> int:
         return self.body + self.embedding + self.other
 
-    @classmethod
-    def of(cls, config: Mapping[str, Any], parameters: int | None = None) -> "Shape | None":
-        """The shape that a config.json describes; None where its sizes are missing or absurd.
 
-        `parameters`, counted in the weight files, replace the sum that follows from the sizes.
-        """
-        text = text_config(config)
-        family = str(text.get("model_type") or config.get("model_type") or "").lower()
-        family = family.removesuffix("_text")
-        sizes = _sizes(text, family)
-        if sizes is None:
-            return None
-        shape = _shape(text, config, family, sizes)
-        if parameters is None:
-            return shape
-        return _counted(shape, parameters, "vision_config" in config)
+def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape | None:
+    """The shape that a config.json describes; None where its sizes are missing or absurd.
+
+    `parameters`, counted in the weight files, replace the sum that follows from the sizes.
+    """
+    text = text_config(config)
+    family = str(text.get("model_type") or config.get("model_type") or "").lower()
+    family = family.removesuffix("_text")
+    sizes = _sizes(text, family)
+    if sizes is None:
+        return None
+    shape = _shape(text, config, family, sizes)
+    if parameters is None:
+        return shape
+    return _counted(shape, parameters, "vision_config" in config)
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,9 +155,7 @@ def _sizes(text: Mapping[str, Any], family: str) -> _Sizes | None:
     return _Sizes(layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary)
 
 
-def _shape(
-    text: Mapping[str, Any], config: Mapping[str, Any], family: str, sizes: _Sizes
-) -> Shape:
+def _shape(text: Mapping[str, Any], config: Mapping[str, Any], family: str, sizes: _Sizes) -> Shape:
     gated = family not in PLAIN_MLP
     attention, mlp = _attention(text, family, sizes), _mlp(family, sizes, gated)
     experts, chosen = number(text, "experts") or 0, number(text, "chosen") or 1
