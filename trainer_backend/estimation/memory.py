@@ -278,7 +278,7 @@ def layer_bytes(setup: Setup) -> float:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     inner = shape.chosen_width or shape.intermediate
     norms = 2 * 4 * shape.hidden * (2 if setup.full else 1)
-    attention = width * (2 * queries + 2 * keys)
+    attention: float = width * (2 * queries + 2 * keys)
     if not shape.heads:  # a state-space layer scans with float32 states
         attention = 3 * 4 * shape.intermediate * STATE_SIZE
     if shape.softcapped:
