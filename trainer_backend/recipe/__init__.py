@@ -20,7 +20,7 @@ from trainer_backend.recipe.recipe import (
     named,
     parse_settings,
 )
-from trainer_backend.recipe.recipe_file import save_recipe
+from trainer_backend.recipe.recipe_file import read_recipe, recipe_text, save_recipe
 from trainer_backend.recipe.resolve import (
     check_recipe,
     effective_batch_size,
@@ -28,3 +28,4 @@ from trainer_backend.recipe.resolve import (
     num_processes,
     total_steps,
 )
+from trainer_backend.recipe.suggestion import Data, suggested
