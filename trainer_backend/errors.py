@@ -112,6 +112,12 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "base_changed": "The base model differs from what the run started with.",
     "settings_locked": "These settings cannot change within a run.",
     "checkpoints_bad": "No checkpoint of the run is intact.",
+    # the model
+    "model_id": "The text is neither a model id nor a folder with a model.",
+    "model_adapter": "An adapter, which is no model of its own.",
+    "model_format": "The weights are not in safetensors files.",
+    "model_unfit": "The architecture cannot be trained here.",
+    "model_outside": "The folder lies outside of the folders that models may come from.",
     # the Hub
     "hub_down": "The Hub cannot be reached.",
     "hub_login": "The Hub does not accept the access token.",

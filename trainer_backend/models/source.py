@@ -4,6 +4,7 @@ Torch-free; nothing is loaded into memory here.
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import huggingface_hub as hub
 from huggingface_hub import errors as hub_errors
 
 from trainer_backend.errors import UserError
+from trainer_backend.models.architectures import architecture_problem
 from trainer_backend.models.hub_errors import hub_failure, hub_not_reached
 from trainer_backend.recipe import STARTER_MODEL, label
 
@@ -35,20 +37,58 @@ def locate_model(home: Path, base_model: str) -> ModelSource:
     """Find where a model comes from, without network access.
 
     `base_model` is a folder, a Hub id or the starter's name. Raises UserError when it is none of
-    these, or the folder is not a safe, complete model.
+    these, the folder lies outside of the folders that models may come from, or it is not a safe,
+    complete model of an architecture that can be trained.
     """
     name = base_model.strip()
     starter = home / "models" / "SmolLM2-135M-Instruct"
     if name == STARTER_MODEL:
         return ModelSource("starter", name, starter if (starter / "config.json").exists() else None)
     if name and (folder := _existing(name)):
+        _check_root(home, folder)
         check_folder(folder)
         return ModelSource("folder", name, folder.resolve())
     if not HUB_ID.fullmatch(name) or name.count("/") != 1 or ".." in name:
-        raise UserError(
-            "There is no such model.", f"{label('base_model')} “{name[:80]}”", FOLDER_WORDS
-        )
+        why, fix = _no_id(name)
+        where = f"{label('base_model')} “{name[:80]}”"
+        raise UserError(f"There is no such model{why}.", where, fix, code="model_id")
     return ModelSource("hub", name, None)
+
+
+def _no_id(name: str) -> tuple[str, str]:
+    """What is wrong with a text that is neither a folder nor an id: (the reason, a fix)."""
+    address = re.fullmatch(r"(?:https?://)?(?:huggingface\.co|hf\.co)/([^/\s]+/[^/?#\s]+).*", name)
+    if address:
+        return ": this is an address, not an id", f"Write “{address[1][:120]}”."
+    if not name:
+        return ": the field is empty", FOLDER_WORDS
+    if name.startswith(("/", "~", ".", "\\")) or re.match(r"[A-Za-z]:[\\/]", name):
+        return ": no folder of this machine has this path", FOLDER_WORDS
+    if re.search(r"\s", name):
+        return ": an id has no spaces", FOLDER_WORDS
+    if "@" in name:
+        return ": a version cannot be named with the id", f"Write “{name.partition('@')[0][:80]}”."
+    if "/" not in name:
+        return ": an id has an owner and a name", FOLDER_WORDS
+    return ": an id is an owner, one slash and a name of letters, digits and “-_.”", FOLDER_WORDS
+
+
+def model_roots() -> list[Path]:
+    """The folders of SFT_STUDIO_MODEL_ROOTS, colon-separated, below which models are looked for."""
+    named = os.environ.get("SFT_STUDIO_MODEL_ROOTS", "").split(os.pathsep)
+    return [Path(one).expanduser().resolve() for one in named if one.strip()]
+
+
+def _check_root(home: Path, folder: Path) -> None:
+    """Raise UserError for a folder outside of the roots; without roots any folder is allowed."""
+    roots, resolved = model_roots(), folder.resolve()
+    if roots and not any(resolved.is_relative_to(root) for root in (*roots, home.resolve())):
+        raise UserError(
+            "This folder lies outside of the folders that models may come from.",
+            str(folder),
+            f"Choose a folder below {' or '.join(map(str, roots))} (SFT_STUDIO_MODEL_ROOTS).",
+            code="model_outside",
+        )
 
 
 def hub_id(base_model: str) -> str | None:
@@ -73,22 +113,45 @@ def check_folder(folder: Path) -> None:
             str(folder / "config.json"),
             "Choose a folder saved by transformers.",
         )
-    if "auto_map" in config:
-        raise UserError(
-            "This model needs its own code, which is never run here.",
-            str(folder / "config.json"),
-            "Choose a model that transformers supports without extra code.",
-        )
+    if problem := architecture_problem(config, str(folder / "config.json")):
+        raise UserError(problem.what, problem.where, problem.fix, code=problem.code)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        others = sorted(p.name for s in ("*.bin", "*.pt", "*.pth") for p in folder.glob(s))
+        others = sorted(
+            p.name for s in ("*.bin", "*.pt", "*.pth", "*.gguf") for p in folder.glob(s)
+        )
         what = f"The folder holds only {others[0]}" if others else "The folder holds no weights"
         raise UserError(
             f"{what}; weights must be in .safetensors files.",
             str(folder),
             "Save the model with save_pretrained (safetensors) and choose that folder.",
+            code="model_format",
         )
     _check_index(folder)
+
+
+def adapter_error(base: str, where: str) -> UserError:
+    """The UserError for an adapter instead of a model; `base` is its base model ("": unknown)."""
+    chosen = f"Choose the base model {base[:200]}" if base else "Choose its base model"
+    fix = f"{chosen}; to go on training an adapter of your own, use --from with its run."
+    what = "This is an adapter, not a model."
+    return UserError(what, where, fix, code="model_adapter")
+
+
+def gguf_error(file: str, original: str, where: str) -> UserError:
+    """The UserError for a model in GGUF files; `original` is the model they were made from."""
+    what = f"The weights are in a GGUF file ({file[:80]}), which cannot be trained."
+    name = f"the original model {original[:200]}" if original else "the original model"
+    fix = f"Choose {name}: its weights are in .safetensors files."
+    return UserError(what, where, fix, code="model_format")
+
+
+def _base_of(adapter: Path) -> str:
+    try:
+        settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(settings.get("base_model_name_or_path") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _config(folder: Path) -> dict:
@@ -100,11 +163,12 @@ def _config(folder: Path) -> dict:
     except FileNotFoundError:
         fix = "Choose a folder that has config.json, tokenizer.json and .safetensors files."
         if (folder / "adapter_config.json").exists():
-            fix = (
-                "This is an adapter. Choose its base model here and open the adapter's run to chat."
-            )
-        raise UserError("This folder holds no model.", str(folder), fix) from None
-    except (OSError, ValueError) as error:
+            raise adapter_error(_base_of(folder), str(folder)) from None
+        if others := sorted(folder.glob("*.gguf")):
+            raise gguf_error(others[0].name, "", str(folder)) from None
+        what = "This folder holds no model."
+        raise UserError(what, str(folder), fix, code="model_id") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             "The model's config.json cannot be read.",
             str(folder),

@@ -19,7 +19,10 @@ PRESETS = next((folder for folder in _PLACES if folder.is_dir()), _PLACES[-1])
 
 @dataclass(frozen=True)
 class ModelPreset:
-    """A model to start from; `recipe` holds settings it needs (usually none)."""
+    """A model to start from; `recipe` holds settings it needs (usually none).
+
+    `config` are the sizes of its config.json, so that it can be judged without the Hub.
+    """
 
     id: str
     title: str
@@ -32,6 +35,9 @@ class ModelPreset:
     images: bool = False  # reads images beside text
     order: int = 50
     recipe: dict[str, Any] = field(default_factory=dict)
+    num_parameters: int | None = None
+    weight_bytes: int | None = None  # of its safetensors files on the Hub
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
