@@ -18,6 +18,7 @@ from trainer_backend.recipe.recipe import (
     changed_to,
     label,
     named,
+    named_fields,
     parse_settings,
 )
 from trainer_backend.recipe.recipe_file import read_recipe, recipe_text, save_recipe
