@@ -18,6 +18,7 @@ from trainer_backend.data.checks import SEVERITY_ORDER, read_statistics
 from trainer_backend.data.formats import parse_columns, written_columns
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store import LengthReport, StoredDataset, list_datasets, resolve_data
+from trainer_backend.data.store.length_report import remember_report
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.models import require_model
 from trainer_backend.recipe import Recipe
@@ -146,6 +147,7 @@ def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool)
             done, total = next(counting)
         except StopIteration as end:
             clear_bar(quiet)
+            remember_report(stored.dir, recipe, end.value)
             return end.value
         show = show or bar("Counting tokens", quiet)
         if show:

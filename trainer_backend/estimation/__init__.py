@@ -1,3 +1,4 @@
 """What a run will take before anything is loaded: memory, steps, time, download and disk."""
 
-from trainer_backend.estimation.estimate import Estimate, Range, estimate
+from trainer_backend.estimation.estimate import Estimate, estimate
+from trainer_backend.estimation.range import Range

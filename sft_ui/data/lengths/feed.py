@@ -17,6 +17,7 @@ import numpy as np
 from sft_ui.context import Studio
 from trainer_backend.data.checks import CHOICE_WORDS
 from trainer_backend.data.store import LengthReport, open_dataset, read_report
+from trainer_backend.data.store.length_report import DECIDING
 from trainer_backend.errors import Problem, UserError
 
 MAX_KEPT = 12
@@ -24,11 +25,6 @@ MARKS = (512, 1024, 2048)
 MAX_STEPS = 1_500  # lengths sent to the page
 NUM_BARS = 56
 SECONDS_AN_ERROR_HOLDS = 10  # after which the next poll counts again
-# The settings that token lengths depend on.
-DECIDING = (
-    *("base_model", "system_prompt", "assistant_only_loss"),
-    *("chat_template", "thinking", "eos_token", "control_tokens"),
-)
 
 
 @dataclass

@@ -144,16 +144,26 @@ class StoredDataset:
         Exact and near duplicates stay on one side. The choice is stored with the dataset on the
         first call.
         """
+        train, held = self.split_arrays(eval_fraction, seed)
+        if not self.held_out and not self._split_file(eval_fraction, seed).is_file():
+            pages.save_array(self._split_file(eval_fraction, seed), held)
+        return train.tolist(), held.tolist()
+
+    def split_arrays(self, eval_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """split() as int64 arrays; nothing is stored, so any share may be asked for."""
+        everything = np.arange(self.num_examples, dtype=np.int64)
         if self.held_out:
-            first = self.held_out["first"]
-            return list(range(first)), list(range(first, self.num_examples))
-        stored = self.dir / f"held-out-{eval_fraction:g}-{seed}.npy"
+            return everything[: self.held_out["first"]], everything[self.held_out["first"] :]
+        stored = self._split_file(eval_fraction, seed)
         if stored.is_file():
             held = np.load(stored)
-            return np.delete(np.arange(self.num_examples), held).tolist(), held.tolist()
-        train, held = split_indices(duplicate_groups(self.dir), eval_fraction, seed)
-        pages.save_array(stored, np.asarray(held, np.int64))
-        return train, held
+        else:
+            _, chosen = split_indices(duplicate_groups(self.dir), eval_fraction, seed)
+            held = np.asarray(chosen, np.int64)
+        return np.delete(everything, held), held
+
+    def _split_file(self, eval_fraction: float, seed: int) -> Path:
+        return self.dir / f"held-out-{eval_fraction:g}-{seed}.npy"
 
     def held_out_rows(self, eval_fraction: float, seed: int) -> list[int]:
         """The numbers of the held-out rows; for page()."""

@@ -3,6 +3,7 @@
 Works on stored counts, without a tokenizer: any limit is answered at once.
 """
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +24,7 @@ from trainer_backend.data.checks import (
 from trainer_backend.data.store.pages import replace_file
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.home import check_id
-from trainer_backend.recipe import label
+from trainer_backend.recipe import Recipe, label
 
 NOT_LEARNED = np.iinfo(np.int32).max  # `first` of an example without tokens to learn
 OVER_LENGTH = Kind("over_length", "warning", "", "", ("drop",))
@@ -43,6 +44,11 @@ OF_TOKENIZER = "The tokenizer has no "  # begins reasons that are no fault of a 
 NAME_END = f"Name it in “{label('eos_token')}”, or use another model."
 LIMIT_STEP = 64  # advised limits are multiples of it
 MAX_REASONS = 5
+# The settings that token lengths depend on.
+DECIDING = (
+    *("base_model", "system_prompt", "assistant_only_loss"),
+    *("chat_template", "thinking", "eos_token", "control_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -226,3 +232,29 @@ def read_report(folder: Path, key: str) -> LengthReport:
         what = "The token counts are missing."
         raise UserError(what, f"count {key}", "Count the tokens again.")
     return report
+
+
+def remember_report(folder: Path, recipe: Recipe, report: LengthReport) -> None:
+    """Note that this report was counted for a recipe, so that known_report() finds it."""
+    noted = _note_of(folder, recipe)
+    if not noted.is_file() or noted.read_text(encoding="utf-8") != report.key:
+        replace_file(noted, lambda part: part.write_text(report.key, encoding="utf-8"))
+
+
+def known_report(folder: Path, recipe: Recipe) -> LengthReport | None:
+    """The report last counted for a recipe's model and template; None if there is none."""
+    try:
+        return stored_report(folder, _note_of(folder, recipe).read_text(encoding="utf-8").strip())
+    except (OSError, UserError):
+        return None
+
+
+def newest_report(folder: Path) -> LengthReport | None:
+    """The report stored last, of whatever model; None if there is none."""
+    found = [(path.stat().st_mtime, path) for path in folder.glob("tokens-*.npz")]
+    return _read(max(found)[1]) if found else None
+
+
+def _note_of(folder: Path, recipe: Recipe) -> Path:
+    asked = json.dumps([getattr(recipe, name) for name in DECIDING])
+    return folder / f"counted-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.txt"

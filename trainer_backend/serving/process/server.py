@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from trainer_backend.data.store import open_dataset
+from trainer_backend.data.store.length_report import remember_report
 from trainer_backend.errors import UserError
 from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
@@ -104,15 +105,14 @@ class ModelServer:
         yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe))
 
     def do_token_lengths(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
-        dataset = open_dataset(self.home, dataset_id)
-        counting = iter_token_lengths(
-            dataset, count_job(self.home, dataset, Recipe.from_dict(recipe))
-        )
+        dataset, asked = open_dataset(self.home, dataset_id), Recipe.from_dict(recipe)
+        counting = iter_token_lengths(dataset, count_job(self.home, dataset, asked))
         try:
             while not stopped():
                 done, total = next(counting)
                 yield {"done": done, "total": total}
         except StopIteration as end:
+            remember_report(dataset.dir, asked, end.value)
             yield {"done": len(end.value.rows), "total": len(end.value.rows), "key": end.value.key}
         finally:
             counting.close()
