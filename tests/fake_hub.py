@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 SHA = "5" * 40
 CONVERTED_SHA = "7" * 40
@@ -21,6 +21,22 @@ class FakeHub:
         self.status = 0  # answer everything with this error
         self.fetched: dict[str, int] = {}
         self.endpoint = ""
+        self.models: dict[str, dict] = {}  # id → entry of the Hub, "files" as path → bytes
+        self.asked: list[str] = []  # paths
+
+    def add_model(self, name: str, files: dict[str, bytes | dict], **entry) -> None:
+        """A model repository; a dict is written as JSON, `entry` are keys of the Hub's answer."""
+        written = {
+            path: json.dumps(data).encode() if isinstance(data, dict) else data
+            for path, data in files.items()
+        }
+        self.models[name] = {"gated": False, "tags": [], **entry, "files": written}
+
+    def model_entry(self, name: str) -> dict:
+        entry = {key: value for key, value in self.models[name].items() if key != "files"}
+        files = self.models[name]["files"]
+        siblings = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
+        return {"id": name, "sha": SHA, "siblings": siblings, **entry}
 
     def info(self, revision: str) -> dict | None:
         known = {"main": SHA, SHA: SHA, "refs/convert/parquet": CONVERTED_SHA}
@@ -61,8 +77,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = unquote(self.path.split("?")[0])
+        self.hub.asked.append(path)
         if self.hub.status:
             return self._error(self.hub.status)
+        if path == "/api/models":
+            words = parse_qs(urlsplit(self.path).query).get("search", [""])[0].lower().split()
+            found = [name for name in self.hub.models if all(w in name.lower() for w in words)]
+            return self._json([self.hub.model_entry(name) for name in found])
+        model = re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)", path)
+        if model:
+            if model[1] not in self.hub.models:
+                return self._error(404, "RepoNotFound")
+            return self._json(self.hub.model_entry(model[1]))
+        part = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", path)
+        if part and part[1] in self.hub.models:
+            return self._model_file(self.hub.models[part[1]], part[3])
         api = re.fullmatch(r"/api/datasets/([\w.-]+/[\w.-]+)(?:/revision/(.+))?", path)
         if api:
             if api[1] != "o/d":
@@ -82,6 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             return self._error(404, "EntryNotFound")
         return self._file(file[1], file[2], data)
+
+    def _model_file(self, model: dict, name: str):
+        if model["gated"] and self.headers.get("Authorization") != "Bearer hf_may_read":
+            return self._error(401, "GatedRepo")
+        data = model["files"].get(name)
+        return self._error(404, "EntryNotFound") if data is None else self._file(SHA, name, data)
 
     def _file(self, revision: str, name: str, data: bytes):
         tag = f'"{sha256(data).hexdigest()}"'

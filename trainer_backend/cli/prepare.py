@@ -70,7 +70,7 @@ def do_prepare(home: Path, arguments: argparse.Namespace) -> int:
 def _counted(home: Path, stored: StoredDataset, arguments: argparse.Namespace) -> Counted | None:
     if not arguments.model:
         return None
-    recipe = counting_recipe(arguments)
+    recipe = counting_recipe(home, arguments)
     return Counted(count_tokens(home, stored, recipe, arguments.json), recipe)
 
 
