@@ -145,7 +145,7 @@ def _build_tabs(studio: Studio) -> Page:
         with tab("data"):
             data = build_data_tab(studio)
         with tab("model"):
-            model = build_model_tab()
+            model = build_model_tab(studio)
         with tab("train"):
             train = build_train_tab(studio)
         with tab("chat"):

@@ -25,8 +25,8 @@ function markFields() {
     const name = field.id === "model-choice" ? "base_model" : field.id.slice("field-".length);
     const text = marked.wrong[name] ?? "";
     say(field, text);
-    field.classList.toggle("is-wrong", !!text);
-    field.classList.toggle("is-changed", marked.changed.includes(name));
+    // an attribute, because the page's framework writes the classes of a field anew
+    field.dataset.mark = text ? "wrong" : marked.changed.includes(name) ? "changed" : "";
     for (const input of field.querySelectorAll("input, textarea"))
       if (text) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");

@@ -54,7 +54,7 @@ def estimate_card(found: Estimate | None, machine: Hardware, reason: str = "") -
         _bar(found),
         markup.facts(_facts(found)),
         _fix(found),
-        *(markup.line(note, "quiet") for note in found.notes),
+        *(markup.line(note, "quiet") for note in _notes(found)),
         markup.line(_based_on(found), "quiet"),
     ]
     return _frame(kind, verdict(found), body)
@@ -69,8 +69,16 @@ def _frame(kind: str, title: str, body: list[Markup | str]) -> Markup:
     return template.format(KINDS[kind], fits, MARKS[kind], title, Markup().join(body))
 
 
+def _notes(found: Estimate) -> list[str]:
+    """The notes, without the one that says what the button applies."""
+    said = changed_to(found.fix) if found.fix else None
+    return [note for note in found.notes if said is None or said not in note]
+
+
 def _based_on(found: Estimate) -> str:
-    return " ".join(filter(None, (found.based_on, INCLUDED if found.seconds else "")))
+    said = found.based_on.strip().rstrip(".")
+    based = f"{said}." if said[:1].isupper() else f"Based on {said}."
+    return " ".join(filter(None, (based if said else "", INCLUDED if found.seconds else "")))
 
 
 def _facts(found: Estimate) -> list[tuple[str, object]]:

@@ -85,7 +85,9 @@ def _problem_card(problem: Problem) -> Markup:
     """A finding, with a link to each field that it names."""
     names = named_fields(problem.what) or named_fields(problem.where)
     links = Markup().join(to_field(name, f"Go to {label(name)}") for name in names)
-    return Markup("<div>{}{}</div>").format(markup.problem_card(problem), links)
+    title = f"{markup.WORDS[problem.severity]}: {problem.what}"
+    kind = f"problem {problem.severity}"
+    return markup.card(title, markup.line(problem.fix), links, kind=kind)
 
 
 def to_field(name: str, words: str = "") -> Markup:

@@ -9,6 +9,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from sft_ui import markup
+from sft_ui.context import Studio
 from sft_ui.model.basis import SAMPLE_PRESET, Basis
 from sft_ui.model.travel import Travel, build_travel
 from sft_ui.recipe_form import Fields, build_fields
@@ -38,7 +39,7 @@ class ModelTab:
     travel: Travel
 
 
-def build_model_tab() -> ModelTab:
+def build_model_tab(studio: Studio) -> ModelTab:
     """Build the tab, without its events."""
     recipe = recipe_from(SAMPLE_PRESET)
     basis = gr.State(Basis(base_model=recipe.base_model).to_dict())

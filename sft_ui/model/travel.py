@@ -21,8 +21,8 @@ from trainer_backend.errors import UserError
 from trainer_backend.recipe import (
     SETTINGS,
     Recipe,
-    changed_to,
     differences,
+    label,
     parse_settings,
     read_recipe,
     recipe_presets,
@@ -99,7 +99,8 @@ def _named(changes: dict[str, Any]) -> str:
     shown = dict(list(changes.items())[:MOST_SHOWN])
     more = len(changes) - len(shown)
     rest = f" and {more} more" if more else ""
-    return f"Set: {changed_to(shown)}{rest}."
+    named = ", ".join(f"{label(name)} {SETTINGS[name].words(one)}" for name, one in shown.items())
+    return f"Set: {named}{rest}."
 
 
 def taken_from_run(studio: Studio, run_id: str) -> Taken:

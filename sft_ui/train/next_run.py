@@ -21,7 +21,13 @@ from sft_ui.theme import static_text
 from sft_ui.train.decision import undecided
 from trainer_backend.data.store import LengthReport, StoredDataset, open_dataset
 from trainer_backend.estimation import Estimate
-from trainer_backend.estimation.words import duration_range, gigabytes, memory_words, verdict
+from trainer_backend.estimation.words import (
+    duration_range,
+    gigabyte_range,
+    gigabytes,
+    memory_words,
+    verdict,
+)
 from trainer_backend.recipe import SETTINGS, Recipe, changed_to, label, named_fields, recipe_presets
 from trainer_backend.recipe.commands import Chosen, command_line, python_script
 from trainer_backend.recipe.resolve import resolve
@@ -139,7 +145,9 @@ def _question(found: Estimate | None) -> list[Any]:
     """Updates of the box, its words and the button that applies the fix."""
     if found is None:
         return [gr.update(visible=False), "", gr.skip()]
-    lines = [markup.line(f"It needs {memory_words(found, machine_now())}.")]
+    needed = gigabyte_range(found.memory_gb) if found.memory_gb else "more memory"
+    free = gigabytes(found.memory_free_gb)
+    lines = [markup.line(f"It needs {needed} of memory, and {free} are free.")]
     if found.fix:
         lines.append(markup.line(f"It fits with {changed_to(found.fix)}."))
     else:
@@ -157,13 +165,14 @@ def _shown(studio: Studio, asked: Asked, reason: str) -> list[Any]:
     if recipe is None or dataset is None:
         return [markup.card("Next run", _reason(studio, asked, reason)), ""]
     train, held_out = sizes_for(studio, dataset.id, recipe)
+    resolved, _ = attempt(resolve, recipe, machine_now())
     pairs = [
         (label("base_model"), recipe.base_model),
         ("Data", dataset.label),
         ("Rows", f"{train:,} + {held_out:,} held out"),
         ("Preset", {one.id: one.title for one in recipe_presets()}.get(asked.preset, "–")),
-        *recipe_facts(recipe),
-        *_needs(recipe, asked.found),
+        *recipe_facts(resolved[0] if resolved else recipe),
+        *_needs(resolved[0] if resolved else None, asked.found),
     ]
     card = markup.card("Next run", _reason(studio, asked, reason), markup.facts(pairs))
     return [card, commands_value(asked.preset, recipe, dataset, bool(held_out))]
@@ -182,12 +191,11 @@ def _reason(studio: Studio, asked: Asked, reason: str) -> Markup | str:
     return markup.line(f"{reason}.", "quiet") + links if reason else ""
 
 
-def _needs(recipe: Recipe, found: Estimate | None) -> list[tuple[str, object]]:
+def _needs(resolved: Recipe | None, found: Estimate | None) -> list[tuple[str, object]]:
     """Precision and hardware, then download, time and memory as far as they are estimated."""
     machine = machine_now()
-    resolved, _ = attempt(resolve, recipe, machine)
     pairs: list[tuple[str, object]] = [
-        (label("precision"), resolved[0].precision if resolved else None),
+        (label("precision"), resolved.precision if resolved else None),
         ("Hardware", machine.label()),
     ]
     if found is None:
@@ -196,7 +204,7 @@ def _needs(recipe: Recipe, found: Estimate | None) -> list[tuple[str, object]]:
         pairs.append(("Will download", gigabytes(found.download_gb)))
     pairs += [
         ("Time", duration_range(found.seconds) if found.seconds else None),
-        ("Memory", memory_words(found, machine) or None),
+        ("Memory", memory_words(found).replace(" of memory", "") or None),
         ("Verdict", verdict(found)),
     ]
     return pairs

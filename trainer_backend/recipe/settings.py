@@ -5,6 +5,7 @@ It knows no setting by name but one, and neither the recipe nor the form.
 
 import math
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from trainer_backend.errors import UserError
@@ -103,7 +104,10 @@ def checked_settings(
         )
     unknown = [str(key) for key in values if key not in settings]
     if unknown:
-        fix = f"Use one of: {', '.join(settings)}."
+        near = get_close_matches(unknown[0], settings, 3)
+        fix = (
+            f"Did you mean {' or '.join(near)}?" if near else f"Use one of: {', '.join(settings)}."
+        )
         raise UserError(f"Unknown setting “{unknown[0][:60]}”.", where, fix)
     return {name: checked(settings[name], value, where) for name, value in values.items()}
 
