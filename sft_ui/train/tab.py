@@ -3,7 +3,6 @@
 Reads run folders and calls the scheduler; never trains itself.
 """
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,23 +14,18 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import QUICK, Studio
-from sft_ui.recipe_form import read_form
-from sft_ui.sizes import sizes_for
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
-from sft_ui.train.decision import Decision, build_decision, undecided
+from sft_ui.train.decision import Decision, build_decision
 from sft_ui.train.live_chart import build_live_chart
-from trainer_backend.data.store import LengthReport, open_dataset
-from trainer_backend.recipe import SETTINGS, Recipe, label, recipe_presets
-from trainer_backend.runs import (
-    ACTIVE,
-    LIVE,
-    RESUMABLE,
-    Run,
-    create_run,
-    list_runs,
-    locked_fields,
-    open_run,
+from sft_ui.train.next_run import (
+    NextRun,
+    build_commands,
+    build_fit_question,
+    build_next_card,
+    recipe_facts,
 )
+from trainer_backend.recipe import label
+from trainer_backend.runs import ACTIVE, LIVE, RESUMABLE, Run, locked_fields, open_run
 
 
 @dataclass(frozen=True)
@@ -44,8 +38,9 @@ class TrainTab:
     stop: gr.Button
     resume: gr.Button
     talk: gr.Button
-    next_card: gr.HTML
+    next_run: NextRun
     decision: Decision
+    use_settings: gr.Button
     run_card: gr.HTML
     chart: gr.HTML
     after: AfterRun
@@ -70,19 +65,25 @@ def build_train_tab(studio: Studio) -> TrainTab:
         resume = gr.Button("Resume", interactive=False, min_width=90, elem_id="resume-training")
         talk = gr.Button("Chat with it →", interactive=False, min_width=120, elem_id="talk-to-it")
     decision = build_decision()
+    question = build_fit_question()
+    commands = build_commands()
     with gr.Row(equal_height=False):
         with gr.Column(scale=9, min_width=340):
             chart = build_live_chart(studio)
         with gr.Column(scale=3, min_width=260):
             run_card = gr.HTML(elem_id="run-card")
+            use_settings = gr.Button(
+                "Use this run's settings", size="md", visible=False, elem_id="use-settings"
+            )
             after = build_after_run()
-            next_card = gr.HTML(elem_id="next-run")
-    buttons = [stop, resume, talk, run_card, *after.outputs()]
+            next_card = build_next_card()
+    next_run = NextRun(*question, next_card, commands)
+    buttons = [stop, resume, talk, run_card, use_settings, *after.outputs()]
     shown = _wire(studio, run_id, chart, buttons)
     wire_after_run(studio, after, run_id, buttons, run_buttons)
     return TrainTab(
-        *(run_id, start_key, start, stop, resume, talk, next_card, decision),
-        *(run_card, chart, after, shown),
+        *(run_id, start_key, start, stop, resume, talk, next_run, decision),
+        *(use_settings, run_card, chart, after, shown),
     )
 
 
@@ -117,7 +118,8 @@ def run_buttons(studio: Studio, run_id: str) -> list[Any]:
     run, error = attempt(readable_run, studio, run_id) if run_id else (None, None)
     if run is None:
         off = gr.update(interactive=False)
-        return [off, off, off, markup.error_card(error), *shown_after(None)]
+        hidden = gr.update(visible=False)
+        return [off, off, off, markup.error_card(error), hidden, *shown_after(None)]
     state = run.state()["state"]
     has_model = bool(run.checkpoints())
     return [
@@ -125,6 +127,7 @@ def run_buttons(studio: Studio, run_id: str) -> list[Any]:
         gr.update(interactive=state in RESUMABLE),
         gr.update(interactive=has_model, variant="primary" if state == "finished" else "secondary"),
         run_card(run),
+        gr.update(visible=True),
         *shown_after(run),
     ]
 
@@ -165,97 +168,3 @@ def _prompts(measured: Mapping[str, int] | None) -> str | None:
 def _beginning(spec: Mapping[str, Any]) -> str | None:
     start = spec.get("start")
     return f"step {start['step']} of {start['run']}" if start else None
-
-
-def recipe_facts(recipe: Recipe) -> list[tuple[str, object]]:
-    """The main settings of a recipe as pairs of label and text."""
-    length = (
-        f"{recipe.max_steps:,} steps"
-        if recipe.max_steps > 0
-        else f"{recipe.num_train_epochs:g} epochs"
-    )
-    batch = f"{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
-    size = f", rank {recipe.lora_r}" if recipe.adapter != "full" else ""
-    return [
-        (label("adapter"), SETTINGS["adapter"].words(recipe.adapter) + size),
-        ("Length", length),
-        ("Batch", batch),
-        (label("learning_rate"), f"{recipe.learning_rate}"),
-    ]
-
-
-def missing(studio: Studio, dataset_id: str, values: Mapping[str, Any]) -> str:
-    """What must be done before a run can start; "" when nothing."""
-    if not dataset_id:
-        return "Choose data first"
-    dataset, _ = attempt(open_dataset, studio.home, dataset_id)
-    if dataset is None:
-        return "Choose data first"
-    if dataset.mapping is None:
-        return "Choose the column roles first"
-    if not dataset.num_examples:
-        return "The data has no usable rows"
-    recipe, problems = read_form(values)
-    if recipe is None:
-        return f"Fix {problems[0].what.split('”')[0].strip('“')} first"
-    return ""
-
-
-def start_state(
-    studio: Studio,
-    dataset_id: str,
-    preset_id: str,
-    values: Mapping[str, Any],
-    lengths: LengthReport | None = None,
-) -> list[Any]:
-    """Updates: the Start button and the card of the run it would start.
-
-    `lengths` are the counts of this dataset with these settings, if they are known.
-    """
-    reason = missing(studio, dataset_id, values)
-    if not reason and undecided(lengths, read_form(values)[0]):
-        reason = "Decide about the omitted content first"
-    waits = any(run.state()["state"] in LIVE for run in list_runs(studio.home)[:20])
-    words = "Start training" + (" (queued behind the current run)" if waits else "")
-    button = gr.update(value=reason or words, interactive=not reason)
-    recipe, _ = read_form(values)
-    if recipe is None or not dataset_id or reason.startswith("Choose data"):
-        return [button, markup.card("Next run", markup.line(f"{reason}.", "quiet"))]
-    dataset = open_dataset(studio.home, dataset_id)
-    train, held_out = sizes_for(studio, dataset_id, recipe)
-    pairs = [
-        (label("base_model"), recipe.base_model),
-        ("Data", dataset.label),
-        ("Rows", f"{train:,} + {held_out:,} held out"),
-        ("Preset", {one.id: one.title for one in recipe_presets()}.get(preset_id, preset_id)),
-        *recipe_facts(recipe),
-    ]
-    return [button, markup.card("Next run", markup.facts(pairs))]
-
-
-def start_run(
-    studio: Studio,
-    dataset_id: str,
-    preset_id: str,
-    key: str,
-    values: dict,
-    lengths: LengthReport | None = None,
-) -> Run:
-    """Create a run and wake the scheduler; the same key returns the same run.
-
-    Raises UserError when the form or the dataset is invalid, or when `lengths`, the counts with
-    these settings, show that content is lost about which nothing is decided.
-    """
-    recipe, _ = read_form(values)
-    recipe = recipe or Recipe.from_dict(values, "Model tab")  # raises the first problem
-    if question := undecided(lengths, recipe):
-        raise question
-    dataset = open_dataset(studio.home, dataset_id)
-    run = create_run(studio.home, recipe, dataset, preset=preset_id, key=key or None)
-    studio.scheduler.wake()
-    return run
-
-
-def new_key() -> str:
-    """A new idempotency key: a double click starts one run."""
-    return uuid.uuid4().hex

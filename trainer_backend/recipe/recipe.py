@@ -426,6 +426,16 @@ def label(*names: str) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def named_fields(text: str) -> list[str]:
+    """The settings whose labels stand in a text, longest labels first where one holds another."""
+    found = []
+    for name in sorted(SETTINGS, key=lambda name: -len(SETTINGS[name].label)):
+        if SETTINGS[name].label in text:
+            found.append(name)
+            text = text.replace(SETTINGS[name].label, "")
+    return [name for name in SETTINGS if name in found]
+
+
 def named(names: list[str]) -> str:
     """Labels with field names: “Seed” (seed), “Packing” (packing)."""
     return ", ".join(f"“{label(name)}” ({name})" for name in names)

@@ -5,6 +5,7 @@ It knows no setting by name but one, and neither the recipe nor the form.
 
 import math
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from trainer_backend.errors import UserError
@@ -12,6 +13,7 @@ from trainer_backend.errors import UserError
 T = TypeVar("T")
 MAX_TEXT = 20_000
 MAX_TEMPLATE = 100_000
+MAX_WORDS = 60  # letters of a text that a sentence repeats
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -40,13 +42,29 @@ class Setting:
         return self.kind in (int, int | str)
 
     def words(self, value: object) -> str:
-        """A value in words for a sentence: “LoRA”, “on”, “0.1”."""
+        """A value in words for a sentence: “LoRA”, “on”, “0.1”, “1,024”, “no limit”."""
         if isinstance(value, bool):
             return "on" if value else "off"
+        if isinstance(value, int | float):
+            return _figure(value)
         text = str(value)
         if self.or_template and is_template_text(text):
             return "your own"
-        return self.choices[text].split(" (")[0] if text in self.choices else text
+        if text in self.choices:
+            return self.choices[text].split(" (")[0]
+        return {"": "empty", "auto": "automatic"}.get(text, _shortened(text))
+
+
+def _figure(value: float) -> str:
+    """A number as people write it: no “3.0”, no “5e-05”; below 0 stands for no limit."""
+    if value < 0:
+        return "no limit"
+    return f"{value:,.10f}".rstrip("0").rstrip(".")
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]}…"
 
 
 def setting(default: T, label: str, help: str, **more: Any) -> T:
@@ -91,7 +109,10 @@ def checked_settings(
         )
     unknown = [str(key) for key in values if key not in settings]
     if unknown:
-        fix = f"Use one of: {', '.join(settings)}."
+        near = get_close_matches(unknown[0], settings, 3)
+        fix = (
+            f"Did you mean {' or '.join(near)}?" if near else f"Use one of: {', '.join(settings)}."
+        )
         raise UserError(f"Unknown setting “{unknown[0][:60]}”.", where, fix)
     return {name: checked(settings[name], value, where) for name, value in values.items()}
 

@@ -81,6 +81,12 @@ class LengthFeed:
         count = self._counts.get(json.dumps([dataset_id, fields]))
         return count.lengths if count else None
 
+    def waits(self, dataset_id: str, values: Mapping[str, Any]) -> bool:
+        """Whether the lengths with these settings are not known yet but may be."""
+        fields = {name: values.get(name) for name in DECIDING}
+        count = self._counts.get(json.dumps([dataset_id, fields]))
+        return count is None or (count.lengths is None and count.error is None)
+
     def _count_for(self, dataset_id: str, fields: dict[str, Any]) -> Count:
         key = json.dumps([dataset_id, fields])
         with self._lock:

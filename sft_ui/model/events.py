@@ -1,0 +1,192 @@
+"""Events of the Model tab: what fills the form, follows the data, applies the fix, goes back.
+
+Handlers take the form's values and return updates of `filled`; other tabs are given as functions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from sft_ui.alerts import attempt
+from sft_ui.context import PRIVATE, QUICK, Options, Studio
+from sft_ui.model.basis import (
+    Basis,
+    baseline,
+    followed,
+    preset_for,
+    preset_recipe,
+    read_basis,
+    with_data,
+)
+from sft_ui.model.estimating import estimate_now
+from sft_ui.model.tab import ModelTab, about_model
+from sft_ui.model.travel import Taken, refused, taken_from_file
+from sft_ui.recipe_form import CONDITIONAL, field_update, form_values, read_form, relevance
+from sft_ui.sizes import machine_now, sizes_for
+from trainer_backend.data.store import LengthReport, open_dataset
+from trainer_backend.models.facts import model_facts
+from trainer_backend.recipe import SETTINGS, Data, Recipe
+
+Known = Callable[[str, Mapping[str, Any]], LengthReport | None]
+
+
+@dataclass(frozen=True)
+class ModelEvents:
+    """The handlers of the form. `known` gives the counted lengths of a dataset."""
+
+    studio: Studio
+    tab: ModelTab
+    known: Known
+
+    def filled(self) -> list[gr.blocks.Block]:
+        """The components that handlers fill: preset, basis, and every field."""
+        return [self.tab.preset, self.tab.basis, *self.tab.fields.values()]
+
+    def given(self, dataset_id: gr.State) -> Options:
+        """The inputs of handlers."""
+        tab = self.tab
+        return {"dataset_id": dataset_id, "preset": tab.preset, "basis": tab.basis, **tab.fields}
+
+    def adapt(self, dataset_id: str, preset: str, basis: dict, **values: Any) -> list[Any]:
+        """Let preset and fields follow data and model, where the user has not changed them."""
+        before = read_basis(basis)
+        chosen, after = self._basis(dataset_id, preset, before, values["base_model"])
+        changes: dict[str, Any] = {}
+        old, _ = attempt(
+            baseline, preset, before.base_model or values["base_model"], before.settings
+        )
+        new, _ = attempt(baseline, chosen, values["base_model"], after.settings)
+        if old and new and not after.kept:
+            changes = followed(values, old, new)
+        shown = gr.skip() if chosen == preset else chosen
+        return [shown, after.to_dict(), *self._updates(values, changes)]
+
+    def fill(self, dataset_id: str, preset: str, basis: dict, **values: Any) -> list[Any]:
+        """Fill the form with the preset that the user chose."""
+        own = replace(read_basis(basis), own_preset=True, kept=False)
+        _, after = self._basis(dataset_id, preset, own, values["base_model"])
+        recipe = baseline(preset, values["base_model"], after.settings)
+        changes = {n: v for n, v in form_values(recipe).items() if n != "base_model"}
+        return [gr.skip(), after.to_dict(), *self._updates(values, changes)]
+
+    def fix(self, dataset_id: str, preset: str, basis: dict, **values: Any) -> list[Any]:
+        """Apply the settings that the estimate found to fit."""
+        recipe, _ = read_form(values)
+        found = estimate_now(self.studio, dataset_id, recipe, self.known(dataset_id, values))
+        changes: dict[str, Any] = {}
+        if recipe and found and found.fix:
+            fitting = form_values(replace(recipe, **found.fix))
+            changes = {name: fitting[name] for name in found.fix}
+        return [gr.skip(), gr.skip(), *self._updates(values, changes)]
+
+    def back(
+        self, event: gr.EventData, dataset_id: str, preset: str, basis: dict, **values: Any
+    ) -> list[Any]:
+        """Set one setting, or all of them, back to the preset."""
+        before, _ = attempt(baseline, preset, values["base_model"], read_basis(basis).settings)
+        then = form_values(before) if before else {}
+        one = getattr(event, "field", None)
+        names = [one] if one in SETTINGS else list(then)
+        changes = {n: then[n] for n in names if n in then and n != "base_model"}
+        return [gr.skip(), gr.skip(), *self._updates(values, changes)]
+
+    def take(self, taken: Taken, basis: object, values: Mapping[str, Any]) -> list[Any]:
+        """Fill the form with settings from elsewhere, which nothing changes by itself then."""
+        kept = replace(
+            read_basis(basis), own_preset=True, kept=True, base_model=taken.recipe.base_model
+        )
+        kept = replace(kept, settings={}, reasons={})
+        updates = self._updates(values, form_values(taken.recipe))
+        return [taken.preset or gr.skip(), kept.to_dict(), *updates]
+
+    def _basis(
+        self, dataset_id: str, preset: str, before: Basis, base_model: str
+    ) -> tuple[str, Basis]:
+        """The preset for the data, and what the data suggests with it."""
+        dataset, _ = (
+            attempt(open_dataset, self.studio.home, dataset_id) if dataset_id else (None, None)
+        )
+        if dataset is None or not dataset.num_examples:
+            return preset, with_data(before, preset, base_model, "", None, 1)
+        chosen = preset_for(preset, before, bool(dataset.sample))
+        recipe, _ = attempt(preset_recipe, chosen, base_model)
+        data = None
+        if recipe and not dataset.sample:
+            data = self._data(dataset_id, recipe)
+        devices = machine_now().num_devices
+        return chosen, with_data(before, chosen, base_model, dataset_id, data, devices)
+
+    def _data(self, dataset_id: str, recipe: Recipe) -> Data:
+        rows, _ = sizes_for(self.studio, dataset_id, recipe)
+        lengths = self.known(dataset_id, form_values(recipe))
+        facts = model_facts(self.studio.home, recipe.base_model)
+        return Data(rows, lengths.total if lengths else (), reads=facts.max_positions)
+
+    def _updates(self, values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[Any]:
+        """Updates of all fields: new values, and which of the conditional ones show."""
+        if not changes:
+            return [gr.skip()] * len(self.tab.fields)
+        recipe, _ = read_form({**values, **changes})
+        shown = relevance(recipe) if recipe else {}
+        updates = []
+        for name in self.tab.fields:
+            visible = {"visible": shown[name]} if name in shown else {}
+            if name in changes:
+                updates.append(field_update(name, changes[name], **visible))
+            else:
+                updates.append(gr.update(**visible) if visible else gr.skip())
+        return updates
+
+
+def wire_model(events: ModelEvents, dataset_id: gr.State, refresh: Options) -> Options:
+    """Wire the tab; returns the event in which the form follows data and model.
+
+    `refresh` are the arguments of the event that updates the cards.
+    """
+    tab = events.tab
+    into = {"inputs_kwargs": events.given(dataset_id), "outputs": events.filled(), **QUICK}
+    adapt = {"fn": events.adapt, **into}
+    tab.preset.input(events.fill, **into).then(**refresh)
+    tab.fields["base_model"].input(**adapt).then(**refresh)
+    tab.fields["base_model"].input(about_model, tab.fields["base_model"], tab.about, **QUICK)
+    tab.estimate.fix(events.fix, **into).then(**refresh)
+    tab.estimate.back(events.back, **into).then(**refresh)
+    tab.estimate.reset(events.back, **into).then(**refresh)
+    _wire_relevance(tab)
+    _wire_upload(events, into, refresh)
+    return adapt
+
+
+def _wire_relevance(tab: ModelTab) -> None:
+    def show_relevant(**values: Any) -> list[Any]:
+        recipe, _ = read_form(values)
+        shown = relevance(recipe) if recipe else {}
+        return [gr.update(visible=shown[name]) if shown else gr.skip() for name in CONDITIONAL]
+
+    deciding = ("adapter", "max_steps", "eval_fraction", "lr_scheduler_type")
+    gr.on(
+        [tab.fields[name].input for name in deciding],
+        show_relevant,
+        inputs_kwargs=dict(tab.fields),
+        outputs=[tab.fields[name] for name in CONDITIONAL],
+        trigger_mode="always_last",
+        **QUICK,
+    )
+
+
+def _wire_upload(events: ModelEvents, into: Options, refresh: Options) -> None:
+    travel = events.tab.travel
+
+    def take(path: str, dataset_id: str, preset: str, basis: dict, **values: Any) -> list[Any]:
+        taken, error = attempt(taken_from_file, path)
+        if taken is None:
+            return [*[gr.skip()] * len(into["outputs"]), refused(error) if error else ""]
+        return [*events.take(taken, basis, values), taken.said]
+
+    given = {"path": travel.upload, **into["inputs_kwargs"]}
+    outputs = [*into["outputs"], travel.said]
+    loaded = travel.upload.upload(take, inputs_kwargs=given, outputs=outputs, **PRIVATE)
+    model = events.tab.fields["base_model"]
+    loaded.then(about_model, model, events.tab.about, **QUICK).then(**refresh)
