@@ -132,11 +132,11 @@ class ModelEvents:
         shown = relevance(recipe) if recipe else {}
         updates = []
         for name in self.tab.fields:
-            visible = {"visible": shown[name]} if name in shown else {}
+            visible: dict[str, Any] = {"visible": shown[name]} if name in shown else {}
             if name in changes:
                 updates.append(field_update(name, changes[name], **visible))
             else:
-                updates.append(gr.update(**visible) if visible else gr.skip())
+                updates.append(gr.update(visible=shown[name]) if visible else gr.skip())
         return updates
 
 
