@@ -142,7 +142,7 @@ def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool)
             done, total = next(counting)
         except StopIteration as end:
             clear_bar(quiet)
-            return end.value
+            return end.value.kept(recipe.truncation_mode)
         show = show or bar("Counting tokens", quiet)
         if show:
             show(done, total)

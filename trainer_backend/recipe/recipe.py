@@ -405,7 +405,11 @@ class Recipe:
 
 
 SETTINGS = settings_of(Recipe)
-LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+# what an adapter consists of: as it began, also in a run that starts from it
+LORA_FIELDS = (
+    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "layers_to_transform"),
+    *("modules_to_save", "init_lora_weights", "use_rslora", "use_dora"),
+)
 
 
 def label(*names: str) -> str:
