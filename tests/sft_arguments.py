@@ -34,6 +34,6 @@ def sft_arguments() -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":
-    for name, kinds in sft_arguments().items():
-        print(f'    "{name}": "{kinds}",')
+def table_lines() -> str:
+    """The table as it is written in the source."""
+    return "\n".join(f'    "{name}": "{kinds}",' for name, kinds in sft_arguments().items())

@@ -42,7 +42,7 @@ def _unreadable(recipe: Recipe) -> list[Problem]:
         (parse_layers, recipe.layers_to_transform if recipe.adapter != "full" else ""),
     ):
         try:
-            read(text)  # type: ignore[operator]  # both take a text
+            read(text)
         except UserError as error:
             found.append(Problem("error", error.what, error.where, error.fix))
     return found

@@ -1,6 +1,6 @@
 """The arguments of SFTConfig with the kinds of value each takes, for processes without torch.
 
-A test compares the table with the class: after an update of transformers, print it anew.
+A test compares the table with the class, and shows the whole table where they differ.
 """
 
 ARGUMENTS = {

@@ -56,8 +56,9 @@ def pack_rows(
         bfd_split  input_ids [[4, 5, 6, 7], [1, 2, 3, 8], [9]]  seq_lengths [[4], [3, 1], [1]]
         wrapped    input_ids [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
-    bfd truncates long rows, at their start with `truncation_mode` "keep_end"; bfd_split cuts them into pieces; wrapped cuts the concatenation of all
-    rows and has no `seq_lengths`: attention crosses its examples.
+    bfd truncates long rows (at their start with `truncation_mode` "keep_end"); bfd_split cuts them
+    into pieces; wrapped cuts the concatenation of all rows and has no `seq_lengths`: attention
+    crosses its examples.
     """
     if strategy == "wrapped":
         ids, targets = list(chain.from_iterable(input_ids)), list(chain.from_iterable(labels))

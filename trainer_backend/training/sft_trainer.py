@@ -51,7 +51,7 @@ from trainer_backend.training.capabilities import (
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
-from trainer_backend.training.lora.pissa import Pissa, starts_with_pissa
+from trainer_backend.training.lora.pissa import pissa_of
 from trainer_backend.training.lora.plus import quicken_b
 from trainer_backend.training.loss import (
     TokenSums,
@@ -130,7 +130,7 @@ class SFTTrainer(Trainer):
         settle_devices(args, reads_images=processor is not None)
         added = prepare_tokens(model, self._tokenizer, args, processor)
         model = add_adapter(model, peft_config, added, args)
-        self.pissa = Pissa(model) if peft_config and starts_with_pissa(model) else None
+        self.pissa = pissa_of(model) if peft_config else None
         prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)

@@ -155,7 +155,7 @@ def _pinned_base(facts: RunFacts, writer: RunWriter, progress: Progress) -> Path
     return folder
 
 
-def _start_model(facts: RunFacts, base: Path) -> torch.nn.Module:
+def _start_model(facts: RunFacts, base: Path) -> AnyModel:
     """The initial model: the base model, or the weights of an earlier run."""
     recipe, start = facts.recipe, facts.start
     # full fine-tuning keeps fp32 weights and computes in half precision: updates with a small
@@ -165,11 +165,8 @@ def _start_model(facts: RunFacts, base: Path) -> torch.nn.Module:
     if start and recipe.adapter == "full":
         return load_base(start, precision, device)
     model = load_base(base, precision, device)
-    if (
-        start is None or recipe.init_lora_weights == "pissa"
-    ):  # its adapter is made anew, then loaded
-        return model
-    return load_adapter(model, start, trainable=True)
+    anew = recipe.init_lora_weights == "pissa"  # its adapter is made first, then loaded into
+    return load_adapter(model, start, trainable=True) if start and not anew else model
 
 
 def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) -> None:

@@ -28,6 +28,7 @@ def lora_config(recipe: Recipe, model: PreTrainedModel) -> LoraConfig | None:
         return None
     targets: Any = recipe.lora_target_modules
     targets = targets if targets == "all-linear" else parse_names(targets)
+    start: Any = FAST_SVD if recipe.init_lora_weights == "pissa" else True
     settings: dict[str, Any] = {}
     if recipe.layers_to_transform.strip():
         targets, settings = _in_some_layers(recipe, model, targets)
@@ -40,7 +41,7 @@ def lora_config(recipe: Recipe, model: PreTrainedModel) -> LoraConfig | None:
         target_modules=targets,
         use_rslora=recipe.use_rslora,
         use_dora=recipe.use_dora,
-        init_lora_weights=FAST_SVD if recipe.init_lora_weights == "pissa" else True,
+        init_lora_weights=start,
         task_type="CAUSAL_LM",
         **settings,
     )
@@ -93,10 +94,17 @@ def _trained_whole(recipe: Recipe, model: PreTrainedModel) -> dict[str, Any]:
         )
     tied = _tied(model)
     if not tied & set(names):
-        return {"modules_to_save": names}
-    rest = [name for name in names if name not in tied]
+        return {"modules_to_save": [path for name in names for path in _paths(model, name, known)]}
+    rest = [path for n in names if n not in tied for path in _paths(model, n, known)]
     embedding = _own_name(model, model.get_input_embeddings())
     return {"modules_to_save": [embedding, *rest], "ensure_weight_tying": True}
+
+
+def _paths(model: PreTrainedModel, name: str, known: list[str]) -> list[str]:
+    """What peft finds modules of this name alone by: it compares the ends of their paths."""
+    if not any(one != name and one.endswith(name) for one in known):
+        return [name]
+    return [path for path, _ in model.named_modules() if path.rpartition(".")[2] == name]
 
 
 def _whole_modules(model: PreTrainedModel) -> list[str]:

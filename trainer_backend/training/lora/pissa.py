@@ -21,11 +21,12 @@ WEIGHTS = "adapter_model.safetensors"
 ADAPTER = "default"
 
 
-def starts_with_pissa(model: torch.nn.Module) -> bool:
-    """Whether the model has an adapter that PiSSA started."""
+def pissa_of(model: torch.nn.Module) -> "Pissa | None":
+    """The first values of an adapter that is new; None if PiSSA did not start it."""
     config = model.peft_config.get(ADAPTER) if isinstance(model, PeftModel) else None
     start = config.init_lora_weights if isinstance(config, LoraConfig) else None
-    return isinstance(start, str) and start.startswith("pissa")
+    starts = isinstance(start, str) and start.startswith("pissa")
+    return Pissa(model) if starts and isinstance(model, PeftModel) else None
 
 
 class Pissa:
@@ -111,5 +112,5 @@ def _add(layer: LoraLayer, product: Tensor) -> None:
     """Add s·product [out, in] to a layer's base weight, summed in float32."""
     weight = layer.get_base_layer().weight
     change = layer.scaling[ADAPTER] * product.float()
-    change = change.t() if layer.fan_in_fan_out else change
+    change = change.t() if getattr(layer, "fan_in_fan_out", False) else change
     weight.data = (weight.data.float() + change).to(weight.dtype)
