@@ -166,6 +166,10 @@ class SFTConfig(TrainingArguments):
     activation_offloading: bool = field(
         default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
     )
+    loraplus_lr_ratio: float = field(
+        default=0.0,
+        metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),
+    )
 
     def __post_init__(self) -> None:
         device = "cpu" if self.use_cpu else accelerator()

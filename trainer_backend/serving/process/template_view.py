@@ -13,10 +13,11 @@ from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer
 from trainer_backend.models.loaded.pretrained import tokenizer_of
 from trainer_backend.recipe import SETTINGS, Recipe, is_template_text
+from trainer_backend.recipe.chat_templates import BUILT_IN
 from trainer_backend.serving.process.token_view import count_job, processing_of, view_row
 from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE
 from trainer_backend.tokens.counts import count_rows
-from trainer_backend.tokens.templates.choice import BUILT_IN, template_text, unknown_marks
+from trainer_backend.tokens.templates.choice import template_text, unknown_marks
 from trainer_backend.tokens.training_rows import training_row
 
 CHECKED_ROWS = 200  # spread evenly over the dataset

@@ -13,14 +13,11 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe import SETTINGS, is_template_text, label
+from trainer_backend.recipe import is_template_text, label
+from trainer_backend.recipe.chat_templates import BUILT_IN
 from trainer_backend.tokens.templates.training import is_training_template, training_template
 
 MARKS = re.compile(r"<\|[^|<>{}'\s]{1,40}\|>|<(?:start|end)_of_\w+>|\[/?INST\]|</?s>")
-# choices of the recipe that are files here
-BUILT_IN = tuple(
-    one for one in SETTINGS["chat_template"].choices if one not in ("model", "training")
-)
 
 
 def use_chat_template(tokenizer: Tokenizer, choice: str, model: str = "") -> None:

@@ -5,9 +5,10 @@ from conftest import build_tokenizer
 
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import SETTINGS, Recipe
+from trainer_backend.recipe.chat_templates import BUILT_IN
 from trainer_backend.tokens.chat_template import render_prompt
 from trainer_backend.tokens.encode import encode, prompt_ids
-from trainer_backend.tokens.templates.choice import BUILT_IN, unknown_marks, use_chat_template
+from trainer_backend.tokens.templates.choice import unknown_marks, use_chat_template
 
 OWN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
 TALK = [
