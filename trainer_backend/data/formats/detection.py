@@ -333,12 +333,12 @@ def _guess(seen: _Seen) -> ColumnMapping | None:
 
 def _guessed(columns: list[str], guess: ColumnMapping) -> Detection:
     """A guess is trained on only when the user says so."""
+    if guess.format == "text":
+        why = "There is only one column, so it could only be learned as plain text"
+        return _unsure(columns, why, guess)
     sentence = (
-        f"There is only one column, {quoted(columns[0])}: use it as plain text, of which the model "
-        "learns all, or load rows with a prompt and an answer."
-        if guess.format == "text"
-        else f"{guess_words(guess)}. This is a guess: check the first row, then use these columns, or "
-        f"choose others of {listed(columns, 12)}."
+        f"{guess_words(guess)}. This is a guess: check the first row, then use these columns, "
+        f"or choose others of {listed(columns, 12)}."
     )
     return Detection(guess, sentence, False, columns, ASKED, _how_to_choose(guess))
 
