@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import BlocksConfigDict
 from markupsafe import Markup
 
 from sft_ui import access
 from sft_ui.alerts import attempt, show_user_errors, tell
 from sft_ui.chat.tab import ChatTab, build_chat_tab, chat_choices, warm_up
-from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Options, Studio
+from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
 from sft_ui.data.events import wire_events
 from sft_ui.data.lengths import feed
 from sft_ui.data.tab import DataTab, build_data_tab
@@ -78,11 +79,24 @@ class Page:
         return {"dataset_id": data.dataset_id, "preset": model.preset, **model.fields}
 
 
+class StudioPage(gr.Blocks):
+    """The page without Gradio's heartbeat, a stream that each open page would hold for good.
+
+    Browsers open six connections to a server; the seventh page would wait for ever. The heartbeat
+    only tells that a page was closed, after which its state is kept for an hour more; here
+    `MAX_PAGES` limits the states, and an event ends with the stream of its own answer.
+    """
+
+    def get_config_file(self) -> BlocksConfigDict:
+        """Gradio's description of the page for the browser."""
+        return {**super().get_config_file(), "connect_heartbeat": False}
+
+
 def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> gr.Blocks:
     """Build the page. The caller starts the scheduler and launches the server."""
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home / "tmp" / "uploads"))
     studio = Studio(home, scheduler, model_process)
-    with gr.Blocks(
+    with StudioPage(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=KEEP_UPLOADS_S
     ) as app:
         gr.HTML(header(hardware().label()), js_on_load=SWITCH_THEME)
@@ -167,7 +181,7 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     refreshed = [*_card_outputs(page), page.draft]
     events = ModelEvents(studio, model, data.feed.known)
     given = events.given(data.dataset_id)
-    again = {"fn": refresh, "inputs_kwargs": given, "outputs": refreshed, **QUICK}
+    again = {"fn": refresh, "inputs_kwargs": given, "outputs": refreshed, **SILENT}
     again["trigger_mode"] = "always_last"
     gr.on(edits(model.fields.values()), **again)
     adapt = wire_model(events, data.dataset_id, again)
@@ -365,7 +379,7 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         ),
         inputs_kwargs={**page.chosen(), "basis": page.model.basis},
         outputs=_card_outputs(page),
-        **QUICK,
+        **SILENT,
     )
 
 
