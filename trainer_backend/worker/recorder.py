@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from trainer_backend.processes import peak_memory
 from trainer_backend.runs import RunWriter
 from trainer_backend.training.distributed import any_process
 from trainer_backend.worker.nan_guard import NanGuard
@@ -133,7 +133,7 @@ def _make_strict(row: dict[str, Any]) -> None:
 
 
 def memory_used() -> int:
-    """Peak bytes on the GPU if there is one, else this process's resident bytes now."""
+    """Bytes that this process held at its peak: on the GPU if there is one, else in RAM."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return psutil.Process().memory_info().rss
+    return peak_memory()
