@@ -19,6 +19,7 @@ from trainer_backend.estimation.memory import Setup, peak_memory
 from trainer_backend.estimation.plan import Plan, plan_run, unknown_rows
 from trainer_backend.estimation.range import Range
 from trainer_backend.estimation.shape import Shape, shape_of
+from trainer_backend.estimation.speed import seconds_of
 from trainer_backend.estimation.storage import RESERVE_BYTES, checkpoints_bytes
 from trainer_backend.estimation.weights import Stored, stored_weights
 from trainer_backend.hardware import GIB, Hardware
@@ -224,6 +225,7 @@ def _of_setup(case: Case, setup: Setup, notes: list[str]) -> Estimate:
     notes = [*notes, *_about_disk(case.home, disk), *_about_processes(setup)]
     plan = setup.plan
     known = case.dataset is not None or plan.steps > 0
+    seconds, basis = _time(case, setup)
     return Estimate(
         fits=fits,
         memory_gb=memory,
@@ -231,13 +233,27 @@ def _of_setup(case: Case, setup: Setup, notes: list[str]) -> Estimate:
         memory_free_gb=round(free, 3),
         steps=plan.steps if known else None,
         tokens=plan.tokens if case.dataset is not None else None,
-        seconds=None,
+        seconds=seconds,
         download_gb=None if download is None else round(download, 3),
         disk_gb=round(disk, 3),
-        based_on=_based_on(case),
+        based_on=f"{_based_on(case)}{basis}",
         fix=fix,
         notes=list(dict.fromkeys(notes)),
     )
+
+
+def _time(case: Case, setup: Setup) -> tuple[Range | None, str]:
+    """Seconds of the run without the download, and what they are based on, to go on a sentence."""
+    if setup.plan.steps < 1:
+        return None, ""
+    recipe = setup.recipe
+    if setup.bits is not None and recipe.precision not in QUANTIZED:
+        recipe = replace(recipe, precision=f"int{setup.bits}")
+    seconds, basis = seconds_of(setup.shape, setup.plan, recipe, case.machine, case.home)
+    spread = case.lengths.spread if case.lengths else 1 - NO_DATA
+    low, high = seconds.low * (1 - spread), seconds.high * (1 + spread)
+    wider = Range(*(round(one, 1) for one in (low, seconds.likely, high)))
+    return wider, f"; the time on {basis}"
 
 
 def memory_range(case: Case, setup: Setup) -> Range:

@@ -32,14 +32,18 @@ def seconds_of(
     recipe: Recipe,
     machine: Hardware,
     home: Path | None = None,
+    *,
+    history: bool = True,
     without: str | None = None,
 ) -> tuple[Range, str]:
     """Seconds of a run from its start to its end, and a sentence that says what they rest on.
 
     A download is not counted. `recipe` may still have “auto”. Runs of `home` on this machine
-    correct the model of time; `without` is the id of a run that is left out.
+    correct the model of time unless `history` is off; `without` is the id of a run left out.
     """
-    phases, based_on = phases_of(shape, plan, recipe, machine, home, without)
+    phases, based_on = phases_of(
+        shape, plan, recipe, machine, home, history=history, without=without
+    )
     likely = sum(seconds for seconds, _ in phases.values())
     # phases are off together: a slower machine slows all of them
     spread = sum(seconds * one.spread for seconds, one in phases.values()) / max(likely, 1e-9)
@@ -53,6 +57,8 @@ def phases_of(
     recipe: Recipe,
     machine: Hardware,
     home: Path | None = None,
+    *,
+    history: bool = True,
     without: str | None = None,
 ) -> tuple[dict[str, tuple[float, Correction]], str]:
     """Seconds of each phase with its correction, and what they rest on."""
@@ -62,7 +68,8 @@ def phases_of(
     def modelled(timing: Timing, its_recipe: Recipe) -> dict[str, float]:
         return phase_seconds(Work(timing.shape, its_recipe, rates, machine.kind), timing.plan)
 
-    runs = earlier_runs(home, machine_key(machine), modelled, without)
+    past = home if history else None
+    runs = earlier_runs(past, machine_key(machine), modelled, without)
     unsure = MEASURED if rates.measured else TYPICAL
     phases = {}
     for phase, seconds in phase_seconds(Work(shape, recipe, rates, machine.kind), plan).items():
