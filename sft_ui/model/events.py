@@ -28,7 +28,9 @@ from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.data.store import LengthReport, open_dataset
 from trainer_backend.models.facts import model_facts
 from trainer_backend.recipe import SETTINGS, Data, Recipe
+from trainer_backend.recipe.suggestion import LENGTH_STEP
 
+MOST_TOKENS = 1_048_576  # the largest maximum length that a recipe takes
 Known = Callable[[str, Mapping[str, Any]], LengthReport | None]
 
 
@@ -121,8 +123,24 @@ class ModelEvents:
     def _data(self, dataset_id: str, recipe: Recipe) -> Data:
         rows, _ = sizes_for(self.studio, dataset_id, recipe)
         lengths = self.known(dataset_id, form_values(recipe))
-        facts = model_facts(self.studio.home, recipe.base_model)
-        return Data(rows, lengths.total if lengths else (), reads=facts.max_positions)
+        if lengths is None:
+            return Data(rows)
+        reads = model_facts(self.studio.home, recipe.base_model).max_positions
+        fits = self._tokens_that_fit(dataset_id, recipe, lengths)
+        return Data(rows, lengths.total, reads, fits)
+
+    def _tokens_that_fit(
+        self, dataset_id: str, recipe: Recipe, lengths: LengthReport
+    ) -> int | None:
+        """The maximum length there is memory for; None where every row fits, or none would."""
+        tokens, limit = int(lengths.total.max(initial=0)), None
+        while tokens > LENGTH_STEP:
+            asked = replace(recipe, max_length=min(tokens, MOST_TOKENS))
+            found = estimate_now(self.studio, dataset_id, asked, lengths)
+            if found is None or found.fits is not False:
+                return limit
+            limit = tokens = tokens // 2 // LENGTH_STEP * LENGTH_STEP
+        return None
 
     def _updates(self, values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[Any]:
         """Updates of all fields: new values, and which of the conditional ones show."""
