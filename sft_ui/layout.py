@@ -20,6 +20,7 @@ from sft_ui.data.events import wire_events
 from sft_ui.data.tab import DataTab, build_data_tab
 from sft_ui.data.wiring import wire_data
 from sft_ui.dataset_files import build_routes
+from sft_ui.model.model_events import wire_restored
 from sft_ui.model.tab import ModelTab, build_model_tab, estimate
 from sft_ui.recipe_form import edits, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
@@ -280,17 +281,19 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
 
     shown = [train.run_id, train.chart, page.tabs, train.start_key]
     form = [page.model.preset, *page.model.fields.values()]
-    app.load(
+    loaded = app.load(
         load,
         [page.draft, page.model.fields["base_model"]],
         [*shown, page.chat.run, page.data.dataset_id, *form],
         **SETS_STATE,
-    ).then(
+    )
+    loaded.then(
         lambda dataset_id, preset, **values: _cards(studio, page, dataset_id, preset, values),
         inputs_kwargs=page.chosen(),
         outputs=_card_outputs(page),
         **QUICK,
     )
+    wire_restored(page.model.choice, loaded)
 
 
 def run_to_show(studio: Studio, asked: str) -> str:

@@ -11,19 +11,22 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import QUICK, Studio
+from sft_ui.model.card import USE_SCRIPT
+from sft_ui.model.choice import preset_recipe
+from sft_ui.model.model_events import ModelEvents, card_of, restore_model, wire_model
+from sft_ui.model.search import build_model_search
 from sft_ui.recipe_form import CONDITIONAL, Fields, build_fields, form_values, read_form, relevance
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import Hardware
+from trainer_backend.models import model_facts
 from trainer_backend.recipe import (
     SETTINGS,
-    ModelPreset,
     Recipe,
     check_recipe,
     differences,
     effective_batch_size,
     label,
-    model_presets,
     recipe_from,
     recipe_presets,
     total_steps,
@@ -41,6 +44,7 @@ class ModelTab:
     fields: Fields
     estimate: gr.HTML
     filled: list[Dependency]  # events that put other values into the form
+    choice: ModelEvents
 
 
 def build_model_tab(studio: Studio) -> ModelTab:
@@ -48,15 +52,14 @@ def build_model_tab(studio: Studio) -> ModelTab:
     recipe = recipe_from(FIRST_PRESET)
     with gr.Row(equal_height=False):
         with gr.Column(scale=8, min_width=340):
-            model = gr.Dropdown(
-                [(preset.title, preset.base_model) for preset in model_presets()],
-                value=recipe.base_model,
-                allow_custom_value=True,
-                label=label("base_model"),
-                info=SETTINGS["base_model"].help,
-                elem_id="model-choice",
+            search = build_model_search(recipe.base_model)
+            first = model_facts(studio.home, recipe.base_model)
+            about = gr.HTML(
+                card_of(studio, first, FIRST_PRESET, {}, asking=False),
+                elem_id="model-about",
+                js_on_load=USE_SCRIPT,
             )
-            about = gr.HTML(about_model(recipe.base_model), elem_id="model-about")
+            applied = gr.State({})
             preset = gr.Radio(
                 [(one.title, one.id) for one in recipe_presets()],
                 value=FIRST_PRESET,
@@ -66,18 +69,21 @@ def build_model_tab(studio: Studio) -> ModelTab:
             )
             when = gr.HTML(about_preset(FIRST_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
-                fields: Fields = {"base_model": model, **build_fields(recipe)}
+                fields: Fields = {"base_model": search.model, **build_fields(recipe)}
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(elem_id="estimate")
-    return ModelTab(preset, fields, estimate, _wire(preset, fields, about, when))
+    choice = ModelEvents(studio, search, about, preset, fields, applied)
+    filled = [*_wire(choice, when), *wire_model(choice)]
+    return ModelTab(preset, fields, estimate, filled, choice)
 
 
-def _wire(preset: gr.Radio, fields: Fields, about: gr.HTML, when: gr.HTML) -> list[Dependency]:
+def _wire(choice: ModelEvents, when: gr.HTML) -> list[Dependency]:
+    studio, preset, fields = choice.studio, choice.preset, choice.fields
     names = list(fields)
 
     @show_user_errors
     def fill(preset_id: str, base_model: str) -> list[Any]:
-        recipe = preset_recipe(preset_id, base_model)
+        recipe = preset_recipe(preset_id, base_model, studio.home)
         shown = relevance(recipe)
         values = form_values(recipe)
         updates = [
@@ -85,12 +91,17 @@ def _wire(preset: gr.Radio, fields: Fields, about: gr.HTML, when: gr.HTML) -> li
             for name in names
             if name != "base_model"
         ]
-        return [about_preset(preset_id), about_model(base_model), *updates]
+        restored = restore_model(choice, preset_id, values, ask_hub=True)
+        return [about_preset(preset_id), *restored, *updates]
 
     model = fields["base_model"]
-    outputs = [when, about, *(fields[name] for name in names if name != "base_model")]
+    outputs = [
+        when,
+        choice.about,
+        choice.applied,
+        *(fields[name] for name in names if name != "base_model"),
+    ]
     filled = preset.input(fill, [preset, model], outputs, **QUICK)
-    model.input(about_model, model, about, **QUICK)
 
     def show_relevant(**values: Any) -> list[Any]:
         recipe, _ = read_form(values)
@@ -109,27 +120,6 @@ def _wire(preset: gr.Radio, fields: Fields, about: gr.HTML, when: gr.HTML) -> li
     return [filled]
 
 
-def preset_recipe(preset_id: str, base_model: str) -> Recipe:
-    """A preset's recipe for a model, with the settings that the model's own preset overrides."""
-    wishes = next((one.recipe for one in model_presets() if one.base_model == base_model), {})
-    return recipe_from(preset_id, base_model=base_model or Recipe().base_model, **wishes)
-
-
-def about_model(base_model: str | None) -> Markup:
-    """Notes and facts about the chosen model."""
-    preset = next((one for one in model_presets() if one.base_model == base_model), None)
-    if preset is None:
-        text = "Your own model: safetensors weights, no custom code."
-        return markup.line(text, "quiet")
-    return markup.line(preset.notes, "quiet") + markup.chips(_model_facts(preset))
-
-
-def _model_facts(preset: ModelPreset) -> list[str]:
-    facts = [f"{preset.parameters} parameters", preset.licence]
-    facts += ["needs a Hub account"] if preset.gated else []
-    return facts + ([] if preset.chat else ["base model: not trained to chat"])
-
-
 def about_preset(preset_id: str) -> Markup | str:
     """When to use a preset."""
     preset = next((one for one in recipe_presets() if one.id == preset_id), None)
@@ -146,7 +136,7 @@ def estimate(studio: Studio, dataset_id: str, preset_id: str, values: Mapping[st
     summary = markup.card(
         "What these settings mean", markup.facts(_facts(studio, dataset_id, recipe, machine))
     )
-    changed = _differences_card(preset_id, recipe)
+    changed = _differences_card(studio, preset_id, recipe)
     return markup.stack([summary, changed, *map(_note, problems), _machine_card(machine)])
 
 
@@ -180,8 +170,8 @@ def _facts(
     ]
 
 
-def _differences_card(preset_id: str, recipe: Recipe) -> Markup:
-    preset, _ = attempt(preset_recipe, preset_id or "", recipe.base_model)
+def _differences_card(studio: Studio, preset_id: str, recipe: Recipe) -> Markup:
+    preset, _ = attempt(preset_recipe, preset_id or "", recipe.base_model, studio.home)
     changed = differences(recipe, preset) if preset else {}
     changed.pop("base_model", None)
     if not changed:
