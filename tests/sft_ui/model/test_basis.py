@@ -6,7 +6,7 @@ import pytest
 
 from sft_ui.model.basis import Basis, baseline, followed, preset_for, read_basis, with_data
 from sft_ui.recipe_form import form_values
-from trainer_backend.recipe import Data, Recipe
+from trainer_backend.recipe import Data, Recipe, recipe_from
 
 STARTER = Recipe().base_model
 
@@ -18,8 +18,8 @@ def test_the_kind_of_data_chooses_the_preset_until_the_user_does():
         assert preset_for("careful", own, is_sample=False) == "careful"
 
 
-def test_fields_follow_unless_the_user_changed_them():
-    old, new = baseline("quick_try", STARTER, {}), baseline("balanced", STARTER, {})
+def test_fields_follow_unless_the_user_changed_them(tmp_path):
+    old, new = (baseline(tmp_path, name, STARTER, {}) for name in ("quick_try", "balanced"))
     values = {**form_values(old), "learning_rate": "0.5", "seed": 9}
     changes = followed(values, old, new)
     assert changes["max_steps"] == -1 and changes["eval_fraction"] == 0.05
@@ -28,14 +28,12 @@ def test_fields_follow_unless_the_user_changed_them():
 
 
 def test_the_length_stays_while_the_same_rows_are_counted_anew():
-    counted = with_data(Basis(), "balanced", STARTER, "d1", Data(1_000, [90] * 9), 1)
-    assert counted.settings == {"max_length": 128}
-    uncounted = Data(1_000)
-    assert with_data(counted, "balanced", STARTER, "d1", uncounted, 1).settings == {
-        "max_length": 128
-    }
-    assert with_data(counted, "balanced", STARTER, "d2", uncounted, 1).settings == {}
-    assert with_data(counted, "balanced", STARTER, "d1", None, 1).reasons == {}
+    preset, uncounted = recipe_from("balanced"), Data(1_000)
+    counted = with_data(Basis(), preset, "d1", Data(1_000, [90] * 9))
+    assert counted.settings == {"max_length": 128} and counted.base_model == STARTER
+    assert with_data(counted, preset, "d1", uncounted).settings == {"max_length": 128}
+    assert with_data(counted, preset, "d2", uncounted).settings == {}
+    assert with_data(counted, preset, "d1", None).reasons == {}
 
 
 @pytest.mark.parametrize(

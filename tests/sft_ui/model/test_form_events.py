@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from sft_ui.model import events as model_events
+from sft_ui.model import form_events
 from sft_ui.model.basis import Basis
-from sft_ui.model.events import ModelEvents
+from sft_ui.model.form_events import FormEvents
 from sft_ui.model.settings_cards import settings_cards
 from sft_ui.model.tab import about_preset, build_model_tab
 from sft_ui.model.travel import download_value, file_name, taken_from_file, taken_from_run
@@ -38,7 +38,7 @@ def counted():
 def events(studio, counted):
     with gr.Blocks():
         tab = build_model_tab(studio)
-    return ModelEvents(studio, tab, lambda dataset_id, values: counted.get(dataset_id))
+    return FormEvents(studio, tab, lambda dataset_id, values: counted.get(dataset_id))
 
 
 def applied(events, values, updates):
@@ -81,7 +81,7 @@ def test_the_length_ends_where_the_memory_does(events, dataset, counted, monkeyp
         asked.append(recipe.max_length)
         return FITS if recipe.max_length <= most else TOO_LARGE
 
-    monkeypatch.setattr(model_events, "estimate_now", estimated)
+    monkeypatch.setattr(form_events, "estimate_now", estimated)
     values = form_values(QUICK)
     for most, wanted in ((2_000, 1_728), (9_000, 7_040), (10, 7_040)):
         _, basis, after = applied(
@@ -116,11 +116,11 @@ def test_a_model_brings_its_wishes_and_takes_them_away(events):
 
 
 def test_the_fix_is_applied(events, monkeypatch):
-    monkeypatch.setattr(model_events, "estimate_now", lambda *args: TOO_LARGE)
+    monkeypatch.setattr(form_events, "estimate_now", lambda *args: TOO_LARGE)
     values = form_values(recipe_from("full_finetune"))
     _, _, after = applied(events, values, events.fix("", "full_finetune", START, **values))
     assert (after["adapter"], after["per_device_train_batch_size"]) == ("lora", 1)
-    monkeypatch.setattr(model_events, "estimate_now", lambda *args: FITS)
+    monkeypatch.setattr(form_events, "estimate_now", lambda *args: FITS)
     assert applied(events, values, events.fix("", "x", START, **values))[2] == values
 
 
