@@ -75,7 +75,8 @@ class Shape:
     other: int = 0  # parameters of a vision tower
     gated: bool = True  # the multi-layer perceptron has a gate
     written_out: bool = False  # its activation function keeps several copies of its input
-    softcapped: bool = False  # attention weights are computed in full
+    attends_in_full: bool = False  # attention weights are kept: soft-capped, or with dropout
+    transposed: bool = False  # linear modules of GPT-2's kind, whose adapters work in float32
     packs: bool = True  # packed examples are kept apart
     chosen_width: int = 0  # intermediate width of all experts that a token uses (0: no experts)
 
@@ -183,7 +184,8 @@ def _shape(text: Mapping[str, Any], config: Mapping[str, Any], family: str, size
         linear=linear,
         gated=gated,
         written_out=str(activation) in WRITTEN_OUT or family == "gpt2" and not activation,
-        softcapped=bool(text.get("attn_logit_softcapping")),
+        attends_in_full=bool(text.get("attn_logit_softcapping")) or _drops_attention(text, family),
+        transposed=family in ("gpt2", "imagegpt", "openai-gpt"),
         packs=family not in PADDED and not text.get("alibi") and bool(sizes.heads),
         chosen_width=chosen_width,
     )
@@ -278,6 +280,13 @@ def _tied(text: Mapping[str, Any], config: Mapping[str, Any], family: str) -> bo
         if isinstance(said, bool):
             return said
     return family not in UNTIED
+
+
+def _drops_attention(text: Mapping[str, Any], family: str) -> bool:
+    said = text.get("attention_dropout", text.get("attn_pdrop", text.get("attn_dropout")))
+    if isinstance(said, int | float):
+        return said > 0
+    return family in ("gpt2", "gpt_bigcode")  # whose default it is
 
 
 def _counted(shape: Shape, parameters: int, sees: bool) -> Shape:
