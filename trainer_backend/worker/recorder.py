@@ -1,17 +1,32 @@
-"""Records curves and progress of a training in its run folder, and stops it on request."""
+"""Records curves, progress and the time of a training in its run folder; stops it on request."""
 
 import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+import pyarrow.compute as pc
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from trainer_backend.estimation.device import machine_key
+from trainer_backend.estimation.plan import Plan
+from trainer_backend.estimation.shape import shape_of
+from trainer_backend.estimation.timing import Stopwatch, Timing, write_timing
+from trainer_backend.hardware import hardware
+from trainer_backend.home import read_json
+from trainer_backend.recipe import Recipe
 from trainer_backend.runs import RunWriter
+from trainer_backend.tokens.tokenise import IGNORED
 from trainer_backend.training.distributed import any_process
+from trainer_backend.training.sft_trainer import SFTTrainer
+from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.nan_guard import NanGuard
 from trainer_backend.worker.saving import Saving
 
@@ -28,9 +43,10 @@ class RecordRun(TrainerCallback):
         stop_requested: Callable[[], bool],
         guard: NanGuard,
         saving: Saving,
+        clock: Stopwatch,
     ):
         self.writer, self.stop_requested = writer, stop_requested
-        self.guard, self.saving = guard, saving
+        self.guard, self.saving, self.clock = guard, saving, clock
         self.eval_loss: float | None = None
         self._clock = self._began = time.monotonic()
         self._tokens: float | None = 0.0
@@ -40,6 +56,7 @@ class RecordRun(TrainerCallback):
         self._clock = self._began = time.monotonic()
         self._tokens = 0.0 if state.global_step == 0 else None
         self._first_step = self._logged = state.global_step
+        self.clock.enter("training")
         self.writer.enter(
             "running", step=state.global_step, total_steps=state.max_steps, progress=None
         )
@@ -107,7 +124,8 @@ class RecordRun(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         last = control.should_training_stop or state.global_step >= state.max_steps
-        self.saving.commit(state.global_step, self.eval_loss, last=last)
+        with self.clock.during("saving"):
+            self.saving.commit(state.global_step, self.eval_loss, last=last)
         if self.saving.bad_weights:
             control.should_training_stop = True
         self.writer.enter("running")
@@ -137,3 +155,85 @@ def memory_used() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return psutil.Process().memory_info().rss
+
+
+# How long the run took, for later estimates
+
+
+def record_timing(
+    trainer: SFTTrainer, facts: RunFacts, base: Path, clock: Stopwatch, saves: int
+) -> None:
+    """Write the seconds of each phase and the work done in them; `base` is the model's folder.
+
+    Not for a run that was resumed or sees images: its work is not known.
+    """
+    shape = shape_of(read_json(base / "config.json", {}))
+    first = facts.run.state().get("attempt") == 1
+    rows, steps = trainer.train_dataset, trainer.state.global_step
+    if not (first and shape and steps and isinstance(rows, Dataset)):
+        return
+    if not trainer.is_world_process_zero() or "input_ids" not in rows.column_names:
+        return
+    recipe, machine = facts.recipe, machine_key(hardware())
+    plan = work_done(trainer, recipe, saves)
+    clock.enter("")
+    spent = ({k: round(v, 3) for k, v in one.items()} for one in (clock.seconds, clock.processor))
+    write_timing(facts.run.dir, Timing(machine, recipe.to_dict(), shape, plan, *spent))
+
+
+def work_done(trainer: SFTTrainer, recipe: Recipe, saves: int) -> Plan:
+    """The work of a training that has ended; token columns are those of the trainer's rows."""
+    rows, held_out = Tokens.of(trainer.train_dataset), Tokens.of(trainer.eval_dataset)
+    steps, args = trainer.state.global_step, trainer.args
+    seen = trainer._meters["train"].num_tokens / steps
+    largest = np.sort(rows.total)[-args.per_device_train_batch_size :]
+    learned = rows.trained.sum() / max(1, rows.total.sum())
+    asked = min(recipe.answer_check_rows, len(held_out.documents))
+    answered = held_out.trained.sum() / max(1, len(held_out.documents))
+    return Plan(
+        rows=len(rows.documents),
+        steps=steps,
+        micro_batches=args.gradient_accumulation_steps,
+        step_tokens=seen,
+        step_trained=seen * learned,
+        row_tokens=rows.document_mean,
+        longest_row=int(rows.total.max(initial=0)),
+        longest_batch=int(largest.sum()),
+        longest_trained=int(largest.sum() * learned),
+        eval_runs=sum("eval_loss" in row for row in trainer.state.log_history),
+        eval_tokens=int(held_out.total.sum()),
+        eval_trained=int(held_out.trained.sum()),
+        saves=saves,
+        answer_rows=asked,
+        answer_tokens=answered,
+        prompt_tokens=held_out.documents.sum() / max(1, len(held_out.documents)) - answered,
+        longest_answer=int(held_out.trained.max(initial=0)),
+    )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of the rows of a dataset, trained tokens of them, and of the documents in the rows."""
+
+    total: np.ndarray  # int64, like the other two
+    trained: np.ndarray
+    documents: np.ndarray
+
+    @classmethod
+    def of(cls, rows: object) -> "Tokens":
+        """Count a tokenised dataset; anything else has no rows."""
+        if not isinstance(rows, Dataset) or "labels" not in rows.column_names:
+            return cls(*(np.zeros(0, np.int64) for _ in range(3)))
+        table = rows.with_format("arrow")[:]
+        total = pc.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
+        learned = pc.not_equal(pc.list_flatten(table["labels"]), IGNORED).to_numpy()
+        ends = np.concatenate([[0], total.cumsum()])
+        trained = np.diff(np.concatenate([[0], learned.cumsum()])[ends])
+        packed = "seq_lengths" in table.column_names
+        documents = pc.list_flatten(table["seq_lengths"]).to_numpy() if packed else total
+        return cls(total, trained, documents.astype(np.int64))
+
+    @property
+    def document_mean(self) -> float:
+        """Mean tokens that one token may attend to: long documents count by their tokens."""
+        return float((self.documents**2).sum() / max(1, self.documents.sum()))

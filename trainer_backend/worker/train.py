@@ -15,6 +15,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from trainer_backend.data.checks import NO_STOP
 from trainer_backend.disk import GIB, size_of
+from trainer_backend.estimation.device import keep_rates, may_measure, measured_rates
+from trainer_backend.estimation.timing import FETCHING, Stopwatch
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
 from trainer_backend.models.loaded.asking import AskedWith
@@ -39,6 +41,7 @@ from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.training.adapters import lora_config
 from trainer_backend.training.distributed import first_decides, first_goes_ahead, join
 from trainer_backend.training.precision import accelerator, bf16_pays_on_cpu
+from trainer_backend.training.rates import device_rates
 from trainer_backend.worker.answers import check_answers
 from trainer_backend.worker.arguments import shards_model, training_arguments, training_rows
 from trainer_backend.worker.content import asked_about, file_rows, record_content, record_prompts
@@ -46,6 +49,7 @@ from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.memory import check_model_fits
 from trainer_backend.worker.preflight import check_images, check_shards
+from trainer_backend.worker.recorder import record_timing
 from trainer_backend.worker.resume import resume_from, same_examples_a_step
 from trainer_backend.worker.run_trainer import RunTrainer
 
@@ -56,13 +60,16 @@ class Stopped(Exception):
 
 def train(run: Run, writer: RunWriter) -> None:
     """Train a run from its last checkpoint to its end or a stop. Raises UserError and Stopped."""
+    clock = Stopwatch.of_process("starting")
     stop_requested = _stop_signal(run)
     join()
+    _measure_device(run, writer, clock)
     disable_progress_bars()  # progress goes into the run's state
     disable_progress_bar()
     facts = _settled(RunFacts.load(run), writer)
     progress = _stoppable_progress(writer, stop_requested)
-    base = _pinned_base(facts, writer, progress)
+    clock.enter("loading")
+    base = _pinned_base(facts, writer, progress, clock)
     check_model_fits(base, facts.recipe)
     progress("Loading the model", 0, 1, "step")
     processing = load_processing(base, facts.recipe.chat_template)
@@ -71,12 +78,15 @@ def train(run: Run, writer: RunWriter) -> None:
     has_images = "images" in train_rows.column_names
     check_shards(shards_model(facts.recipe), processing, facts.recipe.base_model)
     check_images(has_images, processing, facts.recipe.base_model)
+    model = _start_model(facts, base)
+    clock.enter("preparing")
     with asked_about(facts, writer):
         trainer = RunTrainer(
             facts,
             writer,
             stop_requested,
-            model=_start_model(facts, base),
+            clock,
+            model=model,
             args=training_arguments(facts, bool(eval_rows), has_images),
             train_dataset=train_rows,
             eval_dataset=eval_rows or None,
@@ -88,6 +98,7 @@ def train(run: Run, writer: RunWriter) -> None:
         )
     _warn_about_rows(trainer, facts, writer)
     progress("Starting", 1, 1, "step")
+    clock.enter("trial")
     trainer.train(resume_from_checkpoint=resume_from(facts, writer))
     trainer.check_finite()
     _finish(facts, base, trainer, progress)
@@ -98,6 +109,14 @@ def _stop_signal(run: Run) -> Callable[[], bool]:
     received: list[bool] = []
     on_stop_signal(lambda: received.append(True))
     return lambda: bool(received) or run.stop_requested()
+
+
+def _measure_device(run: Run, writer: RunWriter, clock: Stopwatch) -> None:
+    """Measure this machine for later estimates, once: about a second."""
+    machine = hardware()
+    if writer.enabled and may_measure() and not measured_rates(machine, run.home):
+        with clock.during("measuring"):
+            keep_rates(run.home, machine, device_rates())
 
 
 def _settled(facts: RunFacts, writer: RunWriter) -> RunFacts:
@@ -135,11 +154,12 @@ def _stoppable_progress(writer: RunWriter, stop_requested: Callable[[], bool]) -
     return progress
 
 
-def _pinned_base(facts: RunFacts, writer: RunWriter, progress: Progress) -> Path:
+def _pinned_base(facts: RunFacts, writer: RunWriter, progress: Progress, clock: Stopwatch) -> Path:
     """The base model's folder. Raises UserError if its files have changed since the first start."""
     run, base_model = facts.run, facts.recipe.base_model
     fetch = partial(fetch_model, run.home, base_model, progress, facts.revision)
-    folder = first_goes_ahead(fetch)
+    with clock.during(FETCHING):
+        folder = first_goes_ahead(fetch)
 
     def hashing(done: int, total: int) -> None:
         progress("Checking the model's files", done, total, "files")
@@ -197,12 +217,15 @@ def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) ->
 
 def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> None:
     writer, state, early = trainer.writer, trainer.state, trainer.early.stopped
+    trainer.clock.enter("answering")
     if state.global_step < state.max_steps and not early:
+        record_timing(trainer, facts, base, trainer.clock, trainer.saving.saves)
         writer.enter("paused")
         return
     use_best(trainer, facts.run, facts.recipe, writer)
     if trainer.is_world_process_zero():
         writer.update(now=True, answers=_answers(facts, base, trainer, progress))
+    record_timing(trainer, facts, base, trainer.clock, trainer.saving.saves)
     stopped_at = state.global_step if early else None
     writer.enter("finished", early_stopped=stopped_at)
 
