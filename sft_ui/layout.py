@@ -25,9 +25,10 @@ from sft_ui.data.wiring import settings_outputs, show_settings, wire_data
 from sft_ui.dataset_files import build_routes
 from sft_ui.model.basis import read_basis
 from sft_ui.model.estimating import estimate_now
-from sft_ui.model.events import ModelEvents, wire_model
+from sft_ui.model.form_events import FormEvents, wire_form
+from sft_ui.model.model_events import wire_restored
 from sft_ui.model.settings_cards import settings_cards
-from sft_ui.model.tab import ModelTab, about_model, about_preset, build_model_tab
+from sft_ui.model.tab import ModelTab, about_preset, build_model_tab
 from sft_ui.model.template import wire_template_view
 from sft_ui.model.travel import download_value, taken_from_run
 from sft_ui.recipe_form import edits, field_update, form_values, read_form, relevance
@@ -179,12 +180,12 @@ def _wire_settings(studio: Studio, page: Page) -> None:
         return [*_cards(studio, page, dataset_id, preset, basis, values), draft]
 
     refreshed = [*_card_outputs(page), page.draft]
-    events = ModelEvents(studio, model, data.feed.known)
+    events = FormEvents(studio, model, data.feed.known)
     given = events.given(data.dataset_id)
     again = {"fn": refresh, "inputs_kwargs": given, "outputs": refreshed, **SILENT}
     again["trigger_mode"] = "always_last"
     gr.on(edits(model.fields.values()), **again)
-    adapt = wire_model(events, data.dataset_id, again)
+    adapt = wire_form(events, data.dataset_id, again)
     for event in wire_template_view(studio, model.template, model.fields, page.chosen()):
         event.then(**again)
     train.chart.statuschange(**again)
@@ -232,7 +233,7 @@ def _wire_counts(studio: Studio, page: Page, adapt: Options, again: Options) -> 
     ).then(**again)
 
 
-def _wire_use_settings(studio: Studio, page: Page, events: ModelEvents, again: Options) -> None:
+def _wire_use_settings(studio: Studio, page: Page, events: FormEvents, again: Options) -> None:
     """Put the settings, and the data, of the shown run into the form."""
     train, model, data = page.train, page.model, page.data
 
@@ -248,8 +249,8 @@ def _wire_use_settings(studio: Studio, page: Page, events: ModelEvents, again: O
         outputs=[page.tabs, data.dataset_id, model.travel.said, *events.filled()],
         **SETS_STATE,
     )
-    base_model = model.fields["base_model"]
-    used.then(about_model, base_model, model.about, **QUICK).then(**again)
+    wire_restored(model.choice, used)
+    used.then(**again)
     fix = {"inputs_kwargs": events.given(data.dataset_id), "outputs": events.filled(), **QUICK}
     train.next_run.use_fix.click(events.fix, **fix).then(**again)
 
@@ -368,12 +369,14 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
     shown = [train.run_id, train.chart, page.tabs, train.start_key]
     form = [page.model.preset, *page.model.fields.values(), page.model.basis]
     base_model = page.model.fields["base_model"]
-    app.load(
+    loaded = app.load(
         load,
         [page.draft, base_model],
         [*shown, page.chat.run, page.data.dataset_id, *form],
         **SETS_STATE,
-    ).then(about_model, base_model, page.model.about, **QUICK).then(
+    )
+    wire_restored(page.model.choice, loaded)
+    loaded.then(
         lambda dataset_id, preset, basis, **values: _cards(
             studio, page, dataset_id, preset, basis, values
         ),

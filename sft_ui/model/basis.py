@@ -6,11 +6,13 @@ what was filled in. No component is built here.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from sft_ui.alerts import attempt
+from sft_ui.model.choice import preset_recipe
 from sft_ui.recipe_form import form_values
-from trainer_backend.recipe import Data, Recipe, model_presets, recipe_from, suggested
+from trainer_backend.recipe import Data, Recipe, suggested
 
 SAMPLE_PRESET, OWN_PRESET = "quick_try", "balanced"
 
@@ -49,15 +51,9 @@ def read_basis(kept: object) -> Basis:
     return basis if recipe and is_text else Basis()
 
 
-def preset_recipe(preset_id: str, base_model: str) -> Recipe:
-    """A preset's recipe for a model, with the settings that the model's own preset overrides."""
-    wishes = next((one.recipe for one in model_presets() if one.base_model == base_model), {})
-    return recipe_from(preset_id, base_model=base_model or Recipe().base_model, **wishes)
-
-
-def baseline(preset_id: str, base_model: str, settings: Mapping[str, Any]) -> Recipe:
+def baseline(home: Path, preset_id: str, base_model: str, settings: Mapping[str, Any]) -> Recipe:
     """What the form would hold without a change by the user. Raises UserError."""
-    return replace(preset_recipe(preset_id, base_model), **settings)
+    return replace(preset_recipe(preset_id, base_model, home), **settings)
 
 
 def preset_for(preset_id: str, basis: Basis, is_sample: bool) -> str:
@@ -68,22 +64,22 @@ def preset_for(preset_id: str, basis: Basis, is_sample: bool) -> str:
 
 
 def with_data(
-    basis: Basis, preset_id: str, base_model: str, dataset_id: str, data: Data | None, devices: int
+    basis: Basis, preset: Recipe, dataset_id: str, data: Data | None, devices: int = 1
 ) -> Basis:
     """The basis with what the data suggests; None stands for a sample, which suggests nothing.
 
-    While the tokens of the same data are counted anew, the length stays that was suggested before.
+    `preset` is the preset's recipe for the model. While the tokens of the same data are counted
+    anew, the length stays that was suggested before.
     """
+    now = replace(basis, base_model=preset.base_model, dataset_id=dataset_id)
     if data is None or basis.kept:
-        return replace(basis, base_model=base_model, dataset_id=dataset_id, settings={}, reasons={})
-    settings, reasons = suggested(preset_recipe(preset_id, base_model), data, devices)
+        return replace(now, settings={}, reasons={})
+    settings, reasons = suggested(preset, data, devices)
     name = "max_length"
     if not len(data.lengths) and basis.dataset_id == dataset_id and name in basis.settings:
         settings[name] = basis.settings[name]
         reasons[name] = basis.reasons.get(name, "")
-    return replace(
-        basis, base_model=base_model, dataset_id=dataset_id, settings=settings, reasons=reasons
-    )
+    return replace(now, settings=settings, reasons=reasons)
 
 
 def followed(values: Mapping[str, Any], before: Recipe, after: Recipe) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from trainer_backend.estimation.words import (
     verdict,
 )
 from trainer_backend.hardware import Hardware
-from trainer_backend.recipe import changed_to
+from trainer_backend.recipe import changed_to, label
 
 PARTS = {
     "weights": "Weights of the base model",
     "adapter": "Adapter",
-    "optimizer": "Optimizer",
+    "optimizer": label("optim"),
     "gradients": "Gradients",
     "activations": "Activations",
     "logits": "Logits",

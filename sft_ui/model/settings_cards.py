@@ -54,7 +54,7 @@ def settings_cards(
         "What these settings mean",
         markup.facts(_facts(studio, dataset_id, recipe, machine, found)),
     )
-    before, _ = attempt(baseline, preset_id or "", recipe.base_model, basis.settings)
+    before, _ = attempt(baseline, studio.home, preset_id or "", recipe.base_model, basis.settings)
     changed = _changed(recipe, before)
     wrong = [one for one in problems if one.severity == "error"]
     pieces = [

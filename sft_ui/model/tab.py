@@ -11,20 +11,17 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.context import Studio
 from sft_ui.model.basis import SAMPLE_PRESET, Basis
+from sft_ui.model.card import USE_SCRIPT
+from sft_ui.model.model_events import ModelEvents, card_of
+from sft_ui.model.search import build_model_search
 from sft_ui.model.template import TemplateView, build_template_view
 from sft_ui.model.travel import Travel, build_travel
 from sft_ui.recipe_form import Fields, build_fields
 from sft_ui.theme import static_text
 from trainer_backend.estimation import Estimate
 from trainer_backend.estimation.words import duration_range
-from trainer_backend.recipe import (
-    SETTINGS,
-    ModelPreset,
-    label,
-    model_presets,
-    recipe_from,
-    recipe_presets,
-)
+from trainer_backend.models import model_facts
+from trainer_backend.recipe import recipe_from, recipe_presets
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,11 @@ class ModelTab:
     preset: gr.Radio
     fields: Fields
     basis: gr.State  # what was filled in besides the preset, as plain data
-    about: gr.HTML
     when: gr.HTML
     estimate: gr.HTML
     template: TemplateView
     travel: Travel
+    choice: ModelEvents
 
 
 def build_model_tab(studio: Studio) -> ModelTab:
@@ -47,15 +44,14 @@ def build_model_tab(studio: Studio) -> ModelTab:
     basis = gr.State(Basis(base_model=recipe.base_model).to_dict())
     with gr.Row(equal_height=False):
         with gr.Column(scale=8, min_width=340):
-            model = gr.Dropdown(
-                [(preset.title, preset.base_model) for preset in model_presets()],
-                value=recipe.base_model,
-                allow_custom_value=True,
-                label=label("base_model"),
-                info=SETTINGS["base_model"].help,
-                elem_id="model-choice",
+            search = build_model_search(recipe.base_model)
+            first = model_facts(studio.home, recipe.base_model)
+            about = gr.HTML(
+                card_of(studio, first, SAMPLE_PRESET, {}, asking=False),
+                elem_id="model-about",
+                js_on_load=USE_SCRIPT,
             )
-            about = gr.HTML(about_model(recipe.base_model), elem_id="model-about")
+            applied = gr.State({})
             preset = gr.Radio(
                 [(one.title, one.id) for one in recipe_presets()],
                 value=SAMPLE_PRESET,
@@ -65,7 +61,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
             )
             when = gr.HTML(about_preset(SAMPLE_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
-                fields: Fields = {"base_model": model, **build_fields(recipe)}
+                fields: Fields = {"base_model": search.model, **build_fields(recipe)}
             template = build_template_view()
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(
@@ -73,22 +69,8 @@ def build_model_tab(studio: Studio) -> ModelTab:
                 js_on_load=static_text("model/to_field.js", "model/estimate.js"),
             )
             travel = build_travel()
-    return ModelTab(preset, fields, basis, about, when, estimate, template, travel)
-
-
-def about_model(base_model: str | None) -> Markup:
-    """Notes and facts about the chosen model."""
-    preset = next((one for one in model_presets() if one.base_model == base_model), None)
-    if preset is None:
-        text = "Your own model: safetensors weights, no custom code."
-        return markup.line(text, "quiet")
-    return markup.line(preset.notes, "quiet") + markup.chips(_model_facts(preset))
-
-
-def _model_facts(preset: ModelPreset) -> list[str]:
-    facts = [f"{preset.parameters} parameters", preset.licence]
-    facts += ["needs a Hub account"] if preset.gated else []
-    return facts + ([] if preset.chat else ["base model: not trained to chat"])
+    choice = ModelEvents(studio, search, about, preset, fields, applied)
+    return ModelTab(preset, fields, basis, when, estimate, template, travel, choice)
 
 
 def about_preset(preset_id: str, found: Estimate | None = None) -> Markup | str:

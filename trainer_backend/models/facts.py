@@ -109,7 +109,7 @@ def model_facts(home: Path, base_model: str, *, ask_hub: bool = False) -> ModelF
         except UserError as error:
             problem = _unanswered(home, name, error)
     place = "hub" if preset_of(name) else "unknown"
-    facts = _of_answer(name, answer) if answer else _from_preset(ModelFacts(name, place))
+    facts = facts_of_answer(name, answer) if answer else _from_preset(ModelFacts(name, place))
     return replace(facts, problem=problem or facts.problem)
 
 
@@ -167,16 +167,16 @@ def _on_this_machine(home: Path, source: ModelSource) -> ModelFacts | None:
     return _from_preset(replace(facts, instruct=_instruct(facts, answer)))
 
 
-def _of_answer(name: str, answer: HubAnswer) -> ModelFacts:
-    """Facts of a model on the Hub."""
+def facts_of_answer(name: str, answer: HubAnswer) -> ModelFacts:
+    """Facts of a model by what the Hub has said of it."""
     where = f"{label('base_model')} “{name}”"
     facts = ModelFacts(
         name,
         "hub",
         config=answer.config,
         parameters=answer.parameters,
-        weight_bytes=weight_size(answer) or None,
-        download_bytes=download_size(answer) or None,
+        weight_bytes=weight_size(answer) or answer.stated_bytes,
+        download_bytes=download_size(answer) or answer.stated_bytes,
         bits=folders.stored_bits(answer.config),
         licence=answer.licence,
         gated=answer.gated,

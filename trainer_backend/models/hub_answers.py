@@ -32,6 +32,7 @@ MAX_KEPT = 500
 MAX_FILES = 3_000
 MAX_JSON = 4_000_000  # bytes
 LONG_PARTS = ("id2label", "label2id", "task_specific_params")
+FORMAT_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "F4": 0.5}
 FAILURES = (hub_errors.HTTPError, hub_errors.EntryNotFoundError, OSError, ValueError)
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
@@ -46,6 +47,7 @@ class HubAnswer:
     files: dict[str, int] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    stated_bytes: int | None = None  # of the weights, by their number formats
     licence: str = ""
     downloads: int | None = None  # of the last 30 days
     gated: bool = False
@@ -158,7 +160,7 @@ def _ask(base_model: str) -> HubAnswer:
     try:
         for name in wanted:
             if name in files:
-                small[name] = _small_file(base_model, name, answer.commit)
+                small[name] = small_file(base_model, name, answer.commit)
     except hub_errors.GatedRepoError:
         answer = replace(answer, readable=False)
     config = small.get("config.json") or answer.config
@@ -191,6 +193,7 @@ def answer_of(info: hub.ModelInfo, files: dict[str, int]) -> HubAnswer:
         files,
         {name: config[name] for name in config if name != "tokenizer_config"},
         parameters=_parameters(info, config),
+        stated_bytes=_stated_bytes(info),
         licence=str(licence or "")[:80],
         downloads=info.downloads,
         gated=bool(info.gated),
@@ -214,7 +217,15 @@ def _parameters(info: hub.ModelInfo, config: dict[str, Any]) -> int | None:
     return info.safetensors.total
 
 
-def _small_file(base_model: str, name: str, commit: str) -> dict[str, Any]:
+def _stated_bytes(info: hub.ModelInfo) -> int | None:
+    """Bytes of the weights by the Hub's counts of numbers of each format."""
+    if not info.safetensors:
+        return None
+    counts = info.safetensors.parameters.items()
+    return round(sum(count * FORMAT_BYTES.get(kind, 1) for kind, count in counts)) or None
+
+
+def small_file(base_model: str, name: str, commit: str) -> dict[str, Any]:
     """A JSON object of a repository; {} if it is none. Raises the errors of the Hub's client."""
     address = hub.hf_hub_url(base_model, name, revision=commit or None)
     headers = hub.utils.build_hf_headers()
@@ -238,9 +249,16 @@ def kept_answer(home: Path, base_model: str) -> HubAnswer | None:
 
 def keep_answer(home: Path, answer: HubAnswer) -> None:
     """Keep an answer in the home; the oldest ones go when there are many."""
+    keep_answers(home, [answer], instead=True)
+
+
+def keep_answers(home: Path, answers: list[HubAnswer], *, instead: bool = False) -> None:
+    """Keep answers about models of which none is kept, or with `instead` in place of those."""
     kept = read_json(_kept_file(home), {})
-    kept.pop(answer.base_model, None)
-    kept[answer.base_model] = {**asdict(answer), "tags": list(answer.tags)}
+    for answer in answers:
+        if instead or answer.base_model not in kept:
+            kept.pop(answer.base_model, None)
+            kept[answer.base_model] = {**asdict(answer), "tags": list(answer.tags)}
     write_json(_kept_file(home), dict(list(kept.items())[-MAX_KEPT:]))
 
 

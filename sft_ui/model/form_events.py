@@ -11,29 +11,25 @@ import gradio as gr
 
 from sft_ui.alerts import attempt
 from sft_ui.context import PRIVATE, QUICK, Options, Studio
-from sft_ui.model.basis import (
-    Basis,
-    baseline,
-    followed,
-    preset_for,
-    preset_recipe,
-    read_basis,
-    with_data,
-)
+from sft_ui.model.basis import Basis, baseline, followed, preset_for, read_basis, with_data
+from sft_ui.model.choice import preset_recipe
 from sft_ui.model.estimating import estimate_now
-from sft_ui.model.tab import ModelTab, about_model
+from sft_ui.model.model_events import wire_model, wire_restored
+from sft_ui.model.tab import ModelTab
 from sft_ui.model.travel import Taken, refused, taken_from_file
 from sft_ui.recipe_form import CONDITIONAL, field_update, form_values, read_form, relevance
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.data.store import LengthReport, open_dataset
 from trainer_backend.models.facts import model_facts
 from trainer_backend.recipe import SETTINGS, Data, Recipe
+from trainer_backend.recipe.suggestion import LENGTH_STEP
 
+MOST_TOKENS = 1_048_576  # the largest maximum length that a recipe takes
 Known = Callable[[str, Mapping[str, Any]], LengthReport | None]
 
 
 @dataclass(frozen=True)
-class ModelEvents:
+class FormEvents:
     """The handlers of the form. `known` gives the counted lengths of a dataset."""
 
     studio: Studio
@@ -54,10 +50,9 @@ class ModelEvents:
         before = read_basis(basis)
         chosen, after = self._basis(dataset_id, preset, before, values["base_model"])
         changes: dict[str, Any] = {}
-        old, _ = attempt(
-            baseline, preset, before.base_model or values["base_model"], before.settings
-        )
-        new, _ = attempt(baseline, chosen, values["base_model"], after.settings)
+        model = values["base_model"]
+        old = self._baseline(preset, before.base_model or model, before)
+        new = self._baseline(chosen, model, after)
         if old and new and not after.kept:
             changes = followed(values, old, new)
         shown = gr.skip() if chosen == preset else chosen
@@ -67,7 +62,7 @@ class ModelEvents:
         """Fill the form with the preset that the user chose."""
         own = replace(read_basis(basis), own_preset=True, kept=False)
         _, after = self._basis(dataset_id, preset, own, values["base_model"])
-        recipe = baseline(preset, values["base_model"], after.settings)
+        recipe = baseline(self.studio.home, preset, values["base_model"], after.settings)
         changes = {n: v for n, v in form_values(recipe).items() if n != "base_model"}
         return [gr.skip(), after.to_dict(), *self._updates(values, changes)]
 
@@ -85,7 +80,7 @@ class ModelEvents:
         self, event: gr.EventData, dataset_id: str, preset: str, basis: dict, **values: Any
     ) -> list[Any]:
         """Set one setting, or all of them, back to the preset."""
-        before, _ = attempt(baseline, preset, values["base_model"], read_basis(basis).settings)
+        before = self._baseline(preset, values["base_model"], read_basis(basis))
         then = form_values(before) if before else {}
         one = getattr(event, "field", None)
         names = [one] if one in SETTINGS else list(then)
@@ -101,28 +96,48 @@ class ModelEvents:
         updates = self._updates(values, form_values(taken.recipe))
         return [taken.preset or gr.skip(), kept.to_dict(), *updates]
 
+    def _baseline(self, preset: str, base_model: str, basis: Basis) -> Recipe | None:
+        found, _ = attempt(baseline, self.studio.home, preset, base_model, basis.settings)
+        return found
+
     def _basis(
         self, dataset_id: str, preset: str, before: Basis, base_model: str
     ) -> tuple[str, Basis]:
         """The preset for the data, and what the data suggests with it."""
-        dataset, _ = (
-            attempt(open_dataset, self.studio.home, dataset_id) if dataset_id else (None, None)
-        )
-        if dataset is None or not dataset.num_examples:
-            return preset, with_data(before, preset, base_model, "", None, 1)
-        chosen = preset_for(preset, before, bool(dataset.sample))
-        recipe, _ = attempt(preset_recipe, chosen, base_model)
-        data = None
-        if recipe and not dataset.sample:
-            data = self._data(dataset_id, recipe)
-        devices = machine_now().num_devices
-        return chosen, with_data(before, chosen, base_model, dataset_id, data, devices)
+        dataset = None
+        if dataset_id:
+            dataset, _ = attempt(open_dataset, self.studio.home, dataset_id)
+        is_own = dataset is not None and bool(dataset.num_examples) and not dataset.sample
+        chosen = preset
+        if dataset is not None and dataset.num_examples:
+            chosen = preset_for(preset, before, is_sample=not is_own)
+        recipe, _ = attempt(preset_recipe, chosen, base_model, self.studio.home)
+        if recipe is None:
+            return preset, before
+        data = self._data(dataset_id, recipe) if is_own else None
+        return chosen, with_data(before, recipe, dataset_id, data, machine_now().num_devices)
 
     def _data(self, dataset_id: str, recipe: Recipe) -> Data:
         rows, _ = sizes_for(self.studio, dataset_id, recipe)
         lengths = self.known(dataset_id, form_values(recipe))
-        facts = model_facts(self.studio.home, recipe.base_model)
-        return Data(rows, lengths.total if lengths else (), reads=facts.max_positions)
+        if lengths is None:
+            return Data(rows)
+        reads = model_facts(self.studio.home, recipe.base_model).max_positions
+        fits = self._tokens_that_fit(dataset_id, recipe, lengths)
+        return Data(rows, lengths.total, reads, fits)
+
+    def _tokens_that_fit(
+        self, dataset_id: str, recipe: Recipe, lengths: LengthReport
+    ) -> int | None:
+        """The maximum length there is memory for; None where every row fits, or none would."""
+        tokens, limit = int(lengths.total.max(initial=0)), None
+        while tokens > LENGTH_STEP:
+            asked = replace(recipe, max_length=min(tokens, MOST_TOKENS))
+            found = estimate_now(self.studio, dataset_id, asked, lengths)
+            if found is None or found.fits is not False:
+                return limit
+            limit = tokens = tokens // 2 // LENGTH_STEP * LENGTH_STEP
+        return None
 
     def _updates(self, values: Mapping[str, Any], changes: Mapping[str, Any]) -> list[Any]:
         """Updates of all fields: new values, and which of the conditional ones show."""
@@ -140,7 +155,7 @@ class ModelEvents:
         return updates
 
 
-def wire_model(events: ModelEvents, dataset_id: gr.State, refresh: Options) -> Options:
+def wire_form(events: FormEvents, dataset_id: gr.State, refresh: Options) -> Options:
     """Wire the tab; returns the event in which the form follows data and model.
 
     `refresh` are the arguments of the event that updates the cards.
@@ -148,9 +163,11 @@ def wire_model(events: ModelEvents, dataset_id: gr.State, refresh: Options) -> O
     tab = events.tab
     into = {"inputs_kwargs": events.given(dataset_id), "outputs": events.filled(), **QUICK}
     adapt = {"fn": events.adapt, **into}
-    tab.preset.input(events.fill, **into).then(**refresh)
-    tab.fields["base_model"].input(**adapt).then(**refresh)
-    tab.fields["base_model"].input(about_model, tab.fields["base_model"], tab.about, **QUICK)
+    filled = tab.preset.input(events.fill, **into)
+    wire_restored(tab.choice, filled)
+    filled.then(**refresh)
+    for taken in wire_model(tab.choice):
+        taken.then(**adapt).then(**refresh)
     tab.estimate.fix(events.fix, **into).then(**refresh)
     tab.estimate.back(events.back, **into).then(**refresh)
     tab.estimate.reset(events.back, **into).then(**refresh)
@@ -176,7 +193,7 @@ def _wire_relevance(tab: ModelTab) -> None:
     )
 
 
-def _wire_upload(events: ModelEvents, into: Options, refresh: Options) -> None:
+def _wire_upload(events: FormEvents, into: Options, refresh: Options) -> None:
     travel = events.tab.travel
 
     def take(path: str, dataset_id: str, preset: str, basis: dict, **values: Any) -> list[Any]:
@@ -188,5 +205,5 @@ def _wire_upload(events: ModelEvents, into: Options, refresh: Options) -> None:
     given = {"path": travel.upload, **into["inputs_kwargs"]}
     outputs = [*into["outputs"], travel.said]
     loaded = travel.upload.upload(take, inputs_kwargs=given, outputs=outputs, **PRIVATE)
-    model = events.tab.fields["base_model"]
-    loaded.then(about_model, model, events.tab.about, **QUICK).then(**refresh)
+    wire_restored(events.tab.choice, loaded)
+    loaded.then(**refresh)
