@@ -20,10 +20,10 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.downloads import Progress
 from trainer_backend.hardware import hardware
 from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.load import (
-    Progress,
     fetch_model,
     load_processing,
     reads_images,

@@ -14,13 +14,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from trainer_backend.data.checks import NO_STOP
 from trainer_backend.disk import GIB, size_of
+from trainer_backend.downloads import Progress
 from trainer_backend.estimation.device import keep_rates, may_measure, measured_rates
 from trainer_backend.estimation.timing import FETCHING, Stopwatch
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
 from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.load import (
-    Progress,
     fetch_model,
     load_adapter,
     load_base,
@@ -150,8 +150,8 @@ def _resolved(facts: RunFacts) -> tuple[Recipe, list[str]]:
 def _stoppable_progress(writer: RunWriter, stop_requested: Callable[[], bool]) -> Progress:
     """Records the progress of a preparation step; raises Stopped on a stop request."""
 
-    def progress(what: str, done: float, total: float, unit: str) -> None:
-        writer.progress(what, done, total, unit)
+    def progress(what: str, done: float, total: float, unit: str, words: str = "") -> None:
+        writer.progress(what, done, total, unit, words)
         if writer.enabled and stop_requested():  # the first process decides for all
             raise Stopped
 
