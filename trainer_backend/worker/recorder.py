@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import psutil
@@ -14,8 +14,10 @@ from trainer_backend.runs import RunWriter
 from trainer_backend.training.distributed import any_process
 from trainer_backend.worker.nan_guard import NanGuard
 from trainer_backend.worker.saving import Saving
+from trainer_backend.worker.time_left import TimeLeft
 
 logger = logging.getLogger(__name__)
+EVALUATING = "Evaluating"  # what the page shows as the progress of an evaluation
 CURVES = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy")
 
 
@@ -32,14 +34,16 @@ class RecordRun(TrainerCallback):
         self.writer, self.stop_requested = writer, stop_requested
         self.guard, self.saving = guard, saving
         self.eval_loss: float | None = None
-        self._clock = self._began = time.monotonic()
+        self._clock = time.monotonic()
         self._tokens: float | None = 0.0
-        self._first_step = self._logged = 0
+        self._logged = self._evaluated = 0  # step of the last log; batches of this evaluation
+        self._left = TimeLeft()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        self._clock = self._began = time.monotonic()
+        self._clock = time.monotonic()
         self._tokens = 0.0 if state.global_step == 0 else None
-        self._first_step = self._logged = state.global_step
+        self._logged = state.global_step
+        self._left = TimeLeft(_eval_share(self.writer.run.state()))
         self.writer.enter(
             "running", step=state.global_step, total_steps=state.max_steps, progress=None
         )
@@ -56,12 +60,27 @@ class RecordRun(TrainerCallback):
             control.should_save = True
         if self.writer.heart:
             self.writer.heart.step()
-        done, left = state.global_step - self._first_step, state.max_steps - state.global_step
-        seconds = (time.monotonic() - self._began) / max(done, 1) * max(0, left)
-        self.writer.update(step=state.global_step, eta_seconds=round(seconds, 1))
+        self._evaluated = 0
+        self._left.note("step")
+        self.writer.update(step=state.global_step, eta_seconds=self._eta(args, state))
 
-    def on_prediction_step(self, *_: Any, **kwargs: Any) -> None:
+    def _eta(self, args: TrainingArguments, state: TrainerState) -> float | None:
+        seconds = self._left.seconds(args, state)
+        return None if seconds is None else round(seconds, 1)
+
+    def on_prediction_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
         self.writer.mark("evaluating")
+        self._evaluated += 1
+        total = len(eval_dataloader) if isinstance(eval_dataloader, Sized) else 0
+        progress = {"what": EVALUATING, "done": self._evaluated, "total": total, "unit": "batches"}
+        self.writer.update(progress=progress, eta_seconds=self._eta(args, state))
 
     def on_log(
         self,
@@ -100,8 +119,10 @@ class RecordRun(TrainerCallback):
             *(facts["step"], steps, facts["loss"], facts["learning_rate"]),
         )
 
-    def on_evaluate(self, *_: Any, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._clock = time.monotonic()  # evaluation time is not training time
+        self._left.note("evaluation")
+        self.writer.update(now=True, progress=None, eta_seconds=self._eta(args, state))
 
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -110,7 +131,8 @@ class RecordRun(TrainerCallback):
         self.saving.commit(state.global_step, self.eval_loss, last=last)
         if self.saving.bad_weights:
             control.should_training_stop = True
-        self.writer.enter("running")
+        self._left.note("save")
+        self.writer.enter("running", eta_seconds=self._eta(args, state))
         self._clock = time.monotonic()
 
     def _speed(self, logs: dict[str, float]) -> dict[str, float]:
@@ -123,6 +145,12 @@ class RecordRun(TrainerCallback):
             "tokens_per_second": round(speed, 1),
             "memory_gb": round(memory_used() / 2**30, 2),
         }
+
+
+def _eval_share(run_state: dict[str, Any]) -> float:
+    """The number of held-out rows by that of the training rows."""
+    rows, held_out = (run_state.get(f"num_{name}_rows") or 0 for name in ("train", "eval"))
+    return held_out / rows if rows else 0.0
 
 
 def _make_strict(row: dict[str, Any]) -> None:
