@@ -20,7 +20,7 @@ function amount(done, total, unit) {
 // The part a run is in besides its steps: {what, text, share}; null for none. A share of null is not known.
 function partOf(state, status) {
   const now = state.progress;
-  if (!now || !["preparing", "running"].some((one) => one === status)) return null;
+  if (!now || !(status === "preparing" || status === "running")) return null;
   const { what, done = 0, total = 0, unit, words } = now;
   const counted = total > 1 || unit === "bytes";
   const share = counted && total ? Math.min(1, done / total) : null;
@@ -46,10 +46,7 @@ function stepsOf(state, status) {
   if (status === "preparing" || (status === "running" && !total))
     return [share, "Preparing model and data"];
   if (!total) return [0, "The run ended before its first step."];
-  return [
-    share,
-    `Step ${step.toLocaleString("en")} of ${total.toLocaleString("en")}${epochs}`,
-  ];
+  return [share, `Step ${step.toLocaleString("en")} of ${total.toLocaleString("en")}${epochs}`];
 }
 
 function makeRunProgress(root, put) {
@@ -68,8 +65,7 @@ function makeRunProgress(root, put) {
 
   // Seconds that a part without an estimate of its own still takes, from its speed so far.
   function partLeft(now) {
-    if (phase?.what !== now.what)
-      phase = { what: now.what, began: Date.now(), first: now.done };
+    if (phase?.what !== now.what) phase = { what: now.what, began: Date.now(), first: now.done };
     const done = now.done - phase.first;
     return done > 0 ? (((Date.now() - phase.began) / done) * (now.total - now.done)) / 1000 : null;
   }
@@ -77,11 +73,14 @@ function makeRunProgress(root, put) {
   function timeOf(state, status, ended) {
     const over = state.total_steps && state.step >= state.total_steps;
     const works = status === "running" || status === "saving";
-    const left = works && over && state.progress?.unit === "answers" ? partLeft(state.progress) : null;
+    const left =
+      works && over && state.progress?.unit === "answers" ? partLeft(state.progress) : null;
     if (left != null) return `about ${duration(left)} left`;
     if (works && state.eta_seconds > 0)
-      return `about ${duration(state.eta_seconds)} left` +
-        (state.answer_check ? ", then the answer check" : "");
+      return (
+        `about ${duration(state.eta_seconds)} left` +
+        (state.answer_check ? ", then the answer check" : "")
+      );
     if (!state.elapsed_seconds || status === "idle") return "";
     return `${ended ? "took" : "running for"} ${duration(state.elapsed_seconds)}`;
   }

@@ -10,11 +10,11 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from trainer_backend.estimation.time_left import TimeLeft
 from trainer_backend.runs import RunWriter
 from trainer_backend.training.distributed import any_process
 from trainer_backend.worker.nan_guard import NanGuard
 from trainer_backend.worker.saving import Saving
-from trainer_backend.worker.time_left import TimeLeft
 
 logger = logging.getLogger(__name__)
 EVALUATING = "Evaluating"  # what the page shows as the progress of an evaluation
@@ -77,10 +77,13 @@ class RecordRun(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         self.writer.mark("evaluating")
+        eta = self._eta(args, state)
+        if eta is None:
+            return  # a trial before the first step
         self._evaluated += 1
         total = len(eval_dataloader) if isinstance(eval_dataloader, Sized) else 0
         progress = {"what": EVALUATING, "done": self._evaluated, "total": total, "unit": "batches"}
-        self.writer.update(progress=progress, eta_seconds=self._eta(args, state))
+        self.writer.update(progress=progress, eta_seconds=eta)
 
     def on_log(
         self,

@@ -97,11 +97,10 @@ def test_an_evaluation_shows_its_own_progress(home, dataset, tiny_model_dir, mon
     monkeypatch.setattr(RunWriter, "update", noted)
     run = train_small(home, dataset, tiny_model_dir, eval_steps=2)
     shown = [one["progress"] for one in written if "eta_seconds" in one and "progress" in one]
-    batches = [one for one in shown if one]
-    assert {one["what"] for one in batches} == {"Evaluating"}
-    total = batches[0]["total"]
-    assert total > 0 and [one["done"] for one in batches[:total]] == [*range(1, total + 1)]
-    assert shown[total] is None  # what follows is not shown as an evaluation
+    first = next(at for at, one in enumerate(shown) if one)
+    batches, (total,) = shown[first:], {one["total"] for one in shown if one}
+    assert {one["what"] for one in batches if one} == {"Evaluating"}
+    assert [one and one["done"] for one in batches[: total + 1]] == [*range(1, total + 1), None]
     assert run.state()["progress"] is None and run.state()["eta_seconds"] is None
     assert all(one["eta_seconds"] >= 0 for one in written if one.get("eta_seconds") is not None)
 

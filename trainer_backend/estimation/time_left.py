@@ -6,8 +6,7 @@ The answer check after the last step is not known beforehand and not counted.
 import math
 import time
 from collections.abc import Callable
-
-from transformers import TrainerState, TrainingArguments
+from typing import Any
 
 EVALUATING_SHARE = 1 / 3  # of a training step: the forward pass alone
 
@@ -36,8 +35,11 @@ class TimeLeft:
         self._since = now
         self._done_here = set() if part == "step" else {*self._done_here, part}
 
-    def seconds(self, args: TrainingArguments, state: TrainerState) -> float | None:
-        """Seconds to the end of the last step, its evaluation and its save; None before a step."""
+    def seconds(self, args: Any, state: Any) -> float | None:
+        """Seconds to the end of the last step, its evaluation and its save; None before a step.
+
+        `args` and `state` are the TrainingArguments and the TrainerState of transformers.
+        """
         step = self._step()
         if step is None:
             return None
@@ -60,7 +62,7 @@ class TimeLeft:
         measured = self._seconds[part]
         return sum(measured) / len(measured) if measured else otherwise
 
-    def _remaining(self, part: str, strategy: str, every: float, state: TrainerState) -> int:
+    def _remaining(self, part: str, strategy: str, every: float, state: Any) -> int:
         """How often `part` is still done: `every` so many steps, and after the last one."""
         kind, last = str(getattr(strategy, "value", strategy)), state.max_steps
         if kind == "epoch":
