@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import TrainerState
 
-from trainer_backend.estimation.time_left import TimeLeft
+from trainer_backend.worker.recorder import TimeLeft
 
 
 def arguments(evaluates="steps", saves="steps"):
