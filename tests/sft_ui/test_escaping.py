@@ -17,7 +17,7 @@ from sft_ui.data.rows import table
 from sft_ui.data.rows.card import Changes, row_card
 from sft_ui.data.rows.tokens import Packed, pack_strip
 from sft_ui.layout import header
-from sft_ui.runs.tab import runs_table
+from sft_ui.runs.table import runs_table
 from sft_ui.token_card import kind_of, token_card
 from sft_ui.train.tab import run_card
 from trainer_backend.data.store.uploads import create_from_rows
@@ -105,7 +105,6 @@ PLACES = {
     ),
     "picture": lambda text: pane("tuned", [{"role": "user", "content": text, "images": [text]}]),
     "message": lambda text: alerts.toast(UserError(text, text, text)).message,
-    "title of a message": lambda text: alerts.toast(UserError(text, "x", "x")).title,
     "message of the web API": lambda text: alerts.answer(UserError(text, text, text)).message,
 }
 
