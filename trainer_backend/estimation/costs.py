@@ -23,7 +23,8 @@ SAVE_S = 0.6  # a checkpoint's small files: tokenizer, settings, model card
 WRITTEN = 0.3
 
 # Products. Share of the measured rate that the layers of a model reach.
-REACHED = {"cpu": 0.8, "cuda": 0.68, "mps": 0.6}
+REACHED = {"cpu": 0.8, "cuda": 0.85, "mps": 0.6}
+WITH_ADAPTER = {"cuda": 0.8}  # of that: the small products of an adapter lie between them
 # bytes of memory traffic per token and layer, for each number of (hidden + intermediate):
 # norms, casts, activations, residuals, in forward and backward
 TRAFFIC = {"half": 200.0, "fp32": 280.0}
@@ -31,12 +32,13 @@ FORWARD_TRAFFIC = 0.33  # share of the forward pass alone
 CHECKPOINT = 1.1  # a second forward pass, and what it keeps
 LOGIT_BYTES = 40.0  # of one logit: softmax, entropy, slope, in fp32 and the computing format
 # Unpacking stored weights before a product: 10⁹ weights a second
-UNPACKED = {"int4": {"cpu": 0.5, "cuda": 60.0}, "int8": {"cpu": 1.0, "cuda": 60.0}}
+UNPACKED = {"int4": {"cpu": 0.5, "cuda": 100.0}, "int8": {"cpu": 1.0, "cuda": 100.0}}
 # Operations that one layer of one micro-batch starts, and seconds each takes the processor
-KERNELS = {"lora": 228.0, "qlora": 322.0, "full": 186.0}
+KERNELS = {"lora": 228.0, "qlora": 322.0, "full": 165.0}
 FORWARD_KERNELS = 0.33
 LAUNCH_S = {"cpu": 8e-6, "cuda": 5e-5, "mps": 5e-5}
-STEP_S = 0.02  # an optimizer step without its arithmetic: schedule, curves, state
+# an optimizer step without its arithmetic (curves, state); on a GPU it is among the launches
+STEP_S = {"cpu": 0.02, "cuda": 0.0, "mps": 0.0}
 OPTIMIZER_BYTES = {"adamw_torch": 60.0, "adafactor": 80.0}  # per trained weight; 8-bit ones: 40
 # Answers
 ANSWER_BATCH, MOST_ANSWER, MORE_ANSWER = 20, 512, 16
@@ -51,6 +53,7 @@ class Work:
     recipe: Recipe
     rates: Rates
     kind: str  # "cuda", "mps" or "cpu"
+    devices: int = 1  # that share the tokens of a step; cores of a CPU count as one
 
     @property
     def is_full(self) -> bool:
@@ -123,7 +126,8 @@ def trial(work: Work, plan: Plan) -> float:
 def step(work: Work, plan: Plan) -> float:
     """One optimizer step: its micro-batches one after the other, then the update."""
     parts = max(1, plan.micro_batches)
-    batch = Batch(plan.step_tokens / parts, plan.step_trained / parts, plan.row_tokens)
+    tokens, trained = (n / parts / work.devices for n in (plan.step_tokens, plan.step_trained))
+    batch = Batch(tokens, trained, plan.row_tokens)
     return parts * (forward(work, batch) + backward(work, batch)) + update(work)
 
 
@@ -132,7 +136,7 @@ def evaluation(work: Work, plan: Plan) -> float:
     parts = max(1.0, plan.step_tokens / max(1, plan.micro_batches))
     number = max(1.0, plan.eval_tokens / parts)
     batch = Batch(plan.eval_tokens / number, plan.eval_trained / number, plan.row_tokens)
-    return number * forward(work, batch)
+    return number * forward(work, batch) / work.devices
 
 
 def saving(work: Work) -> float:
@@ -157,7 +161,7 @@ def forward(work: Work, batch: Batch) -> float:
     products = 2.0 * shape.active * batch.tokens + _attention(shape, batch)
     products += 2.0 * shape.hidden * shape.vocabulary * batch.trained
     moved = FORWARD_TRAFFIC * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained / 2
-    return _together(work, products, moved + _casts(work), FORWARD_KERNELS) + _unpacking(work)
+    return _together(work, products, moved + _casts(work), FORWARD_KERNELS)
 
 
 def backward(work: Work, batch: Batch) -> float:
@@ -170,12 +174,12 @@ def backward(work: Work, batch: Batch) -> float:
     if not work.is_full:
         products += 6.0 * work.adapter_weights * batch.tokens
     moved = (1 - FORWARD_TRAFFIC) * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained / 2
-    launches, unpacked = 1 - FORWARD_KERNELS, 1.0
+    launches, unpacked = 1 - FORWARD_KERNELS, 1
     if work.recipe.gradient_checkpointing:
         products += CHECKPOINT * (layers + _attention(shape, batch))
         moved += CHECKPOINT * FORWARD_TRAFFIC * traffic
-        launches, unpacked = 1.0, 2.0
-    return _together(work, products, moved, launches) + unpacked * _unpacking(work)
+        launches, unpacked = 1.0, 2
+    return _together(work, products, moved, launches, unpacked)
 
 
 def _attention(shape: Shape, batch: Batch) -> float:
@@ -199,16 +203,28 @@ def _casts(work: Work) -> float:
     return (copy + 12.0) * work.shape.parameters
 
 
-def _together(work: Work, products: float, moved: float, launches: float) -> float:
-    """Seconds of products, traffic and launches: on a GPU the processor runs ahead of it."""
-    reached = REACHED.get(work.kind, 0.6)
-    busy = products / (reached * work.rates.of(work.computes_in) * GIGA)
-    busy += moved / (work.rates.memory * GIGA)
+def _together(
+    work: Work, products: float, moved: float, launches: float, unpacked: int = 1
+) -> float:
+    """Seconds of products, traffic and launches: on a GPU the processor runs ahead of it.
+
+    `launches` is the share of a micro-batch, `unpacked` how often stored weights are unpacked.
+    """
+    busy = products / _product_rate(work) + moved / (work.rates.memory * GIGA)
+    busy += unpacked * _unpacking(work)
     kernels = KERNELS["qlora" if work.stored_bits else work.recipe.adapter]
     started = launches * kernels * work.shape.layers * LAUNCH_S.get(work.kind, 5e-5)
     if work.kind == "cpu":
         return busy + started
     return float((busy**4 + started**4) ** 0.25)
+
+
+def _product_rate(work: Work) -> float:
+    """Operations a second that the products of a model reach on this device."""
+    reached = REACHED.get(work.kind, 0.6)
+    if not work.is_full:
+        reached *= WITH_ADAPTER.get(work.kind, 1.0)
+    return reached * work.rates.of(work.computes_in) * GIGA
 
 
 def _unpacking(work: Work) -> float:
@@ -222,7 +238,7 @@ def _unpacking(work: Work) -> float:
 def update(work: Work) -> float:
     """Seconds of the optimizer: clipping, moments and weights, bound by memory."""
     each = OPTIMIZER_BYTES.get(work.recipe.optim, 40.0)
-    return STEP_S + each * work.trained / (work.rates.memory * GIGA)
+    return STEP_S.get(work.kind, 0.0) + each * work.trained / (work.rates.memory * GIGA)
 
 
 def answering(work: Work, plan: Plan) -> float:
@@ -247,7 +263,7 @@ def _token(work: Work, rows: float, adapted: bool) -> float:
     wide = 4 if work.is_full or work.computes_in == "fp32" else 2
     reading = wide * shape.parameters / (work.rates.memory * GIGA)
     products = 2.0 * rows * (shape.active + shape.hidden * shape.vocabulary)
-    computing = products / (REACHED.get(work.kind, 0.6) * work.rates.of(work.computes_in) * GIGA)
+    computing = products / _product_rate(work)
     kernels = DECODE_KERNELS * (2 if adapted else 1)
     started = kernels * shape.layers * LAUNCH_S.get(work.kind, 5e-5)
     busy = max(reading, computing) + _unpacking(work)
