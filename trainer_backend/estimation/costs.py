@@ -13,24 +13,28 @@ from trainer_backend.recipe import Recipe
 GIGA = 1e9
 
 # A process and its files. Seconds, or 10⁹ bytes a second of one core.
-START_S = 7.0  # loading torch, transformers, peft
-OPEN_MODEL_S = 2.0  # tokenizer, templates, probing
+START_S = 5.5  # loading torch, transformers, peft
+OPEN_MODEL_S = 0.6  # tokenizer and templates
+PROBED = 0.12  # 10⁹ weights a second: what the model can do is tried with a few tokens
 HASHED, READ = 1.5, 1.0
 QUANTIZED = 0.05  # 10⁹ weights a second, in 4 or 8 bits
 ROW_S, TOKENS_S = 3e-4, 2.5e5  # a row through its chat template; tokens a second
 TRIAL_S = 0.5
-SAVE_S = 0.6  # a checkpoint's small files: tokenizer, settings, model card
+FIRST = 1.5  # times a usual pass: memory is touched, kernels are chosen
+SAVE_S = 0.1  # a checkpoint's small files: tokenizer, settings, model card
 WRITTEN = 0.3
 
 # Products. Share of the measured rate that the layers of a model reach.
-REACHED = {"cpu": 0.8, "cuda": 0.85, "mps": 0.6}
+REACHED = {"cpu": 0.72, "cuda": 0.85, "mps": 0.6}
+HALF_REACHED = {"cpu": 0.78}  # of that in bf16 or fp16: casts and small products weigh more
 WITH_ADAPTER = {"cuda": 0.8}  # of that: the small products of an adapter lie between them
 # bytes of memory traffic per token and layer, for each number of (hidden + intermediate):
 # norms, casts, activations, residuals, in forward and backward
 TRAFFIC = {"half": 200.0, "fp32": 280.0}
 FORWARD_TRAFFIC = 0.33  # share of the forward pass alone
 CHECKPOINT = 1.1  # a second forward pass, and what it keeps
-LOGIT_BYTES = 40.0  # of one logit: softmax, entropy, slope, in fp32 and the computing format
+LOGIT_BYTES = 60.0  # of one logit: softmax, entropy, in fp32 and the computing format
+SLOPE_BYTES = 20.0  # of one logit in training: its gradient
 # Unpacking stored weights before a product: 10⁹ weights a second
 UNPACKED = {"int4": {"cpu": 0.5, "cuda": 100.0}, "int8": {"cpu": 1.0, "cuda": 100.0}}
 # Operations that one layer of one micro-batch starts, and seconds each takes the processor
@@ -99,8 +103,7 @@ def phase_seconds(work: Work, plan: Plan) -> dict[str, float]:
 def loading(work: Work) -> float:
     """Hashing and reading the weights (stored in half precision), and converting them."""
     stored = 2 * work.shape.parameters / GIGA
-    seconds = OPEN_MODEL_S + stored / HASHED + _reading(work)
-    return seconds
+    return OPEN_MODEL_S + stored / HASHED + _reading(work)
 
 
 def _reading(work: Work) -> float:
@@ -111,16 +114,17 @@ def _reading(work: Work) -> float:
 
 
 def preparing(work: Work, plan: Plan) -> float:
-    """All rows become token ids."""
+    """The model is examined and adapted, and all rows become token ids."""
     tokens = plan.rows * plan.row_tokens + plan.eval_tokens
     rows = plan.rows + plan.eval_tokens / max(1.0, plan.row_tokens)
-    return OPEN_MODEL_S / 2 + rows * ROW_S + tokens / TOKENS_S
+    probing = work.shape.parameters / GIGA / PROBED if work.kind == "cpu" else 0.0
+    return OPEN_MODEL_S + probing + rows * ROW_S + tokens / TOKENS_S
 
 
 def trial(work: Work, plan: Plan) -> float:
     """Forward and backward on the longest batch, where all memory is touched for the first time."""
     batch = Batch(plan.longest_batch, plan.longest_trained, plan.row_tokens)
-    return TRIAL_S + 1.5 * (forward(work, batch) + backward(work, batch))
+    return TRIAL_S + FIRST * (forward(work, batch) + backward(work, batch))
 
 
 def step(work: Work, plan: Plan) -> float:
@@ -160,7 +164,7 @@ def forward(work: Work, batch: Batch) -> float:
     shape, traffic = work.shape, _layer_traffic(work, batch)
     products = 2.0 * shape.active * batch.tokens + _attention(shape, batch)
     products += 2.0 * shape.hidden * shape.vocabulary * batch.trained
-    moved = FORWARD_TRAFFIC * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained / 2
+    moved = FORWARD_TRAFFIC * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained
     return _together(work, products, moved + _casts(work), FORWARD_KERNELS)
 
 
@@ -173,7 +177,7 @@ def backward(work: Work, batch: Batch) -> float:
     products += head * (2 if work.is_full else 1)
     if not work.is_full:
         products += 6.0 * work.adapter_weights * batch.tokens
-    moved = (1 - FORWARD_TRAFFIC) * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained / 2
+    moved = (1 - FORWARD_TRAFFIC) * traffic + SLOPE_BYTES * shape.vocabulary * batch.trained
     launches, unpacked = 1 - FORWARD_KERNELS, 1
     if work.recipe.gradient_checkpointing:
         products += CHECKPOINT * (layers + _attention(shape, batch))
@@ -222,6 +226,8 @@ def _together(
 def _product_rate(work: Work) -> float:
     """Operations a second that the products of a model reach on this device."""
     reached = REACHED.get(work.kind, 0.6)
+    if work.computes_in != "fp32":
+        reached *= HALF_REACHED.get(work.kind, 1.0)
     if not work.is_full:
         reached *= WITH_ADAPTER.get(work.kind, 1.0)
     return reached * work.rates.of(work.computes_in) * GIGA
