@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
@@ -21,6 +20,7 @@ from trainer_backend.estimation.shape import shape_of
 from trainer_backend.estimation.timing import Stopwatch, Timing, write_timing
 from trainer_backend.hardware import hardware
 from trainer_backend.home import read_json
+from trainer_backend.processes import peak_memory
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import RunWriter
 from trainer_backend.tokens.tokenise import IGNORED
@@ -151,10 +151,10 @@ def _make_strict(row: dict[str, Any]) -> None:
 
 
 def memory_used() -> int:
-    """Peak bytes on the GPU if there is one, else this process's resident bytes now."""
+    """Bytes that this process held at its peak: on the GPU if there is one, else in RAM."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return psutil.Process().memory_info().rss
+    return peak_memory()
 
 
 # How long the run took, for later estimates

@@ -49,7 +49,7 @@ from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.memory import check_model_fits
 from trainer_backend.worker.preflight import check_images, check_shards
-from trainer_backend.worker.recorder import record_timing
+from trainer_backend.worker.recorder import memory_used, record_timing
 from trainer_backend.worker.resume import resume_from, same_examples_a_step
 from trainer_backend.worker.run_trainer import RunTrainer
 
@@ -227,7 +227,8 @@ def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress
         writer.update(now=True, answers=_answers(facts, base, trainer, progress))
     record_timing(trainer, facts, base, trainer.clock, trainer.saving.saves)
     stopped_at = state.global_step if early else None
-    writer.enter("finished", early_stopped=stopped_at)
+    peak = round(memory_used() / GIB, 2)  # saving and answering may have taken the most
+    writer.enter("finished", early_stopped=stopped_at, memory_gb=peak)
 
 
 def _answers(
