@@ -12,7 +12,7 @@ from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import QUICK, Studio
 from sft_ui.model.card import USE_SCRIPT
-from sft_ui.model.choice import preset_recipe
+from sft_ui.model.choice import Chosen, preset_recipe
 from sft_ui.model.model_events import ModelEvents, card_of, restore_model, wire_model
 from sft_ui.model.search import build_model_search
 from sft_ui.recipe_form import CONDITIONAL, Fields, build_fields, form_values, read_form, relevance
@@ -59,7 +59,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
                 elem_id="model-about",
                 js_on_load=USE_SCRIPT,
             )
-            applied = gr.State({})
+            chosen = gr.State(Chosen(recipe.base_model))
             preset = gr.Radio(
                 [(one.title, one.id) for one in recipe_presets()],
                 value=FIRST_PRESET,
@@ -72,7 +72,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
                 fields: Fields = {"base_model": search.model, **build_fields(recipe)}
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(elem_id="estimate")
-    choice = ModelEvents(studio, search, about, preset, fields, applied)
+    choice = ModelEvents(studio, search, about, preset, fields, chosen)
     filled = [*_wire(choice, when), *wire_model(choice)]
     return ModelTab(preset, fields, estimate, filled, choice)
 
@@ -98,7 +98,7 @@ def _wire(choice: ModelEvents, when: gr.HTML) -> list[Dependency]:
     outputs = [
         when,
         choice.about,
-        choice.applied,
+        choice.chosen,
         *(fields[name] for name in names if name != "base_model"),
     ]
     filled = preset.input(fill, [preset, model], outputs, **QUICK)

@@ -21,6 +21,7 @@ from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_
 from sft_ui.train.decision import Decision, build_decision, undecided
 from sft_ui.train.live_chart import build_live_chart
 from trainer_backend.data.store import LengthReport, open_dataset
+from trainer_backend.models import model_facts
 from trainer_backend.recipe import SETTINGS, Recipe, label, recipe_presets
 from trainer_backend.runs import (
     ACTIVE,
@@ -198,6 +199,8 @@ def missing(studio: Studio, dataset_id: str, values: Mapping[str, Any]) -> str:
     recipe, problems = read_form(values)
     if recipe is None:
         return f"Fix {problems[0].what.split('”')[0].strip('“')} first"
+    if model_facts(studio.home, recipe.base_model).is_refused:
+        return "Choose another model first"
     return ""
 
 
