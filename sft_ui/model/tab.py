@@ -12,6 +12,7 @@ from sft_ui import markup
 from sft_ui.context import Studio
 from sft_ui.model.basis import SAMPLE_PRESET, Basis
 from sft_ui.model.card import USE_SCRIPT
+from sft_ui.model.choice import Chosen
 from sft_ui.model.model_events import ModelEvents, card_of
 from sft_ui.model.search import build_model_search
 from sft_ui.model.template import TemplateView, build_template_view
@@ -51,7 +52,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
                 elem_id="model-about",
                 js_on_load=USE_SCRIPT,
             )
-            applied = gr.State({})
+            chosen = gr.State(Chosen(recipe.base_model))
             preset = gr.Radio(
                 [(one.title, one.id) for one in recipe_presets()],
                 value=SAMPLE_PRESET,
@@ -69,7 +70,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
                 js_on_load=static_text("model/to_field.js", "model/estimate.js"),
             )
             travel = build_travel()
-    choice = ModelEvents(studio, search, about, preset, fields, applied)
+    choice = ModelEvents(studio, search, about, preset, fields, chosen)
     return ModelTab(preset, fields, basis, when, estimate, template, travel, choice)
 
 
