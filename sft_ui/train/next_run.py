@@ -217,7 +217,7 @@ def recipe_facts(recipe: Recipe) -> list[tuple[str, object]]:
     """The main settings of a recipe as pairs of label and text."""
     epochs = "1 epoch" if recipe.num_train_epochs == 1 else f"{recipe.num_train_epochs:g} epochs"
     steps = "1 step" if recipe.max_steps == 1 else f"{recipe.max_steps:,} steps"
-    batch = f"{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
+    batch = f"{recipe.per_device_train_batch_size:,} × {recipe.gradient_accumulation_steps:,}"
     size = f", rank {recipe.lora_r}" if recipe.adapter != "full" else ""
     return [
         (label("adapter"), SETTINGS["adapter"].words(recipe.adapter) + size),

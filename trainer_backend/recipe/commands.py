@@ -11,9 +11,10 @@ from typing import Any
 
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe.presets import differences, recipe_from
-from trainer_backend.recipe.recipe import Recipe, named
+from trainer_backend.recipe.recipe import SETTINGS, Recipe, named
 from trainer_backend.recipe.resolve import is_relevant, num_processes, resolve
 
+FAST_PISSA = "pissa_niter_16"  # the paper's quick form (arXiv 2404.02948)
 PROGRAM = "python -m trainer_backend"
 # settings that SFTConfig takes by the same name
 SAME_NAMES = (
@@ -23,13 +24,17 @@ SAME_NAMES = (
     *("assistant_only_loss", "chat_template", "thinking", "control_tokens", "lost_content"),
     *("seed", "logging_steps", "report_to"),
 )
-# settings of what happens around the training, which the Python leaves out where they are set
-AROUND = {
-    "answer_check_rows": 0,
-    "early_stopping_patience": 0,
-    "load_best_at_end": False,
-    "on_out_of_memory": "stop",
-}
+# the same, written only where they are not the usual ones
+RARE = (
+    *("truncation_mode", "last_turn_only", "loss_type", "label_smoothing_factor"),
+    *("neftune_noise_alpha", "loraplus_lr_ratio", "adam_beta1", "adam_beta2"),
+    "activation_offloading",
+)
+# settings of what happens around the training, or that only a loaded model gives a meaning
+LEFT_OUT = (
+    *("answer_check_rows", "early_stopping_patience", "load_best_at_end", "on_out_of_memory"),
+    *("layers_to_transform", "modules_to_save", "extra_arguments"),
+)
 SCRIPT = """\
 # Run it with SFT Studio's folder on PYTHONPATH, or after "pip install ." in that folder.
 {comments}{imports}
@@ -114,7 +119,7 @@ def python_script(chosen: Chosen, machine: Hardware) -> str:
 
 
 def _comments(recipe: Recipe, machine: Hardware) -> str:
-    left_out = [name for name, off in AROUND.items() if getattr(recipe, name) != off]
+    left_out = [name for name in LEFT_OUT if _is_set(recipe, name)]
     lines = [f"# Only in the app and on the command line: {named(left_out)}."] if left_out else []
     if (processes := num_processes(recipe, machine)) > 1:
         how = f"accelerate launch --multi_gpu --num_processes {processes} script.py"
@@ -122,9 +127,14 @@ def _comments(recipe: Recipe, machine: Hardware) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _is_set(recipe: Recipe, name: str) -> bool:
+    return getattr(recipe, name) != SETTINGS[name].default and is_relevant(name, recipe)
+
+
 def _settings(chosen: Chosen, recipe: Recipe) -> str:
     """The arguments of SFTConfig, one a line, as a worker gives them."""
     values = {name: getattr(recipe, name) for name in SAME_NAMES if is_relevant(name, recipe)}
+    values |= {name: getattr(recipe, name) for name in RARE if _is_set(recipe, name)}
     values["assistant_only_loss"] = recipe.assistant_only_loss and not chosen.is_text
     values["packing"] = recipe.packing and not chosen.has_images
     values["warmup_steps"] = _cadence(recipe.warmup_steps)
@@ -169,6 +179,8 @@ def _adapter(recipe: Recipe) -> str:
         "target_modules": modules,
         "task_type": "CAUSAL_LM",
     }
+    values |= {name: True for name in ("use_rslora", "use_dora") if getattr(recipe, name)}
+    values |= {"init_lora_weights": FAST_PISSA} if recipe.init_lora_weights == "pissa" else {}
     lines = "".join(f"        {name}={_literal(value)},\n" for name, value in values.items())
     return f"LoraConfig(\n{lines}    )"
 
