@@ -12,6 +12,7 @@ STYLE_SHEETS = [
         "train/live_chart.css",
         "data/data_room.css",
         "data/lengths/length_chart.css",
+        "model/form_view.css",
     )
 ]
 

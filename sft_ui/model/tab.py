@@ -11,7 +11,16 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import QUICK, Studio
-from sft_ui.recipe_form import CONDITIONAL, Fields, build_fields, form_values, read_form, relevance
+from sft_ui.model.form_view import build_form_view, wire_form_view
+from sft_ui.recipe_form import (
+    CONDITIONAL,
+    DECIDING,
+    Fields,
+    build_fields,
+    form_values,
+    read_form,
+    relevance,
+)
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import Hardware
@@ -66,7 +75,9 @@ def build_model_tab(studio: Studio) -> ModelTab:
             )
             when = gr.HTML(about_preset(FIRST_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
+                line = build_form_view(FIRST_PRESET)
                 fields: Fields = {"base_model": model, **build_fields(recipe)}
+        wire_form_view(line, preset, fields)
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(elem_id="estimate")
     return ModelTab(preset, fields, estimate, _wire(preset, fields, about, when))
@@ -97,9 +108,8 @@ def _wire(preset: gr.Radio, fields: Fields, about: gr.HTML, when: gr.HTML) -> li
         shown = relevance(recipe) if recipe else {}
         return [gr.update(visible=shown[name]) if shown else gr.skip() for name in CONDITIONAL]
 
-    deciding = ("adapter", "max_steps", "eval_fraction", "lr_scheduler_type")
     gr.on(
-        [fields[name].input for name in deciding],
+        [fields[name].input for name in DECIDING],
         show_relevant,
         inputs_kwargs=dict(fields),
         outputs=[fields[name] for name in CONDITIONAL],

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import disable_progress_bars
 from peft import PeftModel
 from transformers.utils.logging import disable_progress_bar
