@@ -64,9 +64,9 @@ KINDS = {
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
-    "text": "a text",
-    "list": "a list [a, b]",
     "mapping": "a mapping {name: value}",
+    "list": "a list [a, b]",
+    "text": "a text",
     "nothing": "null",
 }
 _NO = object()
