@@ -14,6 +14,7 @@ STYLE_SHEETS = [
         "data/data_room.css",
         "data/lengths/length_chart.css",
         "model/search.css",
+        "model/form_view.css",
     )
 ]
 

@@ -25,7 +25,8 @@ from sft_ui.context import PRIVATE, QUICK, Studio
 from trainer_backend.errors import UserError
 from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.answer_parts import tool_names
-from trainer_backend.recipe.recipe import SETTINGS, label
+from trainer_backend.recipe.labels import label
+from trainer_backend.recipe.recipe import SETTINGS
 from trainer_backend.runs import list_runs, open_run
 from trainer_backend.runs.asking import Asking, asking_of, has_switch, read_tools, reads_images
 from trainer_backend.runs.checkpoints import Checkpoint

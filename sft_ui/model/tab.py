@@ -13,6 +13,7 @@ from sft_ui.context import Studio
 from sft_ui.model.basis import SAMPLE_PRESET, Basis
 from sft_ui.model.card import USE_SCRIPT
 from sft_ui.model.choice import Chosen
+from sft_ui.model.form_view import build_form_view, wire_form_view
 from sft_ui.model.model_events import ModelEvents, card_of
 from sft_ui.model.search import build_model_search
 from sft_ui.model.template import TemplateView, build_template_view
@@ -62,8 +63,10 @@ def build_model_tab(studio: Studio) -> ModelTab:
             )
             when = gr.HTML(about_preset(SAMPLE_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
+                line = build_form_view(SAMPLE_PRESET)
                 fields: Fields = {"base_model": search.model, **build_fields(recipe)}
             template = build_template_view()
+        wire_form_view(line, preset, fields)
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(
                 elem_id="estimate",
