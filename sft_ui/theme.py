@@ -11,6 +11,7 @@ STYLE_SHEETS = [
         "style.css",
         "train/live_chart.css",
         "data/data_room.css",
+        "data/chats_and_columns.css",
         "data/lengths/length_chart.css",
     )
 ]
