@@ -197,6 +197,10 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     _wire_counts(studio, page, adapt, again)
     _wire_use_settings(studio, page, events, again)
 
+    for button in data.ready.go_on:
+        button.click(
+            lambda: gr.Tabs(selected="model"), None, page.tabs, js="() => scrollTo(0, 0)", **QUICK
+        )
     for at, button in enumerate(train.decision.buttons):
         names = ["chat_template", "lost_content"]
         decided = button.click(
