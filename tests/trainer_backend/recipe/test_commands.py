@@ -68,7 +68,7 @@ def test_the_python_trains_with_the_arguments_of_a_worker(
     from trainer_backend.home import open_home
     from trainer_backend.recipe.resolve import resolve
     from trainer_backend.runs import create_run
-    from trainer_backend.training.adapters import lora_config
+    from trainer_backend.training.lora.config import lora_config
     from trainer_backend.worker.arguments import training_arguments, training_rows
     from trainer_backend.worker.facts import RunFacts
 
