@@ -62,7 +62,7 @@ class Caught(Exception):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=PRESETS)
 def test_the_python_trains_with_the_arguments_of_a_worker(
-    recipe, tmp_path, tiny_model_dir, monkeypatch
+    recipe, tmp_path, tiny_model, tiny_model_dir, monkeypatch
 ):
     import trainer_backend
     from trainer_backend.home import open_home
@@ -96,7 +96,7 @@ def test_the_python_trains_with_the_arguments_of_a_worker(
     train, held_out = training_rows(facts)
     assert caught["train_dataset"].to_list() == train.to_list()
     assert caught["eval_dataset"].to_list() == held_out.to_list()
-    wanted = lora_config(facts.recipe)
+    wanted = lora_config(facts.recipe, tiny_model)
     assert (caught["peft_config"] is None) is (wanted is None)
     if wanted:
         assert caught["peft_config"].to_dict() == wanted.to_dict()
