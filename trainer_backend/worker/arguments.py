@@ -20,7 +20,7 @@ SAME_NAMES = (
     *("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps"),
     *("report_to", "seed", "learning_rate", "chat_template", "thinking", "lost_content"),
     *("control_tokens", "truncation_mode", "loss_type", "label_smoothing_factor"),
-    *("neftune_noise_alpha", "adam_beta1", "adam_beta2", "activation_offloading"),
+    *("adam_beta1", "adam_beta2", "activation_offloading"),
 )
 
 
@@ -70,6 +70,7 @@ def _given(facts: RunFacts, has_eval: bool, has_images: bool) -> dict[str, Any]:
         "assistant_only_loss": recipe.assistant_only_loss and is_chat,
         "last_turn_only": recipe.last_turn_only and is_chat,
         "loraplus_lr_ratio": 0.0 if recipe.adapter == "full" else recipe.loraplus_lr_ratio,
+        "neftune_noise_alpha": recipe.neftune_noise_alpha or None,
         "eos_token": recipe.eos_token or None,
         "template_date": facts.started_on,
         "as_written": facts.is_older,
