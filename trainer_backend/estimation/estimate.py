@@ -308,16 +308,29 @@ def _without_sizes(case: Case, notes: list[str]) -> Estimate:
 def _too_large(case: Case, fix: dict[str, Any] | None) -> list[str]:
     """What to do when it does not fit, in words."""
     machine, notes = case.machine, []
-    if fix is None:
-        least = tightest(case.recipe, case.machine, case.way)
-        need = "" if least is None else f" The smallest settings need {least.gigabytes:.1f} GB."
-        notes.append(f"No settings make this model fit here.{need} Choose a smaller model.")
-    else:
+    if fix is not None:
         notes.append(f"It fits with these settings: set {changed_to(fix)}.")
+        if cut := _cut_by(case, fix):
+            notes.append(cut)
+    elif least := tightest(case.recipe, case.machine, case.way):
+        need = f"{least.gigabytes:.1f} GB"
+        notes.append(f"No settings make it fit: the least is {need}. Choose a smaller model.")
     if machine.kind == "cuda" and machine.memory_total - machine.memory_free > 1:
         used = machine.memory_total - machine.memory_free
         notes.append(f"Other programs hold {used:.1f} GB of the GPU now.")
     return notes
+
+
+def _cut_by(case: Case, fix: dict[str, Any]) -> str:
+    """What a shorter maximum length does to the rows, in words; "" when it cuts none more."""
+    if "max_length" not in fix or case.lengths is None:
+        return ""
+    now, then = (
+        (case.lengths.total > n).sum() for n in (case.recipe.max_length, fix["max_length"])
+    )
+    if then <= now:
+        return ""
+    return f"{then:,} of {len(case.lengths.total):,} rows are then cut, {now:,} without the change."
 
 
 def _about_disk(home: Path, disk_gb: float) -> list[str]:

@@ -84,8 +84,9 @@ def plan_run(
     """The plan of a run on a stored dataset, and notes. `packs`: packed examples are kept apart."""
     train_at, held_at = dataset.split_arrays(recipe.eval_fraction, recipe.seed)
     joins = packs and not recipe.neftune_noise_alpha
-    train = _batches(recipe, lengths, "train", train_at, packs, joins)
-    held = _batches(recipe, lengths, "eval", held_at, packs, joins)
+    names = [f"{dataset.id} {dataset.hash} {lengths.key} {part}" for part in ("train", "eval")]
+    train = _batches(recipe, lengths, names[0], train_at, packs, joins)
+    held = _batches(recipe, lengths, names[1], held_at, packs, joins)
     steps = steps_of(recipe, train.packed, devices)
     plan = _counts(recipe, train, held, steps, devices)
     plan = replace(plan, **_answers(recipe, dataset, lengths, held_at))
@@ -184,25 +185,28 @@ def _answers(
 
 
 def _batches(
-    recipe: Recipe, lengths: RowLengths, part: str, at: np.ndarray, packs: bool, joins: bool
+    recipe: Recipe, lengths: RowLengths, name: str, at: np.ndarray, packs: bool, joins: bool
 ) -> Batches:
-    """The batches of a part of the rows; kept for the next call with the same settings."""
+    """The batches of a part of the rows; kept for the next call with the same settings.
+
+    `name` names the rows and their lengths.
+    """
     size = recipe.per_device_train_batch_size
     packing = recipe.packing and packs
-    split = (recipe.eval_fraction, recipe.seed, part)
+    split = (recipe.eval_fraction, recipe.seed, name)
     cutting = (recipe.max_length, recipe.truncation_mode, packing, joins or packing)
-    key = (lengths.key, split, len(at), size, *cutting)
+    key = (split, len(at), size, *cutting)
     if key not in _kept:
-        _kept[key] = _made(recipe, lengths, part, at, packing, joins or packing)
+        _kept[key] = _made(recipe, lengths, name, at, packing, joins or packing)
         while len(_kept) > MAX_KEPT:
             _kept.popitem(last=False)
     return _kept[key]
 
 
 def _made(
-    recipe: Recipe, lengths: RowLengths, part: str, at: np.ndarray, packing: bool, joins: bool
+    recipe: Recipe, lengths: RowLengths, name: str, at: np.ndarray, packing: bool, joins: bool
 ) -> Batches:
-    total, trained = _cut_once(recipe, lengths, part, at, packing)
+    total, trained = _cut_once(recipe, lengths, name, at, packing)
     if not len(total):
         return NOTHING
     size, sampled, longest_row = recipe.per_device_train_batch_size, False, int(total.max())
@@ -238,11 +242,11 @@ _last_cut: OrderedDict[Any, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
 
 def _cut_once(
-    recipe: Recipe, lengths: RowLengths, part: str, at: np.ndarray, packing: bool
+    recipe: Recipe, lengths: RowLengths, name: str, at: np.ndarray, packing: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """_cut(), kept for the next call: other batch sizes need the same rows."""
-    split = (recipe.eval_fraction, recipe.seed, part, len(at))
-    key = (lengths.key, *split, recipe.max_length, recipe.truncation_mode, packing)
+    split = (recipe.eval_fraction, recipe.seed, name, len(at))
+    key = (*split, recipe.max_length, recipe.truncation_mode, packing)
     if key not in _last_cut:
         _last_cut[key] = _cut(recipe, lengths, at, packing)
         while len(_last_cut) > MAX_CUTS:
@@ -302,7 +306,9 @@ def _notes(
     if train.sampled:
         notes.append("Of a million rows only some were packed for this: steps may be off by 1 %.")
     lost = len(at) - train.rows
-    if lost > 0 and not lengths.spread:
+    if not train.rows:
+        notes.append("No row is left to learn: the maximum length cuts every answer away.")
+    elif lost > 0 and not lengths.spread:
         some = "1 row has" if lost == 1 else f"{lost:,} rows have"
         notes.append(f"{some} nothing left to learn after cutting and will be left out.")
     return notes

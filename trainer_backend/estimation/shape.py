@@ -168,7 +168,10 @@ def _shape(text: Mapping[str, Any], config: Mapping[str, Any], family: str, size
     experts, chosen = number(text, "experts") or 0, number(text, "chosen") or 1
     if text.get("is_moe") is False:
         experts = 0
-    body = active = sizes.layers * (_weights(attention + mlp) + 2 * sizes.hidden)
+    each_layer = _weights(attention + mlp) + 2 * sizes.hidden
+    if not sizes.heads:  # its states, a convolution over four tokens, and biases
+        each_layer += sizes.intermediate * ((number(text, "state_size") or 16) + 7)
+    body = active = sizes.layers * each_layer
     linear, chosen_width = attention + mlp, 0
     if experts > 1:
         width = number(text, "expert_width") or sizes.intermediate
