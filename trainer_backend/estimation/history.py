@@ -102,7 +102,8 @@ def _compared(timing: Timing, modelled: Modelled) -> Earlier | None:
 def likeness(one: Earlier, shape: Shape, plan: Plan, recipe: Recipe) -> float:
     """How much an earlier run says about another one: 1 for the same work, towards 0 for others."""
     distance = abs(_log_ratio(one.shape.parameters, shape.parameters)) / 2
-    distance += 0.0 if is_like(one, shape, recipe) else 0.7
+    distance += 0.3 * (_sizes(one.shape) != _sizes(shape))
+    distance += 0.7 * (one.recipe.adapter != recipe.adapter)
     distance += 0.7 * (one.recipe.precision != recipe.precision)
     distance += 0.4 * (one.recipe.gradient_checkpointing != recipe.gradient_checkpointing)
     distance += 0.3 * (one.recipe.packing != recipe.packing)
@@ -112,9 +113,15 @@ def likeness(one: Earlier, shape: Shape, plan: Plan, recipe: Recipe) -> float:
     return math.exp(-(distance**1.5) * 1.5)
 
 
-def is_like(one: Earlier, shape: Shape, recipe: Recipe) -> bool:
+def _sizes(shape: Shape) -> tuple[int, ...]:
+    """What makes two models alike, whoever counted their parameters."""
+    return shape.layers, shape.hidden, shape.intermediate, shape.vocabulary
+
+
+def is_like(one: Earlier, recipe: Recipe) -> bool:
     """Whether an earlier run trained this model with this method."""
-    return one.shape == shape and one.recipe.adapter == recipe.adapter
+    same = one.recipe.base_model == recipe.base_model
+    return same and one.recipe.adapter == recipe.adapter
 
 
 def _log_ratio(one: float, other: float) -> float:

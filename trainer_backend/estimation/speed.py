@@ -100,7 +100,7 @@ def in_words(runs: list[Earlier], shape: Shape, recipe: Recipe, rates: Rates, ki
     if not runs:
         computes_in = Work(shape, recipe, rates, kind).computes_in
         return f"{rates_in_words(rates, computes_in)}; no earlier run yet"
-    alike = sum(is_like(one, shape, recipe) for one in runs)
+    alike = sum(is_like(one, recipe) for one in runs)
     number = f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''} on this machine"
     if len(runs) == alike:
         same = "with this model and method"

@@ -87,7 +87,8 @@ def test_the_sentence_says_what_the_estimate_rests_on(measured):
     assert basis() == "2 earlier runs on this machine, all with this model and method"
     took(measured, "run-c", 1.2, replace(SETTLED, adapter="full"))
     assert basis() == "3 earlier runs on this machine, 2 of them with this model and method"
-    assert basis(shape=LLAMA_1B) == (
+    other = replace(SETTLED, base_model="meta-llama/Llama-3.2-1B")
+    assert basis(shape=LLAMA_1B, recipe=other) == (
         "3 earlier runs on this machine, none of them with this model and method"
     )
 
