@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import BlocksConfigDict
 from markupsafe import Markup
 
 from sft_ui import access
 from sft_ui.alerts import attempt, show_user_errors, tell
 from sft_ui.chat.tab import ChatTab, build_chat_tab, chat_choices, warm_up
-from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Options, Studio
+from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
 from sft_ui.data.events import wire_events
 from sft_ui.data.lengths import feed
 from sft_ui.data.tab import DataTab, build_data_tab
@@ -28,8 +29,9 @@ from sft_ui.model.form_events import FormEvents, wire_form
 from sft_ui.model.model_events import wire_restored
 from sft_ui.model.settings_cards import settings_cards
 from sft_ui.model.tab import ModelTab, about_preset, build_model_tab
+from sft_ui.model.template import wire_template_view
 from sft_ui.model.travel import download_value, taken_from_run
-from sft_ui.recipe_form import edits, form_values, read_form, relevance
+from sft_ui.recipe_form import edits, field_update, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme
 from sft_ui.train.after_run import start_from
@@ -78,11 +80,24 @@ class Page:
         return {"dataset_id": data.dataset_id, "preset": model.preset, **model.fields}
 
 
+class StudioPage(gr.Blocks):
+    """The page without Gradio's heartbeat, a stream that each open page would hold for good.
+
+    Browsers open six connections to a server; the seventh page would wait for ever. The heartbeat
+    only tells that a page was closed, after which its state is kept for an hour more; here
+    `MAX_PAGES` limits the states, and an event ends with the stream of its own answer.
+    """
+
+    def get_config_file(self) -> BlocksConfigDict:
+        """Gradio's description of the page for the browser."""
+        return {**super().get_config_file(), "connect_heartbeat": False}
+
+
 def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> gr.Blocks:
     """Build the page. The caller starts the scheduler and launches the server."""
     os.environ.setdefault("GRADIO_TEMP_DIR", str(home / "tmp" / "uploads"))
     studio = Studio(home, scheduler, model_process)
-    with gr.Blocks(
+    with StudioPage(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=KEEP_UPLOADS_S
     ) as app:
         gr.HTML(header(hardware().label()), js_on_load=SWITCH_THEME)
@@ -167,10 +182,12 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     refreshed = [*_card_outputs(page), page.draft]
     events = FormEvents(studio, model, data.feed.known)
     given = events.given(data.dataset_id)
-    again = {"fn": refresh, "inputs_kwargs": given, "outputs": refreshed, **QUICK}
+    again = {"fn": refresh, "inputs_kwargs": given, "outputs": refreshed, **SILENT}
     again["trigger_mode"] = "always_last"
     gr.on(edits(model.fields.values()), **again)
     adapt = wire_form(events, data.dataset_id, again)
+    for event in wire_template_view(studio, model.template, model.fields, page.chosen()):
+        event.then(**again)
     train.chart.statuschange(**again)
     for name in ("model", "train"):
         page.opened[name].select(**adapt).then(**again)
@@ -338,7 +355,7 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         recipe, _ = read_form(values) if values else (None, [])
         shown = relevance(recipe) if recipe else {}
         form = [
-            gr.update(value=values[name], visible=shown.get(name, True)) if recipe else gr.skip()
+            field_update(name, values[name], visible=shown.get(name, True)) if recipe else gr.skip()
             for name in names
         ]
         tab = gr.Tabs(selected="train") if run_id else gr.skip()
@@ -365,7 +382,7 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         ),
         inputs_kwargs={**page.chosen(), "basis": page.model.basis},
         outputs=_card_outputs(page),
-        **QUICK,
+        **SILENT,
     )
 
 

@@ -17,7 +17,7 @@ from sft_ui.model.estimating import estimate_now
 from sft_ui.model.model_events import wire_model, wire_restored
 from sft_ui.model.tab import ModelTab
 from sft_ui.model.travel import Taken, refused, taken_from_file
-from sft_ui.recipe_form import CONDITIONAL, form_values, read_form, relevance
+from sft_ui.recipe_form import CONDITIONAL, field_update, form_values, read_form, relevance
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.data.store import LengthReport, open_dataset
 from trainer_backend.models.facts import model_facts
@@ -147,9 +147,11 @@ class FormEvents:
         shown = relevance(recipe) if recipe else {}
         updates = []
         for name in self.tab.fields:
-            new = {"value": changes[name]} if name in changes else {}
-            new |= {"visible": shown[name]} if name in shown else {}
-            updates.append(gr.update(**new) if new else gr.skip())
+            visible: dict[str, Any] = {"visible": shown[name]} if name in shown else {}
+            if name in changes:
+                updates.append(field_update(name, changes[name], **visible))
+            else:
+                updates.append(gr.update(visible=shown[name]) if visible else gr.skip())
         return updates
 
 

@@ -14,6 +14,7 @@ from sft_ui.model.basis import SAMPLE_PRESET, Basis
 from sft_ui.model.card import USE_SCRIPT
 from sft_ui.model.model_events import ModelEvents, card_of
 from sft_ui.model.search import build_model_search
+from sft_ui.model.template import TemplateView, build_template_view
 from sft_ui.model.travel import Travel, build_travel
 from sft_ui.recipe_form import Fields, build_fields
 from sft_ui.theme import static_text
@@ -32,6 +33,7 @@ class ModelTab:
     basis: gr.State  # what was filled in besides the preset, as plain data
     when: gr.HTML
     estimate: gr.HTML
+    template: TemplateView
     travel: Travel
     choice: ModelEvents
 
@@ -60,6 +62,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
             when = gr.HTML(about_preset(SAMPLE_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
                 fields: Fields = {"base_model": search.model, **build_fields(recipe)}
+            template = build_template_view()
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(
                 elem_id="estimate",
@@ -67,7 +70,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
             )
             travel = build_travel()
     choice = ModelEvents(studio, search, about, preset, fields, applied)
-    return ModelTab(preset, fields, basis, when, estimate, travel, choice)
+    return ModelTab(preset, fields, basis, when, estimate, template, travel, choice)
 
 
 def about_preset(preset_id: str, found: Estimate | None = None) -> Markup | str:

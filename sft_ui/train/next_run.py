@@ -134,7 +134,7 @@ def start_state(studio: Studio, asked: Asked) -> list[Any]:
         reason = "Decide about the omitted content first"
     waits = any(run.state()["state"] in LIVE for run in list_runs(studio.home)[:LATEST_RUNS])
     too_large = not reason and is_too_large(asked, waits)
-    words = "Start training" + (" (queued behind the current run)" if waits else "")
+    words = "Add to queue" if waits else "Start training"
     button = gr.update(
         value=reason or (TOO_LARGE if too_large else words), interactive=not (reason or too_large)
     )

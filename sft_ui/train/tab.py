@@ -1,4 +1,4 @@
-"""The Train tab: start, watch, stop and resume one run.
+"""The Train tab: start and watch one run.
 
 Reads run folders and calls the scheduler; never trains itself.
 """
@@ -12,7 +12,7 @@ from gradio.events import Dependency
 from markupsafe import Markup
 
 from sft_ui import markup
-from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.alerts import attempt
 from sft_ui.context import QUICK, Studio
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from sft_ui.train.decision import Decision, build_decision
@@ -24,8 +24,16 @@ from sft_ui.train.next_run import (
     build_next_card,
     recipe_facts,
 )
+from sft_ui.train.stopping import (
+    Stopping,
+    build_late,
+    resume_button,
+    shown_late,
+    stop_button,
+    wire_stopping,
+)
 from trainer_backend.recipe import label
-from trainer_backend.runs import ACTIVE, LIVE, RESUMABLE, Run, locked_fields, open_run
+from trainer_backend.runs import LIVE, Run, locked_fields, open_run
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ def build_train_tab(studio: Studio) -> TrainTab:
         )
         resume = gr.Button("Resume", interactive=False, min_width=90, elem_id="resume-training")
         talk = gr.Button("Chat with it →", interactive=False, min_width=120, elem_id="talk-to-it")
+    stopping = Stopping(stop, resume, *build_late())
     decision = build_decision()
     question = build_fit_question()
     commands = build_commands()
@@ -78,8 +87,10 @@ def build_train_tab(studio: Studio) -> TrainTab:
             after = build_after_run()
             next_card = build_next_card()
     next_run = NextRun(*question, next_card, commands)
-    buttons = [stop, resume, talk, run_card, use_settings, *after.outputs()]
+    buttons: list[Any] = [stop, resume, talk, run_card, use_settings]
+    buttons += [*after.outputs(), *stopping.late_outputs(), start]
     shown = _wire(studio, run_id, chart, buttons)
+    wire_stopping(studio, stopping, run_id, buttons, run_buttons)
     wire_after_run(studio, after, run_id, buttons, run_buttons)
     return TrainTab(
         *(run_id, start_key, start, stop, resume, talk, next_run, decision),
@@ -88,25 +99,6 @@ def build_train_tab(studio: Studio) -> TrainTab:
 
 
 def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list[Any]) -> Dependency:
-    @show_user_errors
-    def stop(run_id: str) -> list[Any]:
-        studio.scheduler.stop(run_id)
-        state = open_run(studio.home, run_id).state()["state"]
-        if state in ACTIVE:
-            gr.Info(
-                "Stopping. The current step finishes and a checkpoint is saved. "
-                "Press Stop again after five seconds to end it immediately."
-            )
-        return run_buttons(studio, run_id)
-
-    @show_user_errors
-    def resume(run_id: str) -> list[Any]:
-        studio.scheduler.resume(run_id)
-        return run_buttons(studio, run_id)
-
-    stop_button, resume_button, *_ = buttons
-    stop_button.click(stop, run_id, buttons, **QUICK)
-    resume_button.click(resume, run_id, buttons, **QUICK)
     chart.statuschange(lambda run: run_buttons(studio, run), run_id, buttons, **QUICK)
     return run_id.change(
         lambda run: [run, *run_buttons(studio, run)], run_id, [chart, *buttons], **QUICK
@@ -114,21 +106,32 @@ def _wire(studio: Studio, run_id: gr.State, chart: gr.HTML, buttons: list[Any]) 
 
 
 def run_buttons(studio: Studio, run_id: str) -> list[Any]:
-    """Updates of Stop, Resume, Chat, the card of the run and the actions after it."""
+    """Updates of Stop, Resume, Chat, the card, the actions after it, a late stop, and Start's look.
+
+    The primary look belongs to what one would press now: Start, or Chat once the run has finished;
+    while a run trains, to neither.
+    """
     run, error = attempt(readable_run, studio, run_id) if run_id else (None, None)
+    start = gr.update(variant="primary" if run is None else "secondary")
     if run is None:
-        off = gr.update(interactive=False)
-        hidden = gr.update(visible=False)
-        return [off, off, off, markup.error_card(error), hidden, *shown_after(None)]
+        off, stop = gr.update(interactive=False), gr.update(interactive=False, value="Stop")
+        resume = gr.update(interactive=False, value="Resume")
+        card, hidden = markup.error_card(error), gr.update(visible=False)
+        return [stop, resume, off, card, hidden, *shown_after(None), *shown_late(None), start]
     state = run.state()["state"]
-    has_model = bool(run.checkpoints())
+    has_model, is_done = bool(run.checkpoints()), state == "finished"
+    look = "primary" if is_done and has_model else "secondary"
+    if not (state in LIVE or look == "primary"):
+        start = gr.update(variant="primary")
     return [
-        gr.update(interactive=state in LIVE),
-        gr.update(interactive=state in RESUMABLE),
-        gr.update(interactive=has_model, variant="primary" if state == "finished" else "secondary"),
+        stop_button(run),
+        resume_button(run),
+        gr.update(interactive=has_model, variant=look),
         run_card(run),
         gr.update(visible=True),
         *shown_after(run),
+        *shown_late(run),
+        start,
     ]
 
 

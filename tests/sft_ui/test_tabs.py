@@ -9,6 +9,7 @@ from sft_ui.model.basis import Basis
 from sft_ui.model.settings_cards import settings_cards
 from sft_ui.recipe_form import form_values
 from sft_ui.runs import tab as runs_tab
+from sft_ui.runs.table import runs_table
 from sft_ui.train import next_run
 from sft_ui.train import tab as train_tab
 from sft_ui.train.next_run import Asked
@@ -95,7 +96,7 @@ def test_a_run_that_cannot_be_read_is_in_the_list_and_can_be_deleted(studio, run
     spec = run.dir / "spec.json"
     spec.write_text(json.dumps({**json.loads(spec.read_text()), "format_version": 99}))
     table, panel, name, _, code = runs_tab.show_runs(studio, run.id)
-    assert run.id in table and "cannot be read: This run was made by a newer version." in table
+    assert run.id in table and "Cannot be read: This run was made by a newer version." in table
     assert panel["visible"] and name == run.name() and "Update this app" in code
     enter(run, "finished")
     run.delete()
@@ -114,7 +115,7 @@ def test_the_runs_table_shows_and_hides_the_panel(studio, run):
     assert run.id in table and panel["visible"] and name == "A run" and not confirm["visible"]
     assert "AutoPeftModelForCausalLM" in code
     assert runs_tab.show_runs(studio, "run-gone")[1]["visible"] is False
-    assert "No runs yet" in runs_tab.runs_table([], "")
+    assert "No runs yet" in runs_table([], "")
 
 
 @pytest.mark.parametrize("kind", ["adapter", "merged"])

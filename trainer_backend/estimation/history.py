@@ -18,7 +18,7 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.runs.files import TIMING
 
 MOST = 300  # newest runs that are read
-PRIOR = 0.15  # weight of the model of time itself, against 1 of a run like the one asked about
+PRIOR = 0.1  # weight of the model of time itself, against 1 of a run like the one asked about
 NEAR = 0.5  # least weight of a run that is like it
 UNSURE, TRUSTED = 0.45, 0.1  # spread (of a logarithm) without any run, and with many alike
 LEAST_S = 0.2  # shorter phases say nothing

@@ -27,6 +27,10 @@ FIXED = {"cpu": int(0.68 * GIB), "mps": int(0.9 * GIB), "cuda": int(0.5 * GIB)}
 # How much larger the heap of a CPU process becomes than the tensors in it (measured 1.0 to 1.35),
 # also where weights are unpacked for each product
 HEAP, HEAP_QUANTIZED = 1.2, 1.45
+READ_WHOLE = 3.5  # bytes a weight while a model is read and quantized on a CPU
+UPDATE_BYTES = {"adamw_torch": 8, "adafactor": 16}  # of the largest tensor, while it is updated
+UPDATE_8BIT = 24  # on a CPU its state is unpacked
+LAYERS_APART = 4  # what one layer needs in the backward pass, scattered between its gradients
 REUSED = 0.5  # share of freed activations whose place gradients and optimizer take on a CPU
 STATE_SIZE = 16  # of a state-space layer
 MAX_ANSWER_TOKENS, ANSWERS_AT_ONCE = 512, 20  # of the answer check
@@ -212,6 +216,8 @@ def weight_bytes(setup: Setup) -> float:
 def _loading(setup: Setup) -> dict[str, float]:
     """The model while its files are read: on a CPU their pages count until it is converted."""
     weights, reads = weight_bytes(setup), 0.0
+    if setup.quantized and setup.bits is None and setup.device != "cuda":
+        weights = max(weights, READ_WHOLE * setup.shape.parameters)  # quantized once it is read
     if setup.device != "cuda" and setup.stored is not None:
         reads = float(setup.stored.file_bytes)
         if weights == reads:
@@ -271,10 +277,12 @@ def _update(setup: Setup, forward: dict[str, float], tokens: int) -> dict[str, f
     largest = max((wide * out for _, wide, out in shape.linear), default=0)
     left = (layer_bytes(setup) + _transient(setup)) * tokens
     if setup.device != "cuda":
-        left = max(left, (1 - REUSED) * forward["activations"])
+        apart = LAYERS_APART if setup.full else 1
+        left = max(apart * left, (1 - REUSED) * forward["activations"])
     if setup.full:
         largest = max(largest, shape.vocabulary * shape.hidden)
-        return {"activations": left, "logits": 0.0, "other": _held_other(setup) + 8.0 * largest}
+        other = _held_other(setup) + largest * UPDATE_BYTES.get(setup.recipe.optim, UPDATE_8BIT)
+        return {"activations": left, "logits": 0.0, "other": other}
     return {"activations": left + largest * setup.width, "logits": 0.0}
 
 

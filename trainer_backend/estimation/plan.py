@@ -302,7 +302,9 @@ def _notes(
     if train.sampled:
         notes.append("Of a million rows only some were packed for this: steps may be off by 1 %.")
     lost = len(at) - train.rows
-    if lost > 0 and not lengths.spread:
+    if not train.rows:
+        notes.append("No row is left to learn: the maximum length cuts every answer away.")
+    elif lost > 0 and not lengths.spread:
         some = "1 row has" if lost == 1 else f"{lost:,} rows have"
         notes.append(f"{some} nothing left to learn after cutting and will be left out.")
     return notes

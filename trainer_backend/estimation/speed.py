@@ -19,7 +19,7 @@ from trainer_backend.estimation.shape import Shape
 from trainer_backend.estimation.timing import Timing
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe import Recipe
-from trainer_backend.recipe.resolve import best_precision
+from trainer_backend.recipe.resolve import best_precision, num_processes
 
 MEASURED, TYPICAL = 0.35, 0.7  # spread (of a logarithm) of the model of time by itself
 WIDTH = 1.3  # of the range, in spreads: four of five runs are within it
@@ -32,14 +32,18 @@ def seconds_of(
     recipe: Recipe,
     machine: Hardware,
     home: Path | None = None,
+    *,
+    history: bool = True,
     without: str | None = None,
 ) -> tuple[Range, str]:
     """Seconds of a run from its start to its end, and a sentence that says what they rest on.
 
     A download is not counted. `recipe` may still have “auto”. Runs of `home` on this machine
-    correct the model of time; `without` is the id of a run that is left out.
+    correct the model of time unless `history` is off; `without` is the id of a run left out.
     """
-    phases, based_on = phases_of(shape, plan, recipe, machine, home, without)
+    phases, based_on = phases_of(
+        shape, plan, recipe, machine, home, history=history, without=without
+    )
     likely = sum(seconds for seconds, _ in phases.values())
     # phases are off together: a slower machine slows all of them
     spread = sum(seconds * one.spread for seconds, one in phases.values()) / max(likely, 1e-9)
@@ -53,19 +57,26 @@ def phases_of(
     recipe: Recipe,
     machine: Hardware,
     home: Path | None = None,
+    *,
+    history: bool = True,
     without: str | None = None,
 ) -> tuple[dict[str, tuple[float, Correction]], str]:
     """Seconds of each phase with its correction, and what they rest on."""
     rates = rates_of(machine, home)
     recipe = settled(recipe, machine, rates)
 
-    def modelled(timing: Timing, its_recipe: Recipe) -> dict[str, float]:
-        return phase_seconds(Work(timing.shape, its_recipe, rates, machine.kind), timing.plan)
+    def work_of(its_shape: Shape, its_recipe: Recipe) -> Work:
+        devices = num_processes(its_recipe, machine) if machine.kind == "cuda" else 1
+        return Work(its_shape, its_recipe, rates, machine.kind, devices)
 
-    runs = earlier_runs(home, machine_key(machine), modelled, without)
+    def modelled(timing: Timing, its_recipe: Recipe) -> dict[str, float]:
+        return phase_seconds(work_of(timing.shape, its_recipe), timing.plan)
+
+    past = home if history else None
+    runs = earlier_runs(past, machine_key(machine), modelled, without)
     unsure = MEASURED if rates.measured else TYPICAL
     phases = {}
-    for phase, seconds in phase_seconds(Work(shape, recipe, rates, machine.kind), plan).items():
+    for phase, seconds in phase_seconds(work_of(shape, recipe), plan).items():
         found = correction(phase, runs, shape, plan, recipe, unsure)
         phases[phase] = (seconds * found.factor, found)
     return phases, in_words(runs, shape, recipe, rates, machine.kind)

@@ -29,4 +29,5 @@ from trainer_backend.recipe.resolve import (
     num_processes,
     total_steps,
 )
+from trainer_backend.recipe.settings import is_template_text
 from trainer_backend.recipe.suggestion import Data, suggested

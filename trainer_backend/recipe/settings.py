@@ -12,6 +12,7 @@ from trainer_backend.errors import UserError
 
 T = TypeVar("T")
 MAX_TEXT = 20_000
+MAX_TEMPLATE = 100_000
 MAX_WORDS = 60  # letters of a text that a sentence repeats
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -30,6 +31,7 @@ class Setting:
     choices: dict[str, str]  # of a text: {value: “Short (explanation)”}
     example: str  # a number for the error text; "" stands for the default
     expert: bool  # shown in the expert view of the form only
+    or_template: bool  # a choice, or the text of a chat template
 
     @property
     def may_be_auto(self) -> bool:
@@ -46,6 +48,8 @@ class Setting:
         if isinstance(value, int | float):
             return _figure(value)
         text = str(value)
+        if self.or_template and is_template_text(text):
+            return "your own"
         if text in self.choices:
             return self.choices[text].split(" (")[0]
         return {"": "empty", "auto": "automatic"}.get(text, _shortened(text))
@@ -64,9 +68,10 @@ def _shortened(text: str) -> str:
 
 
 def setting(default: T, label: str, help: str, **more: Any) -> T:
-    """A dataclass field of a recipe; `more` is its section, limits, choices, example and expert."""
+    """A dataclass field of a recipe; `more` is its section, limits, choices, example, expert
+    and or_template."""
     empty: dict[str, Any] = {"section": "", "limits": None, "choices": {}, "example": ""}
-    empty["expert"] = False
+    empty |= {"expert": False, "or_template": False}
     return field(default=default, metadata={"label": label, "help": help, **empty, **more})
 
 
@@ -124,8 +129,11 @@ def _bool(setting: Setting, value: Any, where: str) -> bool:
 
 
 def _text(setting: Setting, value: Any, where: str) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not _is_text(value):
+    longest = MAX_TEMPLATE if setting.or_template else MAX_TEXT
+    if not isinstance(value, str) or len(value) > longest or not _is_text(value):
         raise _bad(setting, value, where, "Use a short text.")
+    if setting.or_template and is_template_text(value):
+        return value
     if setting.choices and value not in setting.choices:
         raise _bad(setting, value, where, f"Use one of: {', '.join(setting.choices)}.")
     if not setting.default:  # free text, which may be empty
@@ -133,6 +141,11 @@ def _text(setting: Setting, value: Any, where: str) -> str:
     if not value.strip():
         raise _bad(setting, value, where, "It must not be empty.")
     return value.strip()
+
+
+def is_template_text(value: object) -> bool:
+    """Whether a value is the text of a Jinja template and not the name of one."""
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def _is_text(value: str) -> bool:
