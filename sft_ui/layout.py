@@ -24,13 +24,13 @@ from sft_ui.data.tab import DataTab, build_data_tab
 from sft_ui.data.wiring import settings_outputs, show_settings, wire_data
 from sft_ui.dataset_files import build_routes
 from sft_ui.model.basis import read_basis
-from sft_ui.model.estimating import estimate_now
+from sft_ui.model.cards.estimating import estimate_now
+from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.model.form_events import FormEvents, wire_form
 from sft_ui.model.model_events import wire_restored
-from sft_ui.model.settings_cards import settings_cards
+from sft_ui.model.recipe_files.travel import download_value, taken_from_run
 from sft_ui.model.tab import ModelTab, about_preset, build_model_tab
 from sft_ui.model.template import wire_template_view
-from sft_ui.model.travel import download_value, taken_from_run
 from sft_ui.recipe_form import edits, field_update, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.stepper import build_stepper, stepper, steps_done

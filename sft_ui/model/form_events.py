@@ -12,11 +12,11 @@ import gradio as gr
 from sft_ui.alerts import attempt
 from sft_ui.context import PRIVATE, QUICK, Options, Studio
 from sft_ui.model.basis import Basis, baseline, followed, preset_for, read_basis, with_data
+from sft_ui.model.cards.estimating import estimate_now
 from sft_ui.model.choice import preset_recipe
-from sft_ui.model.estimating import estimate_now
 from sft_ui.model.model_events import wire_model, wire_restored
+from sft_ui.model.recipe_files.travel import Taken, refused, taken_from_file
 from sft_ui.model.tab import ModelTab
-from sft_ui.model.travel import Taken, refused, taken_from_file
 from sft_ui.recipe_form import (
     CONDITIONAL,
     DECIDING,

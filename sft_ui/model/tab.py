@@ -15,9 +15,9 @@ from sft_ui.model.card import USE_SCRIPT
 from sft_ui.model.choice import Chosen
 from sft_ui.model.form_view import build_form_view, wire_form_view
 from sft_ui.model.model_events import ModelEvents, card_of
+from sft_ui.model.recipe_files.travel import Travel, build_travel
 from sft_ui.model.search import build_model_search
 from sft_ui.model.template import TemplateView, build_template_view
-from sft_ui.model.travel import Travel, build_travel
 from sft_ui.recipe_form import Fields, build_fields
 from sft_ui.theme import static_text
 from trainer_backend.estimation import Estimate
@@ -70,7 +70,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(
                 elem_id="estimate",
-                js_on_load=static_text("model/to_field.js", "model/estimate.js"),
+                js_on_load=static_text("model/cards/to_field.js", "model/cards/cards.js"),
             )
             travel = build_travel()
     choice = ModelEvents(studio, search, about, preset, fields, chosen)

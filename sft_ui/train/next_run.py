@@ -89,7 +89,7 @@ def build_commands() -> gr.HTML:
 
 def build_next_card() -> gr.HTML:
     """The card of the next run."""
-    script = static_text("model/to_field.js", "train/next_run.js")
+    script = static_text("model/cards/to_field.js", "train/next_run.js")
     return gr.HTML(elem_id="next-run", js_on_load=script)
 
 

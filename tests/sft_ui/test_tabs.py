@@ -8,7 +8,7 @@ import pytest
 
 from sft_ui.chat import tab
 from sft_ui.model.basis import Basis
-from sft_ui.model.settings_cards import settings_cards
+from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.recipe_form import form_values
 from sft_ui.runs import tab as runs_tab
 from sft_ui.runs.table import runs_table

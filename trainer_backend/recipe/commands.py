@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer_backend.hardware import Hardware
+from trainer_backend.recipe.extra_arguments import parse_extra_arguments
 from trainer_backend.recipe.labels import named
 from trainer_backend.recipe.presets import differences, recipe_from
 from trainer_backend.recipe.recipe import SETTINGS, Recipe
@@ -34,7 +35,7 @@ RARE = (
 # settings of what happens around the training, or that only a loaded model gives a meaning
 LEFT_OUT = (
     *("answer_check_rows", "early_stopping_patience", "load_best_at_end", "on_out_of_memory"),
-    *("layers_to_transform", "modules_to_save", "extra_arguments"),
+    *("layers_to_transform", "modules_to_save"),
 )
 SCRIPT = """\
 # Run it with SFT Studio's folder on PYTHONPATH, or after "pip install ." in that folder.
@@ -144,6 +145,7 @@ def _settings(chosen: Chosen, recipe: Recipe) -> str:
     values |= _cadences(chosen, recipe)
     if recipe.max_steps < 0:
         del values["max_steps"]
+    values |= parse_extra_arguments(recipe.extra_arguments)
     return "".join(f"        {name}={_literal(value)},\n" for name, value in values.items())
 
 

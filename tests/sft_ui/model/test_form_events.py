@@ -10,13 +10,18 @@ import yaml
 
 from sft_ui.model import form_events
 from sft_ui.model.basis import Basis
+from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.model.form_events import FormEvents
-from sft_ui.model.settings_cards import settings_cards
+from sft_ui.model.recipe_files.travel import (
+    download_value,
+    file_name,
+    taken_from_file,
+    taken_from_run,
+)
 from sft_ui.model.tab import about_preset, build_model_tab
-from sft_ui.model.travel import download_value, file_name, taken_from_file, taken_from_run
 from sft_ui.recipe_form import form_values
 from sft_ui.train.next_run import Asked, start_state
-from tests.sft_ui.model.test_estimate_card import FITS, TOO_LARGE
+from tests.sft_ui.model.cards.test_estimate_card import FITS, TOO_LARGE
 from trainer_backend.data.store import create_from_sample
 from trainer_backend.data.store.length_report import LengthReport
 from trainer_backend.errors import UserError
@@ -206,4 +211,4 @@ def test_a_run_that_waits_for_another_may_fit_later(studio, dataset, run):
     needs_little = replace(TOO_LARGE, memory_gb=replace(TOO_LARGE.memory_gb, likely=0.1))
     asked = Asked(dataset.id, "quick_try", form_values(QUICK), None, needs_little)
     button, *_ = start_state(studio, asked)  # the fixture's run is queued
-    assert button["interactive"] and "queued behind" in button["value"]
+    assert button["interactive"] and button["value"] == "Add to queue"

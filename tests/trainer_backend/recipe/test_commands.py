@@ -20,7 +20,12 @@ RECIPES = [
     recipe_from("quick_try", base_model="/models/my model's", seed=7),
     recipe_from("low_memory", system_prompt=HARD, packing=True, warmup_steps=10),
     recipe_from("full_finetune", learning_rate=1e-5, assistant_only_loss=False, eval_steps=0),
-    recipe_from("careful", lora_target_modules="q_proj, v_proj", eos_token="<|end|>"),
+    recipe_from(
+        *("careful",),
+        **{"lora_target_modules": "q_proj, v_proj", "eos_token": "<|end|>", "use_dora": True},
+        **{"truncation_mode": "keep_end", "extra_arguments": "adam_epsilon: 1e-6"},
+        **{"init_lora_weights": "pissa", "loraplus_lr_ratio": 16.0, "neftune_noise_alpha": 5.0},
+    ),
 ]
 PRESETS = ("balanced", "quick_try", "low_memory", "full_finetune", "careful")
 
@@ -96,7 +101,7 @@ def test_the_python_trains_with_the_arguments_of_a_worker(
     train, held_out = training_rows(facts)
     assert caught["train_dataset"].to_list() == train.to_list()
     assert caught["eval_dataset"].to_list() == held_out.to_list()
-    wanted = lora_config(facts.recipe, tiny_model)
+    wanted = lora_config(facts.recipe, caught["model"])
     assert (caught["peft_config"] is None) is (wanted is None)
     if wanted:
         assert caught["peft_config"].to_dict() == wanted.to_dict()
@@ -104,6 +109,7 @@ def test_the_python_trains_with_the_arguments_of_a_worker(
     own = {"output_dir", "logging_dir", "run_name", "template_date", "disable_tqdm", "eval_steps"}
     own |= {"eval_strategy", "save_steps", "save_strategy", "logging_first_step", "do_eval"}
     own |= {"logging_nan_inf_filter", "fsdp", "save_total_limit"}
+    mine["neftune_noise_alpha"] = mine["neftune_noise_alpha"] or 0.0  # None: off, as 0 is
     assert {k: v for k, v in mine.items() if k not in own} == {
         k: v for k, v in theirs.items() if k not in own
     }

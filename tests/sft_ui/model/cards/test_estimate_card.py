@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from sft_ui.model import estimating
-from sft_ui.model.estimate_card import PARTS, estimate_card, fits_word, shown_parts
+from sft_ui.model.cards import estimating
+from sft_ui.model.cards.estimate_card import PARTS, estimate_card, fits_word, shown_parts
 from trainer_backend.errors import UserError
 from trainer_backend.estimation import Estimate, Range
 from trainer_backend.estimation.words import duration_range, gigabyte_range, gigabytes, verdict

@@ -57,8 +57,8 @@ def build_travel() -> Travel:
     with gr.Row(elem_id="recipe-file"):
         download = gr.HTML(
             "",
-            html_template=static_text("model/download.html"),
-            js_on_load=static_text("model/download.js"),
+            html_template=static_text("model/recipe_files/download.html"),
+            js_on_load=static_text("model/recipe_files/download.js"),
             elem_id="recipe-download",
         )
         with gr.Column(min_width=150, elem_id="recipe-upload"):

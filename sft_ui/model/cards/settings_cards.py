@@ -13,7 +13,7 @@ from sft_ui import markup
 from sft_ui.alerts import attempt
 from sft_ui.context import Studio
 from sft_ui.model.basis import Basis, baseline
-from sft_ui.model.estimate_card import estimate_card
+from sft_ui.model.cards.estimate_card import estimate_card
 from sft_ui.recipe_form import read_form
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.errors import Problem
