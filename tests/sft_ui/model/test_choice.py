@@ -99,7 +99,7 @@ def test_a_title_typed_stands_for_its_id():
 
 
 @pytest.mark.parametrize(
-    "count, text", [(134_515_008, "135M"), (8_030_261_248, "8B"), (900, "900")]
+    "count, text", [(134_515_008, "135M"), (8_030_261_248, "8B"), (999_885_952, "1B"), (900, "900")]
 )
 def test_parameters_are_said_in_short(count, text):
     assert in_short(count) == text
