@@ -13,7 +13,14 @@ import gradio as gr
 from sft_ui.alerts import attempt
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import hardware
-from trainer_backend.recipe import SETTINGS, Recipe, is_relevant, label, parse_settings
+from trainer_backend.recipe import (
+    SETTINGS,
+    Recipe,
+    is_relevant,
+    is_template_text,
+    label,
+    parse_settings,
+)
 from trainer_backend.recipe.settings import Setting
 
 FormField = gr.Textbox | gr.Dropdown | gr.Checkbox | gr.Number
@@ -55,13 +62,30 @@ def build_field(setting: Setting, recipe: Recipe) -> FormField:
         "elem_id": f"field-{name}",
     }
     if setting.choices:
-        return gr.Dropdown([(words, c) for c, words in setting.choices.items()], **common)
+        choices = choices_of(setting, value)
+        return gr.Dropdown(choices, allow_custom_value=setting.or_template, **common)
     if isinstance(value, bool):
         return gr.Checkbox(**common)
     if setting.limits and not setting.may_be_auto:
         whole = setting.is_whole
         return gr.Number(**common, precision=0 if whole else None, step=1 if whole else 0.01)
     return gr.Textbox(**{**common, "value": str(value)}, lines=2 if name == "system_prompt" else 1)
+
+
+def choices_of(setting: Setting, value: object) -> list[tuple[str, str]]:
+    """(words, value) of a dropdown, with the text of an own chat template as a choice."""
+    choices = [(words, choice) for choice, words in setting.choices.items()]
+    if setting.or_template and is_template_text(value):
+        choices.append(("Your own template", str(value)))
+    return choices
+
+
+def field_update(name: str, value: object, **more: Any) -> Any:
+    """The update that puts a value into a field of the form."""
+    setting = SETTINGS[name]
+    if setting.or_template:
+        more["choices"] = choices_of(setting, value)
+    return gr.update(value=value, **more)
 
 
 def edits(fields: Iterable[FormField]) -> list[Any]:

@@ -9,6 +9,7 @@ STYLE_SHEETS = [
     PAGE / name
     for name in (
         "style.css",
+        "model/model.css",
         "train/live_chart.css",
         "data/data_room.css",
         "data/lengths/length_chart.css",

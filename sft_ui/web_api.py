@@ -20,6 +20,7 @@ from trainer_backend.data.readers.options import OFFERED, ReadOptions
 from trainer_backend.data.reading import start_reading
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
+from trainer_backend.estimation import estimate
 from trainer_backend.recipe import recipe_from_request
 from trainer_backend.recipe.recipe import parse_settings
 from trainer_backend.runs import create_run, list_runs, open_run
@@ -89,6 +90,16 @@ def _training(studio: Studio) -> None:
         return run.id
 
     @answer_user_errors
+    def estimate_run(dataset_id: str, recipe_json: str) -> dict:
+        """What a run would take here: memory, seconds, steps, disk, and settings that would fit.
+
+        Without a dataset_id every row is counted at the maximum length.
+        """
+        recipe = recipe_from_request(read_json_object(recipe_json))
+        dataset = open_dataset(studio.home, dataset_id) if dataset_id else None
+        return estimate(recipe, dataset, home=studio.home).to_dict()
+
+    @answer_user_errors
     def stop_training(run_id: str) -> str:
         """Stop a run; its progress is saved in a checkpoint."""
         studio.scheduler.stop(run_id)
@@ -102,6 +113,7 @@ def _training(studio: Studio) -> None:
 
     for function in (start_training, stop_training, resume_training):
         gr.api(function, api_name=function.__name__, concurrency_limit=4)
+    gr.api(estimate_run, api_name="estimate", concurrency_limit=4)
 
 
 def _reading(studio: Studio) -> None:

@@ -7,6 +7,7 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SFT_STUDIO_MEASURE", "off")  # a second of each worker that a test starts
 
 import pytest  # noqa: E402
 

@@ -37,6 +37,14 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     _add_new_run_options(train)
     train.add_argument("--json", action="store_true")
 
+    estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
+    estimate.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
+    estimate.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a dataset")
+    _add_reading(estimate)
+    _add_columns(estimate)
+    _add_settings(estimate, "a setting of the recipe: adapter=qlora")
+    estimate.add_argument("--json", action="store_true")
+
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
     )
@@ -189,10 +197,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import data, prepare, runs
+    from trainer_backend.cli import data, estimate, prepare, runs
 
     function = "do_" + name
-    modules = (runs, data, prepare)
+    modules = (runs, data, prepare, estimate)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

@@ -139,6 +139,22 @@ def limit_memory(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
+def peak_memory() -> int:
+    """The most bytes of RAM that this process has held since it began (its resident set)."""
+    facts = psutil.Process().memory_info()
+    try:
+        with open("/proc/self/status") as lines:
+            kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+        return int(kilobytes) * 1024
+    except (OSError, StopIteration):
+        pass
+    if sys.platform == "win32":
+        return int(facts.peak_wset)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # a Linux without VmHWM may count what its parent held: never below what is held now
+    return max(int(most) * (1 if sys.platform == "darwin" else 1024), facts.rss)
+
+
 def rank_and_size() -> tuple[int, int]:
     """This training process's rank and the number of them; (0, 1) without a launcher."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

@@ -194,7 +194,7 @@ def _wire_report(studio: Studio, tab: DataTab) -> None:
     def train_on_chosen(dataset_id: str) -> str:
         dataset = open_dataset(studio.home, dataset_id)
         if dataset.chosen is None:
-            fix = "Choose its columns above the table."
+            fix = "Choose which column is the prompt and which is the answer."
             raise UserError("No chosen answers are known of this data.", dataset.name, fix)
         arguments = {"dataset_id": dataset.id, "mapping": asdict(dataset.chosen)}
         return tab.readings.work("remap_dataset", arguments, dataset.name)

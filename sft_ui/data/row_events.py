@@ -19,6 +19,7 @@ from sft_ui.data.rows.card import Changes, changes_bar, read_changes, row_card
 from sft_ui.data.rows.tokens import pack_strip, packed_with
 from sft_ui.data.tab import DataTab
 from sft_ui.recipe_form import Fields, edits
+from sft_ui.token_card import token_card
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 
@@ -210,7 +211,7 @@ def show_tokens(
     view, error = attempt(studio.model_process.token_view, dataset_id, row, values)
     if view is None:
         return markup.error_card(error)
-    return token_view.token_card(view, row, model, _packed(feed, dataset_id, row, values))
+    return token_card(view, row, model, _packed(feed, dataset_id, row, values))
 
 
 def _packed(feed: LengthFeed | None, dataset_id: str, row: int, values: dict) -> Markup | str:

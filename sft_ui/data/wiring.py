@@ -29,24 +29,30 @@ from trainer_backend.recipe import Recipe, changed_to, label, parse_settings, to
 
 
 def wire_data(
-    studio: Studio, tab: DataTab, fields: Fields, opened: gr.Tab, refresh: Options
+    studio: Studio, tab: DataTab, fields: Fields, opened: gr.Tab, follow: tuple[Options, Options]
 ) -> None:
-    """Wire the tab to the recipe's form; `refresh` are arguments of the event that updates it."""
-    given = {"dataset_id": tab.dataset_id, **fields}
-    _wire_show(studio, tab, given, opened, refresh)
+    """Wire the tab to the recipe's form.
+
+    `follow` are the arguments of the events by which the form follows other data, and by which
+    what depends on the form is updated.
+    """
+    given, refresh = {"dataset_id": tab.dataset_id, **fields}, follow[1]
+    _wire_show(studio, tab, given, opened, follow)
     wire_rows(studio, tab, given, fields)
     _wire_takeover(studio, tab, fields, given, refresh)
 
 
 def _wire_show(
-    studio: Studio, tab: DataTab, given: Options, opened: gr.Tab, refresh: Options
+    studio: Studio, tab: DataTab, given: Options, opened: gr.Tab, follow: tuple[Options, Options]
 ) -> None:
     @show_user_errors
     def show(dataset_id: str, was_shown: str, start: int, kept: Any, **values: Any) -> list[Any]:
         return show_dataset(studio, dataset_id, (was_shown, start, kept), values)
 
     asked = {**given, "was_shown": tab.shown, "start": tab.rows.start, "kept": tab.rows.changes}
-    shown = tab.dataset_id.change(show, inputs_kwargs=asked, outputs=dataset_outputs(tab), **QUICK)
+    adapt, refresh = follow
+    filled = tab.dataset_id.change(**adapt)
+    shown = filled.then(show, inputs_kwargs=asked, outputs=dataset_outputs(tab), **QUICK)
     shown.then(**refresh)
 
     @show_user_errors

@@ -148,7 +148,7 @@ def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool)
         except StopIteration as end:
             clear_bar(quiet)
             remember_report(stored.dir, recipe, end.value)
-            return end.value
+            return end.value.kept(recipe.truncation_mode)
         show = show or bar("Counting tokens", quiet)
         if show:
             show(done, total)

@@ -13,12 +13,14 @@ from trainer_backend import hardware as machines
 from trainer_backend.data.store import LengthReport, StoredDataset, resolve_data
 from trainer_backend.disk import free_bytes
 from trainer_backend.errors import UserError
+from trainer_backend.estimation.device import rates_of
 from trainer_backend.estimation.fix import Way, fitting_changes, tightest
 from trainer_backend.estimation.lengths import RowLengths, row_lengths
 from trainer_backend.estimation.memory import Setup, peak_memory
 from trainer_backend.estimation.plan import Plan, plan_run, unknown_rows
 from trainer_backend.estimation.range import Range
 from trainer_backend.estimation.shape import Shape, shape_of
+from trainer_backend.estimation.speed import seconds_of, settled
 from trainer_backend.estimation.storage import RESERVE_BYTES, checkpoints_bytes
 from trainer_backend.estimation.weights import Stored, stored_weights
 from trainer_backend.hardware import GIB, Hardware
@@ -79,12 +81,12 @@ class Case:
     def setup(self, recipe: Recipe) -> tuple[Setup, list[str]]:
         """All that decides the memory of a recipe, and notes. The shape must be known."""
         assert self.shape is not None
-        settled, notes = settled_recipe(recipe, self.machine)
-        processes = num_processes(settled, self.machine)
-        plan, more = self.plan(settled, processes)
+        ready, notes = settled_recipe(recipe, self.machine, self.home)
+        processes = num_processes(ready, self.machine)
+        plan, more = self.plan(ready, processes)
         setup = Setup(
             shape=self.shape,
-            recipe=settled,
+            recipe=ready,
             machine=self.machine,
             plan=plan,
             processes=processes,
@@ -96,8 +98,8 @@ class Case:
     def plan(self, recipe: Recipe, processes: int) -> tuple[Plan, list[str]]:
         """The plan of a recipe and notes; without data every row is as long as allowed."""
         if self.dataset is None or self.lengths is None:
-            note = "No data was given: every row is counted at the maximum length."
-            return unknown_rows(recipe), [note]
+            what = "No data was given" if self.dataset is None else "The data has no rows to learn"
+            return unknown_rows(recipe), [f"{what}: every row is counted at the maximum length."]
         packs = self.shape is None or self.shape.packs
         return plan_run(recipe, self.dataset, self.lengths, devices=processes, packs=packs)
 
@@ -157,15 +159,21 @@ def make_case(
     return Case(home, recipe, machine, facts, shape, stored, dataset, known)
 
 
-def settled_recipe(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
-    """The recipe without “auto”, and notes; one that this machine refuses as far as it goes."""
+def settled_recipe(
+    recipe: Recipe, machine: Hardware, home: Path | None = None
+) -> tuple[Recipe, list[str]]:
+    """The recipe without “auto”, and notes; one that this machine refuses as far as it goes.
+
+    On a CPU the measured rates of `home` decide about bf16, as the run's own measure will.
+    """
     try:
-        settled, notes = resolve(recipe, machine)
+        resolved, notes = resolve(recipe, machine)
     except UserError:
-        precision = "fp32" if recipe.precision in ("auto", *QUANTIZED) else recipe.precision
-        precision = "int4" if recipe.adapter == "qlora" else precision
-        return replace(recipe, precision=precision), []
-    return settled, notes
+        return settled(recipe, machine, rates_of(machine, home)), []
+    if recipe.precision == "auto" and recipe.adapter != "qlora":
+        timed = settled(recipe, machine, rates_of(machine, home))
+        resolved = replace(resolved, precision=timed.precision)
+    return resolved, notes
 
 
 def _home_of(home: Path | None, dataset: object) -> Path:
@@ -222,22 +230,36 @@ def _of_setup(case: Case, setup: Setup, notes: list[str]) -> Estimate:
     download = None if case.facts.download_bytes is None else case.facts.download_bytes / GIB
     disk = checkpoints_bytes(setup) / GIB + (download or 0.0)
     notes = [*notes, *_about_disk(case.home, disk), *_about_processes(setup)]
-    plan = setup.plan
-    known = case.dataset is not None or plan.steps > 0
+    plan, known = setup.plan, case.lengths is not None or setup.plan.steps > 0
+    seconds, basis = _time(case, setup)
     return Estimate(
         fits=fits,
         memory_gb=memory,
         parts={name: round(size, 4) for name, size in parts.items()},
         memory_free_gb=round(free, 3),
         steps=plan.steps if known else None,
-        tokens=plan.tokens if case.dataset is not None else None,
-        seconds=None,
+        tokens=plan.tokens if case.lengths is not None else None,
+        seconds=seconds,
         download_gb=None if download is None else round(download, 3),
         disk_gb=round(disk, 3),
-        based_on=_based_on(case),
+        based_on=f"{_based_on(case)}{basis}",
         fix=fix,
         notes=list(dict.fromkeys(notes)),
     )
+
+
+def _time(case: Case, setup: Setup) -> tuple[Range | None, str]:
+    """Seconds of the run without the download, and what they are based on, to go on a sentence."""
+    if setup.plan.steps < 1:
+        return None, ""
+    recipe = setup.recipe
+    if setup.bits is not None and recipe.precision not in QUANTIZED:
+        recipe = replace(recipe, precision=f"int{setup.bits}")
+    seconds, basis = seconds_of(setup.shape, setup.plan, recipe, case.machine, case.home)
+    spread = case.lengths.spread if case.lengths else 1 - NO_DATA
+    low, high = seconds.low * (1 - spread), seconds.high * (1 + spread)
+    wider = Range(*(round(one, 1) for one in (low, seconds.likely, high)))
+    return wider, f"; the time on {basis}"
 
 
 def memory_range(case: Case, setup: Setup) -> Range:
@@ -263,10 +285,10 @@ def _with_tokens(setup: Setup, factor: float) -> Setup:
 
 def _without_sizes(case: Case, notes: list[str]) -> Estimate:
     """What is known of a run whose model's sizes nobody can read."""
-    settled, more = settled_recipe(case.recipe, case.machine)
-    plan, about = case.plan(settled, num_processes(settled, case.machine))
+    ready, more = settled_recipe(case.recipe, case.machine, case.home)
+    plan, about = case.plan(ready, num_processes(ready, case.machine))
     download = case.facts.download_bytes
-    known = case.dataset is not None or plan.steps > 0
+    known = case.lengths is not None or plan.steps > 0
     what = "The sizes of this model are not known, so its memory and time cannot be estimated."
     return Estimate(
         fits=None,
@@ -274,7 +296,7 @@ def _without_sizes(case: Case, notes: list[str]) -> Estimate:
         parts={},
         memory_free_gb=round(case.machine.memory_free, 3),
         steps=plan.steps if known else None,
-        tokens=plan.tokens if case.dataset is not None else None,
+        tokens=plan.tokens if case.lengths is not None else None,
         seconds=None,
         download_gb=None if download is None else round(download / GIB, 3),
         disk_gb=None,
@@ -286,16 +308,29 @@ def _without_sizes(case: Case, notes: list[str]) -> Estimate:
 def _too_large(case: Case, fix: dict[str, Any] | None) -> list[str]:
     """What to do when it does not fit, in words."""
     machine, notes = case.machine, []
-    if fix is None:
-        least = tightest(case.recipe, case.machine, case.way)
-        need = "" if least is None else f" The smallest settings need {least.gigabytes:.1f} GB."
-        notes.append(f"No settings make this model fit here.{need} Choose a smaller model.")
-    else:
-        notes.append(f"It fits with {changed_to(fix)}.")
+    if fix is not None:
+        notes.append(f"It fits with these settings: set {changed_to(fix)}.")
+        if cut := _cut_by(case, fix):
+            notes.append(cut)
+    elif least := tightest(case.recipe, case.machine, case.way):
+        need = f"{least.gigabytes:.1f} GB"
+        notes.append(f"No settings make it fit: the least is {need}. Choose a smaller model.")
     if machine.kind == "cuda" and machine.memory_total - machine.memory_free > 1:
         used = machine.memory_total - machine.memory_free
         notes.append(f"Other programs hold {used:.1f} GB of the GPU now.")
     return notes
+
+
+def _cut_by(case: Case, fix: dict[str, Any]) -> str:
+    """What a shorter maximum length does to the rows, in words; "" when it cuts none more."""
+    if "max_length" not in fix or case.lengths is None:
+        return ""
+    now, then = (
+        (case.lengths.total > n).sum() for n in (case.recipe.max_length, fix["max_length"])
+    )
+    if then <= now:
+        return ""
+    return f"{then:,} of {len(case.lengths.total):,} rows are then cut, {now:,} without the change."
 
 
 def _about_disk(home: Path, disk_gb: float) -> list[str]:

@@ -23,7 +23,15 @@ LOGIT_CHUNK = {"cpu": 24 << 20, "cuda": 512 << 20}  # bytes of float32 logits he
 QUANTIZED_BYTES = {"int8": 1.01, "int4": 0.52}  # with the scales of their blocks
 # bytes that no weight and no text explains, measured: on a CPU the process with its libraries
 # (0.56 GiB) and what the first products allocate; on a GPU the context and workspaces
-FIXED = {"cpu": int(0.71 * GIB), "mps": int(0.9 * GIB), "cuda": int(0.5 * GIB)}
+FIXED = {"cpu": int(0.68 * GIB), "mps": int(0.9 * GIB), "cuda": int(0.5 * GIB)}
+# How much larger the heap of a CPU process becomes than the tensors in it (measured 1.0 to 1.35),
+# also where weights are unpacked for each product
+HEAP, HEAP_QUANTIZED = 1.2, 1.45
+READ_WHOLE = 3.5  # bytes a weight while a model is read and quantized on a CPU
+UPDATE_BYTES = {"adamw_torch": 8, "adafactor": 16}  # of the largest tensor, while it is updated
+UPDATE_8BIT = 24  # on a CPU its state is unpacked
+LAYERS_APART = 4  # what one layer needs in the backward pass, scattered between its gradients
+REUSED = 0.5  # share of freed activations whose place gradients and optimizer take on a CPU
 STATE_SIZE = 16  # of a state-space layer
 MAX_ANSWER_TOKENS, ANSWERS_AT_ONCE = 512, 20  # of the answer check
 
@@ -164,7 +172,7 @@ def _phases(setup: Setup) -> Iterator[dict[str, float]]:
     if setup.recipe.gradient_accumulation_steps > 1:
         forward["gradients"] += gradients  # those of the batches before
     yield held | forward
-    yield held | _backward(setup, trained, tokens) | {"gradients": gradients}
+    yield held | _update(setup, forward, tokens) | {"gradients": gradients}
     yield held | _evaluation(setup, trained)
     if plan.answer_rows:
         yield held | _answering(setup)
@@ -186,7 +194,7 @@ def _held(setup: Setup, trained: Trained) -> dict[str, float]:
     return {
         "weights": weight_bytes(setup) / setup.shards,
         "adapter": (trained.adapter + trained.copied) * each / setup.shards,
-        "other": float(FIXED[setup.device]),
+        "other": _held_other(setup),
     }
 
 
@@ -208,6 +216,8 @@ def weight_bytes(setup: Setup) -> float:
 def _loading(setup: Setup) -> dict[str, float]:
     """The model while its files are read: on a CPU their pages count until it is converted."""
     weights, reads = weight_bytes(setup), 0.0
+    if setup.quantized and setup.bits is None and setup.device != "cuda":
+        weights = max(weights, READ_WHOLE * setup.shape.parameters)  # quantized once it is read
     if setup.device != "cuda" and setup.stored is not None:
         reads = float(setup.stored.file_bytes)
         if weights == reads:
@@ -243,19 +253,41 @@ def _forward(setup: Setup, trained: Trained, tokens: int, learned: int) -> dict[
     else:
         activations = shape.layers * layer
     activations += tokens * shape.hidden * (4 + 2 * setup.stream)  # embedding and last norm
-    activations += _transient(setup) * tokens + _cast_weights(setup)
+    activations += _transient(setup) * tokens
     return {
-        "activations": activations,
+        "activations": activations * _heap(setup) + _cast_weights(setup),
         "logits": logit_bytes(setup, learned, setup.full or trained.head),
         "gradients": 0.0,
     }
 
 
-def _backward(setup: Setup, trained: Trained, tokens: int) -> dict[str, float]:
-    """When the backward pass ends: one layer is left, all gradients are there."""
-    largest = max((wide * out for _, wide, out in setup.shape.linear), default=0)
+def _heap(setup: Setup) -> float:
+    """The share by which many freed and kept tensors enlarge the heap of a process."""
+    if setup.device == "cuda":
+        return 1.0
+    return HEAP_QUANTIZED if setup.quantized else HEAP
+
+
+def _update(setup: Setup, forward: dict[str, float], tokens: int) -> dict[str, float]:
+    """The end of the backward pass and the optimizer step: all gradients are there.
+
+    On a CPU what the activations have taken is not all used again.
+    """
+    shape = setup.shape
+    largest = max((wide * out for _, wide, out in shape.linear), default=0)
     left = (layer_bytes(setup) + _transient(setup)) * tokens
-    return {"activations": left + largest * setup.width * (2 if setup.full else 1), "logits": 0.0}
+    if setup.device != "cuda":
+        apart = LAYERS_APART if setup.full else 1
+        left = max(apart * left, (1 - REUSED) * forward["activations"])
+    if setup.full:
+        largest = max(largest, shape.vocabulary * shape.hidden)
+        other = _held_other(setup) + largest * UPDATE_BYTES.get(setup.recipe.optim, UPDATE_8BIT)
+        return {"activations": left, "logits": 0.0, "other": other}
+    return {"activations": left + largest * setup.width, "logits": 0.0}
+
+
+def _held_other(setup: Setup) -> float:
+    return float(FIXED[setup.device])
 
 
 def _cast_weights(setup: Setup) -> float:
@@ -278,12 +310,12 @@ def layer_bytes(setup: Setup) -> float:
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     inner = shape.chosen_width or shape.intermediate
     norms = 2 * 4 * shape.hidden * (2 if setup.full else 1)
-    attention = width * (2 * queries + 2 * keys)
+    attention: float = width * (2 * queries + 2 * keys)
     if not shape.heads:  # a state-space layer scans with float32 states
         attention = 3 * 4 * shape.intermediate * STATE_SIZE
-    if shape.softcapped:
-        attention += shape.heads * setup.plan.row_tokens * (2 * width + 6)
-    copies = 3 if shape.gated else 5 if shape.written_out else 1
+    if shape.attends_in_full:
+        attention += 12 * shape.heads * setup.plan.row_tokens + 12 * queries - 2 * width * queries
+    copies = 3 if shape.gated else 4 if shape.written_out else 1
     return norms + attention + copies * width * inner + _inputs(setup, queries, inner)
 
 
@@ -295,7 +327,9 @@ def _inputs(setup: Setup, queries: int, inner: int) -> float:
     modules = targeted(shape, recipe)
     layers = len(chosen_layers(recipe.layers_to_transform, shape.layers)) / shape.layers
     low = sum(recipe.lora_r * width for _ in modules)
-    if setup.quantized and setup.device != "cuda":
+    if shape.transposed:
+        read: float = sum(wide * 4 for _, wide, _ in modules)
+    elif setup.quantized and setup.device != "cuda":
         read = sum(wide * 2 for _, wide, _ in modules)  # each casts its input to bf16
     elif recipe.lora_dropout:
         mask = 1 if setup.device == "cuda" else width

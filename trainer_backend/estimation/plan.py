@@ -141,13 +141,15 @@ def _counts(recipe: Recipe, train: Batches, held: Batches, steps: int, devices: 
     size, micro = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
     per_epoch = steps_of(replace(recipe, max_steps=-1, num_train_epochs=1.0), train.packed, devices)
     batches = math.ceil(train.packed / (size * devices)) if train.packed else 0
-    evaluates = held.rows > 0
+    evaluates, full = held.rows > 0, size * devices * micro / max(train.packed, 1)
+    passes, rest = divmod(steps, max(per_epoch, 1))
+    seen = passes + min(1.0, rest * full)  # passes over the rows; the last step of one is smaller
     return Plan(
         rows=train.rows,
         steps=steps,
         micro_batches=min(micro, max(batches, 1)),
-        step_tokens=train.tokens / max(per_epoch, 1),
-        step_trained=train.trained / max(per_epoch, 1),
+        step_tokens=train.tokens * seen / max(steps, 1),
+        step_trained=train.trained * seen / max(steps, 1),
         row_tokens=train.row_tokens,
         longest_row=max(train.longest_row, held.longest_row),
         longest_batch=max(train.longest_batch, 0),
@@ -188,8 +190,8 @@ def _batches(
     size = recipe.per_device_train_batch_size
     packing = recipe.packing and packs
     split = (recipe.eval_fraction, recipe.seed, part)
-    key = (lengths.key, split, len(at), recipe.max_length, recipe.truncation_mode)
-    key += (size, packing, joins or packing)
+    cutting = (recipe.max_length, recipe.truncation_mode, packing, joins or packing)
+    key = (lengths.key, split, len(at), size, *cutting)
     if key not in _kept:
         _kept[key] = _made(recipe, lengths, part, at, packing, joins or packing)
         while len(_kept) > MAX_KEPT:
@@ -300,7 +302,9 @@ def _notes(
     if train.sampled:
         notes.append("Of a million rows only some were packed for this: steps may be off by 1 %.")
     lost = len(at) - train.rows
-    if lost > 0 and not lengths.spread:
+    if not train.rows:
+        notes.append("No row is left to learn: the maximum length cuts every answer away.")
+    elif lost > 0 and not lengths.spread:
         some = "1 row has" if lost == 1 else f"{lost:,} rows have"
         notes.append(f"{some} nothing left to learn after cutting and will be left out.")
     return notes

@@ -17,12 +17,16 @@ ALIASES = {
     "vocabulary": ("vocab_size", "padded_vocab_size"),
     "experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
     "chosen": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"),
-    "expert_width": ("moe_intermediate_size", "expert_intermediate_size"),
+    "expert_width": (
+        *("moe_intermediate_size", "expert_intermediate_size", "expert_ffn_hidden_size"),
+    ),
+    "sparse_step": ("expert_layer_period", "decoder_sparse_step", "interleave_moe_layer_step"),
 }
 # multi-layer perceptrons of two matrices; all other families have a gate beside them
 PLAIN_MLP = (
     *("gpt2", "gpt_neox", "gpt_neo", "gptj", "opt", "bloom", "falcon", "phi", "gpt_bigcode"),
-    *("starcoder2", "mpt", "codegen", "persimmon", "nemotron", "xglm", "biogpt"),
+    *("starcoder2", "mpt", "codegen", "persimmon", "nemotron", "xglm", "biogpt", "arcee"),
+    *("apertus", "jais2", "nanochat", "gpt_neox_japanese"),
 )
 UNTIED = (
     *("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi", "phi3"),
@@ -75,7 +79,8 @@ class Shape:
     other: int = 0  # parameters of a vision tower
     gated: bool = True  # the multi-layer perceptron has a gate
     written_out: bool = False  # its activation function keeps several copies of its input
-    softcapped: bool = False  # attention weights are computed in full
+    attends_in_full: bool = False  # attention weights are kept: soft-capped, or with dropout
+    transposed: bool = False  # linear modules of GPT-2's kind, whose adapters work in float32
     packs: bool = True  # packed examples are kept apart
     chosen_width: int = 0  # intermediate width of all experts that a token uses (0: no experts)
 
@@ -151,6 +156,8 @@ def _sizes(text: Mapping[str, Any], family: str) -> _Sizes | None:
     elif family == "falcon" and not text.get("new_decoder_architecture"):
         kv_heads = 1 if text.get("multi_query", True) else heads
     intermediate = number(text, "intermediate") or 4 * hidden
+    if text.get("block_auto_adjust_ff_dim"):  # LFM2 states the width of an ungated one
+        intermediate = 2 * intermediate // 3
     head_dim = number(text, "head_dim") or max(1, hidden // heads)
     return _Sizes(layers, hidden, intermediate, heads, kv_heads, head_dim, vocabulary)
 
@@ -159,6 +166,8 @@ def _shape(text: Mapping[str, Any], config: Mapping[str, Any], family: str, size
     gated = family not in PLAIN_MLP
     attention, mlp = _attention(text, family, sizes), _mlp(family, sizes, gated)
     experts, chosen = number(text, "experts") or 0, number(text, "chosen") or 1
+    if text.get("is_moe") is False:
+        experts = 0
     body = active = sizes.layers * (_weights(attention + mlp) + 2 * sizes.hidden)
     linear, chosen_width = attention + mlp, 0
     if experts > 1:
@@ -178,12 +187,13 @@ def _shape(text: Mapping[str, Any], config: Mapping[str, Any], family: str, size
         **vars(sizes),
         body=body,
         active=active,
-        embedding=rows if tied else 2 * rows,
+        embedding=(rows if tied else 2 * rows) + _layer_embeddings(text, sizes),
         tied=tied,
         linear=linear,
         gated=gated,
         written_out=str(activation) in WRITTEN_OUT or family == "gpt2" and not activation,
-        softcapped=bool(text.get("attn_logit_softcapping")),
+        attends_in_full=bool(text.get("attn_logit_softcapping")) or _drops_attention(text, family),
+        transposed=family in ("gpt2", "imagegpt", "openai-gpt"),
         packs=family not in PADDED and not text.get("alibi") and bool(sizes.heads),
         chosen_width=chosen_width,
     )
@@ -256,11 +266,20 @@ def _mlp(family: str, sizes: _Sizes, gated: bool) -> tuple[tuple[str, int, int],
 
 def _dense_layers(text: Mapping[str, Any], sizes: _Sizes) -> int:
     """Layers of a mixture of experts that have no experts."""
+    if (step := number(text, "sparse_step")) and step > 1:
+        return sizes.layers - sizes.layers // step
     first = text.get("first_k_dense_replace")
     listed = text.get("mlp_only_layers")
     count = first if isinstance(first, int) else 0
     count += len(listed) if isinstance(listed, list) else 0
     return min(count, sizes.layers)
+
+
+def _layer_embeddings(text: Mapping[str, Any], sizes: _Sizes) -> int:
+    """Parameters of embeddings that each layer has for itself (Gemma 3n)."""
+    width = number(text, "hidden_size_per_layer_input") or 0
+    rows = number(text, "vocab_size_per_layer_input") or 0
+    return rows * width * sizes.layers
 
 
 def _shared_width(text: Mapping[str, Any], width: int) -> int:
@@ -278,6 +297,13 @@ def _tied(text: Mapping[str, Any], config: Mapping[str, Any], family: str) -> bo
         if isinstance(said, bool):
             return said
     return family not in UNTIED
+
+
+def _drops_attention(text: Mapping[str, Any], family: str) -> bool:
+    said = text.get("attention_dropout", text.get("attn_pdrop", text.get("attn_dropout")))
+    if isinstance(said, int | float):
+        return said > 0
+    return family in ("gpt2", "gpt_bigcode")  # whose default it is
 
 
 def _counted(shape: Shape, parameters: int, sees: bool) -> Shape:

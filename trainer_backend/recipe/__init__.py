@@ -18,9 +18,10 @@ from trainer_backend.recipe.recipe import (
     changed_to,
     label,
     named,
+    named_fields,
     parse_settings,
 )
-from trainer_backend.recipe.recipe_file import save_recipe
+from trainer_backend.recipe.recipe_file import read_recipe, recipe_text, save_recipe
 from trainer_backend.recipe.resolve import (
     check_recipe,
     effective_batch_size,
@@ -28,3 +29,5 @@ from trainer_backend.recipe.resolve import (
     num_processes,
     total_steps,
 )
+from trainer_backend.recipe.settings import is_template_text
+from trainer_backend.recipe.suggestion import Data, suggested

@@ -7,6 +7,7 @@ is built from this table, and errors take the labels from it.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from trainer_backend.recipe.chat_templates import BUILT_IN
 from trainer_backend.recipe.settings import checked_settings, setting, settings_of
 
 STARTER_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -211,7 +212,12 @@ class Recipe:
         "Chat template",
         "How messages become text. The training template writes what some models' own templates "
         "leave out (tool calls, tools, reasoning), in the format of the model's family.",
-        choices={"model": "The model's own", "training": "Training template (leaves nothing out)"},
+        choices={
+            "model": "The model's own",
+            "training": "Training template (leaves nothing out)",
+            **BUILT_IN,
+        },
+        or_template=True,
     )
     thinking: str = setting(
         "auto",
@@ -387,7 +393,7 @@ class Recipe:
         "",
         "Further arguments",
         "Arguments of SFTConfig that have no field here, one a line: “adam_epsilon: 1e-6”.",
-        section="Further arguments",
+        section="Other arguments",
         expert=True,
     )
 
@@ -405,13 +411,27 @@ class Recipe:
 
 
 SETTINGS = settings_of(Recipe)
-LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+# what an adapter consists of: as it began, also in a run that starts from it
+LORA_FIELDS = (
+    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "layers_to_transform"),
+    *("modules_to_save", "init_lora_weights", "use_rslora", "use_dora"),
+)
 
 
 def label(*names: str) -> str:
     """The labels of settings in the form: “Base model”, “Precision and Method”."""
     *others, last = (SETTINGS[name].label for name in names)
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def named_fields(text: str) -> list[str]:
+    """The settings whose labels stand in a text, longest labels first where one holds another."""
+    found = []
+    for name in sorted(SETTINGS, key=lambda name: -len(SETTINGS[name].label)):
+        if SETTINGS[name].label in text:
+            found.append(name)
+            text = text.replace(SETTINGS[name].label, "")
+    return [name for name in SETTINGS if name in found]
 
 
 def named(names: list[str]) -> str:

@@ -228,5 +228,5 @@ def open_run(home: Path, run_id: str) -> Run:
     """The run with this id. Raises UserError if there is none."""
     run = Run(home / "runs" / check_id(run_id, "run"))
     if not is_run(run.dir):
-        raise UserError("There is no such run.", f"run {run.id}", "Choose a run from the list.")
+        raise UserError("There is no such run.", f"Run “{run.id}”", "Choose a run from the list.")
     return run

@@ -7,6 +7,7 @@ NAME = "name.txt"
 STATE = "state.json"
 EVENTS = "events.jsonl"
 LOG = "worker.log"
+TIMING = "timing.json"  # seconds of each phase of the run, and the work done in them
 WORKER = "worker.json"  # the worker's process identity and devices
 HEARTBEAT = "heartbeat.json"
 STALLED = "stalled.json"  # exists while the worker makes no progress

@@ -1,33 +1,24 @@
-"""Estimates a run's least memory and compares it with the machine's, before and after loading.
+"""Compares the least memory of a run with the machine's, before and after loading.
 
-An estimate only: memory may still run out later, which is not handled here.
+A lower bound only, so that nothing is refused that could fit; the likely memory is estimated before
+the start, and memory may still run out later.
 """
 
-import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from transformers import Trainer
 
 from trainer_backend.disk import GIB, in_words
 from trainer_backend.errors import UserError
+from trainer_backend.estimation.memory import GRADIENT_BYTES, WEIGHT_BYTES, optimizer_bytes
+from trainer_backend.estimation.weights import Stored, stored_weights
 from trainer_backend.hardware import Hardware, hardware
 from trainer_backend.recipe import Recipe, changed_to
 from trainer_backend.training.malloc import give_back
 from trainer_backend.worker.fsdp import own_shard
-
-WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
-GRADIENT_BYTES = 4
-# optimizer state in bytes per trainable weight
-OPTIMIZER_BYTES = {"adamw_torch": 8, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 1}
-
-
-def optimizer_bytes(weights: int, recipe: Recipe) -> int:
-    """Bytes of optimizer state for a number of trainable weights."""
-    return weights * OPTIMIZER_BYTES.get(recipe.optim, 8)
 
 
 def check_model_fits(folder: Path, recipe: Recipe) -> None:
@@ -62,29 +53,6 @@ def _too_large(
         code="memory_small",
         offer={"retry": changes} if changes else None,
     )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Weights that are converted to the recipe's precision, and bytes of those stored quantized."""
-
-    numbers: int
-    fixed_bytes: int
-
-
-def stored_weights(folder: Path) -> Stored:
-    """Count the weights of a model folder; only the headers of its safetensors files are read."""
-    numbers = fixed = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118 - no dictionary
-                part = file.get_slice(name)
-                count = math.prod(part.get_shape())
-                if part.get_dtype() in ("F64", "F32", "F16", "BF16"):
-                    numbers += count
-                else:
-                    fixed += count
-    return Stored(numbers, fixed)
 
 
 def least_bytes(stored: Stored, recipe: Recipe, machine: Hardware) -> int:

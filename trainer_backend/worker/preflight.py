@@ -22,16 +22,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from trainer_backend.disk import GIB, free_bytes, in_words, size_of
+from trainer_backend.disk import free_bytes, in_words, size_of
 from trainer_backend.errors import UserError
+from trainer_backend.estimation.memory import optimizer_bytes
+from trainer_backend.estimation.storage import EXTRA_BYTES, KEPT, RESERVE_BYTES
 from trainer_backend.recipe import Recipe, changed_to, label
 from trainer_backend.runs import RunWriter
 from trainer_backend.training.sft_trainer import SFTTrainer
-from trainer_backend.worker.memory import check_training_fits, optimizer_bytes
-
-RESERVE_BYTES = GIB
-KEPT = 3  # checkpoints: the two newest and the best
-EXTRA_BYTES = 8 * 2**20  # tokenizer, settings, curves
+from trainer_backend.worker.memory import check_training_fits
 
 
 class Preflight(TrainerCallback):
@@ -86,6 +84,16 @@ def check_images(
             f"{label('base_model')} “{base_model}”",
             "Choose a model that reads images (they are marked in the list of models), or a "
             "dataset without an image column.",
+        )
+
+
+def check_truncation(has_images: bool, recipe: Recipe) -> None:
+    """Raises UserError where images would be cut off: they stand at the start of a row."""
+    if has_images and recipe.truncation_mode == "keep_end":
+        raise UserError(
+            "Rows with images can only be cut at their end.",
+            label("truncation_mode"),
+            f"Set {changed_to({'truncation_mode': 'keep_start'})}.",
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
+from trainer_backend.estimation.timing import Stopwatch
 from trainer_backend.runs import RunWriter
 from trainer_backend.training.sft_trainer import SFTTrainer
 from trainer_backend.worker.evaluation import StopEarly, evaluate_if_room
@@ -38,13 +39,15 @@ class RunTrainer(SFTTrainer):
         facts: RunFacts,
         writer: RunWriter,
         stop_requested: Callable[[], bool],
+        clock: Stopwatch,
         **arguments: Any,
     ):
         recipe = facts.recipe
-        self.writer, self.sharded = writer, recipe.distributed == "fsdp"
+        self.writer, self.clock = writer, clock
+        self.sharded = recipe.distributed == "fsdp"
         self.guard, self.saving = NanGuard(self, writer), Saving(writer)
         self.early = StopEarly(writer, recipe.early_stopping_patience)
-        record = RecordRun(writer, stop_requested, self.guard, self.saving)
+        record = RecordRun(writer, stop_requested, self.guard, self.saving, clock)
         super().__init__(**arguments, callbacks=[record, self.early, CurrentSchedule(), self.guard])
         self.remove_callback(PrinterCallback)  # RecordRun writes a readable log
         # before the callbacks that open an account of this run elsewhere (report_to)
@@ -61,7 +64,8 @@ class RunTrainer(SFTTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's; without memory for it, warn and return {}."""
         evaluate = partial(super().evaluate, *args, **kwargs)
-        return evaluate_if_room(evaluate, self.state.global_step, self.writer)
+        with self.clock.during("evaluating"):
+            return evaluate_if_room(evaluate, self.state.global_step, self.writer)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train no extra step when a run resumes at its final step (the Trainer would do one).
@@ -79,7 +83,8 @@ class RunTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         write = partial(super()._save_checkpoint, model, trial)
-        self.saving.save(write, model, self.state.global_step)
+        with self.clock.during("saving"):
+            self.saving.save(write, model, self.state.global_step)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As the Trainer's; a sharded model is written whole, by the first process."""

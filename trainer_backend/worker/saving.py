@@ -24,6 +24,7 @@ class Saving:
     def __init__(self, writer: RunWriter):
         self.writer = writer
         self.bad_weights = False
+        self.saves = 0  # checkpoints committed
         self._no_room = self._warned = False
 
     def save(self, write: Callable[[], None], model: torch.nn.Module, step: int) -> None:
@@ -85,6 +86,7 @@ class Saving:
         except OSError as error:
             self._skip(error, step)
             return
+        self.saves += 1
         rotate(path.parent)
         self.writer.event("checkpoint", step=step)
         logger.info("checkpoint of step %d saved", step)

@@ -5,6 +5,7 @@ from run_files import set_state
 from small_runs import small_run
 from transformers import DefaultFlowCallback, PrinterCallback, Trainer
 
+from trainer_backend.estimation.timing import Stopwatch
 from trainer_backend.runs.writer import RunWriter
 from trainer_backend.worker import run_trainer
 from trainer_backend.worker.arguments import training_arguments
@@ -32,6 +33,7 @@ def make(home, dataset, tiny_model_dir, tiny_model, tokenizer, pairs):
             facts,
             RunWriter(run),
             lambda: False,
+            Stopwatch("preparing"),
             model=tiny_model,
             args=training_arguments(facts, has_eval=False),
             train_dataset=pairs,
