@@ -81,7 +81,7 @@ def _place(facts: ModelFacts) -> str:
 
 def in_short(count: int) -> str:
     """A number of parameters as people say it: “135M”, “7.6B”."""
-    if count >= 1_000_000_000:
+    if count >= 999_500_000:
         return f"{count / 1e9:.1f}".removesuffix(".0") + "B"
     return f"{count / 1e6:,.0f}M" if count >= 1_000_000 else f"{count:,}"
 

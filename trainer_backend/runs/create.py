@@ -173,7 +173,8 @@ def retry_run(run: Run, changes: dict[str, Any] | None = None, **more: Any) -> R
     """
     changes = _offered(run) if changes is None else changes
     recipe = Recipe.from_dict({**run.settings(), **changes}, "Start again")
-    more = {"name": run.name(), "preset": run.spec()["preset"], "start": same_start(run), **more}
+    name = None if "base_model" in changes else run.name()  # it tells the model
+    more = {"name": name, "preset": run.spec()["preset"], "start": same_start(run), **more}
     return create_run(run.home, recipe, run.dataset(), **more)
 
 

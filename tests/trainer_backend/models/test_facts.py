@@ -118,6 +118,9 @@ def test_a_gated_model_depends_on_the_token(home, online, monkeypatch, token, wo
 def test_a_misspelt_id_names_the_nearest_one(home, online):
     assert "Qwen/Qwen3-0.6B" in refused(home, "Qwen/Qwen-3-0.6B").fix
     assert "Check the spelling" in refused(home, "nobody/zzzzzzzzzzzzzz").fix
+    assert model_facts(home, "nobody/zzzzzzzzzzzzzz").is_refused  # without asking again
+    with pytest.raises(UserError):
+        require_model(home, "nobody/zzzzzzzzzzzzzz")
 
 
 @pytest.mark.parametrize(

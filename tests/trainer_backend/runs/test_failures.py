@@ -18,7 +18,7 @@ from trainer_backend.home import read_json
 from trainer_backend.recipe.recipe import STARTER_MODEL, Recipe
 from trainer_backend.runs import failures
 from trainer_backend.runs.checkpoints import commit
-from trainer_backend.runs.create import create_run
+from trainer_backend.runs.create import create_run, retry_run
 from trainer_backend.runs.failures import describe, from_exit, halved_batch, smaller
 from trainer_backend.scheduling.worker_process import settle
 from trainer_backend.worker.main import run_worker
@@ -227,5 +227,8 @@ def test_a_model_that_never_came_offers_the_starter(home, dataset, run):
     other = create_run(home, Recipe(base_model="o/m"), dataset)
     assert describe(gone, other)["offer"] == {"retry": {"base_model": STARTER_MODEL}}
     assert describe(UserError("a", "b", "c", code="hub_partial"), other)["offer"] is None
+    set_state(other, state="failed", error=describe(gone, other))
+    again = retry_run(other)
+    assert again.recipe().base_model == STARTER_MODEL and again.name().startswith("SmolLM2")
     checkpoint(other, 2)
     assert describe(gone, other)["offer"] is None
