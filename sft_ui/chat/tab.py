@@ -15,9 +15,11 @@ from sft_ui.chat.conversation import (
     MODEL_PREFIX,
     Message,
     Question,
+    Talk,
     calls_open,
     new_conversation,
     stream_talk,
+    waiting_for,
 )
 from sft_ui.chat.held_out import HeldOut, held_out_turn
 from sft_ui.chat.panes import call_cards, pane, panes
@@ -231,7 +233,13 @@ def _wire_sending(studio: Studio, parts: Controls, asks: Asks) -> None:
     buttons = [parts.send, parts.stop]
     for event in events:
         event.then(lambda: ready, None, buttons, **QUICK)
-    parts.stop.click(lambda: ready, None, buttons, cancels=events, **QUICK)
+
+    def halt(talk: Talk) -> list[Any]:
+        talk = waiting_for(talk, "Stopped.")
+        return [talk, *panes(talk), *ready]
+
+    halted = [parts.talk, *parts.panes, *buttons]
+    parts.stop.click(halt, parts.talk, halted, cancels=events, **QUICK)
 
     def start_again() -> list[Any]:
         talk = new_conversation()

@@ -3,14 +3,15 @@
 Handlers take ids and plain data; the HTML comes from the row views.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
 from sft_ui import markup
-from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.alerts import show_user_errors
 from sft_ui.context import PRIVATE, QUICK, Options, Studio
 from sft_ui.data.lengths.feed import LengthFeed
 from sft_ui.data.rows import table as row_table
@@ -175,8 +176,8 @@ def _wire_pick(studio: Studio, tab: DataTab, given: Options, fields: Fields) -> 
         row = picked_row(event)
         return row, shown_row(studio, dataset_id, row, read_changes(kept, dataset_id))
 
-    def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Markup | str:
-        return show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
+    def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Iterator[Markup | str]:
+        yield from show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
 
     rows.preview.pick(card, [tab.dataset_id, rows.changes], [rows.row, rows.card], **QUICK)
     picked = rows.preview.pick(
@@ -204,13 +205,19 @@ def shown_row(studio: Studio, dataset_id: str, row: int | None, changes: Changes
 
 def show_tokens(
     studio: Studio, dataset_id: str, row: int, values: dict, feed: LengthFeed | None = None
-) -> Markup | str:
-    """One row as tokens, or the reason why it has none."""
+) -> Iterator[Markup | str]:
+    """One row as tokens, or the reason why it has none; before it how far its download is."""
     model = str(values.get("base_model") or "").rstrip("/").rpartition("/")[2]
-    view, error = attempt(studio.model_process.token_view, dataset_id, row, values)
-    if view is None:
-        return markup.error_card(error)
-    return token_view.token_card(view, row, model, _packed(feed, dataset_id, row, values))
+    packed = _packed(feed, dataset_id, row, values)
+    try:
+        with closing(studio.model_process.token_view_steps(dataset_id, row, values)) as steps:
+            for step in steps:
+                if "fetching" in step:
+                    yield token_view.fetching_card(step["fetching"])
+                else:
+                    yield token_view.token_card(step, row, model, packed)
+    except UserError as error:
+        yield markup.error_card(error)
 
 
 def _packed(feed: LengthFeed | None, dataset_id: str, row: int, values: dict) -> Markup | str:

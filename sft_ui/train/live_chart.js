@@ -144,7 +144,7 @@ function progressOf(state) {
   if (prepares)
     return [
       progress.total ? progress.done / progress.total : 0,
-      `${progress.what}: ${amount(progress.done, progress.total, progress.unit)}`,
+      `${progress.what}: ${progress.words ?? amount(progress.done, progress.total, progress.unit)}`,
     ];
   if (known.status === "preparing" || (known.status === "running" && !total))
     return [0, "Preparing model and data"];
