@@ -75,10 +75,13 @@ def test_a_download_is_told_and_ends_with_its_request(
         while not next(chat)["fetching"]["done"] > 100_000:
             pass
         chat.close()
-        time.sleep(1)
-        before, hub.pace = hub.fetched["model.safetensors"], None
-        time.sleep(0.5)
-        assert hub.fetched["model.safetensors"] == before < len(hub.files[SHA]["model.safetensors"])
+        before, closed = -1, time.monotonic()
+        while before != hub.fetched["model.safetensors"]:
+            before = hub.fetched["model.safetensors"]
+            time.sleep(0.5)
+        assert time.monotonic() - closed < 4  # of which half a second is watching
+        assert before < len(hub.files[SHA]["model.safetensors"])
+        hub.pace = None
         assert last(process.chat("o/m", MESSAGES, which="base", max_new_tokens=2))
         assert hub.ranges[-1].startswith("bytes=")
 
