@@ -45,6 +45,11 @@ def token_card(view: Mapping[str, Any], row: int, model: str, packed: Markup | s
     )
 
 
+def fetching_card(progress: Mapping[str, Any]) -> Markup:
+    """How far the download of the model's tokenizer is; also for what is done after it."""
+    return markup.card(f"{progress['what']}…", markup.line(progress["words"], "quiet"))
+
+
 def kind_of(token: Mapping[str, Any]) -> str:
     """The kind of a token: a key of KINDS."""
     if token.get("cut"):

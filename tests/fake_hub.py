@@ -166,6 +166,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = len(sent) < len(part)
 
 
+def for_processes(hub: FakeHub, monkeypatch, cache):
+    """Let processes started from now on talk to this Hub, with a cache of their own."""
+    given = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_):
         pass  # a client that stops a download closes its connection

@@ -15,8 +15,8 @@ from trainer_backend.models.loaded.answer_parts import Answer
 MODEL_PREFIX = "model:"
 SECONDS_BETWEEN_UPDATES = 0.05
 SIDES = ("base", "tuned")
-# {"role", "content"}, "images" of a user; of answers "reasoning", "calls", and "cut" where they are
-# not complete: "stopped" or "limit"
+# {"role", "content"}, "images" of a user; of answers "reasoning", "calls", "waiting" before them,
+# and "cut" where they are not complete: "stopped" or "limit"
 Turn = dict[str, Any]
 Turns = list[Turn]
 Talk = dict[str, Turns]  # by side: "base", "tuned"
@@ -64,11 +64,31 @@ def stream_talk(studio: Studio, talk: Talk, message: Message, question: Question
     asked = {side: with_system(as_asked(talk[side][:-1]), question.system) for side in sides}
     shown_at = 0.0
     for part in _answers(studio, asked, question):
+        if "fetching" in part:
+            for side in sides:
+                talk[side][-1] = {"role": "assistant", "content": "", "waiting": _far(part)}
+            yield talk
+            continue
+        talk = waiting_for(talk, "")
         talk[part["which"]][-1] = _answer(part)
         if time.monotonic() - shown_at > SECONDS_BETWEEN_UPDATES:
             shown_at = time.monotonic()
             yield talk
     yield talk
+
+
+def waiting_for(talk: Talk, words: str) -> Talk:
+    """The conversation with other words where it tells how far a download is."""
+    return {
+        side: [{**turn, "waiting": words} if turn.get("waiting") else turn for turn in turns]
+        for side, turns in talk.items()
+    }
+
+
+def _far(part: dict[str, Any]) -> str:
+    """How far the model's download is, in words."""
+    found = part["fetching"]
+    return ": ".join(filter(None, (found["what"], found["words"]))) + "…"
 
 
 def _turn(message: Message, before: Turns) -> Turn:
@@ -104,7 +124,7 @@ def _answers(studio: Studio, asked: Talk, question: Question) -> Iterator[dict[s
     """The answers so far; both sides share one request, each with its own conversation."""
     which, messages = ("both", asked) if len(asked) == len(SIDES) else next(iter(asked.items()))
     step, name = question.checkpoint, question.run.removeprefix(MODEL_PREFIX)
-    stream = studio.model_process.chat(
+    stream = studio.model_process.chat_steps(
         name,
         messages,
         checkpoint=step if isinstance(step, int) and step >= 0 else None,

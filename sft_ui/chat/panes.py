@@ -43,7 +43,8 @@ def _inside(turn: Turn) -> Markup:
         _thought(reasoning, still_open=not (content or calls)) if reasoning else "",
         Markup('<span class="who">Tool result</span>') if turn["role"] == "tool" else "",
         markup.each(PICTURE, ((f"{SERVED}{path}",) for path in turn.get("images") or ())),
-        content or ("" if reasoning or calls or turn.get("cut") else WAITING),
+        content
+        or ("" if reasoning or calls or turn.get("cut") else turn.get("waiting") or WAITING),
         call_cards(calls or []),
         Markup('<span class="who cut-note">{}</span>').format(CUT[turn["cut"]])
         if turn.get("cut")

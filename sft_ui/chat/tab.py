@@ -15,10 +15,12 @@ from sft_ui.chat.conversation import (
     MODEL_PREFIX,
     Message,
     Question,
+    Talk,
     calls_open,
     marked_stopped,
     new_conversation,
     stream_talk,
+    waiting_for,
 )
 from sft_ui.chat.held_out import HeldOut, held_out_turn
 from sft_ui.chat.panes import call_cards, pane, panes
@@ -242,7 +244,8 @@ def _wire_sending(studio: Studio, parts: Controls, asks: Asks) -> None:
     for event in events:
         event.then(lambda: ready, None, buttons, **QUICK)
 
-    def stopped(talk: dict) -> list[Any]:
+    def stopped(talk: Talk) -> list[Any]:
+        talk = waiting_for(talk, "Stopped.")
         talk = {side: marked_stopped(turns) for side, turns in talk.items()}
         return [talk, *panes(talk), *ready]
 

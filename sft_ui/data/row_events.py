@@ -3,14 +3,15 @@
 Handlers take ids and plain data; the HTML comes from the row views.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
 from sft_ui import markup
-from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.alerts import show_user_errors
 from sft_ui.context import PRIVATE, QUICK, Options, Studio
 from sft_ui.data.lengths.feed import LengthFeed
 from sft_ui.data.rows import table as row_table
@@ -19,7 +20,7 @@ from sft_ui.data.rows.card import Changes, changes_bar, read_changes, row_card
 from sft_ui.data.rows.tokens import pack_strip, packed_with
 from sft_ui.data.tab import DataTab
 from sft_ui.recipe_form import Fields, edits
-from sft_ui.token_card import token_card
+from sft_ui.token_card import fetching_card, token_card
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 
@@ -124,8 +125,9 @@ def _wire_jumps(studio: Studio, tab: DataTab, recipe: Options) -> None:
     def jump(event: gr.EventData, dataset_id: str, kept: Any, roles: Any, share: Any) -> list[Any]:
         return jump_to(dataset_id, kept, roles, share, int(event.row))
 
-    def tokens(dataset_id: str, row: int | None, **values: Any) -> Markup | str:
-        return show_tokens(studio, dataset_id, row or 0, values, tab.feed) if row else gr.skip()
+    def tokens(dataset_id: str, row: int | None, **values: Any) -> Iterator[Markup | str]:
+        if row:
+            yield from show_tokens(studio, dataset_id, row, values, tab.feed)
 
     asked = {**recipe, "row": rows.row}
     for event, handler, inputs in (
@@ -212,8 +214,8 @@ def _wire_pick(studio: Studio, tab: DataTab, given: Options, fields: Fields) -> 
         row = picked_row(event)
         return row, shown_row(studio, dataset_id, row, read_changes(kept, dataset_id))
 
-    def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Markup | str:
-        return show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
+    def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Iterator[Markup | str]:
+        yield from show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
 
     rows.preview.pick(card, [tab.dataset_id, rows.changes], [rows.row, rows.card], **QUICK)
     picked = rows.preview.pick(
@@ -241,13 +243,19 @@ def shown_row(studio: Studio, dataset_id: str, row: int | None, changes: Changes
 
 def show_tokens(
     studio: Studio, dataset_id: str, row: int, values: dict, feed: LengthFeed | None = None
-) -> Markup | str:
-    """One row as tokens, or the reason why it has none."""
+) -> Iterator[Markup | str]:
+    """One row as tokens, or the reason why it has none; before it how far its download is."""
     model = str(values.get("base_model") or "").rstrip("/").rpartition("/")[2]
-    view, error = attempt(studio.model_process.token_view, dataset_id, row, values)
-    if view is None:
-        return markup.error_card(error)
-    return token_card(view, row, model, _packed(feed, dataset_id, row, values))
+    packed = _packed(feed, dataset_id, row, values)
+    try:
+        with closing(studio.model_process.token_view_steps(dataset_id, row, values)) as steps:
+            for step in steps:
+                if "fetching" in step:
+                    yield fetching_card(step["fetching"])
+                else:
+                    yield token_card(step, row, model, packed)
+    except UserError as error:
+        yield markup.error_card(error)
 
 
 def _packed(feed: LengthFeed | None, dataset_id: str, row: int, values: dict) -> Markup | str:

@@ -34,7 +34,7 @@ class ModelStandIn:
         self.words, self.asked, self.closed = words, [], 0
         self.answers = []  # given instead of the words, once
 
-    def chat(self, run_or_model, messages, **options):
+    def chat_steps(self, run_or_model, messages, **options):
         self.asked.append((run_or_model, messages, options))
         sides = ("base", "tuned") if options["which"] == "both" else (options["which"],)
         try:

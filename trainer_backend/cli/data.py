@@ -19,6 +19,7 @@ from trainer_backend.data.formats import parse_columns, written_columns
 from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store import LengthReport, StoredDataset, list_datasets, resolve_data
 from trainer_backend.data.store.length_report import remember_report
+from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.models import require_model
 from trainer_backend.recipe import Recipe
@@ -35,6 +36,7 @@ def read_data(home: Path, arguments: argparse.Namespace) -> StoredDataset:
         config=arguments.config,
         split=arguments.split,
         max_rows=arguments.max_rows,
+        on_download=download_line(arguments.json),
         on_progress=bar("Reading", arguments.json),
     )
     clear_bar(arguments.json)
@@ -59,6 +61,18 @@ def bar(what: str, quiet: bool) -> Callable[[int, int], None] | None:
     return lambda done, total: print(
         f"\r\033[K{what}: {done / max(1, total):.0%}", end="", file=sys.stderr, flush=True
     )
+
+
+def download_line(quiet: bool) -> Progress:
+    """Prints a download's bytes, speed and time left; nothing if quiet or no terminal."""
+    if quiet or not sys.stderr.isatty():
+        return silent
+
+    def show(what: str, done: float, total: float, unit: str, words: str = "") -> None:
+        said = f"{what}: {words}" if words else f"{what}…"
+        print("\r\033[K" + said, end="", file=sys.stderr, flush=True)
+
+    return show
 
 
 def clear_bar(quiet: bool) -> None:
@@ -141,7 +155,9 @@ def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool)
     from trainer_backend.serving.process.token_view import count_job
     from trainer_backend.tokens.counts import iter_token_lengths
 
-    counting, show = iter_token_lengths(stored, count_job(home, stored, recipe)), None
+    job = count_job(home, stored, recipe, download_line(quiet))
+    clear_bar(quiet)
+    counting, show = iter_token_lengths(stored, job), None
     while True:
         try:
             done, total = next(counting)

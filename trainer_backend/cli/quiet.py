@@ -5,7 +5,6 @@ Errors still pass; a run's log is not touched.
 
 import logging
 import os
-import sys
 import warnings
 
 _CHATTY = ("bitsandbytes", "datasets", "huggingface_hub", "httpx", "accelerate", "peft", "gguf")
@@ -14,11 +13,10 @@ _CHATTY = ("bitsandbytes", "datasets", "huggingface_hub", "httpx", "accelerate",
 def quiet_libraries() -> None:
     """Silence progress bars, notices and warnings. Call it where torch is needed anyway.
 
-    The Hub's bars stay on a terminal: a download may take minutes.
+    The commands have a line of their own for downloads.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     for kind in (FutureWarning, DeprecationWarning, UserWarning):

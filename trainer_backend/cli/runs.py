@@ -12,7 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer_backend.cli.data import chosen_settings, reading_options
+from trainer_backend.cli.data import (
+    chosen_settings,
+    clear_bar,
+    download_line,
+    reading_options,
+)
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.data.formats import parse_columns
@@ -80,7 +85,15 @@ def _data(home: Path, data: str, arguments: argparse.Namespace) -> StoredDataset
     """The dataset of --data with the columns asked for. Raises UserError while they are unclear."""
     columns = parse_columns(arguments.columns)
     options = reading_options(arguments)
-    stored = resolve_data(home, data, options=options, columns=columns, chosen=arguments.chosen)
+    stored = resolve_data(
+        home,
+        data,
+        options=options,
+        columns=columns,
+        chosen=arguments.chosen,
+        on_download=download_line(getattr(arguments, "json", False)),
+    )
+    clear_bar(getattr(arguments, "json", False))
     if stored.mapping is None:
         first = stored.problems[0]
         raise UserError(first.what, first.where, first.fix, code=first.code)
@@ -181,7 +194,8 @@ def do_chat(home: Path, arguments: argparse.Namespace) -> int:
 
     target = find_target(home, arguments.run)
     asking, asked = _asked(home, arguments)
-    model = ChatModel(home, target)
+    model = ChatModel(home, target, download_line(quiet=False))
+    clear_bar(quiet=False)
     which = "base" if arguments.base or target.checkpoint is None else "tuned"
     sampling = Sampling(arguments.temperature, 1.0, arguments.max_new_tokens)
     system = asking.system if arguments.system is None else arguments.system
@@ -252,7 +266,10 @@ def do_export(home: Path, arguments: argparse.Namespace) -> int:
     quiet_libraries()
     from trainer_backend.export.exporter import export_run
 
-    print(export_run(_find(home, arguments.run), arguments.format, arguments.out))
+    run, show = _find(home, arguments.run), download_line(quiet=False)
+    folder = export_run(run, arguments.format, arguments.out, show)
+    clear_bar(quiet=False)
+    print(folder)
     return 0
 
 

@@ -3,7 +3,7 @@
 What is fetched (a model, a data file, the starter) is known here by address and size alone.
 """
 
-from trainer_backend.downloads.gauge import Gauge, Progress, silent, watched
+from trainer_backend.downloads.gauge import POLL_S, Gauge, Progress, silent, watched
 from trainer_backend.downloads.hub_cache import ASK_S, HubFiles, NoBar, fetch_hub_files
 from trainer_backend.downloads.transfer import (
     Answer,

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from queue import Empty, Queue
@@ -27,7 +28,8 @@ SILENCE_LIMIT_S = 900
 IDLE_LIMIT_S = 900
 
 
-Reply = tuple[str, Any]  # ("value", one value), ("done", None) or ("error", a UserError's parts)
+# ("progress", of a download), ("value", one value), ("done", None), ("error", a UserError's parts)
+Reply = tuple[str, Any]
 
 
 class ModelProcess:
@@ -47,7 +49,16 @@ class ModelProcess:
 
     def token_view(self, dataset_id: str, row: int, recipe_fields: dict[str, Any]) -> dict:
         """A row as the exact tokens of training, each trained on or context only."""
-        return self._ask("token_view", dataset_id=dataset_id, row=row, recipe=recipe_fields)
+        return [*self.token_view_steps(dataset_id, row, recipe_fields)][-1]
+
+    def token_view_steps(
+        self, dataset_id: str, row: int, recipe_fields: dict[str, Any]
+    ) -> Generator[dict[str, Any]]:
+        """Yields {"fetching": progress} while the tokenizer is downloaded, then the view.
+
+        The progress is {"what", "done", "total", "unit", "words"}. Closing the generator stops it.
+        """
+        yield from self._stream("token_view", dataset_id=dataset_id, row=row, recipe=recipe_fields)
 
     def template_view(self, dataset_id: str, recipe_fields: dict[str, Any]) -> dict[str, Any]:
         """The chat template of a recipe, its first row, and what it does with the others."""
@@ -56,10 +67,14 @@ class ModelProcess:
 
     def token_lengths(
         self, dataset_id: str, recipe_fields: dict[str, Any]
-    ) -> Iterator[dict[str, Any]]:
-        """Count tokens: yields {"done", "total"}; the last one also has the report's "key"."""
+    ) -> Generator[dict[str, Any]]:
+        """Count tokens: yields {"done", "total"}; the last one also has the report's "key".
+
+        Before, while the tokenizer is downloaded: {"done": 0, "total": 0, "fetching": progress}.
+        """
         fields = {name: value for name, value in recipe_fields.items() if value is not None}
-        yield from self._stream("token_lengths", dataset_id=dataset_id, recipe=fields)
+        for part in self._stream("token_lengths", dataset_id=dataset_id, recipe=fields):
+            yield {"done": 0, "total": 0, **part}
 
     def chat(
         self, run_or_model: str, messages: list[dict] | dict[str, list[dict]], **options: Any
@@ -71,6 +86,13 @@ class ModelProcess:
         "control_tokens"}), temperature, top_p, max_new_tokens. For “both” the messages may be
         {"base": [...], "tuned": [...]}; a message may have `images`, a list of files.
         """
+        with closing(self.chat_steps(run_or_model, messages, **options)) as steps:
+            yield from (one for one in steps if "fetching" not in one)
+
+    def chat_steps(
+        self, run_or_model: str, messages: list[dict] | dict[str, list[dict]], **options: Any
+    ) -> Generator[dict[str, Any]]:
+        """What chat() yields, and before it {"fetching": progress} while the model is fetched."""
         yield from self._stream("chat", run=run_or_model, messages=messages, **options)
 
     def prepare(self, run_or_model: str) -> None:
@@ -109,7 +131,7 @@ class ModelProcess:
             self.unload()
 
     def _ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        answers = list(self._stream(op, **arguments))
+        answers = [one for one in self._stream(op, **arguments) if "fetching" not in one]
         return answers[-1] if answers else {}
 
     def _stream(self, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
@@ -124,7 +146,7 @@ class ModelProcess:
                 if kind == "done":
                     done = True
                     return
-                yield value
+                yield {"fetching": value} if kind == "progress" else value
         finally:
             self._replies.pop(number, None)
             if not done:

@@ -9,7 +9,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ MAX_KEPT = 12
 MARKS = (512, 1024, 2048)
 MAX_STEPS = 1_500  # lengths sent to the page
 NUM_BARS = 56
+UNWATCHED_S = 150  # a page in the background asks every minute; a closed one never
 SECONDS_AN_ERROR_HOLDS = 10  # after which the next poll counts again
 
 
@@ -33,9 +35,18 @@ class Count:
 
     done: int = 0
     total: int = 0
+    fetching: str = ""  # how far the download of the tokenizer is, in words
+    share: float = 0.0  # of it
+    watched_at: float = field(default_factory=time.monotonic)
     lengths: LengthReport | None = None
     error: UserError | None = None
     failed_at: float = 0.0
+
+    def take(self, part: Mapping[str, Any]) -> None:
+        """Take what the model process tells of the count, or of the download before it."""
+        self.done, self.total, found = part["done"], part["total"], part.get("fetching")
+        self.fetching = ": ".join(filter(None, (found["what"], found["words"]))) if found else ""
+        self.share = found["done"] / found["total"] if found and found["total"] else 0.0
 
 
 def asked(dataset_id: str, values: Mapping[str, Any], steps: int = 0) -> str:
@@ -69,7 +80,10 @@ class LengthFeed:
         if count.error:
             return {"state": "error", "error": count.error.to_dict(), **about}
         if count.lengths is None:
-            return {"state": "counting", "done": count.done, "total": count.total, **about}
+            far: dict[str, Any] = {"done": count.done, "total": count.total}
+            if count.fetching:
+                far |= {"fetching": count.fetching, "share": count.share}
+            return {"state": "counting", **far, **about}
         limit = wanted.get("max_length")
         limit = limit if isinstance(limit, int) and limit > 0 else MARKS[-1]
         decided = str(wanted.get("decided") or "ask")
@@ -96,6 +110,7 @@ class LengthFeed:
             known = self._counts.get(key)
             if known is not None and not (known.error and is_over(known.failed_at)):
                 self._counts.move_to_end(key)
+                known.watched_at = time.monotonic()
                 return known
             count = self._counts[key] = Count()
             while len(self._counts) > MAX_KEPT:
@@ -106,12 +121,20 @@ class LengthFeed:
     def _run(self, count: Count, dataset_id: str, fields: dict[str, Any]) -> None:
         try:
             dataset, key = open_dataset(self._studio.home, dataset_id), ""
-            for part in self._studio.model_process.token_lengths(dataset_id, fields):
-                count.done, count.total = part["done"], part["total"]
-                key = part.get("key") or key
+            with closing(self._studio.model_process.token_lengths(dataset_id, fields)) as parts:
+                for part in parts:
+                    count.take(part)
+                    key = part.get("key") or key
+                    if count.fetching and time.monotonic() - count.watched_at > UNWATCHED_S:
+                        raise _unwatched()
             count.lengths = read_report(dataset.dir, key)
         except UserError as error:
             count.failed_at, count.error = time.monotonic(), error
+
+
+def _unwatched() -> UserError:
+    fix = "It goes on as soon as this page is open again; the finished part is kept."
+    return UserError("The download was stopped: nobody was watching.", "Token lengths", fix)
 
 
 def is_over(failed_at: float) -> bool:

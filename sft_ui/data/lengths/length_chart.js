@@ -296,7 +296,7 @@ function finding({ code, severity, what, fix, count, can_drop, choices }) {
 
 function show(answer) {
   const counting = answer.state === "counting",
-    share = answer.total ? Math.min(1, answer.done / answer.total) : 0;
+    share = answer.total ? Math.min(1, answer.done / answer.total) : (answer.share ?? 0);
   root.hidden = answer.state === "none";
   part("wait").hidden = !counting;
   part("error").hidden = answer.state !== "error";
@@ -305,11 +305,11 @@ function show(answer) {
   if (counting) {
     part("waiting").textContent = answer.total
       ? `Counting tokens: ${number(answer.done)} of ${number(answer.total)} rows`
-      : "Loading the tokenizer…";
+      : answer.fetching || "Loading the tokenizer…";
     const bar = root.querySelector(".progress-bar");
     bar.style.setProperty("--share", `${Math.round(100 * share)}%`);
     bar.setAttribute("aria-valuenow", Math.round(100 * share));
-    bar.classList.toggle("busy", !answer.total);
+    bar.classList.toggle("busy", !answer.total && !share);
   }
   if (answer.state === "error") {
     const lines = [answer.error.what, answer.error.where, answer.error.fix].map((text) =>

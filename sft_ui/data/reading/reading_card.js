@@ -51,9 +51,11 @@ function showProgress(answer) {
   part("what").textContent = answer.rows
     ? `${answer.what}: ${number(answer.rows)} rows`
     : answer.what;
-  part("how").textContent = answer.total
-    ? `${megabytes(answer.bytes)} of ${megabytes(answer.total)}${timeLeft(answer)}`
-    : "";
+  part("how").textContent = answer.how
+    ? answer.how
+    : answer.total
+      ? `${megabytes(answer.bytes)} of ${megabytes(answer.total)}${timeLeft(answer)}`
+      : "";
   bar.style.setProperty("--share", `${share}%`);
   bar.setAttribute("aria-valuenow", share);
   bar.classList.toggle("busy", !answer.total || share >= 100);

@@ -11,6 +11,7 @@ from sft_ui.chat.conversation import (
     marked_stopped,
     new_conversation,
     stream_talk,
+    waiting_for,
     with_system,
 )
 from sft_ui.chat.held_out import first_turn, held_out_turn
@@ -64,6 +65,21 @@ def test_stopping_closes_the_answer(studio):
     next(stream), next(stream)
     stream.close()
     assert studio.model_process.closed == 1
+
+
+def test_the_download_before_the_first_answer_is_told_on_both_sides(studio):
+    fetching = {"what": "Downloading a/b", "words": "1.2 of 5.5 GB"}
+    studio.model_process.answers = [{"fetching": fetching}, {"which": "base", "text": "Paris"}]
+    stream = say(studio, new_conversation())
+    next(stream)
+    talk = next(stream)
+    for side in ("base", "tuned"):
+        assert "Downloading a/b: 1.2 of 5.5 GB…" in pane(side, talk[side])
+        assert "Stopped." in pane(side, waiting_for(talk, "Stopped.")[side])
+        assert answered(talk[side]) == []
+    talk = list(stream)[-1]
+    assert "Paris" in pane("base", talk["base"])
+    assert not any("Downloading" in pane(side, talk[side]) for side in talk)
 
 
 def test_a_question_stopped_before_its_answer_is_left_out(studio):

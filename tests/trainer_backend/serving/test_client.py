@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from fake_hub import SHA, FakeHub, for_processes, running
 from run_files import set_state
 
 from trainer_backend.errors import UserError
@@ -55,6 +56,34 @@ def test_token_view_chat_stop_and_recovery(process, dataset, tiny_model_dir):
     process._process.kill()
     process._process.wait()
     assert last(process.chat(model, MESSAGES, which="base", max_new_tokens=2)) == again
+
+
+def test_a_download_is_told_and_ends_with_its_request(
+    process, dataset, tiny_model_dir, monkeypatch, tmp_path
+):
+    with running(FakeHub()) as hub:
+        hub.files[SHA] = {path.name: path.read_bytes() for path in tiny_model_dir.iterdir()}
+        hub.pace = (3_000, 0.1)
+        for_processes(hub, monkeypatch, tmp_path)
+        fields = Recipe(base_model="o/m").to_dict()
+        steps = list(process.token_view_steps(dataset.id, 1, fields))
+        told = [step["fetching"] for step in steps if "fetching" in step]
+        assert told[0]["what"] == "Fetching the tokenizer of o/m" and steps[-1]["num_tokens"]
+        assert any(" kB" in one["words"] for one in told)
+
+        chat = process.chat_steps("o/m", MESSAGES, which="base", max_new_tokens=2)
+        while not next(chat)["fetching"]["done"] > 100_000:
+            pass
+        chat.close()
+        before, closed = -1, time.monotonic()
+        while before != hub.fetched["model.safetensors"]:
+            before = hub.fetched["model.safetensors"]
+            time.sleep(0.5)
+        assert time.monotonic() - closed < 4  # of which half a second is watching
+        assert before < len(hub.files[SHA]["model.safetensors"])
+        hub.pace = None
+        assert last(process.chat("o/m", MESSAGES, which="base", max_new_tokens=2))
+        assert hub.ranges[-1].startswith("bytes=")
 
 
 def test_it_loads_ahead_unless_a_training_goes_on(process, run, tiny_model_dir):

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,18 @@ from huggingface_hub import errors as hub_errors
 from trainer_backend.data.readers.files import open_rows
 from trainer_backend.data.readers.hub_files import HubChoices, Splits, configs_of, converted_configs
 from trainer_backend.data.readers.options import TABLE_SUFFIXES, listed
+from trainer_backend.downloads import (
+    Damaged,
+    Gauge,
+    HubFiles,
+    NoBar,
+    Progress,
+    Silence,
+    fetch_hub_files,
+    silent,
+    time_in_words,
+    watched,
+)
 from trainer_backend.errors import UserError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -67,11 +79,13 @@ def download_hub_data(
     split: str = "train",
     revision: str | None = None,
     max_rows: int | None = None,
+    on_download: Progress = silent,
 ) -> list[Path]:
     """Fetch the files of one split, with `max_rows` no more of them than these rows need.
 
     Of a Parquet or JSON Lines file only the rows needed are fetched. Raises UserError as
-    hub_choices does, and for an unknown config or split.
+    hub_choices does, and for an unknown config or split; and what `on_download` raises, to stop
+    it. Whole files that were begun before are continued.
     """
     choices = hub_choices(repo_id, revision=revision)
     where = _place(repo_id, revision)
@@ -79,15 +93,25 @@ def download_hub_data(
     files = _chosen_split(splits, split, where)
     if max_rows is not None and max_rows < 1:
         raise UserError("A row limit must be 1 or more.", where, "Give a larger number.")
+    gauge = Gauge(f"Downloading {repo_id}")
+    with _hub_errors(where):
+        return watched(gauge, lambda: _download(choices, files, max_rows, gauge), on_download)
+
+
+def _download(
+    choices: HubChoices, files: tuple[str, ...], max_rows: int | None, gauge: Gauge
+) -> list[Path]:
+    """The files, or the first of them that have `max_rows` rows."""
+    if max_rows is None:  # all at once, so that their size is known from the beginning
+        fetch_hub_files(HubFiles(choices.repo_id, choices.revision, files, "dataset"), gauge)
     paths: list[Path] = []
     missing = max_rows
-    with _hub_errors(where):
-        for file in files:
-            paths.append(_fetch(choices, file, missing))
-            if missing is not None:
-                missing -= _count_rows(paths[-1], missing)
-                if missing <= 0:
-                    break
+    for file in files:
+        paths.append(_fetch(choices, file, missing, gauge))
+        if missing is not None:
+            missing -= _count_rows(paths[-1], missing)
+            if missing <= 0:
+                break
     return paths
 
 
@@ -126,21 +150,23 @@ def _chosen_split(splits: Splits, split: str, where: str) -> tuple[str, ...]:
     raise UserError(what, where, f"Choose one of {listed(splits)}.")
 
 
-def _fetch(choices: HubChoices, file: str, max_rows: int | None) -> Path:
+def _fetch(choices: HubChoices, file: str, max_rows: int | None, gauge: Gauge) -> Path:
     """One file, or its first rows if these can be fetched alone and the file is not cached."""
     repo, commit = choices.repo_id, choices.revision
     if max_rows is not None and file.lower().endswith((".parquet", ".jsonl", ".ndjson")):
         cached = hub.try_to_load_from_cache(repo, file, repo_type="dataset", revision=commit)
         if not isinstance(cached, str):
-            return _first_rows(repo, commit, file, max_rows)
+            return _first_rows(choices, file, max_rows, gauge)
+    fetch_hub_files(HubFiles(repo, commit, (file,), "dataset"), gauge)
     path = hub.hf_hub_download(
-        repo, file, repo_type="dataset", revision=commit, etag_timeout=TIMEOUT
+        repo, file, repo_type="dataset", revision=commit, etag_timeout=TIMEOUT, tqdm_class=NoBar
     )
     return Path(path)
 
 
-def _first_rows(repo_id: str, revision: str, file: str, max_rows: int) -> Path:
+def _first_rows(choices: HubChoices, file: str, max_rows: int, gauge: Gauge) -> Path:
     """A file of the same kind with the first `max_rows` rows, cached beside the Hub's cache."""
+    repo_id, revision = choices.repo_id, choices.revision
     folder = Path(constants.HF_HUB_CACHE) / "first-rows" / repo_id.replace("/", "--") / revision
     stem, _, ending = file.replace("/", "--").rpartition(".")
     target = folder / f"{stem}.first-{max_rows}.{ending}"
@@ -153,29 +179,35 @@ def _first_rows(repo_id: str, revision: str, file: str, max_rows: int) -> Path:
         with os.fdopen(handle, "wb") as out:
             with system.open(f"datasets/{repo_id}@{revision}/{file}", "rb") as remote:
                 copy = _copy_parquet if ending.lower() == "parquet" else _copy_lines
-                copy(remote, out, max_rows)
+
+                def tell() -> None:
+                    gauge.file(file, remote.cache.total_requested_bytes, None)
+
+                copy(remote, out, max_rows, tell)
         os.replace(name, target)
     finally:
         Path(name).unlink(missing_ok=True)
     return target
 
 
-def _copy_lines(remote: BinaryIO, out: BinaryIO, max_rows: int) -> None:
+def _copy_lines(remote: BinaryIO, out: BinaryIO, max_rows: int, tell: Callable[[], None]) -> None:
     count = 0
     for line in remote:
         out.write(line)
+        tell()
         count += not line.isspace()
         if count >= max_rows:
             return
 
 
-def _copy_parquet(remote: BinaryIO, out: BinaryIO, max_rows: int) -> None:
+def _copy_parquet(remote: BinaryIO, out: BinaryIO, max_rows: int, tell: Callable[[], None]) -> None:
     missing = max_rows
     with pq.ParquetFile(pa.PythonFile(remote, mode="r"), pre_buffer=False) as file:
         with pq.ParquetWriter(out, file.schema_arrow, compression="zstd") as writer:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
                 writer.write_batch(batch.slice(0, missing))
                 missing -= batch.num_rows
+                tell()
                 if missing <= 0:
                     return
 
@@ -189,6 +221,9 @@ def _count_rows(path: Path, most: int) -> int:
 
 
 _ANSWERS = (
+    (hub_errors.OfflineModeIsEnabled, "hub_down",
+     "The Hub cannot be reached: HF_HUB_OFFLINE is set.",
+     "Unset HF_HUB_OFFLINE, or give the path of a data file on this machine."),
     (hub_errors.GatedRepoError, "hub_gated", "You must accept the terms of this dataset first.",
      "Accept them on the dataset's page, then set HF_TOKEN and try again."),
     (hub_errors.RevisionNotFoundError, "hub_missing", "The dataset has no such revision.",
@@ -218,7 +253,11 @@ def _refused(error: Exception, where: str) -> UserError:
     if getattr(error, "errno", None) == errno.ENOSPC:
         what, fix = "The disk is full.", "Free some space, or choose a row limit."
         return UserError(what, where, fix, code="disk_full")
-    if "Consistency check failed" in str(error):
+    if isinstance(error, Silence):
+        what = f"The download stopped: no data for {time_in_words(error.seconds)}."
+        fix = "Try again: it continues where it stopped."
+        return UserError(what, where, fix, code="hub_partial")
+    if isinstance(error, Damaged) or "Consistency check failed" in str(error):
         what, fix = "The download ended early.", "Try again: it continues where it stopped."
         return UserError(what, where, fix, code="hub_partial")
     status = getattr(getattr(error, "response", None), "status_code", None)

@@ -61,6 +61,11 @@ class Report:
             what = "Reading and checking" if done < total else "Comparing rows with each other"
             self.say(bytes=done, total=total, what=what)
 
+    def on_download(self, what: str, done: float, total: float, unit: str, words: str = "") -> None:
+        """Called while the data is downloaded; `words` tell bytes, speed and time left."""
+        if time.monotonic() - self._last > EVERY_S:
+            self.say(bytes=int(done), total=int(total), what=what, how=words)
+
     def on_findings(self, problems: list[Problem], rows: list[tuple[int, dict]]) -> None:
         """Called by the writer after the first rows, and from time to time."""
         found = [one.to_dict() for one in problems if one.code not in OF_FEW_ROWS]
@@ -100,9 +105,12 @@ def _create(home: Path, report: Report, arguments: dict) -> str:
 
 
 def _hub_dataset(home: Path, report: Report, arguments: dict) -> str:
-    report.say(what="Fetching from the Hub")
     return create_from_hub(
-        home, **arguments, on_progress=report.on_progress, on_findings=report.on_findings
+        home,
+        **arguments,
+        on_download=report.on_download,
+        on_progress=report.on_progress,
+        on_findings=report.on_findings,
     ).id
 
 

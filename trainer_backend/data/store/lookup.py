@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainer_backend import downloads
 from trainer_backend.data.formats import ColumnMapping, mapping_of
 from trainer_backend.data.readers import Progress
 from trainer_backend.data.readers.hub import is_hub_id
@@ -38,6 +39,7 @@ def resolve_data(  # noqa: PLR0913 - the options of the command line
     config: str | None = None,
     split: str = "train",
     max_rows: int | None = None,
+    on_download: downloads.Progress = downloads.silent,
     on_progress: Progress | None = None,
 ) -> StoredDataset:
     """The dataset that DATA means, stored if it is not stored yet.
@@ -72,7 +74,7 @@ def resolve_data(  # noqa: PLR0913 - the options of the command line
         return _remapped(home, open_dataset(home, name), mapping, chosen)
     if is_hub_id(name) and paths[0].suffix.lower() not in UPLOAD_SUFFIXES:
         part: dict[str, Any] = {"config": config, "split": split, "max_rows": max_rows}
-        how: dict[str, Any] = {"mapping": mapping, "chosen": chosen}
+        how: dict[str, Any] = {"mapping": mapping, "chosen": chosen, "on_download": on_download}
         return create_from_hub(home, name, **part, **how, on_progress=on_progress)
     raise _nothing_like(name)
 

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from trainer_backend import downloads
 from trainer_backend.data.formats import ColumnMapping, check_mapping, detect_format, first_rows
 from trainer_backend.data.formats.columns.nested import find_nested, opened
 from trainer_backend.data.formats.columns.threads import chained
@@ -118,6 +119,7 @@ def create_from_hub(  # noqa: PLR0913 - the choices of a Hub dataset
     max_rows: int | None = None,
     mapping: ColumnMapping | None = None,
     chosen: bool = False,
+    on_download: downloads.Progress = downloads.silent,
     on_progress: Progress | None = None,
     on_findings: OnFindings | None = None,
 ) -> StoredDataset:
@@ -129,7 +131,7 @@ def create_from_hub(  # noqa: PLR0913 - the choices of a Hub dataset
     pinned = hub_choices(repo_id, revision=revision).revision
     part: dict[str, Any] = {"config": config, "split": split, "revision": pinned}
     part["max_rows"] = max_rows
-    files = download_hub_data(repo_id, **part)
+    files = download_hub_data(repo_id, **part, on_download=on_download)
     return create_dataset(
         home,
         files,

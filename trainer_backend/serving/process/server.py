@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 
 from trainer_backend.data.store import open_dataset
 from trainer_backend.data.store.length_report import remember_report
+from trainer_backend.downloads import POLL_S, Progress
 from trainer_backend.errors import UserError
 from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
@@ -34,7 +36,44 @@ from trainer_backend.serving.process.template_view import view_template
 from trainer_backend.serving.process.token_view import count_job, view_row
 from trainer_backend.tokens.counts import iter_token_lengths
 
-Cancelled = Callable[[], bool]
+REPORT_S = 0.5  # between two reports of a download
+
+
+class Stopped(Exception):
+    """Ends work whose request was cancelled."""
+
+
+class Request:
+    """One request in progress: whether it was cancelled, and how far its download is."""
+
+    def __init__(self, number: int, op: str, send: Callable[[int, str, Any], None]):
+        self.number, self.op, self._send = number, op, send
+        self._cancelled = threading.Event()
+        self._said = 0.0
+        self.fetching: dict[str, Any] | None = None
+
+    def stopped(self) -> bool:
+        """Whether the asker has cancelled it."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """End it at its next sign of life."""
+        self._cancelled.set()
+
+    def progress(self, what: str, done: float, total: float, unit: str, words: str = "") -> None:
+        """Tell the asker how far a download or preparation is; raises Stopped if it cancelled."""
+        if self.stopped():
+            raise Stopped
+        facts = {"what": what, "done": done, "total": total, "unit": unit, "words": words}
+        self.tell(facts)
+
+    def tell(self, facts: dict[str, Any] | None) -> None:
+        """Pass facts of a progress on, twice a second and when the step is another one."""
+        before, self.fetching = self.fetching, facts
+        is_new = facts and (before or {}).get("what") != facts["what"]
+        if facts and (is_new or time.monotonic() - self._said >= REPORT_S):
+            self._said = time.monotonic()
+            self._send(self.number, "progress", facts)
 
 
 class ModelServer:
@@ -42,12 +81,14 @@ class ModelServer:
 
     A request {"number", "op", "arguments"} calls do_<op>, a generator of values, each of which is
     sent as a reply {"number", "kind", "value"} of kind “value”; then comes “done” or “error”.
+    Replies of kind “progress” tell of a download on the way.
     """
 
     def __init__(self, home: Path, connection: Connection, idle_limit: float):
         self.home, self.connection, self.idle_limit = home, connection, idle_limit
         self._sending, self._heavy = threading.Lock(), threading.Lock()
-        self._cancelled: dict[int, threading.Event] = {}
+        self._requests: dict[int, Request] = {}
+        self._holder: Request | None = None  # of the model
         self._loaded: ChatModel | None = None
         self._last_used = time.monotonic()
 
@@ -55,7 +96,7 @@ class ModelServer:
         """Read requests until the connection ends, or until idle for `idle_limit` seconds."""
         while True:
             if not self.connection.poll(5.0):
-                if not self._cancelled and time.monotonic() - self._last_used > self.idle_limit:
+                if not self._requests and time.monotonic() - self._last_used > self.idle_limit:
                     return
                 continue
             try:
@@ -63,18 +104,21 @@ class ModelServer:
             except (EOFError, OSError):
                 return
             if request["op"] == "cancel":
-                if event := self._cancelled.get(request["number"]):
-                    event.set()
+                if known := self._requests.get(request["number"]):
+                    known.cancel()
                 continue
-            self._cancelled[request["number"]] = threading.Event()
-            threading.Thread(target=self._answer, args=(request,), daemon=True).start()
+            asked = Request(request["number"], request["op"], self._send)
+            self._requests[asked.number] = asked
+            given = (asked, request["arguments"])
+            threading.Thread(target=self._answer, args=given, daemon=True).start()
 
-    def _answer(self, request: dict[str, Any]) -> None:
-        number, operation = request["number"], getattr(self, "do_" + request["op"])
-        stopped = self._cancelled[number].is_set
+    def _answer(self, request: Request, arguments: dict[str, Any]) -> None:
+        number, operation = request.number, getattr(self, "do_" + request.op)
         try:
-            for value in operation(stopped, **request["arguments"]):
+            for value in operation(request, **arguments):
                 self._send(number, "value", value)
+            self._send(number, "done", None)
+        except Stopped:
             self._send(number, "done", None)
         except UserError as error:
             self._send(number, "error", error.to_dict())
@@ -85,7 +129,7 @@ class ModelServer:
             traceback.print_exc()
             self._send(number, "error", _unexpected(error).to_dict())
         finally:
-            self._cancelled.pop(number, None)
+            self._requests.pop(number, None)
             self._last_used = time.monotonic()
 
     def _send(self, number: int, kind: str, value: Any) -> None:
@@ -93,26 +137,49 @@ class ModelServer:
         with self._sending:
             self.connection.send_bytes(reply)
 
-    def do_state(self, stopped: Cancelled) -> Iterator[dict]:
+    @contextmanager
+    def _model_alone(self, request: Request) -> Iterator[None]:
+        """Hold the one model; who waits is told what its holder does.
+
+        A cancelled wait raises Stopped, and ends a load ahead that nobody else waits for.
+        """
+        while not self._heavy.acquire(timeout=POLL_S):
+            holder = self._holder
+            if request.stopped():
+                if holder is not None and holder.op == "load":
+                    holder.cancel()
+                raise Stopped
+            request.tell(holder.fetching if holder else None)
+        try:
+            self._holder = request
+            yield
+        finally:
+            self._holder = None
+            self._heavy.release()
+
+    def do_state(self, request: Request) -> Iterator[dict]:
         yield {"loaded": self._loaded.target.base_model if self._loaded else None}
 
-    def do_load(self, stopped: Cancelled, run: str) -> Iterator[dict]:
-        with self._heavy:
-            yield {"loaded": self._load(find_target(self.home, run)).target.base_model}
+    def do_load(self, request: Request, run: str) -> Iterator[dict]:
+        with self._model_alone(request):
+            model = self._load(find_target(self.home, run), request.progress)
+            yield {"loaded": model.target.base_model}
 
     def do_token_view(
-        self, stopped: Cancelled, dataset_id: str, row: int, recipe: dict
+        self, request: Request, dataset_id: str, row: int, recipe: dict
     ) -> Iterator[dict]:
-        yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe))
+        yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe), request.progress)
 
-    def do_template_view(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
-        yield view_template(self.home, dataset_id, Recipe.from_dict(recipe))
+    def do_template_view(self, request: Request, dataset_id: str, recipe: dict) -> Iterator[dict]:
+        asked = Recipe.from_dict(recipe)
+        yield view_template(self.home, dataset_id, asked, request.progress)
 
-    def do_token_lengths(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
+    def do_token_lengths(self, request: Request, dataset_id: str, recipe: dict) -> Iterator[dict]:
         dataset, asked = open_dataset(self.home, dataset_id), Recipe.from_dict(recipe)
-        counting = iter_token_lengths(dataset, count_job(self.home, dataset, asked))
+        job = count_job(self.home, dataset, asked, request.progress)
+        counting = iter_token_lengths(dataset, job)
         try:
-            while not stopped():
+            while not request.stopped():
                 done, total = next(counting)
                 yield {"done": done, "total": total}
         except StopIteration as end:
@@ -121,17 +188,17 @@ class ModelServer:
         finally:
             counting.close()
 
-    def do_export(self, stopped: Cancelled, run: str, format: str) -> Iterator[dict]:
-        with self._heavy:
+    def do_export(self, request: Request, run: str, format: str) -> Iterator[dict]:
+        with self._model_alone(request):
             self._loaded = None
-            folder = export_run(open_run(self.home, run), format)
+            folder = export_run(open_run(self.home, run), format, progress=request.progress)
             archive = zip_folder(folder)
             shutil.rmtree(folder)
             yield {"path": str(archive)}
 
     def do_chat(
         self,
-        stopped: Cancelled,
+        request: Request,
         run: str,
         messages: list[dict] | dict[str, list[dict]],
         which: str = "tuned",
@@ -140,21 +207,21 @@ class ModelServer:
         **options: Any,
     ) -> Iterator[dict]:
         sampling, given = Sampling(**options), AskedWith(**(asked or {}))
-        with self._heavy:
-            if stopped():
+        with self._model_alone(request):
+            if request.stopped():
                 return
-            model = self._load(find_target(self.home, run, checkpoint))
+            model = self._load(find_target(self.home, run, checkpoint), request.progress)
             sides = ("base", "tuned") if which == "both" else (which,)
             own = {one: messages[one] if isinstance(messages, dict) else messages for one in sides}
             for side, answer in model.stream_both(own, sampling, given):
-                if stopped():
+                if request.stopped():
                     return
                 yield {"which": side, "text": answer.in_words(), **asdict(answer)}
 
-    def _load(self, target: Target) -> ChatModel:
+    def _load(self, target: Target, progress: Progress) -> ChatModel:
         if self._loaded is None or self._loaded.target != target:
             self._loaded = None  # first free the old one: there may be no room for two
-            self._loaded = ChatModel(self.home, target)
+            self._loaded = ChatModel(self.home, target, progress)
         return self._loaded
 
 

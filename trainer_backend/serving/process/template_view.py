@@ -9,6 +9,7 @@ import numpy as np
 
 from trainer_backend.data.checks import NO_STOP
 from trainer_backend.data.store import StoredDataset, open_dataset
+from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer
 from trainer_backend.models.loaded.pretrained import tokenizer_of
@@ -24,7 +25,9 @@ CHECKED_ROWS = 200  # spread evenly over the dataset
 NAMED_ROWS = 5
 
 
-def view_template(home: Path, dataset_id: str, recipe: Recipe) -> dict[str, Any]:
+def view_template(
+    home: Path, dataset_id: str, recipe: Recipe, progress: Progress = silent
+) -> dict[str, Any]:
     """The template, its origin in words, and without a dataset ("") nothing else.
 
     Returns {"origin", "template", "choice": what the recipe calls it, "unknown": marks without a
@@ -32,7 +35,7 @@ def view_template(home: Path, dataset_id: str, recipe: Recipe) -> dict[str, Any]
     "endless"}, "first": {"row", "view" or "error"}}.
     Raises UserError when the template cannot be used or the tokenizer cannot be fetched.
     """
-    tokenizer = tokenizer_of(processing_of(home, recipe))
+    tokenizer = tokenizer_of(processing_of(home, recipe, progress))
     template = tokenizer.get_chat_template()
     choice = _choice(home, recipe, template)
     found: dict[str, Any] = {

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from trainer_backend.data.checks import Positions, content_findings, positions_of
 from trainer_backend.data.store import StoredDataset, open_dataset
+from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import fetch_tokenizer, load_processing
 from trainer_backend.models.loaded.pretrained import tokenizer_of
@@ -26,13 +27,15 @@ from trainer_backend.worker.preflight import check_images, check_truncation
 MAX_TOKENS = 4000
 
 
-def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
+def view_row(
+    home: Path, dataset_id: str, row: int, recipe: Recipe, progress: Progress = silent
+) -> dict:
     """Encode one row exactly as training does. Raises UserError for a row that was dropped.
 
     Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
     "max_length", "cut", "notes"}. An image is one entry, however many tokens it has.
     """
-    processing = processing_of(home, recipe)
+    processing = processing_of(home, recipe, progress)
     stored = open_dataset(home, dataset_id)
     stored_example = stored.example(row)
     if stored_example is None:
@@ -145,35 +148,41 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
     return texts
 
 
-def processing_of(home: Path, recipe: Recipe) -> PreTrainedTokenizerBase | ProcessorMixin:
+def processing_of(
+    home: Path, recipe: Recipe, progress: Progress = silent
+) -> PreTrainedTokenizerBase | ProcessorMixin:
     """The tokenizer or processor with a recipe's chat template and end token.
 
     Raises UserError when it cannot be fetched or read, or the template cannot be used.
     """
-    return _processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)
+    folder = fetch_tokenizer(home, recipe.base_model, progress)
+    return _processing(folder, recipe.chat_template, recipe.eos_token)
 
 
 @lru_cache(maxsize=4)
 def _processing(
-    home: Path, base_model: str, chat_template: str, eos_token: str
+    folder: Path, chat_template: str, eos_token: str
 ) -> PreTrainedTokenizerBase | ProcessorMixin:
-    processing = load_processing(fetch_tokenizer(home, base_model), chat_template)
+    processing = load_processing(folder, chat_template)
     set_end_token(tokenizer_of(processing), eos_token)
     return processing
 
 
-def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
+def count_job(
+    home: Path, stored: StoredDataset, recipe: Recipe, progress: Progress = silent
+) -> CountJob:
     """Everything that counting a dataset's tokens for a recipe needs; fetches its tokenizer."""
+    folder = fetch_tokenizer(home, recipe.base_model, progress)
     return CountJob(
         stored.examples_path,
-        tokenizer_of(processing_of(home, recipe)),
+        tokenizer_of(_processing(folder, recipe.chat_template, recipe.eos_token)),
         recipe.system_prompt,
         recipe.assistant_only_loss,
         eos_token=recipe.eos_token or None,
         control_tokens=recipe.control_tokens,
         thinking=recipe.thinking,
         last_turn_only=recipe.last_turn_only,
-        positions=_positions(fetch_tokenizer(home, recipe.base_model)),
+        positions=_positions(folder),
     )
 
 

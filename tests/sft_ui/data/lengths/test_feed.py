@@ -94,6 +94,33 @@ def test_all_who_watch_share_one_count(studio, dataset, lengths):
     assert feed.known(dataset.id, {**values, "base_model": "other"}) is None
 
 
+def test_a_download_before_the_count_is_told_and_ends_when_nobody_watches(
+    studio, dataset, monkeypatch
+):
+    monkeypatch.setattr(length_feed, "UNWATCHED_S", 0.3)
+    closed = []
+
+    def count(dataset_id, fields):
+        fetching = {"what": "Downloading the starter model", "done": 40, "total": 93}
+        try:
+            while True:
+                yield {"done": 0, "total": 0, "fetching": {**fetching, "words": "40 of 93 MB"}}
+                time.sleep(0.02)
+        finally:
+            closed.append(True)
+
+    studio.model_process.token_lengths = count
+    feed = LengthFeed(studio)
+    wanted, told = json.loads(asked(dataset.id, Recipe().to_dict())), {}
+    for _ in range(25):  # for longer than a download may go on unwatched
+        told = feed.watch(wanted)
+        time.sleep(0.02)
+    assert told["fetching"] == "Downloading the starter model: 40 of 93 MB"
+    assert told["share"] == pytest.approx(40 / 93) and not closed
+    time.sleep(0.5)
+    assert closed and "nobody was watching" in feed.watch(wanted)["error"]["what"]
+
+
 def test_a_failed_count_is_reported_and_tried_again(studio, dataset, monkeypatch):
     def fail(dataset_id, fields):
         raise UserError("The Hub cannot be reached.", "model", "Choose another model.")

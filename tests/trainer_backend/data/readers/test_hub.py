@@ -73,6 +73,27 @@ def test_no_more_shards_are_fetched_than_the_row_limit_needs(online):
     assert sorted(online.fetched) == names[:2]
 
 
+@pytest.mark.parametrize("max_rows", [None, 900])
+def test_the_bytes_of_a_download_are_told_and_whole_files_are_continued(online, max_rows):
+    online.files[SHA] = {"train.jsonl": lines("x", 1_000, 300)}
+    online.pace, told = (50_000, 0.1), []
+
+    def stop(what, done, total, unit, words=""):
+        told.append((what, words))
+        if done > 100_000 and online.pace:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download_hub_data("o/d", max_rows=max_rows, on_download=stop)
+    assert told[-1][0] == "Downloading o/d" and " kB" in told[-1][1]
+    online.pace = None
+    online.ranges.clear()
+    rows = prompts(download_hub_data("o/d", max_rows=max_rows, on_download=stop))
+    assert len(rows) == (max_rows or 1_000)
+    if max_rows is None:  # first rows are read by ranges of the file, and read again
+        assert int(online.ranges[0].removeprefix("bytes=").rstrip("-")) > 90_000
+
+
 @pytest.mark.parametrize(("name", "make"), [("train.jsonl", lines), ("train.parquet", parquet)])
 def test_of_a_large_file_only_the_first_rows_are_fetched(online, name, make):
     online.files[SHA] = {name: make("x", 1_500, 3_000)}
