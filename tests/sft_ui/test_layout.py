@@ -18,8 +18,8 @@ IDS = (
     "chat-input chat-send chat-stop chat-base chat-tuned runs-table export-format export-run"
 ).split()
 API = (
-    "load_dataset estimate start_training run_status run_metrics stop_training resume_training list_runs "
-    "chat export_run"
+    "load_dataset estimate start_training run_status run_metrics stop_training resume_training "
+    "list_runs chat export_run"
 ).split()
 
 
