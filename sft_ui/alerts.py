@@ -14,16 +14,15 @@ from trainer_backend.errors import UserError
 
 SECONDS_SHOWN = 15
 BREAK = Markup("<br>")
+WHAT = Markup("<b>{}</b>")
 SHOWN = (UserError, OSError)  # of OSError only a full disk; the rest is raised again
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def toast(error: UserError) -> gr.Error:
-    """The message for the page. Gradio renders it as HTML, so user text is escaped here."""
-    message = str(BREAK.join((error.where, error.fix)))
-    title = str(Markup.escape(error.what))
-    return gr.Error(message, title=title, duration=SECONDS_SHOWN, print_exception=False)
+    """The message for the page. Gradio shows no title, so all three parts are in the body."""
+    return gr.Error(_body(error), duration=SECONDS_SHOWN, print_exception=False)
 
 
 def answer(error: UserError) -> gr.Error:
@@ -34,8 +33,13 @@ def answer(error: UserError) -> gr.Error:
 
 def tell(error: UserError) -> None:
     """Show the message without ending the handler."""
-    message = BREAK.join((error.what, error.where, error.fix))
-    gr.Warning(str(message), duration=SECONDS_SHOWN)
+    gr.Warning(_body(error), duration=SECONDS_SHOWN)
+
+
+def _body(error: UserError) -> str:
+    """The three parts as lines. Gradio renders them as HTML, so user text is escaped here."""
+    lines = (WHAT.format(error.what), error.where, error.fix)
+    return str(BREAK.join(line for line in lines if line))
 
 
 def attempt(

@@ -21,8 +21,10 @@ class Studio:
     model_process: "ModelProcess"
 
 
-# Options of events; the page's own events are not part of the web API.
+# Options of events; the page's own events are not part of the web API. Gradio shows messages of
+# events in the queue only, and a State fires `change` only when such an event has set it.
 PRIVATE: Options = {"api_visibility": "private"}
-QUICK: Options = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# A State fires `change` only when the event that set it went through the queue.
-SETS_STATE: Options = {"show_progress": "hidden", "api_visibility": "private"}
+QUICK: Options = {"show_progress": "hidden", "api_visibility": "private"}
+SETS_STATE: Options = QUICK
+# Beside the queue, in one request instead of two: for handlers that never show a message.
+SILENT: Options = {**QUICK, "queue": False}

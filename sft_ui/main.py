@@ -66,6 +66,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from sft_ui import access
     from sft_ui.layout import build_app, launch_options
     from sft_ui.locked import FIX, WHAT, locked_app
+    from trainer_backend.estimation.device import measure_in_background
     from trainer_backend.scheduling import Scheduler
     from trainer_backend.serving.client import ModelProcess
 
@@ -86,6 +87,7 @@ def serve(arguments: argparse.Namespace) -> None:
     model_process = ModelProcess(home)
     scheduler = Scheduler(home, make_room=model_process.make_room)
     scheduler.start()
+    measure_in_background(home)
     asked_to_end: list[bool] = []
 
     def end() -> NoReturn:

@@ -13,21 +13,33 @@ import gradio as gr
 from sft_ui.alerts import attempt
 from trainer_backend.errors import Problem
 from trainer_backend.hardware import hardware
-from trainer_backend.recipe import SETTINGS, Recipe, is_relevant, label, parse_settings
+from trainer_backend.recipe import (
+    SETTINGS,
+    Recipe,
+    is_relevant,
+    is_template_text,
+    label,
+    parse_settings,
+)
 from trainer_backend.recipe.settings import Setting
 
 FormField = gr.Textbox | gr.Dropdown | gr.Checkbox | gr.Number
 Fields = dict[str, FormField]  # by name of the setting
-WIDE = ("system_prompt", "lora_target_modules")
+WIDE = ("system_prompt", "lora_target_modules", "extra_arguments")
+LINES = {"system_prompt": 2, "extra_arguments": 3}
+DECIDING = ("adapter", "max_steps", "eval_fraction", "lr_scheduler_type", "optim")
 CONDITIONAL = tuple(
     name
     for name in SETTINGS
     if not all(
-        is_relevant(name, Recipe(adapter=a, max_steps=m, eval_fraction=e, lr_scheduler_type=s))
+        is_relevant(
+            name, Recipe(adapter=a, max_steps=m, eval_fraction=e, lr_scheduler_type=s, optim=o)
+        )
         for a in SETTINGS["adapter"].choices
         for m in (-1, 10)
         for e in (0.0, 0.1)
         for s in SETTINGS["lr_scheduler_type"].choices
+        for o in SETTINGS["optim"].choices
     )
 )
 
@@ -37,10 +49,21 @@ def build_fields(recipe: Recipe) -> Fields:
     found: Fields = {}
     shown = (one for one in SETTINGS.values() if one.section)
     for section, settings in groupby(shown, key=lambda one: one.section):
-        with gr.Accordion(section, open=not found), gr.Row():
-            for one in settings:
+        here = list(settings)
+        looks = ["expert-section"] if all(one.expert for one in here) else None
+        fold = gr.Accordion(
+            section, open=not found, elem_id=section_id(section), elem_classes=looks
+        )
+        with fold, gr.Row():
+            for one in here:
                 found[one.name] = build_field(one, recipe)
     return found
+
+
+def section_id(section: str) -> str:
+    """The elem_id of a section of the form."""
+    sections = list(dict.fromkeys(one.section for one in SETTINGS.values() if one.section))
+    return f"form-section-{sections.index(section)}"
 
 
 def build_field(setting: Setting, recipe: Recipe) -> FormField:
@@ -51,17 +74,35 @@ def build_field(setting: Setting, recipe: Recipe) -> FormField:
         "info": setting.help,
         "value": value,
         "visible": is_relevant(name, recipe, _devices()),
-        "min_width": 520 if name in WIDE else 240,
+        "min_width": 240,
         "elem_id": f"field-{name}",
+        "elem_classes": ["expert-setting"] * setting.expert + ["wide-setting"] * (name in WIDE),
     }
     if setting.choices:
-        return gr.Dropdown([(words, c) for c, words in setting.choices.items()], **common)
+        choices = choices_of(setting, value)
+        return gr.Dropdown(choices, allow_custom_value=setting.or_template, **common)
     if isinstance(value, bool):
         return gr.Checkbox(**common)
     if setting.limits and not setting.may_be_auto:
         whole = setting.is_whole
         return gr.Number(**common, precision=0 if whole else None, step=1 if whole else 0.01)
-    return gr.Textbox(**{**common, "value": str(value)}, lines=2 if name == "system_prompt" else 1)
+    return gr.Textbox(**{**common, "value": str(value)}, lines=LINES.get(name, 1))
+
+
+def choices_of(setting: Setting, value: object) -> list[tuple[str, str]]:
+    """(words, value) of a dropdown, with the text of an own chat template as a choice."""
+    choices = [(words, choice) for choice, words in setting.choices.items()]
+    if setting.or_template and is_template_text(value):
+        choices.append(("Your own template", str(value)))
+    return choices
+
+
+def field_update(name: str, value: object, **more: Any) -> Any:
+    """The update that puts a value into a field of the form."""
+    setting = SETTINGS[name]
+    if setting.or_template:
+        more["choices"] = choices_of(setting, value)
+    return gr.update(value=value, **more)
 
 
 def edits(fields: Iterable[FormField]) -> list[Any]:

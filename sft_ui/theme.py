@@ -9,9 +9,13 @@ STYLE_SHEETS = [
     PAGE / name
     for name in (
         "style.css",
+        "model/model.css",
         "train/live_chart.css",
         "data/data_room.css",
+        "data/chats_and_columns.css",
         "data/lengths/length_chart.css",
+        "model/search.css",
+        "model/form_view.css",
     )
 ]
 

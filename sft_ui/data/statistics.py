@@ -44,26 +44,27 @@ def _answers(count: int) -> str:
 
 
 def _languages(found: Statistics) -> Markup | str:
-    """Languages of the answers, with a note where most prompts differ."""
+    """Languages of the answers as bars, and of the prompts in words where they differ."""
     answers = found.answer_languages
-    known = {name: count for name, count in answers.items() if name != UNKNOWN}
-    if not known:
+    if not set(answers) - {UNKNOWN}:
         return ""
-    body = _bars(_spoken(answers), found.rows)
-    asked = {name: count for name, count in found.prompt_languages.items() if name != UNKNOWN}
-    first = next(iter(asked), None)
     note: Markup | str = ""
-    if first and first != next(iter(known)):
-        note = markup.line(f"Most prompts are {first}.", "quiet")
-    return markup.card("Answer languages", body, note)
+    if found.prompt_languages and found.prompt_languages != answers:
+        note = markup.line(f"Prompts: {language_counts(found.prompt_languages)}.", "quiet")
+    return markup.card("Answer languages", _bars(_spoken(answers), found.rows), note)
+
+
+def language_counts(languages: dict[str, int]) -> str:
+    """How many texts are in which language: “236 English, 66 German, 9 not clear”."""
+    return ", ".join(f"{count:,} {name}" for name, count in _spoken(languages))
 
 
 def _spoken(languages: dict[str, int]) -> list[tuple[str, int]]:
-    shown = [(name if name != UNKNOWN else "unclear", n) for name, n in languages.items()]
+    shown = [(name if name != UNKNOWN else "not clear", n) for name, n in languages.items()]
     if len(shown) <= MAX_BARS:
         return shown
     rest = sum(count for _, count in shown[MAX_BARS - 1 :])
-    return [*shown[: MAX_BARS - 1], ("others", rest)]
+    return [*shown[: MAX_BARS - 1], ("other or not clear", rest)]
 
 
 def _roles(found: Statistics) -> Markup | str:

@@ -18,7 +18,7 @@ from sft_ui.recipe_form import read_form
 from trainer_backend.data.checks import CHOICE_WORDS, MOST_CHOICES
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
-from trainer_backend.recipe import SETTINGS, Recipe
+from trainer_backend.recipe import SETTINGS, STARTER_MODEL, Recipe
 from trainer_backend.runs import OVER, Run, new_run_from, open_run, retry_run
 
 Show = Callable[[Studio, str], list[Any]]
@@ -113,6 +113,8 @@ def offer_words(changes: Mapping[str, Any]) -> str:
     """The label of the retry button: the settings that an error suggests."""
     if not changes:
         return "Start again from the base model"
+    if dict(changes) == {"base_model": STARTER_MODEL}:
+        return "Try the starter model instead"
     decided = [CHOICE_WORDS[pair] for pair in changes.items() if pair in CHOICE_WORDS]
     if len(decided) == len(changes):
         return f"Start again: {', '.join(decided)}"

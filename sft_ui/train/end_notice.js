@@ -6,19 +6,27 @@ function makeEndNotice(button) {
   const can = "Notification" in window;
   const notice = {
     on: can && localStorage.getItem(NOTICE_KEY) === "on" && Notification.permission === "granted",
+    refused: false,
   };
   const show = () => {
-    button.hidden = !can;
     button.setAttribute("aria-pressed", notice.on);
+    button.textContent = notice.refused
+      ? "This browser blocks notifications of this page"
+      : notice.on
+        ? "You will be notified"
+        : "Notify me when it ends";
   };
   button.addEventListener("click", async () => {
     const wanted = !notice.on;
-    const allowed = wanted && (await Notification.requestPermission()) === "granted";
+    const allowed = wanted && can && (await Notification.requestPermission()) === "granted";
     notice.on = allowed;
-    button.title = wanted && !allowed ? "The browser blocks notifications from this page" : "";
+    notice.refused = wanted && !allowed;
     localStorage.setItem(NOTICE_KEY, notice.on ? "on" : "off");
     show();
   });
+  notice.offer = (live) => {
+    button.hidden = !live;
+  };
   notice.tell = (name, words) => {
     if (notice.on) new Notification(`${words}: ${name}`, { tag: name, body: "SFT Studio" });
   };

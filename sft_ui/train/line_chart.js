@@ -81,7 +81,7 @@ function nearestIndex(points, x) {
 }
 
 function makeLineChart(canvas, tip) {
-  const EDGE = { left: 52, right: 14, top: 12, bottom: 28 };
+  const EDGE = { left: 52, right: 14, top: 20, bottom: 28 };
   const view = {
     series: [],
     log: false,
@@ -90,6 +90,7 @@ function makeLineChart(canvas, tip) {
     hover: null,
     drag: null,
     empty: "",
+    label: "",
   };
   let frame = null,
     scheduled = 0;
@@ -125,8 +126,8 @@ function makeLineChart(canvas, tip) {
       }));
     let y0 = Infinity,
       y1 = -Infinity;
-    for (const { raw } of series)
-      for (const [, y] of raw)
+    for (const { raw, line } of series)
+      for (const [, y] of [...raw, ...line])
         if (y !== null) {
           y0 = Math.min(y0, scale(y));
           y1 = Math.max(y1, scale(y));
@@ -179,6 +180,10 @@ function makeLineChart(canvas, tip) {
     );
     for (const tick of whole)
       c.fillText(shortNumber(tick), at.x(tick), at.height - EDGE.bottom + 9);
+    c.textAlign = "right";
+    c.fillText("step", at.width - EDGE.right, at.height - EDGE.bottom - 14);
+    c.textAlign = "left";
+    c.fillText(view.label, EDGE.left + 4, 2);
   }
 
   function drawLine(c, at, points, color, alpha, width) {

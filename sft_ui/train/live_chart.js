@@ -1,21 +1,10 @@
 // The live view of one run: polls the server and fills tiles, chart, warnings, answers and log.
-// In scope: makeLineChart, shortNumber, makeEndNotice, LIVE (the live states), and from gr.HTML element, props, server, watch, trigger.
+// In scope: makeLineChart, shortNumber, makeEndNotice, makeRunProgress, makeRunLog, saveFile, duration, LIVE (the live states), WORDS (their names), and from gr.HTML element, props, server, watch, trigger.
 // Texts are set with textContent, so nothing a user or a model wrote becomes markup.
 
 const root = element.querySelector(".live");
 const host = element.closest("#live-chart") ?? element;
 const part = (name) => root.querySelector(`[data-live="${name}"]`);
-const WORDS = {
-  idle: "No run",
-  queued: "Waiting",
-  preparing: "Preparing",
-  running: "Training",
-  saving: "Saving",
-  paused: "Paused",
-  stopped: "Stopped",
-  finished: "Finished",
-  failed: "Failed",
-};
 const EMPTY = {
   idle: "The curve appears here once a run is training.",
   queued: "Waiting in the queue…",
@@ -37,6 +26,12 @@ const CHARTS = {
 const COLUMNS = ["loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"];
 const chart = makeLineChart(root.querySelector("canvas"), root.querySelector(".chart-tip"));
 const notice = makeEndNotice(root.querySelector('[data-tool="notice"]'));
+const log = makeRunLog(root);
+const showProgress = makeRunProgress(root, put);
+const SHORT_RUN = 60; // points
+const OVERDUE_S = 20; // after so long a stop may be enforced
+const HURRY_MS = 10_000; // after a press of a button its effect is looked for more often
+const PRESSED = "#stop-training, #resume-training, #train-longer, #end-now-yes, [id^=retry-run]";
 const known = {
   run: "",
   rev: null,
@@ -44,8 +39,9 @@ const known = {
   stamp: null,
   state: {},
   status: "idle",
-  log: "",
-  logAt: 0,
+  stopping: null, // seconds since a stop was asked for
+  pressed: 0, // when a stop was pressed here, before the server knows
+  hurry: 0,
   curves: {},
   shown: "loss",
 };
@@ -54,18 +50,6 @@ function put(name, text) {
   const node = part(name);
   if (node.textContent !== text) node.textContent = text;
 }
-function duration(seconds) {
-  const whole = Math.max(0, Math.round(seconds)),
-    minutes = Math.floor(whole / 60),
-    hours = Math.floor(minutes / 60);
-  if (hours) return `${hours} h ${minutes % 60} min`;
-  return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
-}
-function amount(done, total, unit) {
-  if (unit === "bytes") return `${(done / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`;
-  return `${Math.round(done).toLocaleString("en")} of ${Math.round(total).toLocaleString("en")} ${unit ?? ""}`.trim();
-}
-
 function forget(run) {
   Object.assign(known, {
     run,
@@ -73,12 +57,11 @@ function forget(run) {
     seq: 0,
     stamp: null,
     state: {},
-    log: "",
-    logAt: 0,
+    stopping: null,
     curves: {},
   });
   chart.view.zoom = null;
-  part("log").textContent = run ? "" : "The log of the run appears here.";
+  log.forget(run);
 }
 
 function addPoints(points) {
@@ -88,7 +71,30 @@ function addPoints(points) {
   }
 }
 
+function curvesAsCsv() {
+  const names = [...COLUMNS, "eval_loss"].filter((name) => known.curves[name]?.length),
+    rows = new Map();
+  for (const name of names)
+    for (const [step, value] of known.curves[name])
+      rows.set(step, { ...rows.get(step), [name]: value });
+  const lines = [...rows.keys()]
+    .sort((a, b) => a - b)
+    .map((step) => [step, ...names.map((name) => rows.get(step)[name] ?? "")].join(","));
+  return [["step", ...names].join(","), ...lines, ""].join("\n");
+}
+
+// A short run has too few points for a mean: it is drawn as it is, unless one moves the slider.
+function smoothAsNeeded() {
+  if (known.smoothed) return;
+  const weight = (known.curves.loss?.length ?? 0) < SHORT_RUN ? 0 : 0.6;
+  chart.view.smoothing = root.querySelector("input[type=range]").value = weight;
+}
+
 function showChart() {
+  smoothAsNeeded();
+  chart.view.label = CHARTS[known.shown].length > 1 ? "loss" : CHARTS[known.shown][0].name;
+  for (const name of ["csv", "png"])
+    root.querySelector(`[data-tool="${name}"]`).hidden = !known.curves.loss?.length;
   chart.view.series = CHARTS[known.shown].map((one) => ({
     ...one,
     points: known.curves[one.key] ?? [],
@@ -106,7 +112,6 @@ function showChart() {
 }
 
 function showTiles(state) {
-  put("state", WORDS[known.status] ?? known.status);
   for (const key of ["loss", "eval_loss", "learning_rate"])
     put(key, shortNumber(state[key] ?? null));
   const speed = state.tokens_per_second;
@@ -119,61 +124,6 @@ function showTiles(state) {
       : "–",
   );
   put("memory_gb", state.memory_gb ? state.memory_gb.toFixed(1) + " GB" : "–");
-}
-
-function progressOf(state) {
-  const { progress, step = 0, total_steps: total = 0 } = state;
-  const prepares =
-    progress &&
-    (known.status === "preparing" ||
-      known.status === "saving" ||
-      (known.status === "running" && total && step >= total));
-  const epochs =
-    state.epoch != null
-      ? ` · epoch ${state.epoch.toFixed(2)}` +
-        (state.num_train_epochs ? ` of ${+state.num_train_epochs}` : "")
-      : "";
-  if (known.status === "idle") return [0, "No run is training."];
-  if (known.status === "queued")
-    return [
-      0,
-      state.queue_position > 1
-        ? `Waiting: number ${state.queue_position} in the queue`
-        : "Waiting: next in the queue",
-    ];
-  if (prepares)
-    return [
-      progress.total ? progress.done / progress.total : 0,
-      `${progress.what}: ${amount(progress.done, progress.total, progress.unit)}`,
-    ];
-  if (known.status === "preparing" || (known.status === "running" && !total))
-    return [0, "Preparing model and data"];
-  if (!total) return [0, "The run ended before its first step."];
-  return [
-    step / total,
-    `Step ${step.toLocaleString("en")} of ${total.toLocaleString("en")}${epochs}`,
-  ];
-}
-
-function showProgress(state) {
-  const [share, where] = progressOf(state);
-  const percent = Math.round(Math.min(1, share) * 100),
-    bar = root.querySelector(".progress-bar");
-  put("where", where);
-  const left =
-    state.eta_seconds != null && known.status === "running" && state.eta_seconds > 0
-      ? `about ${duration(state.eta_seconds)} left`
-      : "";
-  put(
-    "left",
-    left ||
-      (state.elapsed_seconds && known.status !== "idle" ? duration(state.elapsed_seconds) : ""),
-  );
-  bar.style.setProperty("--share", percent + "%");
-  bar.setAttribute("aria-valuenow", percent);
-  bar.setAttribute("aria-valuetext", where);
-  bar.classList.toggle("busy", known.status === "preparing" && !state.progress?.total);
-  document.title = known.status === "running" ? `${percent}% · SFT Studio` : "SFT Studio";
 }
 
 function showFindings(state) {
@@ -258,29 +208,39 @@ function showAnswers(answers) {
   card.querySelector("tbody").replaceChildren(...rows);
 }
 
-function addLog(answer) {
-  if (answer.log === undefined) return;
-  known.log = (answer.log_fresh ? "" : known.log) + answer.log;
-  known.logAt = answer.log_at;
-  const plain = known.log
-    .replace(/\x1b\[[0-9;]*[A-Za-z]/g, "")
-    .split("\n")
-    .slice(-300);
-  known.log = plain.join("\n");
-  const box = part("log"),
-    atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-  box.textContent = plain.map((line) => line.replace(/\r+$/, "").replace(/^.*\r/, "")).join("\n");
-  if (atEnd) box.scrollTop = box.scrollHeight;
+function isStopping() {
+  const pressed = Date.now() - known.pressed < 3000;
+  return LIVE.includes(known.status) && (known.stopping != null || pressed);
 }
 
-function setStatus(status) {
+// Stop tells at once that it was heard, before the server's answer redraws it.
+function showState(part) {
+  const stopping = isStopping();
+  put("state", stopping ? "Stopping…" : (part?.what ?? WORDS[known.status] ?? known.status));
+  const button = document.querySelector("#stop-training");
+  if (button) button.dataset.state = stopping ? "stopping" : "idle";
+}
+
+function setStatus(status, stopping = null) {
   host.dataset.status = status;
-  if (status === known.status) return;
+  const late = (seconds) => (seconds == null ? 0 : seconds < OVERDUE_S ? 1 : 2);
+  const turned = late(stopping) !== late(known.stopping);
+  known.stopping = stopping;
+  if (status === known.status) {
+    if (turned) trigger("statuschange", { status, run: known.run });
+    return;
+  }
   if (LIVE.includes(known.status) && !LIVE.includes(status) && status !== "idle")
     notice.tell(known.state.name ?? "", WORDS[status] ?? status);
   known.status = status;
   put("said", `Run ${known.state.name ?? ""}: ${WORDS[status] ?? status}`);
+  notice.offer(LIVE.includes(status));
   trigger("statuschange", { status, run: known.run });
+}
+
+function showAdvance() {
+  const live = LIVE.includes(known.status);
+  showState(showProgress(known.state, known.status, { live, stopping: isStopping() }));
 }
 
 function take(answer) {
@@ -290,13 +250,15 @@ function take(answer) {
   }
   known.seq = answer.seq;
   addPoints(answer.points);
-  addLog(answer);
+  log.take(answer);
   if (answer.state) {
     known.stamp = answer.stamp;
     known.state = answer.state;
-    setStatus(answer.state.state);
+  }
+  setStatus(known.state.state, answer.stopping ?? null);
+  showAdvance();
+  if (answer.state) {
     showTiles(answer.state);
-    showProgress(answer.state);
     showFindings(answer.state);
     showAnswers(answer.state.answers);
     const say = (name) => part(name).textContent;
@@ -313,7 +275,7 @@ function take(answer) {
 function showNothing() {
   setStatus("idle");
   showTiles({});
-  showProgress({});
+  showAdvance();
   showFindings({});
   showAnswers(null);
   showChart();
@@ -333,13 +295,12 @@ async function poll() {
   if (wanted && (!document.hidden || notice.on) && !asking) {
     asking = true;
     try {
-      const logAt = root.querySelector("#run-log").open ? known.logAt : null;
       const answer = await server.watch_run({
         run: wanted,
         rev: known.rev,
         seq: known.seq,
         stamp: known.stamp,
-        log_at: logAt,
+        log_at: log.isOpen() ? log.at : null,
       });
       if (wanted === (props.value || "") && wanted === known.run) {
         if (answer.gone) {
@@ -350,6 +311,7 @@ async function poll() {
       }
       root.classList.remove("offline");
       if (!LIVE.includes(known.status)) wait = 3000;
+      if (Date.now() < known.hurry) wait = 400;
     } catch (failure) {
       root.classList.add("offline");
       wait = 5000;
@@ -377,9 +339,28 @@ root.querySelector('[data-tool="reset"]').addEventListener("click", () => {
   chart.redraw();
 });
 root.querySelector("input[type=range]").addEventListener("input", (event) => {
+  known.smoothed = true;
   chart.view.smoothing = +event.target.value;
   chart.redraw();
 });
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.(PRESSED);
+  if (!button || button.disabled || !root.isConnected) return;
+  known.hurry = Date.now() + HURRY_MS;
+  if (button.id === "stop-training") known.pressed = Date.now();
+  showAdvance();
+  setTimeout(poll, 150);
+});
+root
+  .querySelector('[data-tool="csv"]')
+  .addEventListener("click", () => saveFile(`${known.run}-curves.csv`, curvesAsCsv(), "text/csv"));
+root
+  .querySelector('[data-tool="png"]')
+  .addEventListener("click", () =>
+    root
+      .querySelector("canvas")
+      .toBlob((image) => image && saveFile(`${known.run}-${known.shown}.png`, image)),
+  );
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) poll();
 });

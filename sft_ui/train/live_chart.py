@@ -10,6 +10,7 @@ import gradio as gr
 from starlette.responses import JSONResponse
 
 from sft_ui.context import Studio
+from sft_ui.run_words import STATE_WORDS
 from sft_ui.theme import static_text
 from sft_ui.train.run_feed import RunFeeds
 from trainer_backend.errors import UserError
@@ -44,9 +45,10 @@ def build_live_chart(studio: Studio) -> gr.HTML:
 
 
 def _script() -> str:
-    """The component's script, preceded by the list of live states."""
-    names = ("train/line_chart.js", "train/end_notice.js", "train/live_chart.js")
-    return f"const LIVE = {json.dumps(LIVE)};\n{static_text(*names)}"
+    """The component's script, preceded by the list of live states and the words for all states."""
+    parts = ("line_chart", "end_notice", "run_progress", "run_log", "live_chart")
+    given = f"const LIVE = {json.dumps(LIVE)};\nconst WORDS = {json.dumps(STATE_WORDS)};\n"
+    return given + static_text(*(f"train/{part}.js" for part in parts))
 
 
 def answer_poll(feeds: RunFeeds, studio: Studio, asked: object) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_backend.errors import UserError
-from trainer_backend.runs import LIVE, Run, open_run, read_event
+from trainer_backend.runs import ACTIVE, LIVE, Run, open_run, read_event
 from trainer_backend.runs.files import EVENTS, LOG, NAME, STALLED, STATE
 
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb")
@@ -106,6 +106,7 @@ class RunFeed:
         recipe = run.recipe()
         # a run limited by max_steps has no target number of epochs
         self._num_epochs = recipe.num_train_epochs if recipe.max_steps < 0 else None
+        self._checks_answers = recipe.answer_check_rows > 0
         self._offset, self._resumes = 0, 0
         self._curve = Curve()
         self._whole: tuple[int, list[list[float | None]]] = (0, [])
@@ -137,6 +138,11 @@ class RunFeed:
         stamp = self._read_state(queue_position)
         if asked.get("stamp") != stamp or asked.get("rev") != rev:
             answer |= {"stamp": stamp, "state": self._state}
+        if (
+            self._state["state"] in ACTIVE
+            and (asked_for := self.run.stopping_seconds()) is not None
+        ):
+            answer["stopping"] = round(asked_for, 1)
         return answer | self._log_after(asked.get("log_at"))
 
     def _whole_curve(self) -> list[list[float | None]]:
@@ -178,6 +184,8 @@ class RunFeed:
             state = self.run.state()
             self._state = {key: state[key] for key in SHOWN if state.get(key) is not None}
             self._state |= {"name": self.run.name(), "num_train_epochs": self._num_epochs}
+            if self._checks_answers and state.get("num_eval_rows"):
+                self._state["answer_check"] = True
             if state["state"] in LIVE and (stalled := self.run.stalled()):
                 self._state["no_progress"] = stalled
             self._file_stamp, self._placed = stamp, float("-inf")

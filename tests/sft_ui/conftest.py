@@ -20,6 +20,9 @@ class SchedulerStandIn:
     def wake(self):
         self.calls.append("wake")
 
+    def stop(self, run_id):
+        self.calls.append("stop")
+
     def queue_position(self, run_id):
         return 1
 

@@ -14,11 +14,11 @@ from sft_ui.data.reading.columns import example_preview, picker
 from sft_ui.data.reading.readings import offer_button, preview_table
 from sft_ui.data.report import problem_list
 from sft_ui.data.rows import table
-from sft_ui.data.rows import tokens as token_view
 from sft_ui.data.rows.card import Changes, row_card
 from sft_ui.data.rows.tokens import Packed, pack_strip
 from sft_ui.layout import header
-from sft_ui.runs.tab import runs_table
+from sft_ui.runs.table import runs_table
+from sft_ui.token_card import kind_of, token_card
 from sft_ui.train.tab import run_card
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.errors import Problem, UserError
@@ -105,7 +105,6 @@ PLACES = {
     ),
     "picture": lambda text: pane("tuned", [{"role": "user", "content": text, "images": [text]}]),
     "message": lambda text: alerts.toast(UserError(text, text, text)).message,
-    "title of a message": lambda text: alerts.toast(UserError(text, "x", "x")).title,
     "message of the web API": lambda text: alerts.answer(UserError(text, text, text)).message,
 }
 
@@ -219,7 +218,7 @@ def test_tokens_are_text_with_visible_blanks(hostile):
         "max_length": 8,
         "notes": [hostile],
     }
-    card = token_view.token_card(view, 1, hostile)
+    card = token_card(view, 1, hostile)
     assert_is_text(card)
     assert "a·b↵\n&lt;" in card
 
@@ -233,7 +232,7 @@ def test_tokens_are_text_with_visible_blanks(hostile):
     ],
 )
 def test_a_token_has_one_kind(token, kind):
-    assert token_view.kind_of(token) == kind
+    assert kind_of(token) == kind
 
 
 def test_a_cell_is_cut_to_a_readable_length():

@@ -1,5 +1,7 @@
 """The page as a whole: element ids, tabs, names of the web API, restoring after a reload."""
 
+import functools
+import inspect
 import json
 from types import SimpleNamespace
 
@@ -23,10 +25,41 @@ API = (
 ).split()
 
 
+SPEAKS = ("gr.Info(", "gr.Warning(", "gr.Error(", "tell(", "raise ", "show_user_errors")
+
+
 @pytest.fixture
-def config(studio):
-    app = layout.build_app(studio.home, studio.scheduler, studio.model_process)
+def app(studio):
+    return layout.build_app(studio.home, studio.scheduler, studio.model_process)
+
+
+@pytest.fixture
+def config(app):
     return app.get_config_file()
+
+
+def layers(handler):
+    """A handler and the functions it wraps, outermost first."""
+    while handler is not None:
+        yield handler
+        partial = isinstance(handler, functools.partial)
+        handler = handler.func if partial else getattr(handler, "__wrapped__", None)
+
+
+def speaks(handler):
+    """Whether a handler may show a message, by its own source and its wrappers."""
+    sources = [inspect.getsource(one) for one in layers(handler) if inspect.isroutine(one)]
+    return any(word in source for source in sources for word in SPEAKS)
+
+
+def test_every_event_that_can_show_a_message_goes_through_the_queue(app):
+    handlers = [(one.fn, one.queue) for one in app.fns.values() if callable(one.fn)]
+    assert sum(speaks(fn) for fn, _ in handlers) > 30
+    assert [fn for fn, queue in handlers if not queue and speaks(fn)] == []
+
+
+def test_no_open_page_holds_a_connection_for_good(config):
+    assert config["connect_heartbeat"] is False
 
 
 def test_the_tabs_are_in_order(config):

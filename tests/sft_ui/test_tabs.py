@@ -1,14 +1,20 @@
 """The tabs' handlers as plain functions: model, train, chat, runs."""
 
 import json
+import os
+import time
 
 import pytest
 
 from sft_ui.chat import tab
-from sft_ui.model import tab as model_tab
+from sft_ui.model.basis import Basis
+from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.recipe_form import form_values
 from sft_ui.runs import tab as runs_tab
+from sft_ui.runs.table import runs_table
+from sft_ui.train import next_run, stopping
 from sft_ui.train import tab as train_tab
+from sft_ui.train.next_run import Asked
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 from trainer_backend.recipe.recipe import Recipe
@@ -30,26 +36,30 @@ def keep_checkpoint(run, step=4):
 
 
 def test_start_names_what_is_missing(studio, dataset):
-    assert train_tab.missing(studio, "", VALUES) == "Choose data first"
-    assert train_tab.missing(studio, "ds-gone", VALUES) == "Choose data first"
+    assert next_run.missing(studio, "", VALUES) == "Choose data first"
+    assert next_run.missing(studio, "ds-gone", VALUES) == "Choose data first"
     wrong = {**VALUES, "learning_rate": "abc"}
-    assert train_tab.missing(studio, dataset.id, wrong) == "Fix Learning rate first"
-    button, card = train_tab.start_state(studio, dataset.id, "quick_try", VALUES)
+    assert next_run.missing(studio, dataset.id, wrong) == "Fix Learning rate first"
+    button, *_, card, _ = next_run.start_state(studio, Asked(dataset.id, "quick_try", wrong))
+    assert button["interactive"] is False and 'data-field="learning_rate"' in card
+    button, *_, card, _ = next_run.start_state(studio, Asked(dataset.id, "quick_try", VALUES))
     assert button["interactive"] is True and "Start training" in button["value"]
     assert "Sixty" in card and "Quick try" in card
 
 
 def test_starting_twice_with_one_key_is_one_run(studio, dataset):
-    first = train_tab.start_run(studio, dataset.id, "quick_try", "key", VALUES)
-    again = train_tab.start_run(studio, dataset.id, "quick_try", "key", VALUES)
-    other = train_tab.start_run(studio, dataset.id, "quick_try", "other", VALUES)
+    asked = Asked(dataset.id, "quick_try", VALUES)
+    first = next_run.start_run(studio, asked, "key")
+    again = next_run.start_run(studio, asked, "key")
+    other = next_run.start_run(studio, asked, "other")
     assert first.id == again.id != other.id
     assert first.recipe().max_steps == 5 and first.spec()["preset"] == "quick_try"
 
 
 def test_a_wrong_form_starts_nothing(studio, dataset):
     with pytest.raises(UserError):
-        train_tab.start_run(studio, dataset.id, "x", "", {**VALUES, "max_length": "1e99"})
+        asked = Asked(dataset.id, "x", {**VALUES, "max_length": "1e99"})
+        next_run.start_run(studio, asked, "")
     assert studio.scheduler.calls == []
 
 
@@ -64,12 +74,12 @@ def test_buttons_follow_the_state(studio, run, state, can_stop, can_resume):
     assert talk["interactive"] is False and "A run" in card
 
 
-def test_estimate_shows_batch_steps_and_differences(studio, dataset):
+def test_the_cards_show_batch_steps_and_differences(studio, dataset):
     values = form_values(Recipe(num_train_epochs=2, gradient_accumulation_steps=2))
-    html = model_tab.estimate(studio, dataset.id, "balanced", values)
+    html = settings_cards(studio, dataset.id, "balanced", Basis(), values)
     assert "8 × 2 = 16" in html and "settings differ from the preset" in html and "GB" in html
-    wrong = model_tab.estimate(studio, dataset.id, "balanced", {**values, "lora_r": -1})
-    assert "“LoRA rank”" in wrong
+    wrong = settings_cards(studio, dataset.id, "balanced", Basis(), {**values, "lora_r": -1})
+    assert "“LoRA rank”" in wrong and 'data-field="lora_r"' in wrong
 
 
 def test_chat_offers_runs_with_a_model(studio, run):
@@ -88,7 +98,7 @@ def test_a_run_that_cannot_be_read_is_in_the_list_and_can_be_deleted(studio, run
     spec = run.dir / "spec.json"
     spec.write_text(json.dumps({**json.loads(spec.read_text()), "format_version": 99}))
     table, panel, name, _, code = runs_tab.show_runs(studio, run.id)
-    assert run.id in table and "cannot be read: This run was made by a newer version." in table
+    assert run.id in table and "Cannot be read: This run was made by a newer version." in table
     assert panel["visible"] and name == run.name() and "Update this app" in code
     enter(run, "finished")
     run.delete()
@@ -107,7 +117,7 @@ def test_the_runs_table_shows_and_hides_the_panel(studio, run):
     assert run.id in table and panel["visible"] and name == "A run" and not confirm["visible"]
     assert "AutoPeftModelForCausalLM" in code
     assert runs_tab.show_runs(studio, "run-gone")[1]["visible"] is False
-    assert "No runs yet" in runs_tab.runs_table([], "")
+    assert "No runs yet" in runs_table([], "")
 
 
 @pytest.mark.parametrize("kind", ["adapter", "merged"])
@@ -115,3 +125,51 @@ def test_the_snippet_is_python_with_the_system_prompt(kind):
     text = runs_tab.snippet(Recipe(system_prompt='Say "hi" {now}'), kind)
     compile(text, kind, "exec")
     assert 'Say "hi" {now}' in text
+
+
+@pytest.mark.parametrize("state, words", [("failed", "Try again"), ("stopped", "Try again")])
+def test_a_run_that_never_started_is_tried_again(studio, run, state, words):
+    enter(run, state)
+    assert train_tab.run_buttons(studio, run.id)[1]["value"] == words
+    keep_checkpoint(run)
+    assert train_tab.run_buttons(studio, run.id)[1]["value"] == "Resume"
+
+
+def test_stop_cannot_be_pressed_into_a_kill(studio, run):
+    enter(run, "running")
+    run.request_stop()
+    stop, *_, late, lost, end, confirm, start = train_tab.run_buttons(studio, run.id)
+    assert (stop["value"], stop["interactive"]) == ("Stopping…", False)
+    assert late["visible"] and "finishes" in lost and not end["visible"]
+    assert not confirm["visible"] and start["variant"] == "secondary"
+    asked = time.time() - stopping.OVERDUE_S
+    os.utime(run.dir / "stop", (asked, asked))
+    keep_checkpoint(run)
+    write_json(run.dir / "state.json", {**run.state(), "step": 7})
+    *_, lost, end, confirm, _ = train_tab.run_buttons(studio, run.id)
+    assert end["visible"] and not confirm["visible"]
+    assert "The 3 steps since the checkpoint of step 4 are lost" in lost
+
+
+def test_start_is_primary_unless_a_run_trains_or_is_ready_to_chat(studio, run):
+    looks = {}
+    for state in ("running", "stopped", "finished"):
+        enter(run, state)
+        looks[state] = train_tab.run_buttons(studio, run.id)[-1]["variant"]
+    assert looks == {"running": "secondary", "stopped": "primary", "finished": "primary"}
+    keep_checkpoint(run)
+    _, _, talk, *_, start = train_tab.run_buttons(studio, run.id)
+    assert (talk["variant"], start["variant"]) == ("primary", "secondary")
+    button, _ = train_tab.start_state(studio, "", "quick_try", VALUES)
+    assert "variant" not in button  # it has one owner
+
+
+def test_a_deletion_says_what_goes_and_an_export_bears_the_name_of_its_run(run, tmp_path):
+    keep_checkpoint(run)
+    words = runs_tab.deleted_words(run)
+    assert words.startswith("Delete “A run”? The run with its 1 checkpoint") and "KB" in words
+    made = tmp_path / "run-1-adapter.zip"
+    made.write_bytes(b"zip")
+    named = runs_tab.named_copy(made, "../My <b> run: 2", "adapter")
+    assert named.name == "My-b-run-2-adapter.zip" and named.read_bytes() == b"zip"
+    assert named.is_relative_to(tmp_path)

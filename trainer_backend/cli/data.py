@@ -20,6 +20,7 @@ from trainer_backend.data.readers.options import ReadOptions
 from trainer_backend.data.store import LengthReport, StoredDataset, list_datasets, resolve_data
 from trainer_backend.data.store.length_report import remember_report
 from trainer_backend.errors import Problem, UserError
+from trainer_backend.models import require_model
 from trainer_backend.recipe import Recipe
 
 
@@ -89,7 +90,7 @@ def do_check(home: Path, arguments: argparse.Namespace) -> int:
         report["statistics"] = asdict(statistics)
     learnable = stored.num_examples
     if arguments.model and stored.num_examples:
-        recipe = counting_recipe(arguments)
+        recipe = counting_recipe(home, arguments)
         counted = count_tokens(home, stored, recipe, arguments.json)
         found = counted.problems(recipe.max_length, stored.name, recipe.lost_content)
         problems = by_weight(found, problems)
@@ -112,11 +113,14 @@ def _suggested(stored: StoredDataset) -> str | None:
     return written_columns(stored.suggestion)
 
 
-def counting_recipe(arguments: argparse.Namespace) -> Recipe:
-    """The recipe for counting tokens. Raises UserError for a setting that cannot be."""
+def counting_recipe(home: Path, arguments: argparse.Namespace) -> Recipe:
+    """The recipe for counting tokens. Raises UserError for a wrong setting or a model that cannot
+    be trained."""
     length = {} if arguments.max_length is None else {"max_length": arguments.max_length}
     recipe = Recipe.from_dict({"base_model": arguments.model, **length}, "--max-length")
-    return Recipe.from_dict({**recipe.to_dict(), **chosen_settings(arguments)}, "--set")
+    recipe = Recipe.from_dict({**recipe.to_dict(), **chosen_settings(arguments)}, "--set")
+    require_model(home, recipe.base_model)
+    return recipe
 
 
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, str]:
@@ -144,7 +148,7 @@ def count_tokens(home: Path, stored: StoredDataset, recipe: Recipe, quiet: bool)
         except StopIteration as end:
             clear_bar(quiet)
             remember_report(stored.dir, recipe, end.value)
-            return end.value
+            return end.value.kept(recipe.truncation_mode)
         show = show or bar("Counting tokens", quiet)
         if show:
             show(done, total)

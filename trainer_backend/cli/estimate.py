@@ -6,6 +6,7 @@ Only choosing and printing happens here; tokens are counted where the tokenizer 
 import argparse
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import LengthReport, StoredDataset, resolve_data
 from trainer_backend.errors import UserError
 from trainer_backend.estimation import Estimate, estimate
+from trainer_backend.estimation.device import may_measure, measure, measured_rates
 from trainer_backend.estimation.words import (
     duration_range,
     gigabytes,
     memory_words,
     verdict,
 )
-from trainer_backend.hardware import hardware
+from trainer_backend.hardware import Hardware, hardware
 from trainer_backend.models.facts import model_facts
 from trainer_backend.recipe import Recipe, resolve_recipe
 
@@ -35,6 +37,7 @@ def do_estimate(home: Path, arguments: argparse.Namespace) -> int:
     dataset = _read(home, data, arguments) if data else None
     lengths, notes = _counted(home, dataset, recipe, arguments.json)
     machine = hardware()
+    _measure_once(home, machine, arguments.json)
     found = estimate(recipe, dataset, machine, home=home, lengths=lengths)
     found.notes.extend(notes)
     if arguments.json:
@@ -42,6 +45,14 @@ def do_estimate(home: Path, arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(found, memory_words(found, machine))))
     return DOES_NOT_FIT if found.fits is False else FITS
+
+
+def _measure_once(home: Path, machine: Hardware, quiet: bool) -> None:
+    """Measure this machine's speed if nobody has: a few seconds, most of them to load torch."""
+    if may_measure() and not measured_rates(machine, home):
+        if not quiet:
+            print("Measuring the speed of this machine, once …", file=sys.stderr, flush=True)
+        measure(home)
 
 
 def _read(home: Path, data: str, arguments: argparse.Namespace) -> StoredDataset:

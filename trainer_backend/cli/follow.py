@@ -91,7 +91,8 @@ def progress_line(run: Run) -> str:
 def _phase(run: Run, state: dict[str, Any]) -> list[str]:
     found = []
     if facts := state.get("progress"):
-        found.append(f"{facts['what']} {facts['done']:g}/{facts['total']:g} {facts['unit']}")
+        counted = f"{facts['done']:g}/{facts['total']:g} {facts['unit']}"
+        found.append(f"{facts['what']} {facts.get('words') or counted}")
     elif state["state"] == "preparing":
         found.append("Starting the training process")
     elif state.get("eta_seconds"):

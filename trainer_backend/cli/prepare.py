@@ -70,7 +70,7 @@ def do_prepare(home: Path, arguments: argparse.Namespace) -> int:
 def _counted(home: Path, stored: StoredDataset, arguments: argparse.Namespace) -> Counted | None:
     if not arguments.model:
         return None
-    recipe = counting_recipe(arguments)
+    recipe = counting_recipe(home, arguments)
     return Counted(count_tokens(home, stored, recipe, arguments.json), recipe)
 
 
@@ -183,6 +183,9 @@ def _write_tokens(
         options=EncodeOptions(
             max_length=None,
             assistant_only_loss=chat and recipe.assistant_only_loss,
+            last_turn_only=chat and recipe.last_turn_only,
+            truncation_mode=recipe.truncation_mode,
+            control_tokens=recipe.control_tokens,
             eos_token=recipe.eos_token or None,
             thinking=recipe.thinking,
         ),

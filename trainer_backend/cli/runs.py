@@ -18,6 +18,7 @@ from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.errors import UserError
+from trainer_backend.models import require_model
 from trainer_backend.models.loaded.answer_parts import Answer, tool_names
 from trainer_backend.recipe import Recipe, resolve_recipe, samples
 from trainer_backend.runs import (
@@ -71,6 +72,7 @@ def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None)
     if data is None:
         names = ", ".join(sample.id for sample in samples())
         raise UserError("No data was given.", "--data", f"Name a file or a sample ({names}).")
+    require_model(home, recipe.base_model)
     return create_run(home, recipe, _data(home, data, arguments), **facts)
 
 

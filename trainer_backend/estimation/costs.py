@@ -13,30 +13,36 @@ from trainer_backend.recipe import Recipe
 GIGA = 1e9
 
 # A process and its files. Seconds, or 10⁹ bytes a second of one core.
-START_S = 7.0  # loading torch, transformers, peft
-OPEN_MODEL_S = 2.0  # tokenizer, templates, probing
+START_S = 5.5  # loading torch, transformers, peft
+OPEN_MODEL_S = 0.6  # tokenizer and templates
+PROBED = 0.12  # 10⁹ weights a second: what the model can do is tried with a few tokens
 HASHED, READ = 1.5, 1.0
 QUANTIZED = 0.05  # 10⁹ weights a second, in 4 or 8 bits
 ROW_S, TOKENS_S = 3e-4, 2.5e5  # a row through its chat template; tokens a second
 TRIAL_S = 0.5
-SAVE_S = 0.6  # a checkpoint's small files: tokenizer, settings, model card
+FIRST = 1.5  # times a usual pass: memory is touched, kernels are chosen
+SAVE_S = 0.1  # a checkpoint's small files: tokenizer, settings, model card
 WRITTEN = 0.3
 
 # Products. Share of the measured rate that the layers of a model reach.
-REACHED = {"cpu": 0.8, "cuda": 0.68, "mps": 0.6}
+REACHED = {"cpu": 0.72, "cuda": 0.85, "mps": 0.6}
+HALF_REACHED = {"cpu": 0.78}  # of that in bf16 or fp16: casts and small products weigh more
+WITH_ADAPTER = {"cuda": 0.8}  # of that: the small products of an adapter lie between them
 # bytes of memory traffic per token and layer, for each number of (hidden + intermediate):
 # norms, casts, activations, residuals, in forward and backward
 TRAFFIC = {"half": 200.0, "fp32": 280.0}
 FORWARD_TRAFFIC = 0.33  # share of the forward pass alone
 CHECKPOINT = 1.1  # a second forward pass, and what it keeps
-LOGIT_BYTES = 40.0  # of one logit: softmax, entropy, slope, in fp32 and the computing format
+LOGIT_BYTES = 60.0  # of one logit: softmax, entropy, in fp32 and the computing format
+SLOPE_BYTES = 20.0  # of one logit in training: its gradient
 # Unpacking stored weights before a product: 10⁹ weights a second
-UNPACKED = {"int4": {"cpu": 0.5, "cuda": 60.0}, "int8": {"cpu": 1.0, "cuda": 60.0}}
+UNPACKED = {"int4": {"cpu": 0.5, "cuda": 100.0}, "int8": {"cpu": 1.0, "cuda": 100.0}}
 # Operations that one layer of one micro-batch starts, and seconds each takes the processor
-KERNELS = {"lora": 228.0, "qlora": 322.0, "full": 186.0}
+KERNELS = {"lora": 228.0, "qlora": 322.0, "full": 165.0}
 FORWARD_KERNELS = 0.33
 LAUNCH_S = {"cpu": 8e-6, "cuda": 5e-5, "mps": 5e-5}
-STEP_S = 0.02  # an optimizer step without its arithmetic: schedule, curves, state
+# an optimizer step without its arithmetic (curves, state); on a GPU it is among the launches
+STEP_S = {"cpu": 0.02, "cuda": 0.0, "mps": 0.0}
 OPTIMIZER_BYTES = {"adamw_torch": 60.0, "adafactor": 80.0}  # per trained weight; 8-bit ones: 40
 # Answers
 ANSWER_BATCH, MOST_ANSWER, MORE_ANSWER = 20, 512, 16
@@ -51,6 +57,7 @@ class Work:
     recipe: Recipe
     rates: Rates
     kind: str  # "cuda", "mps" or "cpu"
+    devices: int = 1  # that share the tokens of a step; cores of a CPU count as one
 
     @property
     def is_full(self) -> bool:
@@ -96,8 +103,7 @@ def phase_seconds(work: Work, plan: Plan) -> dict[str, float]:
 def loading(work: Work) -> float:
     """Hashing and reading the weights (stored in half precision), and converting them."""
     stored = 2 * work.shape.parameters / GIGA
-    seconds = OPEN_MODEL_S + stored / HASHED + _reading(work)
-    return seconds
+    return OPEN_MODEL_S + stored / HASHED + _reading(work)
 
 
 def _reading(work: Work) -> float:
@@ -108,22 +114,24 @@ def _reading(work: Work) -> float:
 
 
 def preparing(work: Work, plan: Plan) -> float:
-    """All rows become token ids."""
+    """The model is examined and adapted, and all rows become token ids."""
     tokens = plan.rows * plan.row_tokens + plan.eval_tokens
     rows = plan.rows + plan.eval_tokens / max(1.0, plan.row_tokens)
-    return OPEN_MODEL_S / 2 + rows * ROW_S + tokens / TOKENS_S
+    probing = work.shape.parameters / GIGA / PROBED if work.kind == "cpu" else 0.0
+    return OPEN_MODEL_S + probing + rows * ROW_S + tokens / TOKENS_S
 
 
 def trial(work: Work, plan: Plan) -> float:
     """Forward and backward on the longest batch, where all memory is touched for the first time."""
     batch = Batch(plan.longest_batch, plan.longest_trained, plan.row_tokens)
-    return TRIAL_S + 1.5 * (forward(work, batch) + backward(work, batch))
+    return TRIAL_S + FIRST * (forward(work, batch) + backward(work, batch))
 
 
 def step(work: Work, plan: Plan) -> float:
     """One optimizer step: its micro-batches one after the other, then the update."""
     parts = max(1, plan.micro_batches)
-    batch = Batch(plan.step_tokens / parts, plan.step_trained / parts, plan.row_tokens)
+    tokens, trained = (n / parts / work.devices for n in (plan.step_tokens, plan.step_trained))
+    batch = Batch(tokens, trained, plan.row_tokens)
     return parts * (forward(work, batch) + backward(work, batch)) + update(work)
 
 
@@ -132,7 +140,7 @@ def evaluation(work: Work, plan: Plan) -> float:
     parts = max(1.0, plan.step_tokens / max(1, plan.micro_batches))
     number = max(1.0, plan.eval_tokens / parts)
     batch = Batch(plan.eval_tokens / number, plan.eval_trained / number, plan.row_tokens)
-    return number * forward(work, batch)
+    return number * forward(work, batch) / work.devices
 
 
 def saving(work: Work) -> float:
@@ -156,8 +164,8 @@ def forward(work: Work, batch: Batch) -> float:
     shape, traffic = work.shape, _layer_traffic(work, batch)
     products = 2.0 * shape.active * batch.tokens + _attention(shape, batch)
     products += 2.0 * shape.hidden * shape.vocabulary * batch.trained
-    moved = FORWARD_TRAFFIC * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained / 2
-    return _together(work, products, moved + _casts(work), FORWARD_KERNELS) + _unpacking(work)
+    moved = FORWARD_TRAFFIC * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained
+    return _together(work, products, moved + _casts(work), FORWARD_KERNELS)
 
 
 def backward(work: Work, batch: Batch) -> float:
@@ -169,13 +177,13 @@ def backward(work: Work, batch: Batch) -> float:
     products += head * (2 if work.is_full else 1)
     if not work.is_full:
         products += 6.0 * work.adapter_weights * batch.tokens
-    moved = (1 - FORWARD_TRAFFIC) * traffic + LOGIT_BYTES * shape.vocabulary * batch.trained / 2
-    launches, unpacked = 1 - FORWARD_KERNELS, 1.0
+    moved = (1 - FORWARD_TRAFFIC) * traffic + SLOPE_BYTES * shape.vocabulary * batch.trained
+    launches, unpacked = 1 - FORWARD_KERNELS, 1
     if work.recipe.gradient_checkpointing:
         products += CHECKPOINT * (layers + _attention(shape, batch))
         moved += CHECKPOINT * FORWARD_TRAFFIC * traffic
-        launches, unpacked = 1.0, 2.0
-    return _together(work, products, moved, launches) + unpacked * _unpacking(work)
+        launches, unpacked = 1.0, 2
+    return _together(work, products, moved, launches, unpacked)
 
 
 def _attention(shape: Shape, batch: Batch) -> float:
@@ -199,16 +207,30 @@ def _casts(work: Work) -> float:
     return (copy + 12.0) * work.shape.parameters
 
 
-def _together(work: Work, products: float, moved: float, launches: float) -> float:
-    """Seconds of products, traffic and launches: on a GPU the processor runs ahead of it."""
-    reached = REACHED.get(work.kind, 0.6)
-    busy = products / (reached * work.rates.of(work.computes_in) * GIGA)
-    busy += moved / (work.rates.memory * GIGA)
+def _together(
+    work: Work, products: float, moved: float, launches: float, unpacked: int = 1
+) -> float:
+    """Seconds of products, traffic and launches: on a GPU the processor runs ahead of it.
+
+    `launches` is the share of a micro-batch, `unpacked` how often stored weights are unpacked.
+    """
+    busy = products / _product_rate(work) + moved / (work.rates.memory * GIGA)
+    busy += unpacked * _unpacking(work)
     kernels = KERNELS["qlora" if work.stored_bits else work.recipe.adapter]
     started = launches * kernels * work.shape.layers * LAUNCH_S.get(work.kind, 5e-5)
     if work.kind == "cpu":
         return busy + started
     return float((busy**4 + started**4) ** 0.25)
+
+
+def _product_rate(work: Work) -> float:
+    """Operations a second that the products of a model reach on this device."""
+    reached = REACHED.get(work.kind, 0.6)
+    if work.computes_in != "fp32":
+        reached *= HALF_REACHED.get(work.kind, 1.0)
+    if not work.is_full:
+        reached *= WITH_ADAPTER.get(work.kind, 1.0)
+    return reached * work.rates.of(work.computes_in) * GIGA
 
 
 def _unpacking(work: Work) -> float:
@@ -222,7 +244,7 @@ def _unpacking(work: Work) -> float:
 def update(work: Work) -> float:
     """Seconds of the optimizer: clipping, moments and weights, bound by memory."""
     each = OPTIMIZER_BYTES.get(work.recipe.optim, 40.0)
-    return STEP_S + each * work.trained / (work.rates.memory * GIGA)
+    return STEP_S.get(work.kind, 0.0) + each * work.trained / (work.rates.memory * GIGA)
 
 
 def answering(work: Work, plan: Plan) -> float:
@@ -247,7 +269,7 @@ def _token(work: Work, rows: float, adapted: bool) -> float:
     wide = 4 if work.is_full or work.computes_in == "fp32" else 2
     reading = wide * shape.parameters / (work.rates.memory * GIGA)
     products = 2.0 * rows * (shape.active + shape.hidden * shape.vocabulary)
-    computing = products / (REACHED.get(work.kind, 0.6) * work.rates.of(work.computes_in) * GIGA)
+    computing = products / _product_rate(work)
     kernels = DECODE_KERNELS * (2 if adapted else 1)
     started = kernels * shape.layers * LAUNCH_S.get(work.kind, 5e-5)
     busy = max(reading, computing) + _unpacking(work)

@@ -18,7 +18,7 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.runs.files import TIMING
 
 MOST = 300  # newest runs that are read
-PRIOR = 0.15  # weight of the model of time itself, against 1 of a run like the one asked about
+PRIOR = 0.1  # weight of the model of time itself, against 1 of a run like the one asked about
 NEAR = 0.5  # least weight of a run that is like it
 UNSURE, TRUSTED = 0.45, 0.1  # spread (of a logarithm) without any run, and with many alike
 LEAST_S = 0.2  # shorter phases say nothing
@@ -102,7 +102,8 @@ def _compared(timing: Timing, modelled: Modelled) -> Earlier | None:
 def likeness(one: Earlier, shape: Shape, plan: Plan, recipe: Recipe) -> float:
     """How much an earlier run says about another one: 1 for the same work, towards 0 for others."""
     distance = abs(_log_ratio(one.shape.parameters, shape.parameters)) / 2
-    distance += 0.0 if is_like(one, shape, recipe) else 0.7
+    distance += 0.3 * (_sizes(one.shape) != _sizes(shape))
+    distance += 0.7 * (one.recipe.adapter != recipe.adapter)
     distance += 0.7 * (one.recipe.precision != recipe.precision)
     distance += 0.4 * (one.recipe.gradient_checkpointing != recipe.gradient_checkpointing)
     distance += 0.3 * (one.recipe.packing != recipe.packing)
@@ -112,9 +113,15 @@ def likeness(one: Earlier, shape: Shape, plan: Plan, recipe: Recipe) -> float:
     return math.exp(-(distance**1.5) * 1.5)
 
 
-def is_like(one: Earlier, shape: Shape, recipe: Recipe) -> bool:
+def _sizes(shape: Shape) -> tuple[int, ...]:
+    """What makes two models alike, whoever counted their parameters."""
+    return shape.layers, shape.hidden, shape.intermediate, shape.vocabulary
+
+
+def is_like(one: Earlier, recipe: Recipe) -> bool:
     """Whether an earlier run trained this model with this method."""
-    return one.shape == shape and one.recipe.adapter == recipe.adapter
+    same = one.recipe.base_model == recipe.base_model
+    return same and one.recipe.adapter == recipe.adapter
 
 
 def _log_ratio(one: float, other: float) -> float:

@@ -19,7 +19,7 @@ from trainer_backend.estimation.shape import Shape
 from trainer_backend.estimation.timing import Timing
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe import Recipe
-from trainer_backend.recipe.resolve import best_precision
+from trainer_backend.recipe.resolve import best_precision, num_processes
 
 MEASURED, TYPICAL = 0.35, 0.7  # spread (of a logarithm) of the model of time by itself
 WIDTH = 1.3  # of the range, in spreads: four of five runs are within it
@@ -65,14 +65,18 @@ def phases_of(
     rates = rates_of(machine, home)
     recipe = settled(recipe, machine, rates)
 
+    def work_of(its_shape: Shape, its_recipe: Recipe) -> Work:
+        devices = num_processes(its_recipe, machine) if machine.kind == "cuda" else 1
+        return Work(its_shape, its_recipe, rates, machine.kind, devices)
+
     def modelled(timing: Timing, its_recipe: Recipe) -> dict[str, float]:
-        return phase_seconds(Work(timing.shape, its_recipe, rates, machine.kind), timing.plan)
+        return phase_seconds(work_of(timing.shape, its_recipe), timing.plan)
 
     past = home if history else None
     runs = earlier_runs(past, machine_key(machine), modelled, without)
     unsure = MEASURED if rates.measured else TYPICAL
     phases = {}
-    for phase, seconds in phase_seconds(Work(shape, recipe, rates, machine.kind), plan).items():
+    for phase, seconds in phase_seconds(work_of(shape, recipe), plan).items():
         found = correction(phase, runs, shape, plan, recipe, unsure)
         phases[phase] = (seconds * found.factor, found)
     return phases, in_words(runs, shape, recipe, rates, machine.kind)
@@ -96,7 +100,7 @@ def in_words(runs: list[Earlier], shape: Shape, recipe: Recipe, rates: Rates, ki
     if not runs:
         computes_in = Work(shape, recipe, rates, kind).computes_in
         return f"{rates_in_words(rates, computes_in)}; no earlier run yet"
-    alike = sum(is_like(one, shape, recipe) for one in runs)
+    alike = sum(is_like(one, recipe) for one in runs)
     number = f"{len(runs)} earlier run{'s' if len(runs) > 1 else ''} on this machine"
     if len(runs) == alike:
         same = "with this model and method"

@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
+from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
 from trainer_backend.export.card import MADE_BY, model_card
 from trainer_backend.export.files import check_weights, sweep
@@ -21,13 +22,11 @@ from trainer_backend.home import new_id, write_json
 from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.generate import keep_stops, with_stops
 from trainer_backend.models.loaded.load import (
-    Progress,
     fetch_model,
     load_base,
     load_processing,
     load_tokenizer,
     load_tuned,
-    silent,
 )
 from trainer_backend.models.snippets import GGUF_FILE
 from trainer_backend.runs import Run, Target, run_target

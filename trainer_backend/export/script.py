@@ -2,27 +2,39 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, ProcessorMixin
+from peft import LoraConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from trainer_backend.downloads import Progress
 from trainer_backend.hardware import hardware
 from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.load import (
-    Progress,
     fetch_model,
     load_processing,
     reads_images,
 )
 from trainer_backend.models.loaded.pretrained import tokenizer_of
 from trainer_backend.recipe import Recipe, is_relevant, save_recipe
+from trainer_backend.recipe.extra_arguments import parse_extra_arguments
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run
 from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE, writes_date
+from trainer_backend.training.lora.config import lora_config
 from trainer_backend.training.sft_config import SFTConfig
 from trainer_backend.worker.arguments import training_arguments, training_rows
 from trainer_backend.worker.facts import RunFacts
@@ -33,6 +45,17 @@ SETTINGS = (
     *("gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps"),
     *("optim", "weight_decay", "max_grad_norm", "gradient_checkpointing", "max_length", "packing"),
     *("assistant_only_loss", "seed", "logging_steps", "logging_first_step"),
+)
+# settings that are written only where they are not the usual ones
+RARE = (
+    *("truncation_mode", "last_turn_only", "loss_type", "label_smoothing_factor"),
+    *("neftune_noise_alpha", "loraplus_lr_ratio", "adam_beta1", "adam_beta2"),
+    "activation_offloading",
+)
+ADAPTER = ("r", "lora_alpha", "lora_dropout", "target_modules", "task_type")
+RARE_IN_ADAPTER = (
+    *("layers_to_transform", "layers_pattern", "modules_to_save", "ensure_weight_tying"),
+    *("init_lora_weights", "use_rslora", "use_dora"),
 )
 HEAD = """\
 # Repeats a run of SFT Studio: same model, rows, settings and seed.
@@ -160,15 +183,19 @@ class _Parts:
 
     kind: str
     processing: Tokenizer | ProcessorMixin
+    skeleton: PreTrainedModel  # without weights, on the meta device
 
     @classmethod
     def of(cls, model: Path) -> "_Parts":
         config = AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=True)
-        kind = "AutoModelForImageTextToText" if reads_images(config) else "AutoModelForCausalLM"
+        loader = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
+        kind = loader.__name__
+        with torch.device("meta"):
+            skeleton = loader.from_config(config)
         local: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         if isinstance(load_processing(model), ProcessorMixin):
-            return cls(kind, AutoProcessor.from_pretrained(model, **local))
-        return cls(kind, AutoTokenizer.from_pretrained(model, **local))
+            return cls(kind, AutoProcessor.from_pretrained(model, **local), skeleton)
+        return cls(kind, AutoTokenizer.from_pretrained(model, **local), skeleton)
 
     @property
     def name(self) -> str:
@@ -205,7 +232,7 @@ def _script(facts: RunFacts, parts: _Parts, has_eval: bool, has_images: bool) ->
         TAIL.format(
             name=parts.name,
             held_out=held_out,
-            adapter=_adapter(recipe),
+            adapter=_adapter(lora_config(recipe, parts.skeleton)),
             last="trainer.evaluate()\n" if at_end else "",
         ),
     ]
@@ -245,6 +272,11 @@ def _settings_lines(facts: RunFacts, has_eval: bool, has_images: bool, tokenizer
     values["bf16"], values["fp16"] = recipe.precision == "bf16", recipe.precision == "fp16"
     values |= {"logging_nan_inf_filter": False, "report_to": recipe.report_to}
     values |= _cadences(given, recipe, has_eval) | _template_settings(given, tokenizer)
+    usual = {one.name: one.default for one in fields(SFTConfig)}
+    # 0 is the recipe's “off” where the trainer says None
+    rare = [n for n in RARE if getattr(given, n) not in (usual[n], 0.0 if usual[n] is None else ())]
+    further = parse_extra_arguments(recipe.extra_arguments)
+    values |= {name: getattr(given, name) for name in [*rare, *further]}
     if recipe.max_steps < 0:
         del values["max_steps"]
     lines = "".join(
@@ -277,17 +309,14 @@ def _cadences(given: SFTConfig, recipe: Recipe, has_eval: bool) -> dict[str, Any
     return values
 
 
-def _adapter(recipe: Recipe) -> str:
-    if recipe.adapter == "full":
+def _adapter(config: LoraConfig | None) -> str:
+    if config is None:
         return "None"
-    targets = recipe.lora_target_modules
-    modules = targets if targets == "all-linear" else [t.strip() for t in targets.split(",")]
-    values = {
-        "r": recipe.lora_r,
-        "lora_alpha": recipe.lora_alpha,
-        "lora_dropout": recipe.lora_dropout,
-        "target_modules": modules,
-        "task_type": "CAUSAL_LM",
-    }
-    lines = "".join(f"        {name}={_literal(value)},\n" for name, value in values.items())
+    values = {name: getattr(config, name) for name in ADAPTER}
+    usual = LoraConfig()
+    for name in RARE_IN_ADAPTER:
+        if getattr(config, name) != getattr(usual, name):
+            values[name] = getattr(config, name)
+    plain = {n: sorted(v) if isinstance(v, set) else v for n, v in values.items()}
+    lines = "".join(f"        {name}={_literal(value)},\n" for name, value in plain.items())
     return f"LoraConfig(\n{lines}    )"

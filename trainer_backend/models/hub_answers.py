@@ -20,6 +20,7 @@ import huggingface_hub as hub
 from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
 
+from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
 from trainer_backend.models.hub_errors import hub_failure, hub_not_reached
 from trainer_backend.recipe import label
@@ -28,10 +29,12 @@ T = TypeVar("T")
 SECONDS = 5.0  # for all questions about one model
 CONNECT_S = 1.5  # a Hub that cannot even be connected to in this time is not there
 SILENT_S = 30.0  # for this long a Hub that was not there is not asked again
+MISSING_S = 600.0
 MAX_KEPT = 500
 MAX_FILES = 3_000
 MAX_JSON = 4_000_000  # bytes
 LONG_PARTS = ("id2label", "label2id", "task_specific_params")
+FORMAT_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "F4": 0.5}
 FAILURES = (hub_errors.HTTPError, hub_errors.EntryNotFoundError, OSError, ValueError)
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
@@ -46,6 +49,7 @@ class HubAnswer:
     files: dict[str, int] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    stated_bytes: int | None = None  # of the weights, by their number formats
     licence: str = ""
     downloads: int | None = None  # of the last 30 days
     gated: bool = False
@@ -68,9 +72,15 @@ class HubAnswer:
 
 @dataclass
 class _Reach:
-    """When the Hub was last found silent, by its address; shared by all pages of a process."""
+    """When the Hub was last found silent, by its address, and when it last denied to have a model;
+    shared by all pages of a process."""
 
     silent: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, float] = field(default_factory=dict)
+
+    def is_missing(self, base_model: str) -> bool:
+        denied = self.missing.get(base_model)
+        return denied is not None and time.monotonic() - denied < MISSING_S
 
     def is_silent(self) -> bool:
         known = self.silent.get(constants.ENDPOINT)
@@ -92,7 +102,18 @@ def ask_hub(base_model: str) -> HubAnswer:
     Raises UserError: offline, unknown, private, busy. That a model is gated is part of the answer.
     """
     where = f"{label('base_model')} “{base_model[:200]}”"
-    return within_reach(lambda: _ask(base_model), where)
+    REACH.missing.pop(base_model, None)
+    try:
+        return within_reach(lambda: _ask(base_model), where)
+    except UserError as error:
+        if error.code == "hub_missing":
+            REACH.missing[base_model] = time.monotonic()
+        raise
+
+
+def is_missing(base_model: str) -> bool:
+    """Whether the Hub has denied to have a model in the last minutes."""
+    return REACH.is_missing(base_model)
 
 
 def within_reach(question: Callable[[], T], where: str) -> T:
@@ -158,7 +179,7 @@ def _ask(base_model: str) -> HubAnswer:
     try:
         for name in wanted:
             if name in files:
-                small[name] = _small_file(base_model, name, answer.commit)
+                small[name] = small_file(base_model, name, answer.commit)
     except hub_errors.GatedRepoError:
         answer = replace(answer, readable=False)
     config = small.get("config.json") or answer.config
@@ -191,6 +212,7 @@ def answer_of(info: hub.ModelInfo, files: dict[str, int]) -> HubAnswer:
         files,
         {name: config[name] for name in config if name != "tokenizer_config"},
         parameters=_parameters(info, config),
+        stated_bytes=_stated_bytes(info),
         licence=str(licence or "")[:80],
         downloads=info.downloads,
         gated=bool(info.gated),
@@ -214,7 +236,15 @@ def _parameters(info: hub.ModelInfo, config: dict[str, Any]) -> int | None:
     return info.safetensors.total
 
 
-def _small_file(base_model: str, name: str, commit: str) -> dict[str, Any]:
+def _stated_bytes(info: hub.ModelInfo) -> int | None:
+    """Bytes of the weights by the Hub's counts of numbers of each format."""
+    if not info.safetensors:
+        return None
+    counts = info.safetensors.parameters.items()
+    return round(sum(count * FORMAT_BYTES.get(kind, 1) for kind, count in counts)) or None
+
+
+def small_file(base_model: str, name: str, commit: str) -> dict[str, Any]:
     """A JSON object of a repository; {} if it is none. Raises the errors of the Hub's client."""
     address = hub.hf_hub_url(base_model, name, revision=commit or None)
     headers = hub.utils.build_hf_headers()
@@ -238,9 +268,16 @@ def kept_answer(home: Path, base_model: str) -> HubAnswer | None:
 
 def keep_answer(home: Path, answer: HubAnswer) -> None:
     """Keep an answer in the home; the oldest ones go when there are many."""
+    keep_answers(home, [answer], instead=True)
+
+
+def keep_answers(home: Path, answers: list[HubAnswer], *, instead: bool = False) -> None:
+    """Keep answers about models of which none is kept, or with `instead` in place of those."""
     kept = read_json(_kept_file(home), {})
-    kept.pop(answer.base_model, None)
-    kept[answer.base_model] = {**asdict(answer), "tags": list(answer.tags)}
+    for answer in answers:
+        if instead or answer.base_model not in kept:
+            kept.pop(answer.base_model, None)
+            kept[answer.base_model] = {**asdict(answer), "tags": list(answer.tags)}
     write_json(_kept_file(home), dict(list(kept.items())[-MAX_KEPT:]))
 
 

@@ -3,10 +3,13 @@
 Torch-free; nothing is downloaded here.
 """
 
+import errno
 from typing import Any
 
 from huggingface_hub import errors as hub
 
+from trainer_backend.disk import FULL
+from trainer_backend.downloads import Damaged, Silence, time_in_words
 from trainer_backend.errors import UserError
 
 # by name, because the client has changed its HTTP package before
@@ -19,6 +22,8 @@ def hub_failure(error: BaseException, where: str) -> UserError | None:
 
     The client's own message is left out: it may contain URLs with a token.
     """
+    if failed := _transfer_failure(error, where) or write_failure(error, where):
+        return failed
     if isinstance(error, hub.GatedRepoError):
         fix = "Accept the licence on its page on the Hub, set HF_TOKEN, then start again."
         what = "The licence must be accepted first."
@@ -39,6 +44,36 @@ def hub_failure(error: BaseException, where: str) -> UserError | None:
     if kinds & NOT_REACHED:
         return hub_not_reached(where)
     return _by_status(error, where) if kinds & {"HfHubHTTPError", "HTTPStatusError"} else None
+
+
+def _transfer_failure(error: BaseException, where: str) -> UserError | None:
+    """The UserError for a download that was switched off, fell silent or arrived damaged."""
+    if isinstance(error, hub.OfflineModeIsEnabled):
+        fix = "Unset HF_HUB_OFFLINE, or choose the starter model or a folder on this machine."
+        what = "The model Hub cannot be reached: HF_HUB_OFFLINE is set."
+        return UserError(what, where, fix, code="hub_down")
+    if isinstance(error, Silence):
+        fix = "Start again, perhaps later: the finished part is kept."
+        what = f"The download stopped: no data for {time_in_words(error.seconds)}."
+        return UserError(what, where, fix, code="hub_partial")
+    if isinstance(error, Damaged):
+        fix = "Start again; it is downloaded again."
+        what = "The download arrived damaged: its SHA-256 differs."
+        return UserError(what, where, fix, code="hub_partial")
+    return None
+
+
+def write_failure(error: BaseException, where: str) -> UserError | None:
+    """The UserError for a disk that takes no more; None for an error of another kind."""
+    number = getattr(error, "errno", None)
+    if number in FULL:
+        fix = "Free some space, then start again: the finished part is kept."
+        return UserError("The disk is full.", where, fix, code="disk_full")
+    if number in (errno.EACCES, errno.EROFS):
+        fix = "Set HF_HOME to a folder you can write to, then start again."
+        place = f"{where}: {getattr(error, 'filename', None) or 'the folder for downloads'}"
+        return UserError("The folder for downloads cannot be written to.", place, fix)
+    return None
 
 
 def _is_partial(error: BaseException) -> bool:

@@ -12,7 +12,18 @@ from typing import Any
 
 import huggingface_hub as hub
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.utils import filter_repo_objects
 
+from trainer_backend.downloads import (
+    ASK_S,
+    Gauge,
+    HubFiles,
+    NoBar,
+    Progress,
+    fetch_hub_files,
+    silent,
+    watched,
+)
 from trainer_backend.errors import UserError
 from trainer_backend.models.architectures import architecture_problem
 from trainer_backend.models.hub_errors import hub_failure, hub_not_reached
@@ -198,25 +209,46 @@ def _check_index(folder: Path) -> None:
 
 
 TOKENIZER_FILES = ("*.json", "*.jinja", "tokenizer*", "*.model", "*.txt")
+# one of these is in every folder that a tokenizer can be read from
+TOKENIZER_MARKS = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.*")
 
 
 def download_from_hub(
-    base_model: str, *, weights: bool = True, revision: str | None = None
+    base_model: str,
+    *,
+    weights: bool = True,
+    revision: str | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Download a model into the Hub cache: tokenizer and config, and unless disabled its weights.
 
-    Raises UserError when the Hub cannot be reached, or the model is unknown or gated.
+    An interrupted download is continued. Raises UserError when the Hub cannot be reached, the
+    model is unknown or gated, or the disk has no room; and what `progress` raises, to stop it.
     """
     patterns = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     wanted: dict[str, Any] = {"allow_patterns": patterns, "revision": revision}
     if here := _in_cache(base_model, wanted, weights):
         return here
+    gauge = Gauge(
+        f"Downloading {base_model}" if weights else f"Fetching the tokenizer of {base_model}"
+    )
     try:
-        hub.HfApi().model_info(base_model, revision=revision, timeout=5)
-        return Path(hub.snapshot_download(base_model, etag_timeout=5, **wanted))
+        return watched(gauge, lambda: _fetch(base_model, wanted, gauge), progress)
     except (hub_errors.HTTPError, hub_errors.EntryNotFoundError, OSError) as error:
         where = f"{label('base_model')} “{base_model}”"
         raise hub_failure(error, where) or hub_not_reached(where) from error
+
+
+def _fetch(base_model: str, wanted: dict[str, Any], gauge: Gauge) -> Path:
+    """The bytes first; then the Hub's client finds them and builds the folder of the commit."""
+    info = hub.HfApi().model_info(base_model, revision=wanted["revision"], timeout=ASK_S)
+    names = [one.rfilename for one in info.siblings or []]
+    chosen = tuple(filter_repo_objects(names, allow_patterns=wanted["allow_patterns"]))
+    if info.sha:
+        fetch_hub_files(HubFiles(base_model, info.sha, chosen), gauge)
+    gauge.check()
+    folder = hub.snapshot_download(base_model, etag_timeout=ASK_S, tqdm_class=NoBar, **wanted)
+    return Path(folder)
 
 
 def hub_revision(folder: Path) -> str | None:
@@ -231,6 +263,8 @@ def _in_cache(base_model: str, wanted: dict[str, Any], weights: bool) -> Path | 
         folder = Path(hub.snapshot_download(base_model, local_files_only=True, **wanted))
         if weights:
             check_folder(folder)
+        if not any(next(folder.glob(mark), None) for mark in TOKENIZER_MARKS):
+            return None
     except (hub_errors.LocalEntryNotFoundError, UserError):
         return None  # nothing, or a tokenizer without its weights
     return folder

@@ -7,6 +7,7 @@ is built from this table, and errors take the labels from it.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from trainer_backend.recipe.chat_templates import BUILT_IN
 from trainer_backend.recipe.settings import checked_settings, setting, settings_of
 
 STARTER_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -63,6 +64,7 @@ class Recipe:
         "Gradient accumulation",
         "Batches added up before each weight update: a larger batch without more memory.",
         limits=(1, 1024),
+        expert=True,
     )
     max_length: int = setting(
         1024,
@@ -83,11 +85,13 @@ class Recipe:
             "int8": "int8 (8 bits)",
             "int4": "int4 (4 bits)",
         },
+        expert=True,
     )
     gradient_checkpointing: bool = setting(
         False,
         "Gradient checkpointing",
         "Saves memory by computing activations twice (about a quarter slower).",
+        expert=True,
     )
     activation_offloading: bool = setting(
         False,
@@ -100,23 +104,27 @@ class Recipe:
         "LoRA rank",
         "Size of the adapter. A higher rank learns more and takes more memory; 8 to 32 is usual.",
         limits=(1, 1024),
+        expert=True,
     )
     lora_alpha: int = setting(
         32,
         "LoRA alpha",
         "How strongly the adapter counts. Twice the rank is a good start.",
         limits=(1, 4096),
+        expert=True,
     )
     lora_dropout: float = setting(
         0.0,
         "LoRA dropout",
         "Share of the adapter switched off at random in training; a little helps tiny datasets.",
         limits=(0.0, 0.9),
+        expert=True,
     )
     lora_target_modules: str = setting(
         "all-linear",
         "LoRA target modules",
         "Which layers get an adapter. “all-linear” is best; or layer names with commas.",
+        expert=True,
     )
     layers_to_transform: str = setting(
         "",
@@ -134,7 +142,7 @@ class Recipe:
         "default",
         "LoRA start values",
         "PiSSA starts from the largest components of the weights and learns faster at first.",
-        choices={"default": "Default (no change at the start)", "pissa": "PiSSA"},
+        choices={"default": "Default", "pissa": "PiSSA"},
         expert=True,
     )
     use_rslora: bool = setting(
@@ -161,6 +169,7 @@ class Recipe:
         "Assistant-only loss",
         "On: the model learns to write the answers. Off: it also learns to write the prompts.",
         section="Prompt, packing and loss",
+        expert=True,
     )
     last_turn_only: bool = setting(
         False,
@@ -172,6 +181,7 @@ class Recipe:
         False,
         "Packing",
         "Joins short examples into full rows. Faster when most are much shorter than the longest.",
+        expert=True,
     )
     truncation_mode: str = setting(
         "keep_start",
@@ -211,7 +221,13 @@ class Recipe:
         "Chat template",
         "How messages become text. The training template writes what some models' own templates "
         "leave out (tool calls, tools, reasoning), in the format of the model's family.",
-        choices={"model": "The model's own", "training": "Training template (leaves nothing out)"},
+        choices={
+            "model": "The model's own",
+            "training": "Training template (leaves nothing out)",
+            **BUILT_IN,
+        },
+        or_template=True,
+        expert=True,
     )
     thinking: str = setting(
         "auto",
@@ -219,11 +235,13 @@ class Recipe:
         "For templates with a thinking switch: train and ask with it on or off. "
         "Automatic leaves the switch as the template has it.",
         choices={"auto": "Automatic", "on": "On", "off": "Off"},
+        expert=True,
     )
     eos_token: str = setting(
         "",
         "End token",
         "The token that ends an answer. Empty: the one that the chat template writes after it.",
+        expert=True,
     )
     control_tokens: str = setting(
         "auto",
@@ -235,6 +253,7 @@ class Recipe:
             "text": "As text (never a control token)",
             "tokens": "As control tokens",
         },
+        expert=True,
     )
     lost_content: str = setting(
         "ask",
@@ -246,6 +265,7 @@ class Recipe:
             "train_without": "Train without it",
             "leave_out": "Leave those rows out",
         },
+        expert=True,
     )
     optim: str = setting(
         "adamw_torch",
@@ -258,6 +278,7 @@ class Recipe:
             "paged_adamw_8bit": "Paged 8-bit AdamW",
             "adafactor": "Adafactor",
         },
+        expert=True,
     )
     lr_scheduler_type: str = setting(
         "cosine",
@@ -269,24 +290,28 @@ class Recipe:
             "constant": "Constant",
             "constant_with_warmup": "Constant with warm-up",
         },
+        expert=True,
     )
     warmup_steps: float = setting(
         0.03,
         "Warm-up",
         "The learning rate rises from 0 at first. Below 1: a share of the run, else steps.",
         limits=(0, 100_000),
+        expert=True,
     )
     weight_decay: float = setting(
         0.0,
         "Weight decay",
         "Pulls weights towards zero a little; reduces overfitting.",
         limits=(0.0, 1.0),
+        expert=True,
     )
     max_grad_norm: float = setting(
         1.0,
         "Gradient clipping",
         "Scales down gradients with a larger norm than this. 1.0 is a safe value; 0 is off.",
         limits=(0.0, 1000.0),
+        expert=True,
     )
     adam_beta1: float = setting(
         0.9,
@@ -307,6 +332,7 @@ class Recipe:
         "Seed",
         "The same seed gives the same shuffling and the same start.",
         limits=(0, 2**31 - 1),
+        expert=True,
     )
     eval_fraction: float = setting(
         0.05,
@@ -320,6 +346,7 @@ class Recipe:
         "Evaluation interval",
         "How often to evaluate. Below 1: a share of the run, else steps; 0: only at the end.",
         limits=(0, 10_000_000),
+        expert=True,
     )
     answer_check_rows: int = setting(
         0,
@@ -332,12 +359,14 @@ class Recipe:
         "Checkpoint interval",
         "How often to save. Below 1: a share of the run, else steps; 0: only at the end.",
         limits=(0, 10_000_000),
+        expert=True,
     )
     logging_steps: int = setting(
         1,
         "Logging interval",
         "Steps between two points of the live chart.",
         limits=(1, 10_000),
+        expert=True,
     )
     report_to: str = setting(
         "none",
@@ -349,17 +378,20 @@ class Recipe:
             "wandb": "Weights & Biases",
             "trackio": "trackio",
         },
+        expert=True,
     )
     early_stopping_patience: int = setting(
         0,
         "Early stopping",
         "Stop when this many evaluations in a row bring no lower eval loss; 0: never stop early.",
         limits=(0, 1000),
+        expert=True,
     )
     load_best_at_end: bool = setting(
         False,
         "Best checkpoint at the end",
         "End with the checkpoint of the lowest eval loss instead of the last one.",
+        expert=True,
     )
     on_out_of_memory: str = setting(
         "stop",
@@ -368,6 +400,7 @@ class Recipe:
         "batch size and twice the gradient accumulation (the same result, slower).",
         section="Out of memory and several devices",
         choices={"stop": "Stop and say so", "halve_batch": "Continue with half the batch size"},
+        expert=True,
     )
     num_processes: int | str = setting(
         "auto",
@@ -375,6 +408,7 @@ class Recipe:
         "One a device. “auto” uses every device of this machine.",
         limits=(1, 1024),
         example="2",
+        expert=True,
     )
     distributed: str = setting(
         "ddp",
@@ -382,12 +416,13 @@ class Recipe:
         "With several processes: each holds the whole model (DDP), or a share of one that is too "
         "big for a device (FSDP).",
         choices={"ddp": "DDP (whole model on each device)", "fsdp": "FSDP (a share on each)"},
+        expert=True,
     )
     extra_arguments: str = setting(
         "",
         "Further arguments",
         "Arguments of SFTConfig that have no field here, one a line: “adam_epsilon: 1e-6”.",
-        section="Further arguments",
+        section="Other arguments of the trainer",
         expert=True,
     )
 
@@ -405,23 +440,6 @@ class Recipe:
 
 
 SETTINGS = settings_of(Recipe)
-LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
-
-
-def label(*names: str) -> str:
-    """The labels of settings in the form: “Base model”, “Precision and Method”."""
-    *others, last = (SETTINGS[name].label for name in names)
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def named(names: list[str]) -> str:
-    """Labels with field names: “Seed” (seed), “Packing” (packing)."""
-    return ", ".join(f"“{label(name)}” ({name})" for name in names)
-
-
-def changed_to(changes: dict[str, Any]) -> str:
-    """Labels with new values: “Batch size” to 4 and “Method” to LoRA."""
-    return " and ".join(f"“{label(n)}” to {SETTINGS[n].words(v)}" for n, v in changes.items())
 
 
 def parse_settings(values: dict[str, Any], where: str = "recipe") -> dict[str, Any]:

@@ -10,7 +10,9 @@ from importlib.util import find_spec
 
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.hardware import Hardware
-from trainer_backend.recipe.recipe import LORA_FIELDS, Recipe, changed_to, label
+from trainer_backend.recipe.expert import BETAS, OF_ADAPTER, expert_notes, expert_problems
+from trainer_backend.recipe.labels import changed_to, label
+from trainer_backend.recipe.recipe import Recipe
 
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 QUANTIZED = ("int8", "int4")
@@ -30,7 +32,8 @@ def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
     recipe, more = _optimizer(recipe, machine)
     if recipe.learning_rate == "auto":
         recipe = replace(recipe, learning_rate=LEARNING_RATES[recipe.adapter])
-    return recipe, notes + more
+    notes += more + expert_notes(recipe, machine)
+    return recipe, notes
 
 
 def _precision(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
@@ -90,7 +93,7 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
         what = "Full training cannot change a model stored in 4 bits."
         fix = "Choose QLoRA, or the model's full version."
         problems.append(Problem("error", what, label("base_model", "adapter"), fix))
-    problems += _sharding_problems(recipe)
+    problems += _sharding_problems(recipe) + expert_problems(recipe, _is_quantized(recipe))
     wanted = num_processes(recipe, machine)
     room, kind = machine.num_devices, "devices"
     if machine.kind == "cpu":
@@ -106,6 +109,7 @@ def check_recipe(recipe: Recipe, machine: Hardware) -> list[Problem]:
         problems.append(Problem("error", what, label("report_to"), fix))
     if not problems:
         notes = _precision(recipe, machine)[1] + _optimizer(recipe, machine)[1]
+        notes += expert_notes(recipe, machine)
         if recipe.distributed == "fsdp" and wanted == 1:
             notes.append("One training process holds the whole model: FSDP needs two or more.")
         problems = [Problem("warning", n, "This machine", "No action needed.") for n in notes]
@@ -121,8 +125,7 @@ def _sharding_problems(recipe: Recipe) -> list[Problem]:
     if recipe.distributed != "fsdp":
         return []
     problems, whole = [], changed_to({"distributed": "ddp"})
-    stored = recipe.adapter == "qlora" or recipe.precision in QUANTIZED
-    if stored or is_prequantized(recipe.base_model):
+    if _is_quantized(recipe):
         what, where = "FSDP cannot shard a model stored in 4 or 8 bits.", ("precision", "adapter")
         fix = (
             f"Set {whole} (each device then holds the small model), or choose LoRA with "
@@ -141,12 +144,20 @@ def is_prequantized(base_model: str) -> bool:
     return "bnb-4bit" in base_model.lower()
 
 
+def _is_quantized(recipe: Recipe) -> bool:
+    """Whether the base model is trained in 4 or 8 bits, as far as the recipe says."""
+    stored = recipe.adapter == "qlora" or recipe.precision in QUANTIZED
+    return stored or is_prequantized(recipe.base_model)
+
+
 def is_relevant(field: str, recipe: Recipe, num_devices: int = 1) -> bool:
     """Whether a setting has an effect, given the others; the form hides those without."""
     if field in ("num_processes", "distributed"):
         return num_devices > 1
-    if field in LORA_FIELDS:
+    if field in OF_ADAPTER:
         return recipe.adapter != "full"
+    if field in BETAS:
+        return recipe.optim != "adafactor"
     if field == "num_train_epochs":
         return recipe.max_steps < 0
     if field in NEED_HELD_OUT:

@@ -5,12 +5,15 @@ It knows no setting by name but one, and neither the recipe nor the form.
 
 import math
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from trainer_backend.errors import UserError
 
 T = TypeVar("T")
 MAX_TEXT = 20_000
+MAX_TEMPLATE = 100_000
+MAX_WORDS = 60  # letters of a text that a sentence repeats
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -28,6 +31,7 @@ class Setting:
     choices: dict[str, str]  # of a text: {value: “Short (explanation)”}
     example: str  # a number for the error text; "" stands for the default
     expert: bool  # shown in the expert view of the form only
+    or_template: bool  # a choice, or the text of a chat template
 
     @property
     def may_be_auto(self) -> bool:
@@ -38,17 +42,36 @@ class Setting:
         return self.kind in (int, int | str)
 
     def words(self, value: object) -> str:
-        """A value in words for a sentence: “LoRA”, “on”, “0.1”."""
+        """A value in words for a sentence: “LoRA”, “on”, “0.1”, “1,024”, “no limit”."""
         if isinstance(value, bool):
             return "on" if value else "off"
+        if isinstance(value, int | float):
+            return _figure(value)
         text = str(value)
-        return self.choices[text].split(" (")[0] if text in self.choices else text
+        if self.or_template and is_template_text(text):
+            return "your own"
+        if text in self.choices:
+            return self.choices[text].split(" (")[0]
+        return {"": "empty", "auto": "automatic"}.get(text, _shortened(text))
+
+
+def _figure(value: float) -> str:
+    """A number as people write it: no “3.0”, no “5e-05”; below 0 stands for no limit."""
+    if value < 0:
+        return "no limit"
+    return f"{value:,.10f}".rstrip("0").rstrip(".")
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]}…"
 
 
 def setting(default: T, label: str, help: str, **more: Any) -> T:
-    """A dataclass field of a recipe; `more` is its section, limits, choices, example and expert."""
+    """A dataclass field of a recipe; `more` is its section, limits, choices, example, expert
+    and or_template."""
     empty: dict[str, Any] = {"section": "", "limits": None, "choices": {}, "example": ""}
-    empty["expert"] = False
+    empty |= {"expert": False, "or_template": False}
     return field(default=default, metadata={"label": label, "help": help, **empty, **more})
 
 
@@ -86,7 +109,10 @@ def checked_settings(
         )
     unknown = [str(key) for key in values if key not in settings]
     if unknown:
-        fix = f"Use one of: {', '.join(settings)}."
+        near = get_close_matches(unknown[0], settings, 3)
+        fix = (
+            f"Did you mean {' or '.join(near)}?" if near else f"Use one of: {', '.join(settings)}."
+        )
         raise UserError(f"Unknown setting “{unknown[0][:60]}”.", where, fix)
     return {name: checked(settings[name], value, where) for name, value in values.items()}
 
@@ -103,8 +129,11 @@ def _bool(setting: Setting, value: Any, where: str) -> bool:
 
 
 def _text(setting: Setting, value: Any, where: str) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not _is_text(value):
+    longest = MAX_TEMPLATE if setting.or_template else MAX_TEXT
+    if not isinstance(value, str) or len(value) > longest or not _is_text(value):
         raise _bad(setting, value, where, "Use a short text.")
+    if setting.or_template and is_template_text(value):
+        return value
     if setting.choices and value not in setting.choices:
         raise _bad(setting, value, where, f"Use one of: {', '.join(setting.choices)}.")
     if not setting.default:  # free text, which may be empty
@@ -112,6 +141,11 @@ def _text(setting: Setting, value: Any, where: str) -> str:
     if not value.strip():
         raise _bad(setting, value, where, "It must not be empty.")
     return value.strip()
+
+
+def is_template_text(value: object) -> bool:
+    """Whether a value is the text of a Jinja template and not the name of one."""
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def _is_text(value: str) -> bool:

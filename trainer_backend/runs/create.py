@@ -14,7 +14,7 @@ from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.home import check_id, new_id, write_atomic, write_json
-from trainer_backend.models import locate_model
+from trainer_backend.models import check_known
 from trainer_backend.recipe import LORA_FIELDS, Recipe, named, save_recipe
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs.files import CHECKPOINTS, RECIPE, SPEC, START
@@ -52,7 +52,7 @@ def create_run(  # noqa: PLR0913 - one keyword a fact of the run
     train on, the model does not exist, or this machine cannot run the recipe.
     """
     _check_dataset(dataset)
-    locate_model(home, recipe.base_model)
+    check_known(home, recipe.base_model)
     resolve(recipe, machine := hardware())
     with FileLock(home / "runs" / ".create.lock"):
         if key and (same := _run_with_key(home, key)):
@@ -173,7 +173,8 @@ def retry_run(run: Run, changes: dict[str, Any] | None = None, **more: Any) -> R
     """
     changes = _offered(run) if changes is None else changes
     recipe = Recipe.from_dict({**run.settings(), **changes}, "Start again")
-    more = {"name": run.name(), "preset": run.spec()["preset"], "start": same_start(run), **more}
+    name = None if "base_model" in changes else run.name()  # it tells the model
+    more = {"name": name, "preset": run.spec()["preset"], "start": same_start(run), **more}
     return create_run(run.home, recipe, run.dataset(), **more)
 
 
@@ -228,5 +229,5 @@ def open_run(home: Path, run_id: str) -> Run:
     """The run with this id. Raises UserError if there is none."""
     run = Run(home / "runs" / check_id(run_id, "run"))
     if not is_run(run.dir):
-        raise UserError("There is no such run.", f"run {run.id}", "Choose a run from the list.")
+        raise UserError("There is no such run.", f"Run “{run.id}”", "Choose a run from the list.")
     return run

@@ -13,11 +13,12 @@ from trainer_backend.disk import free_bytes, in_words, is_disk_full
 from trainer_backend.errors import UserError
 from trainer_backend.models import hub_failure
 from trainer_backend.processes import end_signal
-from trainer_backend.recipe import Recipe, changed_to, label
+from trainer_backend.recipe import STARTER_MODEL, Recipe, changed_to, label
 from trainer_backend.redact import redact
 from trainer_backend.runs.run import Run
 
 MEMORY_CODES = ("out_of_memory", "system_memory")
+HUB_CODES = ("hub_down", "hub_login", "hub_gated", "hub_missing", "hub_busy")
 MEMORY_WORDS = (
     "out of memory",
     "cublas_status_alloc_failed",
@@ -33,7 +34,16 @@ def describe(error: BaseException, run: Run) -> dict[str, Any]:
         facts = {**error.to_dict(), "user": True}
     else:
         facts = {**_from_exception(error, run).to_dict(), "user": False}
-    return {**facts, "safe": what_is_safe(run)}
+    offer = facts["offer"] or _other_model(facts["code"], run)
+    return {**facts, "offer": offer, "safe": what_is_safe(run)}
+
+
+def _other_model(code: str, run: Run) -> dict[str, Any] | None:
+    """The offer of a run whose model never came from the Hub: the starter model instead."""
+    begun = run.checkpoints() or run.spec().get("start")
+    if code not in HUB_CODES or begun or run.recipe().base_model == STARTER_MODEL:
+        return None
+    return {"retry": {"base_model": STARTER_MODEL}}
 
 
 def _from_exception(error: BaseException, run: Run) -> UserError:

@@ -183,12 +183,19 @@ class Run:
     def stop_requested(self) -> bool:
         return (self.dir / STOP).exists()
 
+    def stopping_seconds(self) -> float | None:
+        """Seconds since a stop was requested; None if none was, or it has been heard."""
+        try:
+            return max(0.0, time.time() - (self.dir / STOP).stat().st_mtime)
+        except FileNotFoundError:
+            return None
+
     def rename(self, name: str) -> None:
         """Change the run's name. Raises UserError if it is empty or too long."""
         text = " ".join(str(name).split())
         if not text or len(text) > MAX_NAME or "\0" in text:
             raise UserError(
-                "This name cannot be used.", f"run {self.id}", f"Use 1 to {MAX_NAME} characters."
+                "This name cannot be used.", self.name(), f"Use 1 to {MAX_NAME} characters."
             )
         write_atomic(self.dir / NAME, text)
 

@@ -93,12 +93,18 @@ class RunWriter:
         if self.heart:
             self.heart.mark(phase)
 
-    def progress(self, what: str, done: float, total: float, unit: str) -> None:
-        """Record how much of a preparation step is done, in `unit`s."""
+    def progress(self, what: str, done: float, total: float, unit: str, words: str = "") -> None:
+        """Record how much of a preparation step is done, in `unit`s; `words` say it for people.
+
+        A `total` of 0 stands for not known. The log has the beginning and the end of a step.
+        """
         facts = {"what": what, "done": done, "total": total, "unit": unit}
-        if done == 0 or done >= total:
-            logger.info("%s: %g of %g %s", what, done, total, unit)
-        self.update(now=done == 0 or done >= total, progress=facts)
+        before = self._state.get("progress") or {}
+        ends = 0 < total <= done and (before.get("done"), before.get("total")) != (done, total)
+        notable = ends or before.get("what") != what or (done == 0 and unit != "bytes")
+        if notable:
+            logger.info("%s: %s", what, words or f"{done:g} of {total:g} {unit}")
+        self.update(now=notable, progress={**facts, "words": words} if words else facts)
 
     def warn(self, text: str) -> None:
         """Add a warning to the run's list, once."""

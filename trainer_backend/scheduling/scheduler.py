@@ -120,6 +120,14 @@ class Scheduler:
         elif now - self._asked.setdefault(run.id, now) >= FORCE_AFTER_S:  # not a double click
             force_stop(run)
 
+    def end_now(self, run_id: str) -> None:
+        """End an active run that was asked to stop, without waiting for it to save."""
+        run = open_run(self.home, run_id)
+        with self._lock:
+            if run.state()["state"] in ACTIVE and run.stop_requested():
+                force_stop(run)
+        self._wake.set()
+
     def resume(self, run_id: str, changes: dict[str, Any] | None = None) -> None:
         """Queue a run that has ended again, with changed settings such as more epochs.
 

@@ -49,6 +49,11 @@ class ModelProcess:
         """A row as the exact tokens of training, each trained on or context only."""
         return self._ask("token_view", dataset_id=dataset_id, row=row, recipe=recipe_fields)
 
+    def template_view(self, dataset_id: str, recipe_fields: dict[str, Any]) -> dict[str, Any]:
+        """The chat template of a recipe, its first row, and what it does with the others."""
+        fields = {name: value for name, value in recipe_fields.items() if value is not None}
+        return self._ask("template_view", dataset_id=dataset_id, recipe=fields)
+
     def token_lengths(
         self, dataset_id: str, recipe_fields: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:

@@ -49,6 +49,7 @@ class CountJob:
     eos_token: str | None = None  # ends answers where the template writes no end
     thinking: str = "auto"
     positions: Positions | None = None  # of the model
+    last_turn_only: bool = False
 
 
 @dataclass
@@ -137,6 +138,7 @@ def count_key(job: CountJob) -> str:
     backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
     flags = [job.system_prompt, job.assistant_only_loss, job.chat_template_kwargs]
     flags += [job.eos_token, job.thinking, job.control_tokens, job.positions]
+    flags += ["last turn"] if job.last_turn_only else []  # else the key is that of older counts
     words = [tokenizer.chat_template, tokenizer.special_tokens_map]
     text = json.dumps([VERSION, backend, words, flags], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -263,6 +265,7 @@ def _encoded(rows: Sequence[Mapping], job: CountJob) -> list[TokenArrays]:
 def _options(job: CountJob, rows: Sequence[Mapping]) -> dict[str, Any]:
     return {
         "assistant_only_loss": job.assistant_only_loss and "messages" in rows[0],
+        "last_turn_only": job.last_turn_only and "messages" in rows[0],
         "eos_token": job.eos_token,
         "thinking": job.thinking,
         "control_tokens": job.control_tokens,

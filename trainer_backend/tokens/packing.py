@@ -41,7 +41,11 @@ def best_fit_bins(lengths: list[int], max_length: int) -> list[list[int]]:
 
 
 def pack_rows(
-    input_ids: list[list[int]], labels: list[list[int]], max_length: int, strategy: str
+    input_ids: list[list[int]],
+    labels: list[list[int]],
+    max_length: int,
+    strategy: str,
+    truncation_mode: str = "keep_start",
 ) -> dict[str, list]:
     """Pack token ids and labels (same shapes) into rows of at most `max_length` tokens.
 
@@ -52,8 +56,9 @@ def pack_rows(
         bfd_split  input_ids [[4, 5, 6, 7], [1, 2, 3, 8], [9]]  seq_lengths [[4], [3, 1], [1]]
         wrapped    input_ids [[1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
-    bfd truncates long rows; bfd_split cuts them into pieces; wrapped cuts the concatenation of all
-    rows and has no `seq_lengths`: attention crosses its examples.
+    bfd truncates long rows (at their start with `truncation_mode` "keep_end"); bfd_split cuts them
+    into pieces; wrapped cuts the concatenation of all rows and has no `seq_lengths`: attention
+    crosses its examples.
     """
     if strategy == "wrapped":
         ids, targets = list(chain.from_iterable(input_ids)), list(chain.from_iterable(labels))
@@ -65,7 +70,8 @@ def pack_rows(
     if strategy == "bfd_split":
         input_ids, labels = (_split(rows, max_length) for rows in (input_ids, labels))
     else:
-        input_ids, labels = ([row[:max_length] for row in rows] for rows in (input_ids, labels))
+        kept = slice(-max_length, None) if truncation_mode == "keep_end" else slice(max_length)
+        input_ids, labels = ([row[kept] for row in rows] for rows in (input_ids, labels))
     bins = best_fit_bins([len(row) for row in input_ids], max_length)
     return {
         "input_ids": [list(chain.from_iterable(input_ids[i] for i in bin_)) for bin_ in bins],

@@ -353,23 +353,24 @@ def refused_at(encoded: Dataset, plan: Preparation, name: str) -> np.ndarray:
 
 
 def _endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> np.ndarray:
-    """Rows that teach answers and no end of them, bool [rows]; rows that are cut do not count."""
-    limit = plan.options.max_length
+    """Rows that teach answers and no end of them, bool [rows]; those whose end is cut count not."""
+    limit = None if plan.options.truncation_mode == "keep_end" else plan.options.max_length
     endless = endless_rows(*_tokens(dataset, "labels"), stop_ids(plan.tokenizer))
     return endless if limit is None else endless & (lengths <= limit)
 
 
 def _pack(dataset: AnyDataset, plan: Preparation) -> AnyDataset:
+    how = {"strategy": plan.packing, "truncation_mode": plan.options.truncation_mode}
     arguments = {
         "batched": True,
         "batch_size": BATCH,
-        "fn_kwargs": {"max_length": plan.pack_length, "strategy": plan.packing},
+        "fn_kwargs": {"max_length": plan.pack_length, **how},
     }
     return dataset.map(_pack_columns, remove_columns=["input_ids", "labels"], **arguments)
 
 
-def _pack_columns(batch: Mapping, max_length: int, strategy: str) -> dict[str, list]:
-    return pack_rows(batch["input_ids"], batch["labels"], max_length, strategy)
+def _pack_columns(batch: Mapping, **how: Any) -> dict[str, list]:
+    return pack_rows(batch["input_ids"], batch["labels"], **how)
 
 
 def _prepare_stream(dataset: IterableDataset, plan: Preparation) -> IterableDataset:

@@ -13,7 +13,6 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from trainer_backend.models.loaded.pretrained import AnyModel
-from trainer_backend.recipe import Recipe
 from trainer_backend.training.kernels.lora import quicken_lora
 from trainer_backend.training.precision import halve_frozen, is_large
 from trainer_backend.training.sft_config import SFTConfig
@@ -21,22 +20,6 @@ from trainer_backend.training.sft_config import SFTConfig
 logger = logging.getLogger(__name__)
 # weights that replace those of the base, whose activations they meet: in its number format
 _WHOLE = ("modules_to_save", "trainable_tokens")
-
-
-def lora_config(recipe: Recipe) -> LoraConfig | None:
-    """The LoRA settings of a recipe (also for QLoRA); None for full fine-tuning."""
-    if recipe.adapter == "full":
-        return None
-    targets = recipe.lora_target_modules
-    return LoraConfig(
-        r=recipe.lora_r,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=targets
-        if targets == "all-linear"
-        else [t.strip() for t in targets.split(",")],
-        task_type="CAUSAL_LM",
-    )
 
 
 def add_adapter(

@@ -4,7 +4,7 @@ Token losses are summed here; dividing by the tokens of an optimizer step is lef
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from types import MethodType
 from typing import Any, NamedTuple, cast
@@ -35,6 +35,10 @@ class LossSpec:
     label_smoothing: float = 0.0
     logit_scale: float = 1.0
     softcap: float | None = None
+
+    def held_out(self) -> "LossSpec":
+        """That of held-out rows, always plain cross-entropy: comparable between runs."""
+        return replace(self, loss_type="nll", label_smoothing=0.0)
 
 
 class TokenSums(NamedTuple):
@@ -269,6 +273,7 @@ def _forward(
     if not fused_loss:
         return type(self).forward(self, *args, **kwargs)
     labels = kwargs.pop("labels")
+    spec = spec if self.training else spec.held_out()
     routed = uses_router(self)
     if routed:
         kwargs["output_router_logits"] = True

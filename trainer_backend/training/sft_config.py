@@ -15,6 +15,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from trainer_backend.processes import started_alone
+from trainer_backend.recipe import SETTINGS, is_template_text
 from trainer_backend.tokens.packing import STRATEGIES
 from trainer_backend.training.distributed import let_cpus_shard
 from trainer_backend.training.precision import accelerator, resolve_precision
@@ -73,7 +74,10 @@ class SFTConfig(TrainingArguments):
     )
     chat_template: str = field(
         default="model",
-        metadata=_help("model (the tokenizer's own) or training (a template that omits nothing)."),
+        metadata=_help(
+            "model (the tokenizer's own), training (a template that omits nothing), the name of a "
+            "built-in template (chatml, llama3, …), or the text of one (Jinja)."
+        ),
     )
     thinking: str = field(
         default="auto", metadata=_help("The chat template's thinking switch: auto, on or off.")
@@ -162,6 +166,10 @@ class SFTConfig(TrainingArguments):
     activation_offloading: bool = field(
         default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
     )
+    loraplus_lr_ratio: float = field(
+        default=0.0,
+        metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),
+    )
 
     def __post_init__(self) -> None:
         device = "cpu" if self.use_cpu else accelerator()
@@ -209,9 +217,10 @@ class SFTConfig(TrainingArguments):
             "truncation_mode": ("keep_start", "keep_end"),
             "control_tokens": ("auto", "text", "tokens"),
             "lost_content": ("train_without", "leave_out", "ask"),
-            "chat_template": ("model", "training"),
             "thinking": ("auto", "on", "off"),
         }
+        if not is_template_text(self.chat_template):
+            choices["chat_template"] = tuple(SETTINGS["chat_template"].choices)
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

@@ -51,6 +51,8 @@ from trainer_backend.training.capabilities import (
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
+from trainer_backend.training.lora.pissa import pissa_of
+from trainer_backend.training.lora.plus import quicken_b
 from trainer_backend.training.loss import (
     TokenSums,
     balance_router,
@@ -60,6 +62,7 @@ from trainer_backend.training.loss import (
 )
 from trainer_backend.training.malloc import kept_memory
 from trainer_backend.training.metrics import TokenMeter, averages, num_tokens
+from trainer_backend.training.neftune import noise_by_length, noisy_embeddings
 from trainer_backend.training.precision import settle_bf16
 from trainer_backend.training.sft_config import (
     SFTConfig,
@@ -127,6 +130,7 @@ class SFTTrainer(Trainer):
         settle_devices(args, reads_images=processor is not None)
         added = prepare_tokens(model, self._tokenizer, args, processor)
         model = add_adapter(model, peft_config, added, args)
+        self.pissa = pissa_of(model) if peft_config else None
         prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
@@ -168,6 +172,7 @@ class SFTTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
+        self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
         self.model.add_model_tags(list(TAGS))
@@ -244,13 +249,15 @@ class SFTTrainer(Trainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
-        with document_layout(lengths):
+        with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
                 outputs = model(**inputs, **own_loss, use_cache=False)
                 own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
                 states, targets = shift_and_select(own, labels)
-                sums = logits_loss(states, targets, asked_loss(self.args))
+                spec = asked_loss(self.args)
+                spec = spec if model.training else spec.held_out()
+                sums = logits_loss(states, targets, spec)
             else:
                 outputs = model(**inputs, labels=labels, fused_loss=True)
                 sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.trained)
@@ -290,8 +297,20 @@ class SFTTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """The Trainer's; on a CPU freed memory is kept for the next step."""
-        with kept_memory(self.args.device.type):
+        embedding = causal_lm(self.model).get_input_embeddings()
+        with (
+            kept_memory(self.args.device.type),
+            noisy_embeddings(embedding, self.args.neftune_noise_alpha),
+        ):
             return super().train(*args, **kwargs)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's; with loraplus_lr_ratio, B matrices get groups of their own."""
+        is_new, ratio = self.optimizer is None, self.args.loraplus_lr_ratio
+        optimizer = super().create_optimizer(model)
+        if ratio and is_new:
+            quicken_b(optimizer, self.model if model is None else model, ratio)
+        return optimizer
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's; with activation_offloading, activations are kept in main memory."""
@@ -318,6 +337,8 @@ class SFTTrainer(Trainer):
         settings = getattr(self.model, "generation_config", None)
         if settings is not None:  # an adapter is saved without them, and would not stop
             settings.save_pretrained(output_dir or str(self.args.output_dir))
+        if self.pissa is not None:
+            self.pissa.convert(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
     def _load_from_checkpoint(
@@ -325,6 +346,8 @@ class SFTTrainer(Trainer):
     ) -> None:
         if whole := self._whole_model():
             load_weights(whole, resume_from_checkpoint)
+        elif self.pissa is not None:
+            self.pissa.load(resume_from_checkpoint)
         else:
             with kept_formats(self.model):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -333,6 +356,8 @@ class SFTTrainer(Trainer):
         whole, best = self._whole_model(), self.state.best_model_checkpoint
         if whole and best:
             load_weights(whole, best)
+        elif self.pissa is not None and best:
+            self.pissa.load(best)
         else:
             super()._load_best_model()
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.models.loaded.generate import keep_stops
 from trainer_backend.models.loaded.pretrained import PAD_VOCABULARY, AnyModel, input_embedding
-from trainer_backend.tokens.templates.training import use_chat_template
+from trainer_backend.tokens.templates.choice import use_chat_template
 from trainer_backend.training.sft_config import SFTConfig
 
 

@@ -172,9 +172,7 @@ class TrainerData:
         args = self.args
         pad, multiple = self.tokenizer.pad_token_id or 0, args.pad_to_multiple_of
         assert not isinstance(multiple, str)  # SFTConfig has read it
-        # NEFTune scales its noise by 1/sqrt(tokens * hidden) of the row (arXiv 2310.05914): joined
-        # rows would get too little
-        joins = args.padding_free or (args.padding_free is None and not args.neftune_noise_alpha)
+        joins = args.padding_free is not False
         joined, padded = (
             SFTCollator(pad, bool(joins), multiple)
             for joins in (packs and joins or args.packing, False)

@@ -112,7 +112,7 @@ def check_answers(
         len(tokenizer(text, add_special_tokens=False).input_ids) for text in learned.values()
     ]
     limit = min(MAX_ANSWER_TOKENS, max(lengths) + 16)
-    what = "Checking answers on held-out rows"
+    what = "Checking answers"
     written: dict[str, list[Answer]] = {}
     for which, context in (("tuned", nullcontext(tuned)), ("base", base())):
         with context as model:

@@ -1,10 +1,13 @@
 """Converts a run's settings and rows into the trainer's arguments and datasets."""
 
+from typing import Any
+
 import torch.distributed as dist
 from datasets import Dataset
 
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe, label
+from trainer_backend.recipe.extra_arguments import parse_extra_arguments
 from trainer_backend.runs.files import CHECKPOINTS
 from trainer_backend.tokens.training_rows import training_dataset
 from trainer_backend.training.sft_config import SFTConfig
@@ -16,7 +19,8 @@ SAME_NAMES = (
     *("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay"),
     *("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps"),
     *("report_to", "seed", "learning_rate", "chat_template", "thinking", "lost_content"),
-    "control_tokens",
+    *("control_tokens", "truncation_mode", "loss_type", "label_smoothing_factor"),
+    *("adam_beta1", "adam_beta2", "activation_offloading"),
 )
 
 
@@ -41,31 +45,58 @@ def training_rows(facts: RunFacts) -> tuple[Dataset, Dataset]:
 
 
 def training_arguments(facts: RunFacts, has_eval: bool, has_images: bool = False) -> SFTConfig:
-    """The recipe as arguments of the trainer, plus those that the app sets."""
+    """The recipe as arguments of the trainer, plus those that the app sets.
+
+    The recipe's further arguments come last. Raises UserError for one that the trainer refuses.
+    """
     recipe = facts.recipe
-    return SFTConfig(
+    given = {**_given(facts, has_eval, has_images), **_saving(facts)}
+    extra = parse_extra_arguments(recipe.extra_arguments)
+    try:
+        return SFTConfig(**{**given, **extra})
+    except (ValueError, TypeError, ImportError) as error:
+        if not extra:
+            raise
+        where = f"{label('extra_arguments')}: {', '.join(extra)}"
+        what = "The trainer does not take the further arguments."
+        raise UserError(what, where, f"Correct them: {str(error).strip()[:300]}") from error
+
+
+def _given(facts: RunFacts, has_eval: bool, has_images: bool) -> dict[str, Any]:
+    """What the settings of the recipe come to."""
+    recipe, is_chat = facts.recipe, facts.dataset.format != "text"
+    return {
         **{name: getattr(recipe, name) for name in SAME_NAMES},
-        assistant_only_loss=recipe.assistant_only_loss and facts.dataset.format != "text",
-        eos_token=recipe.eos_token or None,
-        template_date=facts.started_on,
-        as_written=facts.is_older,
-        packing=recipe.packing and not has_images,  # rows with images stay rows
-        output_dir=str(facts.run.dir / CHECKPOINTS),
-        run_name=facts.run.name(),
-        warmup_steps=_cadence(recipe.warmup_steps),
-        eval_strategy="steps" if has_eval else "no",
-        eval_steps=_cadence(recipe.eval_steps) or NEVER,
-        per_device_eval_batch_size=recipe.per_device_train_batch_size,
-        save_strategy="steps",
-        save_steps=_cadence(recipe.save_steps) or NEVER,
-        save_total_limit=None,
-        bf16=recipe.precision == "bf16",
-        fp16=recipe.precision == "fp16",
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        fsdp=shards_model(recipe),  # type: ignore[arg-type] # a bool is right, the hint is old
-        disable_tqdm=True,
-    )
+        "assistant_only_loss": recipe.assistant_only_loss and is_chat,
+        "last_turn_only": recipe.last_turn_only and is_chat,
+        "loraplus_lr_ratio": 0.0 if recipe.adapter == "full" else recipe.loraplus_lr_ratio,
+        "neftune_noise_alpha": recipe.neftune_noise_alpha or None,
+        "eos_token": recipe.eos_token or None,
+        "template_date": facts.started_on,
+        "as_written": facts.is_older,
+        "packing": recipe.packing and not has_images,  # rows with images stay rows
+        "warmup_steps": _cadence(recipe.warmup_steps),
+        "eval_strategy": "steps" if has_eval else "no",
+        "eval_steps": _cadence(recipe.eval_steps) or NEVER,
+        "per_device_eval_batch_size": recipe.per_device_train_batch_size,
+        "bf16": recipe.precision == "bf16",
+        "fp16": recipe.precision == "fp16",
+        "fsdp": shards_model(recipe),
+    }
+
+
+def _saving(facts: RunFacts) -> dict[str, Any]:
+    """Where and when a run saves and logs."""
+    return {
+        "output_dir": str(facts.run.dir / CHECKPOINTS),
+        "run_name": facts.run.name(),
+        "save_strategy": "steps",
+        "save_steps": _cadence(facts.recipe.save_steps) or NEVER,
+        "save_total_limit": None,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+    }
 
 
 def _cadence(value: float) -> float | int:

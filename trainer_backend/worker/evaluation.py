@@ -23,6 +23,7 @@ def evaluate_if_room(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+    writer.update(progress=None)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

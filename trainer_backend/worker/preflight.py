@@ -87,6 +87,16 @@ def check_images(
         )
 
 
+def check_truncation(has_images: bool, recipe: Recipe) -> None:
+    """Raises UserError where images would be cut off: they stand at the start of a row."""
+    if has_images and recipe.truncation_mode == "keep_end":
+        raise UserError(
+            "Rows with images can only be cut at their end.",
+            label("truncation_mode"),
+            f"Set {changed_to({'truncation_mode': 'keep_start'})}.",
+        )
+
+
 def check_shards(
     sharded: bool, processing: PreTrainedTokenizerBase | ProcessorMixin, base_model: str
 ) -> None:

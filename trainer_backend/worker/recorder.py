@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from trainer_backend.worker.nan_guard import NanGuard
 from trainer_backend.worker.saving import Saving
 
 logger = logging.getLogger(__name__)
+EVALUATING = "Evaluating"  # what the page shows as the progress of an evaluation
+EVALUATING_SHARE = 1 / 3  # of a training step: the forward pass alone
 CURVES = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy")
 
 
@@ -48,14 +50,16 @@ class RecordRun(TrainerCallback):
         self.writer, self.stop_requested = writer, stop_requested
         self.guard, self.saving, self.clock = guard, saving, clock
         self.eval_loss: float | None = None
-        self._clock = self._began = time.monotonic()
+        self._clock = time.monotonic()
         self._tokens: float | None = 0.0
-        self._first_step = self._logged = 0
+        self._logged = self._evaluated = 0  # step of the last log; batches of this evaluation
+        self._left = TimeLeft()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        self._clock = self._began = time.monotonic()
+        self._clock = time.monotonic()
         self._tokens = 0.0 if state.global_step == 0 else None
-        self._first_step = self._logged = state.global_step
+        self._logged = state.global_step
+        self._left = TimeLeft(_eval_share(self.writer.run.state()))
         self.clock.enter("training")
         self.writer.enter(
             "running", step=state.global_step, total_steps=state.max_steps, progress=None
@@ -73,12 +77,30 @@ class RecordRun(TrainerCallback):
             control.should_save = True
         if self.writer.heart:
             self.writer.heart.step()
-        done, left = state.global_step - self._first_step, state.max_steps - state.global_step
-        seconds = (time.monotonic() - self._began) / max(done, 1) * max(0, left)
-        self.writer.update(step=state.global_step, eta_seconds=round(seconds, 1))
+        self._evaluated = 0
+        self._left.note("step")
+        self.writer.update(step=state.global_step, eta_seconds=self._eta(args, state))
 
-    def on_prediction_step(self, *_: Any, **kwargs: Any) -> None:
+    def _eta(self, args: TrainingArguments, state: TrainerState) -> float | None:
+        seconds = self._left.seconds(args, state)
+        return None if seconds is None else round(seconds, 1)
+
+    def on_prediction_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
         self.writer.mark("evaluating")
+        eta = self._eta(args, state)
+        if eta is None:
+            return  # a trial before the first step
+        self._evaluated += 1
+        total = len(eval_dataloader) if isinstance(eval_dataloader, Sized) else 0
+        progress = {"what": EVALUATING, "done": self._evaluated, "total": total, "unit": "batches"}
+        self.writer.update(progress=progress, eta_seconds=eta)
 
     def on_log(
         self,
@@ -117,8 +139,10 @@ class RecordRun(TrainerCallback):
             *(facts["step"], steps, facts["loss"], facts["learning_rate"]),
         )
 
-    def on_evaluate(self, *_: Any, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._clock = time.monotonic()  # evaluation time is not training time
+        self._left.note("evaluation")
+        self.writer.update(now=True, progress=None, eta_seconds=self._eta(args, state))
 
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -128,7 +152,8 @@ class RecordRun(TrainerCallback):
             self.saving.commit(state.global_step, self.eval_loss, last=last)
         if self.saving.bad_weights:
             control.should_training_stop = True
-        self.writer.enter("running")
+        self._left.note("save")
+        self.writer.enter("running", eta_seconds=self._eta(args, state))
         self._clock = time.monotonic()
 
     def _speed(self, logs: dict[str, float]) -> dict[str, float]:
@@ -141,6 +166,74 @@ class RecordRun(TrainerCallback):
             "tokens_per_second": round(speed, 1),
             "memory_gb": round(memory_used() / 2**30, 2),
         }
+
+
+class TimeLeft:
+    """Measures the parts of a training one after another and adds up what is left of them.
+
+    Until the first evaluation its seconds are guessed from those of training on as many rows:
+    `eval_share` is the number of held-out rows by that of the training rows. The answer check after
+    the last step is not known beforehand and not counted.
+    """
+
+    def __init__(self, eval_share: float = 0.0, clock: Callable[[], float] = time.monotonic):
+        self._eval_share, self._clock = eval_share, clock
+        self._since = clock()
+        self._seconds: dict[str, list[float]] = {"step": [], "evaluation": [], "save": []}
+        self._done_here: set[str] = set()  # what was done since the last step
+
+    def begin(self) -> None:
+        """Start the clock: what was before is preparation."""
+        self._since = self._clock()
+
+    def note(self, part: str) -> None:
+        """The time since the last note was spent on `part`: "step", "evaluation" or "save"."""
+        now = self._clock()
+        self._seconds[part].append(now - self._since)
+        self._since = now
+        self._done_here = set() if part == "step" else {*self._done_here, part}
+
+    def seconds(self, args: TrainingArguments, state: TrainerState) -> float | None:
+        """Seconds to the end of the last step, its evaluation and its save; None before a step."""
+        step = self._step()
+        if step is None:
+            return None
+        last = state.max_steps
+        evaluates = self._remaining("evaluation", args.eval_strategy, state.eval_steps, state)
+        saves = self._remaining("save", args.save_strategy, state.save_steps, state)
+        epoch = step * last / max(1e-9, state.num_train_epochs or 1)
+        evaluation = self._mean("evaluation", epoch * self._eval_share * EVALUATING_SHARE)
+        save = self._mean("save", 0.0)
+        whole = (last - state.global_step) * step + evaluates * evaluation + saves * save
+        return max(0.0, whole - (self._clock() - self._since))
+
+    def _step(self) -> float | None:
+        """Mean seconds of a step; the first one warms up and counts only while it is alone."""
+        steps = self._seconds["step"]
+        measured = steps[1:] or steps
+        return sum(measured) / len(measured) if measured else None
+
+    def _mean(self, part: str, otherwise: float) -> float:
+        measured = self._seconds[part]
+        return sum(measured) / len(measured) if measured else otherwise
+
+    def _remaining(self, part: str, strategy: str, every: float, state: TrainerState) -> int:
+        """How often `part` is still done: `every` so many steps, and after the last one."""
+        kind, last = str(getattr(strategy, "value", strategy)), state.max_steps
+        if kind == "epoch":
+            every = last / max(1, math.ceil(state.num_train_epochs or 1))
+        elif kind != "steps" or not every:
+            return 0
+        if state.global_step >= last:
+            return int(part not in self._done_here)
+        before = state.global_step - (0 if part in self._done_here else 1)
+        return math.ceil(last / every - 1e-9) - math.floor(max(0, before) / every + 1e-9)
+
+
+def _eval_share(run_state: dict[str, Any]) -> float:
+    """The number of held-out rows by that of the training rows."""
+    rows, held_out = (run_state.get(f"num_{name}_rows") or 0 for name in ("train", "eval"))
+    return held_out / rows if rows else 0.0
 
 
 def _make_strict(row: dict[str, Any]) -> None:

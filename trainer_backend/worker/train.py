@@ -1,27 +1,26 @@
 """train(run): one run from its settings to its last checkpoint, top to bottom."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import disable_progress_bars
 from peft import PeftModel
 from transformers.utils.logging import disable_progress_bar
 
 from trainer_backend.data.checks import NO_STOP
 from trainer_backend.disk import GIB, size_of
+from trainer_backend.downloads import Progress
 from trainer_backend.estimation.device import keep_rates, may_measure, measured_rates
 from trainer_backend.estimation.timing import FETCHING, Stopwatch
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
 from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.load import (
-    Progress,
     fetch_model,
     load_adapter,
     load_base,
@@ -31,6 +30,7 @@ from trainer_backend.models.loaded.load import (
 from trainer_backend.models.loaded.pretrained import AnyModel, tokenizer_of
 from trainer_backend.processes import on_stop_signal, rank_and_size
 from trainer_backend.recipe import Recipe, label
+from trainer_backend.recipe.expert import data_notes
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run, RunWriter, pin
 from trainer_backend.tokens.chat_template import FixedDate
@@ -38,8 +38,8 @@ from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.stopping import end_in_words, set_end_token, unlearned_end
 from trainer_backend.tokens.templates.thinking import has_thinking_switch
 from trainer_backend.tokens.training_rows import training_row
-from trainer_backend.training.adapters import lora_config
 from trainer_backend.training.distributed import first_decides, first_goes_ahead, join
+from trainer_backend.training.lora.config import lora_config
 from trainer_backend.training.precision import accelerator, bf16_pays_on_cpu
 from trainer_backend.training.rates import device_rates
 from trainer_backend.worker.answers import check_answers
@@ -48,7 +48,7 @@ from trainer_backend.worker.content import asked_about, file_rows, record_conten
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.memory import check_model_fits
-from trainer_backend.worker.preflight import check_images, check_shards
+from trainer_backend.worker.preflight import check_images, check_shards, check_truncation
 from trainer_backend.worker.recorder import memory_used, record_timing
 from trainer_backend.worker.resume import resume_from, same_examples_a_step
 from trainer_backend.worker.run_trainer import RunTrainer
@@ -78,6 +78,8 @@ def train(run: Run, writer: RunWriter) -> None:
     has_images = "images" in train_rows.column_names
     check_shards(shards_model(facts.recipe), processing, facts.recipe.base_model)
     check_images(has_images, processing, facts.recipe.base_model)
+    check_truncation(has_images, facts.recipe)
+    args = training_arguments(facts, bool(eval_rows), has_images)
     model = _start_model(facts, base)
     clock.enter("preparing")
     with asked_about(facts, writer):
@@ -87,15 +89,17 @@ def train(run: Run, writer: RunWriter) -> None:
             stop_requested,
             clock,
             model=model,
-            args=training_arguments(facts, bool(eval_rows), has_images),
+            args=args,
             train_dataset=train_rows,
             eval_dataset=eval_rows or None,
             processing_class=processing,
-            peft_config=None if facts.start else lora_config(facts.recipe),
+            peft_config=None if isinstance(model, PeftModel) else lora_config(facts.recipe, model),
             preparation_progress=lambda _, done, total: progress(
                 "Turning text into tokens", done, total, "rows"
             ),
         )
+    if trainer.pissa is not None and facts.start:
+        trainer.pissa.load(facts.start)
     _warn_about_rows(trainer, facts, writer)
     progress("Starting", 1, 1, "step")
     clock.enter("trial")
@@ -146,8 +150,8 @@ def _resolved(facts: RunFacts) -> tuple[Recipe, list[str]]:
 def _stoppable_progress(writer: RunWriter, stop_requested: Callable[[], bool]) -> Progress:
     """Records the progress of a preparation step; raises Stopped on a stop request."""
 
-    def progress(what: str, done: float, total: float, unit: str) -> None:
-        writer.progress(what, done, total, unit)
+    def progress(what: str, done: float, total: float, unit: str, words: str = "") -> None:
+        writer.progress(what, done, total, unit, words)
         if writer.enabled and stop_requested():  # the first process decides for all
             raise Stopped
 
@@ -169,7 +173,7 @@ def _pinned_base(facts: RunFacts, writer: RunWriter, progress: Progress, clock: 
     return folder
 
 
-def _start_model(facts: RunFacts, base: Path) -> torch.nn.Module:
+def _start_model(facts: RunFacts, base: Path) -> AnyModel:
     """The initial model: the base model, or the weights of an earlier run."""
     recipe, start = facts.recipe, facts.start
     # full fine-tuning keeps fp32 weights and computes in half precision: updates with a small
@@ -179,12 +183,15 @@ def _start_model(facts: RunFacts, base: Path) -> torch.nn.Module:
     if start and recipe.adapter == "full":
         return load_base(start, precision, device)
     model = load_base(base, precision, device)
-    return load_adapter(model, start, trainable=True) if start else model
+    anew = recipe.init_lora_weights == "pissa"  # its adapter is made first, then loaded into
+    return load_adapter(model, start, trainable=True) if start and not anew else model
 
 
 def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) -> None:
     """Note how many rows train, and warn about those that are truncated, left out or incomplete."""
     recipe, counts = facts.recipe, trainer.data_counts["train"]
+    for note in data_notes(recipe, facts.dataset.format):
+        writer.warn(note)
     held_out = trainer.data_counts.get("eval", Counts())
     writer.update(now=True, num_train_rows=counts.given, num_eval_rows=held_out.given)
     if trainer.eval_dataset is None:
@@ -251,7 +258,8 @@ def _answers(
             yield load_base(base, recipe.precision)
         else:
             assert isinstance(tuned, PeftModel)
-            with tuned.disable_adapter():
+            own = trainer.pissa.whole_base() if trainer.pissa else nullcontext()
+            with own, tuned.disable_adapter():
                 yield tuned
 
     try:

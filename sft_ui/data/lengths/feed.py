@@ -44,6 +44,7 @@ def asked(dataset_id: str, values: Mapping[str, Any], steps: int = 0) -> str:
     key = hashlib.sha256(json.dumps([dataset_id, fields]).encode()).hexdigest()[:16]
     limit = values.get("max_length")
     wanted = {"dataset": dataset_id, "key": key, "max_length": limit, "steps": steps}
+    wanted["truncation_mode"] = values.get("truncation_mode")
     decided = values.get("lost_content") or "ask"
     return json.dumps({**wanted, "decided": decided, "fields": fields})
 
@@ -72,14 +73,22 @@ class LengthFeed:
         limit = wanted.get("max_length")
         limit = limit if isinstance(limit, int) and limit > 0 else MARKS[-1]
         decided = str(wanted.get("decided") or "ask")
-        shown = report(count.lengths, limit, wanted.get("steps") or 0, decided)
+        lengths = count.lengths.kept(str(wanted.get("truncation_mode")))
+        shown = report(lengths, limit, wanted.get("steps") or 0, decided)
         return {"state": "done", **about, **shown}
 
     def known(self, dataset_id: str, values: Mapping[str, Any]) -> LengthReport | None:
         """The lengths, if they have been counted with these settings."""
         fields = {name: values.get(name) for name in DECIDING}
         count = self._counts.get(json.dumps([dataset_id, fields]))
-        return count.lengths if count else None
+        lengths = count.lengths if count else None
+        return lengths and lengths.kept(str(values.get("truncation_mode")))
+
+    def waits(self, dataset_id: str, values: Mapping[str, Any]) -> bool:
+        """Whether the lengths with these settings are not known yet but may be."""
+        fields = {name: values.get(name) for name in DECIDING}
+        count = self._counts.get(json.dumps([dataset_id, fields]))
+        return count is None or (count.lengths is None and count.error is None)
 
     def _count_for(self, dataset_id: str, fields: dict[str, Any]) -> Count:
         key = json.dumps([dataset_id, fields])
@@ -129,7 +138,7 @@ def report(
         "marks": list(MARKS),
         "totals": {"trained": here.trained, "context": here.context, "steps": steps},
         "problems": [found(problem) for problem, _ in problems],
-        "count": lengths.key,
+        "count": lengths.name,
         "limit": limit,
     }
 

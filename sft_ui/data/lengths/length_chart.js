@@ -318,7 +318,9 @@ function show(answer) {
     part("error").replaceChildren(...lines);
   }
   if (answer.state !== "done") return;
+  const isNew = !state.report;
   state.report = answer;
+  if (isNew) trigger("counted", {});
   showTotals(answer.totals);
   part("problems").hidden = !answer.problems.length;
   part("problems").replaceChildren(...answer.problems.map(finding));

@@ -23,7 +23,7 @@ def statistics(**changed):
 
 def test_every_known_statistic_is_drawn():
     html = statistics_cards(statistics())
-    for said in ("10 messages", "user", "2 answers", "English", "unclear", "Most prompts are"):
+    for said in ("10 messages", "user", "2 answers", "English", "not clear", "Prompts: 4 German."):
         assert said in html
     assert "1 to 9 characters: 1" in html and html.count("<rect") == 12
     assert "<span>1</span><span>30,000 characters</span>" in html
@@ -36,11 +36,17 @@ def test_uninformative_charts_are_not_drawn():
     assert statistics_cards(None) == "" and statistics_cards(Statistics()) == ""
 
 
+def test_languages_are_counted_and_a_minority_is_never_called_most():
+    prompts = {"English": 236, "German": 66, "unknown": 1_009}
+    html = statistics_cards(statistics(prompt_languages=prompts))
+    assert "Prompts: 236 English, 66 German, 1,009 not clear." in html and "Most" not in html
+
+
 def test_long_conversations_and_many_languages_are_joined():
     turns = {str(n): 2 for n in range(1, 31)}
     languages = {f"Language {n}": 20 - n for n in range(15)}
     html = statistics_cards(statistics(turns=turns, answer_languages=languages))
-    assert "8 or more" in html and "others" in html and "Language 9" not in html
+    assert "8 or more" in html and "other or not clear" in html and "Language 9" not in html
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sft_ui.train import after_run
 from sft_ui.train import tab as train_tab
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe.recipe import STARTER_MODEL, Recipe
 from trainer_backend.runs.checkpoints import commit
 from trainer_backend.runs.create import create_run, list_runs, open_run
 
@@ -61,6 +61,8 @@ def test_an_error_without_an_offer_starts_nothing(studio, run):
 
 def test_damaged_checkpoints_offer_the_base_model():
     assert after_run.offer_words({}) == "Start again from the base model"
+    other = {"base_model": STARTER_MODEL}
+    assert after_run.offer_words(other) == "Try the starter model instead"
 
 
 def test_a_finished_run_can_be_extended(run):

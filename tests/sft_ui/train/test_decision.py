@@ -5,8 +5,8 @@ import pytest
 
 from sft_ui.data.lengths.feed import report
 from sft_ui.recipe_form import form_values
-from sft_ui.train import tab as train_tab
 from sft_ui.train.decision import choices_of, shown_question, undecided
+from sft_ui.train.next_run import Asked, start_run, start_state
 from trainer_backend.data.checks.content import flag
 from trainer_backend.data.store.length_report import LengthReport
 from trainer_backend.errors import UserError
@@ -25,10 +25,11 @@ def lengths():
 
 
 def test_start_waits_for_a_decision_and_shows_the_choices(studio, dataset, lengths):
-    button, _ = train_tab.start_state(studio, dataset.id, "quick_try", VALUES, lengths)
+    asked = Asked(dataset.id, "quick_try", VALUES, lengths)
+    button, *_ = start_state(studio, asked)
     assert button["interactive"] is False and "Decide" in button["value"]
     with pytest.raises(UserError) as raised:
-        train_tab.start_run(studio, dataset.id, "quick_try", "", VALUES, lengths)
+        start_run(studio, asked, "")
     assert raised.value.code == "content_lost" and studio.scheduler.calls == []
     box, said, *buttons = shown_question(raised.value)
     assert box["visible"] and "tool calls" in said
@@ -39,7 +40,7 @@ def test_start_waits_for_a_decision_and_shows_the_choices(studio, dataset, lengt
 @pytest.mark.parametrize("decided", ["train_without", "leave_out"])
 def test_after_a_decision_it_starts(studio, dataset, lengths, decided):
     values = {**VALUES, "lost_content": decided}
-    run = train_tab.start_run(studio, dataset.id, "quick_try", "", values, lengths)
+    run = start_run(studio, Asked(dataset.id, "quick_try", values, lengths), "")
     assert run.spec()["recipe"]["lost_content"] == decided
 
 

@@ -16,7 +16,9 @@ def put(folder, name, rows):
 
 @pytest.fixture
 def unclear(tmp_path):
-    rows = [{"eins": f"What is {at}?", "zwei": f"It is {at}.", "id": at} for at in range(12)]
+    rows = [
+        {"user says": f"What is {at}?", "our reply": f"It is {at}.", "id": at} for at in range(12)
+    ]
     return put(tmp_path, "unclear.json", rows)
 
 
@@ -40,9 +42,9 @@ def report(call, *arguments):
 
 def test_an_unclear_file_says_which_line_helps(call, unclear):
     code, found = report(call, unclear)
-    assert code == 2 and found["suggested_columns"] == "prompt=eins,completion=zwei"
+    assert code == 2 and found["suggested_columns"] == "prompt=user says,completion=our reply"
     assert found["problems"][0]["code"] == "columns_unclear"
-    line = f"--columns {found['suggested_columns']}"
+    line = f"--columns '{found['suggested_columns']}'"
     assert line in call("check", unclear)[1]
     for command in (["prepare", unclear, "--out", unclear.parent / "x.jsonl"],
                     ["train", "quick_try", "--data", unclear]):  # fmt: skip
@@ -53,8 +55,16 @@ def test_an_unclear_file_says_which_line_helps(call, unclear):
     assert found["ignored_columns"] == ["id"] and "Not used: “id”." in found["sentence"]
 
 
+def test_where_nothing_is_certain_no_columns_are_suggested(call, tmp_path):
+    rows = [{"Ticket #": f"T-{at}", "created": f"2024-03-{at:02}"} for at in range(1, 12)]
+    path = put(tmp_path, "tickets.json", rows)
+    code, found = report(call, path)
+    assert code == 2 and found["suggested_columns"] is None
+    assert "--columns prompt=COLUMN,completion=COLUMN" in call("check", path)[1]
+
+
 def test_the_line_can_be_pasted_into_a_shell(call, tmp_path):
-    rows = [{"Erste Spalte": f"What is {at}?", "die, zweite": f"It is {at}."} for at in range(9)]
+    rows = [{"Kunde, Frage": f"What is {at}?", "Antwort": f"It is {at}."} for at in range(9)]
     path = put(tmp_path, "spaces.json", rows)
     code, found = report(call, path)
     told = found["problems"][0]["fix"].partition("In the terminal: ")[2]
@@ -64,9 +74,9 @@ def test_the_line_can_be_pasted_into_a_shell(call, tmp_path):
 
 def test_columns_are_those_of_the_file(call, unclear):
     for line, words in (
-        ("prompt=eins,completion=drei", "Choose one of “eins”, “zwei”, “id”."),
-        ("prompt=eins", "No column is chosen for the completion"),
-        ("question=eins,completion=zwei", "Unknown role “question”"),
+        ("prompt=user says,completion=drei", "Choose one of “user says”, “our reply”"),
+        ("prompt=user says", "No column is chosen for the completion"),
+        ("question=user says,completion=our reply", "Unknown role “question”"),
     ):
         code, _, told = call("check", unclear, "--columns", line)
         assert code == 2 and words in told
@@ -74,7 +84,7 @@ def test_columns_are_those_of_the_file(call, unclear):
 
 def test_prepare_writes_the_columns_asked_for(call, unclear):
     out = unclear.parent / "out.jsonl"
-    line = ("--columns", "prompt=zwei", "--columns", "completion=eins")
+    line = ("--columns", "prompt=our reply", "--columns", "completion=user says")
     assert call("prepare", unclear, "--out", out, *line)[0] == 0
     first = json.loads(out.read_text("utf-8").splitlines()[0])
     assert first["messages"][0] == {"role": "user", "content": "It is 0."}
@@ -83,7 +93,7 @@ def test_prepare_writes_the_columns_asked_for(call, unclear):
 def test_a_stored_dataset_takes_other_columns(call, home, unclear):
     report(call, unclear)
     stored = list_datasets(home)[0]
-    code, found = report(call, stored.id, "--columns", "text=zwei")
+    code, found = report(call, stored.id, "--columns", "text=our reply")
     assert code == 0 and found["format"] == "text"
     assert open_dataset(home, found["dataset_id"]).parent == stored.id
 

@@ -141,6 +141,22 @@ def test_an_unknown_model_without_network_ends_with_code_two(call, home, data):
     assert json.loads(out.splitlines()[-1])["state"] == "failed"
 
 
+@pytest.mark.parametrize("model", ["/etc", "not a model", "gguf", "bert"])
+def test_train_and_check_refuse_a_wrong_model_in_the_same_words(call, home, data, tmp_path, model):
+    if model in ("gguf", "bert"):
+        folder = tmp_path / model
+        folder.mkdir()
+        files = {"gguf": "m.gguf", "bert": "config.json"}
+        (folder / files[model]).write_text('{"model_type": "bert"}')
+        model = folder
+    told = [
+        call("train", "quick_try", "--data", data, "--set", f"base_model={model}"),
+        call("check", data, "--model", model),
+    ]
+    assert [code for code, *_ in told] == [2, 2] and list_runs(home) == []
+    assert told[0][2] == told[1][2] and "Traceback" not in told[0][2]
+
+
 def test_an_unreadable_home_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     assert main(["runs", "--home", str(tmp_path / "file")]) == 2

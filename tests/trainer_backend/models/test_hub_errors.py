@@ -1,8 +1,11 @@
 """RELIABILITY case 42: what goes wrong with the Hub is told apart, and no token is shown."""
 
+import errno
+
 import pytest
 from huggingface_hub import errors as hub
 
+from trainer_backend.downloads import Damaged, Silence
 from trainer_backend.errors import UserError
 from trainer_backend.models import source
 from trainer_backend.models.hub_errors import hub_failure
@@ -33,7 +36,10 @@ class ReadError(TransportError):
 
 
 CASES = [
-    (hub.OfflineModeIsEnabled("offline"), "hub_down", "cannot be reached"),
+    (hub.OfflineModeIsEnabled("offline"), "hub_down", "HF_HUB_OFFLINE is set"),
+    (Silence(120), "hub_partial", "no data for 2 min"),
+    (Damaged("x"), "hub_partial", "damaged"),
+    (OSError(errno.ENOSPC, "No space left on device"), "disk_full", "disk is full"),
     (TransportError("no route"), "hub_down", "cannot be reached"),
     (of_kind(hub.HfHubHTTPError, 503), "hub_down", "503"),
     (of_kind(hub.HfHubHTTPError, 401), "hub_login", "token"),

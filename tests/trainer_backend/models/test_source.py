@@ -102,9 +102,13 @@ def test_an_unknown_id_without_network_is_a_quick_clear_message(monkeypatch):
 
 def test_a_tokenizer_in_the_cache_is_not_taken_for_the_whole_model(folder, monkeypatch):
     (folder / "model.safetensors").unlink()
+    (folder / "tokenizer.json").write_text("{}")
     monkeypatch.setattr(model_source.hub, "snapshot_download", lambda *_, **__: str(folder))
     assert download_from_hub("own/er", weights=False) == folder
     with pytest.raises(UserError, match="Hub cannot be reached"):
         download_from_hub("own/er")
     (folder / "model.safetensors").write_bytes(b"x")
     assert download_from_hub("own/er") == folder
+    (folder / "tokenizer.json").unlink()  # only the config was looked at so far
+    with pytest.raises(UserError, match="Hub cannot be reached"):
+        download_from_hub("own/er", weights=False)

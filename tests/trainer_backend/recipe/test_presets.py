@@ -42,6 +42,25 @@ def test_every_model_is_a_hub_id_with_a_recipe_that_holds(preset):
     resolve(Recipe.from_dict({"base_model": preset.base_model, **preset.recipe}), GPU)
 
 
+@pytest.mark.parametrize("preset", model_presets(), ids=lambda p: p.id)
+def test_a_model_states_the_sizes_it_really_has(preset):
+    """Built from its config without memory for weights, it has as many parameters as stated."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    sizes = {k: v for k, v in preset.config.items() if k != "quantization_config"}
+    config = AutoConfig.for_model(sizes.pop("model_type"), **sizes)
+    loader = AutoModelForImageTextToText if preset.images else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = loader.from_config(config)
+    assert sum(weight.numel() for weight in model.parameters()) == preset.num_parameters
+    amount = float(preset.parameters[:-1]) * {"M": 1e6, "B": 1e9}[preset.parameters[-1]]
+    assert preset.num_parameters == pytest.approx(amount, rel=0.05)
+    stored = 0.57 if "quantization_config" in preset.config else 2
+    assert preset.weight_bytes >= stored * preset.num_parameters * 0.99
+    assert preset.config.get("max_position_embeddings") or preset.images
+
+
 def test_the_families_of_the_seed_are_offered_and_the_starter_comes_first():
     models = [preset.base_model.lower() for preset in model_presets()]
     assert models[0] == STARTER_MODEL.lower()

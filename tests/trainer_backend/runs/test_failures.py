@@ -15,9 +15,10 @@ from trainer_backend.disk import is_disk_full
 from trainer_backend.errors import CODES, UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.home import read_json
-from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.recipe.recipe import STARTER_MODEL, Recipe
 from trainer_backend.runs import failures
 from trainer_backend.runs.checkpoints import commit
+from trainer_backend.runs.create import create_run, retry_run
 from trainer_backend.runs.failures import describe, from_exit, halved_batch, smaller
 from trainer_backend.scheduling.worker_process import settle
 from trainer_backend.worker.main import run_worker
@@ -218,3 +219,16 @@ def test_case_26_a_recipe_may_continue_with_half_the_batch_by_itself(running, mo
     settle(running, -signal.SIGKILL)  # a batch of one has no half
     assert running.state()["state"] == "failed"
     assert hardware().num_devices >= 1
+
+
+def test_a_model_that_never_came_offers_the_starter(home, dataset, run):
+    gone = UserError("a", "b", "c", code="hub_down")
+    assert describe(gone, run)["offer"] is None  # it is the starter model
+    other = create_run(home, Recipe(base_model="o/m"), dataset)
+    assert describe(gone, other)["offer"] == {"retry": {"base_model": STARTER_MODEL}}
+    assert describe(UserError("a", "b", "c", code="hub_partial"), other)["offer"] is None
+    set_state(other, state="failed", error=describe(gone, other))
+    again = retry_run(other)
+    assert again.recipe().base_model == STARTER_MODEL and again.name().startswith("SmolLM2")
+    checkpoint(other, 2)
+    assert describe(gone, other)["offer"] is None

@@ -84,9 +84,9 @@ def test_progress_is_told_for_pictures_too(tmp_path, tokenizer):
 
 @pytest.mark.parametrize(
     ("more", "joined"),
-    [({}, True), ({"neftune_noise_alpha": 5.0}, False), ({"padding_free": False}, False)],
+    [({}, True), ({"neftune_noise_alpha": 5.0}, True), ({"padding_free": False}, False)],
 )
-def test_rows_are_joined_unless_noise_counts_their_tokens(
+def test_rows_are_joined_unless_that_is_switched_off(
     tmp_path, tiny_model, tokenizer, pairs, more, joined
 ):
     trainer = SFTTrainer(

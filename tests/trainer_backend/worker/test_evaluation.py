@@ -86,6 +86,25 @@ def test_the_best_checkpoint_is_the_result_when_asked_for(
     assert all(in_memory[name].equal(tensor) for name, tensor in best.items())
 
 
+def test_an_evaluation_shows_its_own_progress(home, dataset, tiny_model_dir, monkeypatch):
+    written = []
+    update = RunWriter.update
+
+    def noted(self, *, now=False, **facts):
+        written.append(facts)
+        update(self, now=now, **facts)
+
+    monkeypatch.setattr(RunWriter, "update", noted)
+    run = train_small(home, dataset, tiny_model_dir, eval_steps=2)
+    shown = [one["progress"] for one in written if "eta_seconds" in one and "progress" in one]
+    first = next(at for at, one in enumerate(shown) if one)
+    batches, (total,) = shown[first:], {one["total"] for one in shown if one}
+    assert {one["what"] for one in batches if one} == {"Evaluating"}
+    assert [one and one["done"] for one in batches[: total + 1]] == [*range(1, total + 1), None]
+    assert run.state()["progress"] is None and run.state()["eta_seconds"] is None
+    assert all(one["eta_seconds"] >= 0 for one in written if one.get("eta_seconds") is not None)
+
+
 def test_a_resumed_run_remembers_its_measurements(run):
     rows = [{"type": "eval", "step": n, "eval_loss": loss} for n, loss in ((1, 2.0), (2, 2.5))]
     append(run, *rows, {"type": "eval", "step": 9, "eval_loss": 0.1})

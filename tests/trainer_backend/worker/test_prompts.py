@@ -1,11 +1,14 @@
 """Whether held-out rows are asked as they were trained, and what a run does to templates."""
 
+import ast
 import shutil
 from dataclasses import replace
 
 import pytest
+from gguf import GGUFReader
 from small_runs import small_run, train_small
 
+from trainer_backend.export.exporter import export_run
 from trainer_backend.models.loaded.load import load_tokenizer
 from trainer_backend.tokens.templates.training import is_training_template
 from trainer_backend.worker.arguments import training_arguments
@@ -51,6 +54,25 @@ def test_a_checkpoint_keeps_the_template_it_was_trained_with(home, dataset, tiny
     assert any("no thinking switch" in one for one in state["warnings"])
     tokenizer = load_tokenizer(run.checkpoints()[-1].path)
     assert is_training_template(tokenizer.chat_template)
+
+
+def test_an_own_template_is_kept_in_every_export(home, dataset, tiny_model_dir):
+    own = OTHERWISE.replace("Sure: ", "")
+    run = train_small(home, dataset, tiny_model_dir, max_steps=1, chat_template=own)
+    assert run.recipe().chat_template == own
+    for format in ("adapter", "merged"):
+        assert load_tokenizer(export_run(run, format)).chat_template == own
+    (file,) = export_run(run, "gguf").glob("*.gguf")
+    field = GGUFReader(file).fields["tokenizer.chat_template"]
+    assert field.contents() == own
+    script = (export_run(run, "script") / "train.py").read_text(encoding="utf-8")
+    settings = next(one for one in ast.walk(ast.parse(script)) if is_call_of(one, "SFTConfig"))
+    given = {one.arg: one.value for one in settings.keywords}
+    assert ast.literal_eval(given["chat_template"]) == own
+
+
+def is_call_of(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == name
 
 
 def test_a_model_without_a_training_template_is_refused(home, dataset, model_with):

@@ -9,8 +9,11 @@ from run_files import set_state
 from small_runs import small_run, train_small, weights_of
 
 from trainer_backend.errors import UserError
+from trainer_backend.estimation.device import machine_key
+from trainer_backend.estimation.timing import PHASES, read_timing
 from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
+from trainer_backend.hardware import hardware
 from trainer_backend.models.loaded.generate import Sampling
 from trainer_backend.models.source import ModelSource
 from trainer_backend.runs.target import find_target
@@ -38,6 +41,20 @@ def test_a_run_trains_to_its_end_and_keeps_its_curves(finished):
     assert not finished.is_alive()
 
 
+def test_a_run_records_the_seconds_of_its_phases_and_its_work(finished):
+    timing = read_timing(finished.dir)
+    assert timing is not None
+    assert {*PHASES} <= timing.seconds.keys()
+    assert all(seconds >= 0 for seconds in timing.seconds.values())
+    plan, tokens = timing.plan, finished.state()["num_tokens"]
+    assert (plan.steps, plan.saves, plan.eval_runs) == (4, 2, 2)
+    assert plan.step_tokens * plan.steps == pytest.approx(tokens)
+    assert 0 < plan.step_trained < plan.step_tokens and plan.longest_row <= plan.longest_batch
+    assert plan.rows == 32 and plan.eval_tokens > plan.eval_trained > 0
+    assert timing.shape.layers == 2 and timing.recipe["precision"] == "fp32"
+    assert timing.machine == machine_key(hardware())
+
+
 def test_a_stopped_and_resumed_run_ends_with_the_same_weights(
     home, dataset, tiny_model_dir, finished, monkeypatch
 ):
@@ -54,6 +71,8 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights(
     monkeypatch.setattr(recorder.RecordRun, "on_step_end", stop_at_two)
     assert run_worker(run.dir) == 0
     assert run.state()["state"] == "paused" and run.state()["step"] == 2
+    timing = read_timing(run.dir)
+    assert timing is not None and timing.plan.steps == 2
     assert [one.step for one in run.checkpoints()] == [2]
     (run.dir / "stop").unlink()
     assert run_worker(run.dir) == 0

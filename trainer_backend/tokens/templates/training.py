@@ -14,8 +14,6 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from trainer_backend.errors import UserError
-from trainer_backend.recipe import label
 from trainer_backend.tokens.templates.frame import (
     SYSTEM,
     Frame,
@@ -48,25 +46,6 @@ FAMILIES = (  # family, a mark of its own template, and one that its tokens or t
 # gpt-oss and Gemma 4 write calls and thoughts in ways of their own, and leave little out
 OWN_FORMAT = ("<|channel|>", "<|turn>")
 DAY, DAY_END = "probe_day(", ")probe_day"  # around the form of a date
-
-
-def use_chat_template(tokenizer: Tokenizer, choice: str, model: str = "") -> None:
-    """Give the tokenizer the template of a recipe's `chat_template`: model or training.
-
-    Raises UserError when there is no training template for this model.
-    """
-    if choice != "training" or is_training_template(str(tokenizer.chat_template)):
-        return
-    template = training_template(tokenizer)
-    if template is None:
-        raise UserError(
-            "There is no training template for this model: no built-in template writes plain talk "
-            "as the model's own does.",
-            model or str(getattr(tokenizer, "name_or_path", "")),
-            f"Set “{label('chat_template')}” to the model's own template.",
-            code="no_training_template",
-        )
-    tokenizer.chat_template = template
 
 
 def is_training_template(template: str) -> bool:

