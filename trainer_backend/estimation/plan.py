@@ -84,10 +84,9 @@ def plan_run(
 ) -> tuple[Plan, list[str]]:
     """The plan of a run on a stored dataset, and notes. `packs`: packed examples are kept apart."""
     train_at, held_at = _split(dataset, recipe.eval_fraction, recipe.seed)
-    joins = packs and not recipe.neftune_noise_alpha
     names = [f"{dataset.dir} {dataset.hash} {lengths.key} {part}" for part in ("train", "eval")]
-    train = _batches(recipe, lengths, names[0], train_at, packs, joins)
-    held = _batches(recipe, lengths, names[1], held_at, packs, joins)
+    train = _batches(recipe, lengths, names[0], train_at, packs)
+    held = _batches(recipe, lengths, names[1], held_at, packs)
     steps = steps_of(recipe, train.packed, devices)
     plan = _counts(recipe, train, held, steps, devices)
     plan = replace(plan, **_answers(recipe, dataset, lengths, held_at))
@@ -198,7 +197,7 @@ def _answers(
 
 
 def _batches(
-    recipe: Recipe, lengths: RowLengths, name: str, at: np.ndarray, packs: bool, joins: bool
+    recipe: Recipe, lengths: RowLengths, name: str, at: np.ndarray, packs: bool
 ) -> Batches:
     """The batches of a part of the rows; kept for the next call with the same settings.
 
@@ -207,10 +206,10 @@ def _batches(
     size = recipe.per_device_train_batch_size
     packing = recipe.packing and packs
     split = (recipe.eval_fraction, recipe.seed, name)
-    cutting = (recipe.max_length, recipe.truncation_mode, packing, joins or packing)
+    cutting = (recipe.max_length, recipe.truncation_mode, packing, packs)
     key = (split, len(at), size, *cutting)
     if key not in _kept:
-        _kept[key] = _made(recipe, lengths, name, at, packing, joins or packing)
+        _kept[key] = _made(recipe, lengths, name, at, packing, packs)
         while len(_kept) > MAX_KEPT:
             _kept.popitem(last=False)
     return _kept[key]
