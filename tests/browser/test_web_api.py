@@ -39,6 +39,10 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
     loaded = client.predict(handle_file(str(data)), api_name="/load_dataset")
     assert loaded["rows"] == 30 and loaded["format"] == "prompt_completion"
     settings = SETTINGS.format(model=tiny_model_dir)
+    said = client.predict(loaded["dataset_id"], settings, api_name="/estimate")
+    assert said["fits"] and said["steps"] == 2 and said["memory_gb"]["likely"] > 0
+    with pytest.raises(AppError, match="no preset"):
+        client.predict("", '{"preset": "none_such"}', api_name="/estimate")
     run_id = client.predict(loaded["dataset_id"], settings, api_name="/start_training")
     status = wait_until_over(client, run_id)
     assert status["state"] == "finished" and status["step"] == status["total_steps"] == 2

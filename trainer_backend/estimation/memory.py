@@ -338,6 +338,8 @@ def _inputs(setup: Setup, queries: int, inner: int) -> float:
         sizes = {wide for _, wide, _ in modules}  # modules with one input share it
         shared = (2 if len(modules) > 4 else 1) * shape.hidden
         read = width * (shared + (inner if inner in sizes else 0))
+    if recipe.use_dora:  # scales what both paths give, in several operations
+        read += sum((wide + 2 * out) * width for _, wide, out in modules)
     return (read + low) * layers
 
 

@@ -16,9 +16,10 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.tokens.packing import best_fit_bins
 
 PACKED_AT_ONCE = 1_000  # rows that the trainer packs together
-MOST_PACKED = 100  # of such groups: of more rows some are packed, and the rest counted like them
+MOST_PACKED = 60  # of such groups: of more rows some are packed, and the rest counted like them
 MOST_ANSWER_TOKENS = 512
 DEVIATIONS = 2.5  # above the mean, of the largest batch that a run draws
+_splits: OrderedDict[Any, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 _kept: OrderedDict[Any, "Batches"] = OrderedDict()
 MAX_KEPT, MAX_CUTS = 64, 4
 
@@ -82,15 +83,26 @@ def plan_run(
     packs: bool = True,
 ) -> tuple[Plan, list[str]]:
     """The plan of a run on a stored dataset, and notes. `packs`: packed examples are kept apart."""
-    train_at, held_at = dataset.split_arrays(recipe.eval_fraction, recipe.seed)
-    joins = packs and not recipe.neftune_noise_alpha
-    names = [f"{dataset.id} {dataset.hash} {lengths.key} {part}" for part in ("train", "eval")]
-    train = _batches(recipe, lengths, names[0], train_at, packs, joins)
-    held = _batches(recipe, lengths, names[1], held_at, packs, joins)
+    train_at, held_at = _split(dataset, recipe.eval_fraction, recipe.seed)
+    names = [f"{dataset.dir} {dataset.hash} {lengths.key} {part}" for part in ("train", "eval")]
+    train = _batches(recipe, lengths, names[0], train_at, packs)
+    held = _batches(recipe, lengths, names[1], held_at, packs)
     steps = steps_of(recipe, train.packed, devices)
     plan = _counts(recipe, train, held, steps, devices)
     plan = replace(plan, **_answers(recipe, dataset, lengths, held_at))
     return plan, _notes(recipe, lengths, train, train_at, packs)
+
+
+def _split(
+    dataset: StoredDataset, eval_fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The split of a dataset, kept for the next call: duplicates are looked for once."""
+    key = (str(dataset.dir), dataset.hash, eval_fraction, seed)
+    if key not in _splits:
+        _splits[key] = dataset.split_arrays(eval_fraction, seed)
+        while len(_splits) > MAX_CUTS:
+            _splits.popitem(last=False)
+    return _splits[key]
 
 
 def unknown_rows(recipe: Recipe) -> Plan:
@@ -185,7 +197,7 @@ def _answers(
 
 
 def _batches(
-    recipe: Recipe, lengths: RowLengths, name: str, at: np.ndarray, packs: bool, joins: bool
+    recipe: Recipe, lengths: RowLengths, name: str, at: np.ndarray, packs: bool
 ) -> Batches:
     """The batches of a part of the rows; kept for the next call with the same settings.
 
@@ -194,10 +206,10 @@ def _batches(
     size = recipe.per_device_train_batch_size
     packing = recipe.packing and packs
     split = (recipe.eval_fraction, recipe.seed, name)
-    cutting = (recipe.max_length, recipe.truncation_mode, packing, joins or packing)
+    cutting = (recipe.max_length, recipe.truncation_mode, packing, packs)
     key = (split, len(at), size, *cutting)
     if key not in _kept:
-        _kept[key] = _made(recipe, lengths, name, at, packing, joins or packing)
+        _kept[key] = _made(recipe, lengths, name, at, packing, packs)
         while len(_kept) > MAX_KEPT:
             _kept.popitem(last=False)
     return _kept[key]
@@ -304,7 +316,7 @@ def _notes(
     if recipe.packing and not packs:
         notes.append("This model cannot keep packed examples apart: batches are padded instead.")
     if train.sampled:
-        notes.append("Of a million rows only some were packed for this: steps may be off by 1 %.")
+        notes.append("Only some of the many rows were packed for this: steps may be off by 1 %.")
     lost = len(at) - train.rows
     if not train.rows:
         notes.append("No row is left to learn: the maximum length cuts every answer away.")

@@ -45,12 +45,19 @@ def test_parameters_are_those_of_the_model(family):
 
 
 def test_an_adapter_has_as_many_weights_as_peft_gives_it(tiny_model):
-    from trainer_backend.training.adapters import add_adapter, lora_config
+    from trainer_backend.training.adapters import add_adapter
+    from trainer_backend.training.lora.config import lora_config
 
     shape = shape_of(json.loads(tiny_model.config.to_json_string()))
-    for changes in ({}, {"lora_r": 3}, {"lora_target_modules": "q_proj, down_proj"}):
+    for changes in (
+        {},
+        {"lora_r": 3, "use_dora": True},
+        {"lora_target_modules": "q_proj, down_proj"},
+        {"layers_to_transform": "1"},
+        {"modules_to_save": "lm_head"},
+    ):
         recipe = Recipe(**changes)
-        adapted = add_adapter(tiny_model, lora_config(recipe), [])
+        adapted = add_adapter(tiny_model, lora_config(recipe, tiny_model), [])
         count = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
         assert trained_weights(shape, recipe).weights == count
         tiny_model = adapted.unload()
