@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from trainer_backend.processes import (
+    child_environment,
     end_group,
     end_signal,
     identity,
@@ -31,6 +32,13 @@ def test_the_signal_in_an_exit_code_has_a_name(code, name):
 def test_linux_lacks_nothing(monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     assert known_limits() == []
+
+
+def test_the_limit_of_compiled_products_is_set_for_children_unless_the_user_did(monkeypatch):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    assert child_environment()[name] == "64"
+    monkeypatch.setenv(name, "512")
+    assert child_environment()[name] == "512"
 
 
 def test_a_group_ends_with_its_children():

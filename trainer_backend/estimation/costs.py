@@ -22,7 +22,8 @@ ROW_S, TOKENS_S = 3e-4, 2.5e5  # a row through its chat template; tokens a secon
 TRIAL_S = 0.5
 FIRST = 1.5  # times a usual pass: memory is touched, kernels are chosen
 SAVE_S = 0.1  # a checkpoint's small files: tokenizer, settings, model card
-WRITTEN = 0.3
+WRITTEN = 0.6
+EVALUATE_S = 0.15  # an evaluation without its passes
 
 # Products. Share of the measured rate that the layers of a model reach.
 REACHED = {"cpu": 0.72, "cuda": 0.85, "mps": 0.6}
@@ -46,7 +47,9 @@ STEP_S = {"cpu": 0.02, "cuda": 0.0, "mps": 0.0}
 OPTIMIZER_BYTES = {"adamw_torch": 60.0, "adafactor": 80.0}  # per trained weight; 8-bit ones: 40
 # Answers
 ANSWER_BATCH, MOST_ANSWER, MORE_ANSWER = 20, 512, 16
-DECODE_KERNELS = 60.0  # of a layer for one token; adapters: twice
+TOKEN_S, LAYER_S = 0.006, 1.2e-3  # that one token takes the processor, in all and for each layer
+ADAPTED = 1.8  # times, with an adapter
+FEW_ROWS = {"cpu": 0.35}  # share of the usual product rate, with one token a row
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def evaluation(work: Work, plan: Plan) -> float:
     parts = max(1.0, plan.step_tokens / max(1, plan.micro_batches))
     number = max(1.0, plan.eval_tokens / parts)
     batch = Batch(plan.eval_tokens / number, plan.eval_trained / number, plan.row_tokens)
-    return number * forward(work, batch) / work.devices
+    return EVALUATE_S + number * forward(work, batch) / work.devices
 
 
 def saving(work: Work) -> float:
@@ -269,8 +272,7 @@ def _token(work: Work, rows: float, adapted: bool) -> float:
     wide = 4 if work.is_full or work.computes_in == "fp32" else 2
     reading = wide * shape.parameters / (work.rates.memory * GIGA)
     products = 2.0 * rows * (shape.active + shape.hidden * shape.vocabulary)
-    computing = products / _product_rate(work)
-    kernels = DECODE_KERNELS * (2 if adapted else 1)
-    started = kernels * shape.layers * LAUNCH_S.get(work.kind, 5e-5)
+    computing = products / (_product_rate(work) * FEW_ROWS.get(work.kind, 0.5))
+    started = TOKEN_S + LAYER_S * shape.layers * (ADAPTED if adapted else 1.0)
     busy = max(reading, computing) + _unpacking(work)
     return busy + started if work.kind == "cpu" else max(busy, started)
