@@ -51,4 +51,4 @@ def _unit(size: float) -> tuple[str, int]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+    return f"{value:.1f}" if 0.05 <= value < 9.95 else f"{value:,.0f}"
