@@ -192,14 +192,16 @@ class Recipe:
     loss_type: str = setting(
         "nll",
         "Loss function",
-        "DFT weights each token by its probability, so that rare answers pull less.",
+        "DFT weights each token by its probability, so that rare answers pull less. "
+        "The eval loss is always cross-entropy.",
         choices={"nll": "Cross-entropy", "dft": "DFT (dynamic fine-tuning)"},
         expert=True,
     )
     label_smoothing_factor: float = setting(
         0.0,
         "Label smoothing",
-        "Share of the target spread over all other tokens; 0.1 keeps a model from being too sure.",
+        "Share of the target spread over all tokens; 0.1 keeps a model from being too sure. "
+        "The eval loss has none.",
         limits=(0.0, 0.9),
         expert=True,
     )
