@@ -48,7 +48,7 @@ class Setting:
 def setting(default: T, label: str, help: str, **more: Any) -> T:
     """A dataclass field of a recipe; `more` is its section, limits, choices, example and expert."""
     empty: dict[str, Any] = {"section": "", "limits": None, "choices": {}, "example": ""}
-    empty["expert"] = False
+    empty["expert"] = True
     return field(default=default, metadata={"label": label, "help": help, **empty, **more})
 
 
