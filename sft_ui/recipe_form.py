@@ -51,10 +51,9 @@ def build_fields(recipe: Recipe) -> Fields:
     for section, settings in groupby(shown, key=lambda one: one.section):
         here = list(settings)
         looks = ["expert-section"] if all(one.expert for one in here) else None
-        fold = gr.Accordion(
-            section, open=not found, elem_id=section_id(section), elem_classes=looks
-        )
-        with fold, gr.Row():
+        place = section_id(section)
+        folded = gr.Accordion(section, open=not found, elem_id=place, elem_classes=looks)
+        with folded, gr.Row():
             for one in here:
                 found[one.name] = build_field(one, recipe)
     return found

@@ -34,6 +34,16 @@ def sft_arguments() -> dict[str, str]:
     }
 
 
+def choices_of(names) -> dict[str, tuple[str, ...]]:
+    """The choices that the class declares for some of its arguments."""
+    from trainer_backend.tokens.packing import STRATEGIES
+    from trainer_backend.training.sft_config import SFTConfig
+
+    declared = {one.name: one.metadata.get("choices") for one in fields(SFTConfig)}
+    declared["packing_strategy"] = STRATEGIES
+    return {name: tuple(declared[name]) for name in names if declared[name]}
+
+
 def table_lines() -> str:
     """The table as it is written in the source."""
     return "\n".join(f'    "{name}": "{kinds}",' for name, kinds in sft_arguments().items())

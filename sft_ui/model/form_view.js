@@ -7,9 +7,13 @@ const form = element.closest("#recipe-form");
 const choices = [...element.querySelectorAll("[data-view]")];
 const list = element.querySelector("ul");
 const box = element.querySelector("input");
-const { settings } = JSON.parse(element.querySelector("[data-settings]").dataset.settings);
 const rules = document.head.appendChild(document.createElement("style"));
 let shown = [];
+
+function settings() {
+  const about = document.querySelector("#form-settings [data-settings]");
+  return about ? JSON.parse(about.dataset.settings) : [];
+}
 
 function kept() {
   try {
@@ -40,8 +44,9 @@ function show(view) {
 // framework makes the fields of a section only when it is first opened.
 function showSet() {
   const set = document.querySelector("#form-set [data-set]");
+  const known = settings();
   const names = [...(set ? JSON.parse(set.dataset.set) : []), ...shown];
-  const sections = names.map((name) => settings.find((one) => one.name === name)?.section);
+  const sections = names.map((name) => known.find((one) => one.name === name)?.section);
   const except = (ids) => [...new Set(ids)].map((id) => `:not(#${id})`).join("");
   const simple = '#recipe-form[data-view="simple"] ';
   rules.textContent =
@@ -98,7 +103,7 @@ function find() {
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
   const has = (one) => `${one.label} ${one.name} ${one.help}`.toLowerCase();
   const inLabel = (one) => words.every((word) => one.label.toLowerCase().includes(word));
-  const found = settings.filter((one) => words.every((word) => has(one).includes(word)));
+  const found = settings().filter((one) => words.every((word) => has(one).includes(word)));
   found.sort((a, b) => inLabel(b) - inLabel(a));
   const items = found.slice(0, MOST_FOUND).map(entry);
   if (!items.length) items.push(made("li", "No setting has these words.", "quiet"));

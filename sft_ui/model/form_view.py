@@ -23,16 +23,15 @@ MOST_NAMED = 4
 
 def build_form_view(preset_id: str) -> gr.HTML:
     """The switch and the search; returns the line below, which tells of expert settings."""
-    facts = Markup("{}<i hidden data-settings='{}'></i>")
-    found = [
+    settings = [
         {"name": name, "label": one.label, "help": one.help, "section": section_id(one.section)}
         for name, one in SETTINGS.items()
         if one.section
     ]
-    value = facts.format(
-        Markup(static_text("model/form_view.html")), json.dumps({"settings": found})
-    )
-    gr.HTML(value, js_on_load=static_text("model/form_view.js"), elem_id="form-view")
+    about = Markup("<i hidden data-settings='{}'></i>").format(json.dumps(settings))
+    gr.HTML(about, elem_id="form-settings")
+    switch = static_text("model/form_view.html")
+    gr.HTML(switch, js_on_load=static_text("model/form_view.js"), elem_id="form-view")
     return gr.HTML(set_line(recipe_from(preset_id).to_dict(), preset_id), elem_id="form-set")
 
 

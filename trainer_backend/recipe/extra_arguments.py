@@ -14,7 +14,7 @@ import yaml
 from trainer_backend.errors import UserError
 from trainer_backend.recipe.labels import label
 from trainer_backend.recipe.recipe import SETTINGS
-from trainer_backend.recipe.sft_arguments import ARGUMENTS
+from trainer_backend.recipe.sft_arguments import ARGUMENTS, CHOICES
 
 FIELD = "extra_arguments"
 ONE_A_LINE = "Write one “name: value” a line, for example “adam_epsilon: 1e-6”."
@@ -35,6 +35,7 @@ STAND_INS = {
     "fsdp": "distributed",
     "fsdp_config": "distributed",
     "completion_only_loss": "assistant_only_loss",
+    "padding_free": "packing",
 }
 _FOLDER = "A run keeps its checkpoints in its own folder, so that it can be resumed."
 _HUB = "A run sends nothing to the Hub; export it and upload the folder."
@@ -130,9 +131,17 @@ def _value(name: str, given: object) -> Any:
     for kind in sorted(kinds, key=list(KINDS).index):  # the narrowest first
         found = _as(kind, given)
         if found is not _NO:
-            return found
+            return _chosen(name, found)
     allowed = " or ".join(KINDS[kind] for kind in sorted(kinds, key=list(KINDS).index))
     raise _bad(f"“{name}” cannot be {str(given)[:60]!r}.", "", f"Give it {allowed}.")
+
+
+def _chosen(name: str, value: Any) -> Any:
+    """The value, if the argument takes any or this one."""
+    choices = CHOICES.get(name)
+    if choices and value is not None and value not in choices:
+        raise _bad(f"“{name}” cannot be {value[:60]!r}.", "", f"Use one of: {', '.join(choices)}.")
+    return value
 
 
 def _as(kind: str, given: object) -> Any:

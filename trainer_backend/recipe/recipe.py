@@ -21,6 +21,7 @@ class Recipe:
         STARTER_MODEL,
         "Base model",
         "The model to start from: a Hub id (owner/name) or a folder on this machine.",
+        expert=False,
     )
     adapter: str = setting(
         "lora",
@@ -33,6 +34,7 @@ class Recipe:
             "qlora": "QLoRA (small adapter, quantized model)",
             "full": "Full (every weight)",
         },
+        expert=False,
     )
     learning_rate: float | str = setting(
         "auto",
@@ -40,37 +42,41 @@ class Recipe:
         "Size of each weight update. “auto” picks 2e-4 for LoRA and 2e-5 for full training.",
         limits=(1e-8, 0.1),
         example="0.0002",
+        expert=False,
     )
     num_train_epochs: float = setting(
         3.0,
         "Epochs",
         "How many times the model sees all of your data.",
         limits=(0.01, 1000),
+        expert=False,
     )
     max_steps: int = setting(
         -1,
         "Maximum steps",
         "Stop after this many steps (weight updates), whatever the epochs say. -1: go by epochs.",
         limits=(-1, 10_000_000),
+        expert=False,
     )
     per_device_train_batch_size: int = setting(
         8,
         "Batch size",
         "Examples processed at once on each device. Halve it when memory runs out.",
         limits=(1, 1024),
+        expert=False,
     )
     gradient_accumulation_steps: int = setting(
         1,
         "Gradient accumulation",
         "Batches added up before each weight update: a larger batch without more memory.",
         limits=(1, 1024),
-        expert=True,
     )
     max_length: int = setting(
         1024,
         "Maximum length",
         "Longest example in tokens (about ¾ of a word each). Longer ones are cut.",
         limits=(8, 1_048_576),
+        expert=False,
     )
     precision: str = setting(
         "auto",
@@ -85,136 +91,119 @@ class Recipe:
             "int8": "int8 (8 bits)",
             "int4": "int4 (4 bits)",
         },
-        expert=True,
     )
     gradient_checkpointing: bool = setting(
         False,
         "Gradient checkpointing",
         "Saves memory by computing activations twice (about a quarter slower).",
-        expert=True,
     )
     activation_offloading: bool = setting(
         False,
         "Activation offloading",
         "On a GPU: keeps activations in main memory until they are needed. Saves memory, slower.",
-        expert=True,
     )
     lora_r: int = setting(
         16,
         "LoRA rank",
         "Size of the adapter. A higher rank learns more and takes more memory; 8 to 32 is usual.",
         limits=(1, 1024),
-        expert=True,
     )
     lora_alpha: int = setting(
         32,
         "LoRA alpha",
         "How strongly the adapter counts. Twice the rank is a good start.",
         limits=(1, 4096),
-        expert=True,
     )
     lora_dropout: float = setting(
         0.0,
         "LoRA dropout",
         "Share of the adapter switched off at random in training; a little helps tiny datasets.",
         limits=(0.0, 0.9),
-        expert=True,
     )
     lora_target_modules: str = setting(
         "all-linear",
         "LoRA target modules",
         "Which layers get an adapter. “all-linear” is best; or layer names with commas.",
-        expert=True,
     )
     layers_to_transform: str = setting(
         "",
         "LoRA layers",
         "Layers that get an adapter, counted from 0: “0-7” or “20, 21”. Empty: every layer.",
-        expert=True,
     )
     modules_to_save: str = setting(
         "",
         "Modules trained in full",
         "Modules trained whole beside the adapter, with commas: “lm_head, embed_tokens”.",
-        expert=True,
     )
     init_lora_weights: str = setting(
         "default",
         "LoRA start values",
         "PiSSA starts from the largest components of the weights and learns faster at first.",
         choices={"default": "Default", "pissa": "PiSSA"},
-        expert=True,
     )
     use_rslora: bool = setting(
         False,
         "Rank-stabilized LoRA",
         "rsLoRA divides alpha by the square root of the rank: better with ranks above 32.",
-        expert=True,
     )
     use_dora: bool = setting(
         False,
         "DoRA",
         "Learns the size of each weight column apart from its direction: often better, slower.",
-        expert=True,
     )
     loraplus_lr_ratio: float = setting(
         0.0,
         "LoRA+ ratio",
         "How many times higher the learning rate of the B matrices is; 16 is usual. 0: the same.",
         limits=(0.0, 1000.0),
-        expert=True,
     )
     assistant_only_loss: bool = setting(
         True,
         "Assistant-only loss",
         "On: the model learns to write the answers. Off: it also learns to write the prompts.",
         section="Prompt, packing and loss",
-        expert=True,
     )
     last_turn_only: bool = setting(
         False,
         "Last answer only",
         "On: of a conversation only the last answer is learned, earlier ones are context.",
-        expert=True,
     )
     packing: bool = setting(
         False,
         "Packing",
         "Joins short examples into full rows. Faster when most are much shorter than the longest.",
-        expert=True,
     )
     truncation_mode: str = setting(
         "keep_start",
         "Truncation",
         "Which part of a row that is too long is kept.",
         choices={"keep_start": "Keep the start", "keep_end": "Keep the end"},
-        expert=True,
     )
     loss_type: str = setting(
         "nll",
         "Loss function",
-        "DFT weights each token by its probability, so that rare answers pull less.",
+        "DFT weights each token by its probability, so that rare answers pull less. "
+        "The eval loss is always cross-entropy.",
         choices={"nll": "Cross-entropy", "dft": "DFT (dynamic fine-tuning)"},
-        expert=True,
     )
     label_smoothing_factor: float = setting(
         0.0,
         "Label smoothing",
-        "Share of the target spread over all other tokens; 0.1 keeps a model from being too sure.",
+        "Share of the target spread over all tokens; 0.1 keeps a model from being too sure. "
+        "The eval loss has none.",
         limits=(0.0, 0.9),
-        expert=True,
     )
     neftune_noise_alpha: float = setting(
         0.0,
         "NEFTune noise",
         "Noise on the embeddings in training; 5 often makes better chat answers. 0 is off.",
         limits=(0.0, 100.0),
-        expert=True,
     )
     system_prompt: str = setting(
         "",
         "System prompt",
         "Put in front of every example that has no system message of its own.",
+        expert=False,
     )
     chat_template: str = setting(
         "model",
@@ -227,7 +216,6 @@ class Recipe:
             **BUILT_IN,
         },
         or_template=True,
-        expert=True,
     )
     thinking: str = setting(
         "auto",
@@ -235,13 +223,11 @@ class Recipe:
         "For templates with a thinking switch: train and ask with it on or off. "
         "Automatic leaves the switch as the template has it.",
         choices={"auto": "Automatic", "on": "On", "off": "Off"},
-        expert=True,
     )
     eos_token: str = setting(
         "",
         "End token",
         "The token that ends an answer. Empty: the one that the chat template writes after it.",
-        expert=True,
     )
     control_tokens: str = setting(
         "auto",
@@ -253,7 +239,6 @@ class Recipe:
             "text": "As text (never a control token)",
             "tokens": "As control tokens",
         },
-        expert=True,
     )
     lost_content: str = setting(
         "ask",
@@ -265,7 +250,6 @@ class Recipe:
             "train_without": "Train without it",
             "leave_out": "Leave those rows out",
         },
-        expert=True,
     )
     optim: str = setting(
         "adamw_torch",
@@ -278,7 +262,6 @@ class Recipe:
             "paged_adamw_8bit": "Paged 8-bit AdamW",
             "adafactor": "Adafactor",
         },
-        expert=True,
     )
     lr_scheduler_type: str = setting(
         "cosine",
@@ -290,49 +273,42 @@ class Recipe:
             "constant": "Constant",
             "constant_with_warmup": "Constant with warm-up",
         },
-        expert=True,
     )
     warmup_steps: float = setting(
         0.03,
         "Warm-up",
         "The learning rate rises from 0 at first. Below 1: a share of the run, else steps.",
         limits=(0, 100_000),
-        expert=True,
     )
     weight_decay: float = setting(
         0.0,
         "Weight decay",
         "Pulls weights towards zero a little; reduces overfitting.",
         limits=(0.0, 1.0),
-        expert=True,
     )
     max_grad_norm: float = setting(
         1.0,
         "Gradient clipping",
         "Scales down gradients with a larger norm than this. 1.0 is a safe value; 0 is off.",
         limits=(0.0, 1000.0),
-        expert=True,
     )
     adam_beta1: float = setting(
         0.9,
         "Adam beta 1",
         "How long AdamW remembers the direction of gradients.",
         limits=(0.0, 0.9999),
-        expert=True,
     )
     adam_beta2: float = setting(
         0.999,
         "Adam beta 2",
         "How long AdamW remembers the size of gradients; 0.95 is usual for large batches.",
         limits=(0.0, 0.99999),
-        expert=True,
     )
     seed: int = setting(
         42,
         "Seed",
         "The same seed gives the same shuffling and the same start.",
         limits=(0, 2**31 - 1),
-        expert=True,
     )
     eval_fraction: float = setting(
         0.05,
@@ -340,33 +316,32 @@ class Recipe:
         "Share of the rows kept aside for evaluation: the model never learns from them.",
         section="Evaluation, checkpoints and logging",
         limits=(0.0, 0.5),
+        expert=False,
     )
     eval_steps: float = setting(
         0.1,
         "Evaluation interval",
         "How often to evaluate. Below 1: a share of the run, else steps; 0: only at the end.",
         limits=(0, 10_000_000),
-        expert=True,
     )
     answer_check_rows: int = setting(
         0,
         "Answer check",
         "Held-out rows that base and tuned model both answer after training, to compare them.",
         limits=(0, 1000),
+        expert=False,
     )
     save_steps: float = setting(
         0.2,
         "Checkpoint interval",
         "How often to save. Below 1: a share of the run, else steps; 0: only at the end.",
         limits=(0, 10_000_000),
-        expert=True,
     )
     logging_steps: int = setting(
         1,
         "Logging interval",
         "Steps between two points of the live chart.",
         limits=(1, 10_000),
-        expert=True,
     )
     report_to: str = setting(
         "none",
@@ -378,20 +353,17 @@ class Recipe:
             "wandb": "Weights & Biases",
             "trackio": "trackio",
         },
-        expert=True,
     )
     early_stopping_patience: int = setting(
         0,
         "Early stopping",
         "Stop when this many evaluations in a row bring no lower eval loss; 0: never stop early.",
         limits=(0, 1000),
-        expert=True,
     )
     load_best_at_end: bool = setting(
         False,
         "Best checkpoint at the end",
         "End with the checkpoint of the lowest eval loss instead of the last one.",
-        expert=True,
     )
     on_out_of_memory: str = setting(
         "stop",
@@ -400,7 +372,6 @@ class Recipe:
         "batch size and twice the gradient accumulation (the same result, slower).",
         section="Out of memory and several devices",
         choices={"stop": "Stop and say so", "halve_batch": "Continue with half the batch size"},
-        expert=True,
     )
     num_processes: int | str = setting(
         "auto",
@@ -408,7 +379,6 @@ class Recipe:
         "One a device. “auto” uses every device of this machine.",
         limits=(1, 1024),
         example="2",
-        expert=True,
     )
     distributed: str = setting(
         "ddp",
@@ -416,14 +386,12 @@ class Recipe:
         "With several processes: each holds the whole model (DDP), or a share of one that is too "
         "big for a device (FSDP).",
         choices={"ddp": "DDP (whole model on each device)", "fsdp": "FSDP (a share on each)"},
-        expert=True,
     )
     extra_arguments: str = setting(
         "",
         "Further arguments",
         "Arguments of SFTConfig that have no field here, one a line: “adam_epsilon: 1e-6”.",
         section="Other arguments of the trainer",
-        expert=True,
     )
 
     @classmethod

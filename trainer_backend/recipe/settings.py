@@ -71,7 +71,7 @@ def setting(default: T, label: str, help: str, **more: Any) -> T:
     """A dataclass field of a recipe; `more` is its section, limits, choices, example, expert
     and or_template."""
     empty: dict[str, Any] = {"section": "", "limits": None, "choices": {}, "example": ""}
-    empty |= {"expert": False, "or_template": False}
+    empty |= {"expert": True, "or_template": False}
     return field(default=default, metadata={"label": label, "help": help, **empty, **more})
 
 

@@ -149,3 +149,10 @@ ARGUMENTS = {
     "activation_offloading": "bool",
     "loraplus_lr_ratio": "float",
 }
+
+# of texts that a recipe may set: the words that mean something, others would be ignored
+CHOICES = {
+    "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
+    "packing_strategy": ("bfd", "bfd_split", "wrapped"),
+    "train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
+}

@@ -353,19 +353,16 @@ def refused_at(encoded: Dataset, plan: Preparation, name: str) -> np.ndarray:
 
 
 def _endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> np.ndarray:
-    """Rows that teach answers and no end of them, bool [rows]; those whose end is cut count not."""
+    """Rows that teach answers and no end of them, bool [rows], of those whose end is kept."""
     limit = None if plan.options.truncation_mode == "keep_end" else plan.options.max_length
     endless = endless_rows(*_tokens(dataset, "labels"), stop_ids(plan.tokenizer))
     return endless if limit is None else endless & (lengths <= limit)
 
 
 def _pack(dataset: AnyDataset, plan: Preparation) -> AnyDataset:
-    how = {"strategy": plan.packing, "truncation_mode": plan.options.truncation_mode}
-    arguments = {
-        "batched": True,
-        "batch_size": BATCH,
-        "fn_kwargs": {"max_length": plan.pack_length, **how},
-    }
+    how: dict[str, Any] = {"strategy": plan.packing, "max_length": plan.pack_length}
+    how["truncation_mode"] = plan.options.truncation_mode
+    arguments = {"batched": True, "batch_size": BATCH, "fn_kwargs": how}
     return dataset.map(_pack_columns, remove_columns=["input_ids", "labels"], **arguments)
 
 

@@ -5,14 +5,13 @@ LoRA is arXiv 2106.09685, QLoRA (LoRA on a base in 4 bits) arXiv 2305.14314.
 
 import logging
 import re
-from typing import Any, cast
+from typing import Any
 
-import bitsandbytes
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from trainer_backend.models.loaded.pretrained import AnyModel
+from trainer_backend.models.loaded.pretrained import AnyModel, keep_unpacked
 from trainer_backend.training.kernels.lora import quicken_lora
 from trainer_backend.training.precision import halve_frozen, is_large
 from trainer_backend.training.sft_config import SFTConfig
@@ -129,7 +128,7 @@ def prepare_trainable(model: AnyModel, args: SFTConfig) -> None:
         if args.bf16 and not quantised and is_large(model):
             halve_frozen(model)
     if quantised:
-        _keep_differentiable(model)
+        keep_unpacked(model)
     if quantised and not args.fp16:  # a gradient scaler takes no bf16
         for name, parameter in model.named_parameters():
             whole = any(part in name for part in _WHOLE) and not args.bf16
@@ -148,19 +147,3 @@ def _let_gradients_in(model: PeftModel, args: SFTConfig) -> None:
         known = args.gradient_checkpointing_kwargs
         known = known if isinstance(known, dict) else {}
         args.gradient_checkpointing_kwargs = {**known, "use_reentrant": True}
-
-
-def _keep_differentiable(model: torch.nn.Module) -> None:
-    """Stop 4-bit layers from repacking themselves for the CPU when they are evaluated.
-
-    The packed form has no gradient: training after an evaluation would be wrong without an error.
-    """
-    for module in model.modules():
-        if not isinstance(module, bitsandbytes.nn.Linear4bit):
-            continue
-        module.support_avx512bf16_for_cpu = False
-        weight = cast(bitsandbytes.nn.Params4bit, module.weight)
-        if getattr(weight.quant_state, "packing_format_for_cpu", False):
-            unpack = bitsandbytes.nn.modules._convert_weight_packed_for_cpu_inverse
-            weight.data, weight.quant_state = unpack(weight.data, weight.quant_state)
-            module.quant_state = weight.quant_state

@@ -1,16 +1,20 @@
 """Further arguments of SFTConfig: read from text, and refused with what to do instead."""
 
+import re
+
 import pytest
-from sft_arguments import sft_arguments, table_lines
+from sft_arguments import choices_of, sft_arguments, table_lines
 
 from trainer_backend.errors import UserError
 from trainer_backend.recipe.extra_arguments import OWNED, STAND_INS, parse_extra_arguments
 from trainer_backend.recipe.recipe import SETTINGS
-from trainer_backend.recipe.sft_arguments import ARGUMENTS
+from trainer_backend.recipe.sft_arguments import ARGUMENTS, CHOICES
 
 
 def test_the_table_is_that_of_the_class():
     assert sft_arguments() == ARGUMENTS, f"write:\n{table_lines()}"
+    free = [name for name in ARGUMENTS if name not in {*OWNED, *STAND_INS, *SETTINGS}]
+    assert choices_of(free) == CHOICES
     assert set(OWNED) <= set(ARGUMENTS) and set(STAND_INS) <= set(ARGUMENTS)
     assert set(STAND_INS.values()) <= set(SETTINGS) and not set(OWNED) & set(STAND_INS)
 
@@ -56,6 +60,7 @@ def test_values_come_in_the_arguments_own_type(text, expected):
         ("torch_compile: maybe", "true or false"),
         ("lr_scheduler_kwargs: [1]", "a mapping"),
         ("project: 2026-01-01", "a text"),
+        ("train_sampling_strategy: by_size", "Use one of: random, sequential, group_by_length"),
         ("adam_epsilon", "no list of names"),
         ("- adam_epsilon", "no list of names"),
         ("a: {", "not valid YAML.*line 1"),
@@ -68,7 +73,5 @@ def test_what_cannot_be_is_told_with_the_way_out(text, said):
     with pytest.raises(UserError) as refused:
         parse_extra_arguments(text)
     error = refused.value
-    assert "Other" not in error.what and "Further arguments" in error.where
-    import re
-
+    assert "Further arguments" in error.where
     assert re.search(said, f"{error.what} {error.where} {error.fix}", re.DOTALL)

@@ -101,7 +101,7 @@ def test_more_steps_and_a_new_run_go_on_from_it(trained):
     [
         ({"layers_to_transform": "0-9"}, "no layer 9"),
         ({"modules_to_save": "nothing"}, "no module “nothing”"),
-        ({"extra_arguments": "packing_strategy: anyhow"}, "does not take"),
+        ({"extra_arguments": "dataloader_prefetch_factor: 2"}, "does not take"),
     ],
 )
 def test_what_the_model_does_not_have_is_told_before_the_first_step(

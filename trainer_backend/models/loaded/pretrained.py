@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
+import bitsandbytes
 import torch
 import transformers
 from peft import PeftModel
@@ -79,6 +80,8 @@ def adapted(base: PreTrainedModel, folder: str | Path, trainable: bool) -> PeftM
     """
     _make_room(base, Path(folder))
     try:
+        if _adapter_config(folder).get("use_dora"):
+            keep_unpacked(base)
         return PeftModel.from_pretrained(base, folder, is_trainable=trainable)
     except (RuntimeError, ValueError) as error:  # other sizes, or other names of layers
         made_for = _adapter_config(folder).get("base_model_name_or_path") or "an unnamed model"
@@ -88,6 +91,23 @@ def adapted(base: PreTrainedModel, folder: str | Path, trainable: bool) -> PeftM
             f"The adapter {folder} was made for {short(made_for)} and does not fit "
             f"{short(shown)}: {reason[min(1, len(reason) - 1)].strip()[:200]}"
         ) from error
+
+
+def keep_unpacked(model: torch.nn.Module) -> None:
+    """Stop 4-bit layers from repacking themselves for the CPU when they are evaluated.
+
+    The packed form has no gradient, and DoRA cannot measure it: training after an evaluation, and
+    the answers of a DoRA adapter, would be wrong without an error.
+    """
+    for module in model.modules():
+        if not isinstance(module, bitsandbytes.nn.Linear4bit):
+            continue
+        module.support_avx512bf16_for_cpu = False
+        weight = cast(bitsandbytes.nn.Params4bit, module.weight)
+        if getattr(weight.quant_state, "packing_format_for_cpu", False):
+            unpack = bitsandbytes.nn.modules._convert_weight_packed_for_cpu_inverse
+            weight.data, weight.quant_state = unpack(weight.data, weight.quant_state)
+            module.quant_state = weight.quant_state
 
 
 def _make_room(base: PreTrainedModel, folder: Path) -> None:
