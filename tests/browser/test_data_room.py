@@ -165,11 +165,11 @@ def test_a_support_leads_csv_is_ready_to_start(page, tickets, tmp_path):
     top = {name: page.locator(name).bounding_box()["y"] for name in
            ("#data-ready", "#data-preview", "#data-statistics")}  # fmt: skip
     assert top["#data-ready"] < top["#data-preview"] < top["#data-statistics"]
-    page.locator("#row-go-to input, #row-go-to textarea").first.fill("30")
+    page.locator("#row-go-to input, #row-go-to textarea").first.fill("35")
     page.keyboard.press("Enter")
-    expect(page.locator("#data-preview tr.chosen button.pick")).to_have_text("30")
+    expect(page.locator("#data-preview tr.chosen button.pick")).to_have_text("35")
     expect(page.locator("#data-preview tr.chosen")).to_be_in_viewport()
-    expect(page.locator("#row-card h3")).to_have_text("Row 30")
+    expect(page.locator("#row-card h3")).to_have_text("Row 35")
     picture = tmp_path / "photo.png"
     picture.write_bytes(b"no table")
     page.set_input_files("#data-upload input[type=file]", picture)
