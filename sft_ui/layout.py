@@ -182,9 +182,8 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     wire_data(studio, data, model.fields, page.opened["data"], {"fn": refresh, **again})
 
     for button in data.ready.go_on:
-        button.click(
-            lambda: gr.Tabs(selected="model"), None, page.tabs, js="() => scrollTo(0, 0)", **QUICK
-        )
+        led_on = button.click(lambda: gr.Tabs(selected="model"), None, page.tabs, **QUICK)
+        led_on.then(None, None, None, js="() => { scrollTo(0, 0); }", **PRIVATE)
     for at, button in enumerate(train.decision.buttons):
         names = ["chat_template", "lost_content"]
         decided = button.click(
