@@ -240,9 +240,8 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     _wire_use_settings(studio, page, events, again)
 
     for button in data.ready.go_on:
-        button.click(
-            lambda: gr.Tabs(selected="model"), None, page.tabs, js="() => scrollTo(0, 0)", **QUICK
-        )
+        led_on = button.click(lambda: gr.Tabs(selected="model"), None, page.tabs, **QUICK)
+        led_on.then(None, None, None, js="() => { scrollTo(0, 0); }", **PRIVATE)
     for at, button in enumerate(train.decision.buttons):
         names = ["chat_template", "lost_content"]
         decided = button.click(

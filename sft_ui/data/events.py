@@ -63,7 +63,7 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
         paths = [paths] if isinstance(paths, str) else paths
         refused = unreadable_names(paths or [])
         if refused or not paths:
-            return [gr.skip(), refused, None]
+            return [gr.skip(), refused and refused + in_use(studio, dataset_id), None]
         return begin(dataset_id, tab.readings.read, paths)
 
     def from_hub(  # noqa: PLR0913 - the pickers of the Hub

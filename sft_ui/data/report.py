@@ -69,7 +69,7 @@ def report(
 def _other_columns(dataset: StoredDataset) -> Markup | str:
     if dataset.mapping is None or dataset.step != "upload" or len(dataset.columns) < 2:
         return ""
-    return markup.line("Not what you meant? Choose other columns under “Column roles”.", "quiet")
+    return markup.line("Not what you meant? Choose others below, under Column roles.", "quiet")
 
 
 def _found(dataset: StoredDataset) -> Markup | str:

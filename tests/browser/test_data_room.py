@@ -27,6 +27,7 @@ def choose_columns(page):
     pickers = page.locator("#data-preview th select")
     expect(pickers).to_have_count(2)
     pickers.nth(0).select_option("completion")
+    expect(page.locator("#apply-columns")).to_be_disabled()
     pickers.nth(1).select_option("prompt")
     pickers.nth(0).select_option("prompt")  # clears it in the other header
     expect(pickers.nth(1)).to_have_value("")
@@ -68,6 +69,7 @@ def move_the_limit(page):
     chart.locator("[data-lengths=take]").click()
     expect(chart.locator("[data-lengths=problems]")).to_contain_text("longer than 256 tokens")
     chart.get_by_role("button", name="Show this row").first.click()
+    expect(page.locator("#rows-line")).to_contain_text("Rows 1 to 1 of 1 matching")
     expect(page.locator("#data-preview button.pick")).to_have_text("31")
     go(page, "Model")
     expect(page.locator("#field-max_length input")).to_have_value("256")
@@ -102,7 +104,7 @@ def take_away(page):
 
 def test_the_data_room(page, orders):
     page.set_input_files("#data-upload input[type=file]", orders)
-    expect(page.locator("#data-report")).to_contain_text("choose which column is the prompt")
+    expect(page.locator("#data-report")).to_contain_text("“ask” is the prompt and “reply” is the")
     choose_columns(page)
     clean(page)
     move_the_limit(page)
@@ -114,16 +116,70 @@ def test_the_data_room(page, orders):
     assert page.locator("main img:not(footer img), main script").count() == 0
 
 
-def test_case_47_one_button_reads_with_another_encoding(page, tmp_path):
-    file = tmp_path / "latin.csv"
-    lines = ["prompt,response", *(f"Wie heißt {n}?,Käse {n}" for n in range(30))]
+@pytest.fixture
+def tickets(tmp_path):
+    """A support lead's export: odd headers, empty answers, duplicates, German rows, Latin-1."""
+    lines = ["Ticket #;created (UTC);Betreff / Subject;Customer msg.;assg.;Our reply (final);CSAT?"]
+    for n in range(40):
+        ask, reply = f"Where is my parcel {n}, please?", f"Hello, parcel {n} comes tomorrow."
+        if n % 5 == 0:
+            ask, reply = f"Wo ist mein Paket {n}, bitte? Straße 3", f"Guten Tag, {n} kommt später."
+        lines.append(f"T-{n};2024-03-01;Versand;{ask};AW;{'' if n % 13 == 3 else reply};5")
+    lines += lines[2:4]
+    file = tmp_path / "tickets.csv"
     file.write_bytes("\n".join(lines).encode("latin-1"))
+    return file
+
+
+def read_as_latin_1(page, file):
     page.set_input_files("#data-upload input[type=file]", file)
     notice = page.locator("#data-notice")
-    expect(notice).to_contain_text("Käse 0")  # the preview of reading it so
+    expect(notice).to_contain_text("Straße 3")  # the preview of reading it so
     notice.get_by_role("button", name="Read as Western European (Latin-1)").click()
-    expect(page.locator("#data-preview")).to_contain_text("Käse 0")
-    expect(page.locator("#data-report")).to_contain_text("30 usable examples")
+    expect(page.locator("#data-preview")).to_contain_text("Straße 3", timeout=60_000)
+
+
+def use_the_guess(page):
+    prompt, answer = (page.locator(f"#column-choice [data-role={side}]") for side in
+                      ("prompt", "completion"))  # fmt: skip
+    expect(prompt.locator("option:checked")).to_have_text("Customer msg.")
+    expect(answer.locator("option:checked")).to_have_text("Our reply (final)")
+    expect(page.locator("#data-report")).to_contain_text("This is a guess")
+    answer.select_option("")
+    expect(page.locator("#apply-columns")).to_be_disabled()
+    expect(page.locator("#data-preview th select").nth(1)).to_have_value("")
+    answer.select_option(label="Our reply (final)")
+    expect(page.locator("#mapping-preview")).to_contain_text("Guten Tag, 0 kommt später.")
+    page.locator("#apply-columns").click()
+    expect(page.locator("#data-ready")).to_contain_text("examples for training", timeout=60_000)
+
+
+def test_a_support_leads_csv_is_ready_to_start(page, tickets, tmp_path):
+    read_as_latin_1(page, tickets)
+    use_the_guess(page)
+    page.locator("#make-cleaned").click()
+    version = page.locator("#data-report .versions button").last
+    expect(version).to_contain_text("Fixes · 37 rows", timeout=60_000)
+    expect(page.locator("#data-report")).to_contain_text("37 usable examples")
+    expect(page.locator("#data-statistics")).to_contain_text("Prompts: 29 English, 8 German.")
+    top = {name: page.locator(name).bounding_box()["y"] for name in
+           ("#data-ready", "#data-preview", "#data-statistics")}  # fmt: skip
+    assert top["#data-ready"] < top["#data-preview"] < top["#data-statistics"]
+    page.locator("#row-go-to input, #row-go-to textarea").first.fill("35")
+    page.keyboard.press("Enter")
+    expect(page.locator("#data-preview tr.chosen button.pick")).to_have_text("35")
+    expect(page.locator("#data-preview tr.chosen")).to_be_in_viewport()
+    expect(page.locator("#row-card h3")).to_have_text("Row 35")
+    picture = tmp_path / "photo.png"
+    picture.write_bytes(b"no table")
+    page.set_input_files("#data-upload input[type=file]", picture)
+    notice = page.locator("#data-notice")
+    expect(notice).to_contain_text("“photo.png” is not a kind of file that can be read here.")
+    expect(notice).to_contain_text("Still in use: “tickets.csv")
+    page.locator("#next-to-model").click()
+    expect(page.locator("#estimate")).to_be_visible()
+    go(page, "Train")
+    expect(page.locator("#start-training")).to_be_enabled()
 
 
 def test_a_reading_is_found_again_and_can_be_cancelled(app, page, tmp_path):
