@@ -424,7 +424,7 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         [*shown, page.chat.run, page.data.dataset_id, *form],
         **SETS_STATE,
     )
-    wire_restored(page.model.choice, loaded)
+    wire_restored(page.model.choice, loaded, is_first=True)
     loaded.then(
         lambda dataset_id, preset, basis, **values: _cards(
             studio, page, dataset_id, preset, basis, values

@@ -4,6 +4,7 @@ What a model wants belongs to the preset, so it is no change of the user's; anot
 wherever the user has not set something else since.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from trainer_backend.models import ModelFacts, model_facts
 from trainer_backend.models.wishes import wishes_in_words, with_wishes
 from trainer_backend.recipe import Recipe, recipe_from
 
+LATE_S = 8.0
 NO_HOME = Path("/nonexistent")
 Applied = dict[str, list[Any]]  # field → [value without the wish, value that the model wanted]
 
@@ -26,6 +28,16 @@ class Chosen:
     model: str
     wishes: Applied = field(default_factory=dict)
     asked: bool = True
+    before: str = ""  # the model that this one took the place of
+    at: float = 0.0  # when, in seconds of a monotonic clock
+
+    def is_left(self, name: str) -> bool:
+        """Whether a box with this model was only left, and nothing else was chosen in it.
+
+        Leaving it and taking a model from the list are two events, in either order.
+        """
+        just_now = time.monotonic() - self.at < LATE_S
+        return name == self.model or (just_now and name == self.before)
 
 
 def preset_recipe(preset_id: str, base_model: str, home: Path | None = None) -> Recipe:

@@ -3,6 +3,7 @@
 A model is taken at once by what is known here; the Hub is asked after that, since it may be slow.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,7 @@ def wire_model(events: ModelEvents) -> list[Dependency]:
     @show_user_errors
     def typed(preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
         name = str(values["base_model"] or "")
-        if name == chosen.model:  # the box was only left
+        if chosen.is_left(name):
             return [gr.skip()] * len(filled)
         return _taken(events, name, preset_id, chosen, values)
 
@@ -102,14 +103,21 @@ def _wire_lists(events: ModelEvents) -> None:
     search.here.ask(show_user_errors(ask), outputs=search.hub, **given)
 
 
-def wire_restored(events: ModelEvents, loaded: Dependency) -> None:
-    """After a page load: the card of the restored model, at once and then with the Hub's word."""
+def wire_restored(events: ModelEvents, loaded: Dependency, *, is_first: bool = False) -> None:
+    """After the form was filled: the card of its model, at once and then with the Hub's word.
+
+    With `is_first`, at a page load, nothing happens where the visitor has been quicker.
+    """
     given = {"inputs_kwargs": events.given(), "outputs": [events.about, events.chosen], **QUICK}
 
     def known(preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
+        if is_first and chosen.at:
+            return [gr.skip(), gr.skip()]
         return restore_model(events, preset_id, values, ask_hub=False)
 
     def asked(preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
+        if values["base_model"] != chosen.model:  # another one was chosen meanwhile
+            return [gr.skip(), gr.skip()]
         return restore_model(events, preset_id, values, ask_hub=True)
 
     loaded.then(show_user_errors(known), **given).then(show_user_errors(asked), **given)
@@ -166,4 +174,8 @@ def _filled(
         update |= {"visible": shown[name]} if name in shown else {}
         updates.append(gr.update(**update) if update else gr.skip())
     card = card_of(events.studio, facts, preset_id, wishes, asking=asking)
-    return [card, Chosen(facts.base_model, wishes, asked=not asking), *updates]
+    before, at = chosen.before, chosen.at
+    if facts.base_model != chosen.model:
+        before, at = chosen.model, time.monotonic()
+    now = Chosen(facts.base_model, wishes, asked=not asking, before=before, at=at)
+    return [card, now, *updates]

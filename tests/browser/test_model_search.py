@@ -54,6 +54,7 @@ def test_a_hub_model_without_network_leads_on_to_the_starter(app, page, tmp_path
     search_with_the_keyboard(page)
     expect(about).to_contain_text("stored in 4 bits, so Method is set to QLoRA")
     expect(method).to_have_value("QLoRA (small adapter, quantized model)")
+    expect(page.locator("#estimate")).to_contain_text("QLoRA")
     expect(page.locator("#estimate")).to_contain_text("All settings match the preset.")
     page.reload()
     go(page, "Model")

@@ -1,5 +1,7 @@
 """Choosing a model: its wishes are applied, undone with the next one, and never the user's."""
 
+import time
+
 import pytest
 
 from sft_ui.model import model_events
@@ -52,6 +54,12 @@ def test_a_reload_knows_which_settings_were_the_models(studio):
         "adapter": "lora",
         "precision": "auto",
     }
+
+
+def test_leaving_the_box_chooses_nothing_even_when_it_comes_late():
+    chosen = Chosen("new", before="old", at=time.monotonic())
+    assert chosen.is_left("new") and chosen.is_left("old") and not chosen.is_left("other")
+    assert not Chosen("new", before="old", at=time.monotonic() - 60).is_left("old")
 
 
 def test_a_folder_is_known_by_its_own_files(studio, tiny_model_dir):
