@@ -1,29 +1,41 @@
 // The address of the page names the open tab and the shown run, so that Back, a reload and a copied link work.
-// In scope: from gr.HTML element and trigger. The page tells of changes by the events studio-tab, studio-run
-// and, once it has loaded, studio-ready.
+// In scope: from gr.HTML element and trigger. The page tells of changes by the events studio-tab (its name)
+// and studio-run ({run}, or {run, tab}) and, when it has loaded, studio-ready.
 
-const TOGETHER_MS = 700; // changes of one press are one entry in the history
+const SETTLES_MS = 300; // after loading, until the tab that it chose has opened
 let ready = false,
-  pushed = 0;
+  early = {}; // what changed while loading, which still reads the address
 
-function put(name, value) {
-  const address = new URL(location.href),
-    known = address.searchParams;
-  if ((known.get(name) ?? "") === value) return;
-  if (value) known.set(name, value);
-  else known.delete(name);
-  const tab = known.get("tab");
-  known.delete("tab");
-  if (tab) known.set("tab", tab);
-  if (ready && Date.now() - pushed > TOGETHER_MS) {
-    history.pushState(null, "", address);
-    pushed = Date.now();
-  } else history.replaceState(null, "", address);
+// Each change after loading is an entry of the history; what the address says already is none.
+function put(changes) {
+  if (!ready) {
+    Object.assign(early, changes);
+    return;
+  }
+  write(changes, "pushState");
 }
 
-document.addEventListener("studio-tab", (event) => put("tab", event.detail));
-document.addEventListener("studio-run", (event) => put("run", event.detail));
-document.addEventListener("studio-ready", () => setTimeout(() => (ready = true), TOGETHER_MS));
+function write(changes, how) {
+  const address = new URL(location.href),
+    known = address.searchParams,
+    now = { run: known.get("run") ?? "", tab: known.get("tab") ?? "" },
+    then = { ...now, ...changes };
+  if (then.run === now.run && then.tab === now.tab) return;
+  for (const [name, value] of Object.entries(then)) {
+    known.delete(name);
+    if (value) known.append(name, value);
+  }
+  history[how](null, "", address);
+}
+
+function settle() {
+  ready = true;
+  write(early, "replaceState");
+}
+
+document.addEventListener("studio-tab", (event) => put({ tab: event.detail }));
+document.addEventListener("studio-run", (event) => put(event.detail));
+document.addEventListener("studio-ready", () => setTimeout(settle, SETTLES_MS));
 addEventListener("popstate", () => {
   const known = new URL(location.href).searchParams;
   trigger("went", { tab: known.get("tab") ?? "data", run: known.get("run") ?? "" });

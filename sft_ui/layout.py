@@ -50,10 +50,15 @@ TAB_OPENED = """() => {
   document.dispatchEvent(new CustomEvent('studio-tab', { detail: 'NAME' }));
 }"""
 RUN_SHOWN = """(run) => {
-  document.dispatchEvent(new CustomEvent('studio-run', { detail: run || '' }));
+  document.dispatchEvent(new CustomEvent('studio-run', { detail: { run: run || '' } }));
 }"""
-# before its tab opens, so that both are one entry in the history
-RUN_OPENED = f"(run) => {{ ({RUN_SHOWN})(run); return [run]; }}"
+# The run and its tab as one entry of the history; a State has no value in the browser.
+RUN_OPENED = """() => {
+  const run = document.querySelector('#runs-table tr.chosen')?.dataset.pick;
+  if (run)
+    document.dispatchEvent(new CustomEvent('studio-run', { detail: { run, tab: 'train' } }));
+  return [null];
+}"""
 LOADED = "() => { document.dispatchEvent(new CustomEvent('studio-ready')); }"
 TO_THE_TOP = "() => { scrollTo(0, 0); return []; }"
 
