@@ -22,9 +22,9 @@ from sft_ui.data.tab import DataTab, build_data_tab
 from sft_ui.data.wiring import wire_data
 from sft_ui.dataset_files import build_routes
 from sft_ui.model.tab import ModelTab, build_model_tab, estimate
+from sft_ui.navigation.stepper import build_stepper, stepper, steps_done
 from sft_ui.recipe_form import edits, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
-from sft_ui.stepper import build_stepper, stepper, steps_done
 from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
 from sft_ui.train.after_run import start_from
 from sft_ui.train.decision import choices_of, shown_question, undecided
@@ -159,7 +159,7 @@ def header(device: str) -> Markup:
 def _build_tabs(studio: Studio) -> Page:
     draft = gr.BrowserState(None, storage_key="sft-studio-draft", secret="sft-studio")
     opened: dict[str, gr.Tab] = {}
-    address = gr.HTML("", js_on_load=static_text("address.js"), elem_id="address")
+    address = gr.HTML("", js_on_load=static_text("navigation/address.js"), elem_id="address")
     steps = build_stepper()
 
     def tab(name: str) -> gr.Tab:

@@ -129,14 +129,14 @@ def follow_the_log(page, run):
 def test_phases_and_a_stop_show_at_once_and_leave_the_bar(app, open_page, played):
     run, writer = played
     page = open_page(f"{app.url}/?run={run.id}")
-    bar, left = page.locator(".progress-bar"), page.locator("[data-live=left]")
+    bar, left = page.locator("#live-chart .progress-bar"), page.locator("[data-live=left]")
     expect(bar).to_have_attribute("aria-valuenow", "30")
     expect(left).to_have_text("about 1 min 30 s left, then the answer check")
     expect(page.locator("#start-training")).not_to_have_class(re.compile("primary"))
     writer.update(now=True, progress=WORKING)
     expect(page.locator("[data-live=state]")).to_have_text("Evaluating")
     expect(page.locator("[data-live=phase_what]")).to_have_text("Evaluating: 3 of 12 batches")
-    expect(page.locator(".phase-bar")).to_have_attribute("aria-valuenow", "25")
+    expect(page.locator("#live-chart .phase-bar")).to_have_attribute("aria-valuenow", "25")
     expect(bar).to_have_attribute("aria-valuenow", "30")
     checking = {**WORKING, "what": "Checking answers", "unit": "answers"}
     writer.update(now=True, step=40, progress=checking, eta_seconds=0.0)
