@@ -36,7 +36,8 @@ def five_runs(app, tmp_path):
 def played(app):
     """A run that this process plays: (run, writer), with the run's lock held as a worker does."""
     dataset = create_from_rows(app.home, ROWS, name="played")
-    run = create_run(app.home, Recipe(max_steps=40), dataset, name="Played", foreground=True)
+    recipe = Recipe(max_steps=40, answer_check_rows=4)
+    run = create_run(app.home, recipe, dataset, name="Played", foreground=True)
     with run.lock():
         writer = RunWriter(run)
         writer.heart = Heartbeat(run.dir).start()
