@@ -31,9 +31,9 @@ from sft_ui.model.model_events import wire_restored
 from sft_ui.model.recipe_files.travel import download_value, taken_from_run
 from sft_ui.model.tab import ModelTab, about_preset, build_model_tab
 from sft_ui.model.template import wire_template_view
+from sft_ui.navigation.stepper import build_stepper, stepper, steps_done
 from sft_ui.recipe_form import edits, field_update, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
-from sft_ui.stepper import build_stepper, stepper, steps_done
 from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
 from sft_ui.train.after_run import start_from
 from sft_ui.train.decision import choices_of, shown_question, undecided
@@ -60,10 +60,15 @@ TAB_OPENED = """() => {
   document.dispatchEvent(new CustomEvent('studio-tab', { detail: 'NAME' }));
 }"""
 RUN_SHOWN = """(run) => {
-  document.dispatchEvent(new CustomEvent('studio-run', { detail: run || '' }));
+  document.dispatchEvent(new CustomEvent('studio-run', { detail: { run: run || '' } }));
 }"""
-# before its tab opens, so that both are one entry in the history
-RUN_OPENED = f"(run) => {{ ({RUN_SHOWN})(run); return [run]; }}"
+# The run and its tab as one entry of the history; a State has no value in the browser.
+RUN_OPENED = """() => {
+  const run = document.querySelector('#runs-table tr.chosen')?.dataset.pick;
+  if (run)
+    document.dispatchEvent(new CustomEvent('studio-run', { detail: { run, tab: 'train' } }));
+  return [null];
+}"""
 LOADED = "() => { document.dispatchEvent(new CustomEvent('studio-ready')); }"
 TO_THE_TOP = "() => { scrollTo(0, 0); return []; }"
 
@@ -164,7 +169,7 @@ def header(device: str) -> Markup:
 def _build_tabs(studio: Studio) -> Page:
     draft = gr.BrowserState(None, storage_key="sft-studio-draft", secret="sft-studio")
     opened: dict[str, gr.Tab] = {}
-    address = gr.HTML("", js_on_load=static_text("address.js"), elem_id="address")
+    address = gr.HTML("", js_on_load=static_text("navigation/address.js"), elem_id="address")
     steps = build_stepper()
 
     def tab(name: str) -> gr.Tab:

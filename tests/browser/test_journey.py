@@ -50,13 +50,12 @@ def watch_from_two_pages(app, page, open_page):
 
 
 def ask_both(page):
-    page.locator("#chat-held-out").click()
+    page.get_by_label("number input for Maximum answer tokens").fill("12")
+    page.locator("#chat-held-out").click()  # sends it
     expect(page.locator("#chat-expected")).to_contain_text(
         re.compile("lamps|books|cups|chairs|pens")
     )
-    expect(page.locator("#chat-input textarea")).to_have_value(re.compile("orders"))
-    page.get_by_label("number input for Maximum answer tokens").fill("12")
-    page.locator("#chat-send").click()
+    expect(page.locator("#chat-tuned .turn.user")).to_contain_text("orders")
     for side in ("base", "tuned"):
         answer = page.locator(f"#chat-{side} .turn.assistant")
         expect(answer).to_have_text(re.compile(r"\w"), timeout=120_000)
@@ -67,7 +66,8 @@ def stop_an_answer(page):
     page.locator("#chat-clear").click()  # after short answers the model would be brief again
     page.get_by_label("number input for Maximum answer tokens").fill("2000")
     page.locator("#chat-input textarea").fill("Tell a very long story <img src=x> ${1}")
-    page.locator("#chat-send").click()
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-expected")).not_to_contain_text("Expected answer")
     expect(page.locator("#chat-stop")).to_be_enabled()
     expect(page.locator("#chat-tuned")).to_contain_text("story <img src=x> ${1}")
     expect(page.locator("#chat-base .turn.assistant")).to_have_text(re.compile(r"\w{3}"))
@@ -75,6 +75,7 @@ def stop_an_answer(page):
     page.locator("#chat-stop").click()
     expect(page.locator("#chat-send")).to_be_enabled()
     assert time.monotonic() - began < 2  # a second on a machine that is not busy with tests
+    expect(page.locator("#chat-tuned")).to_contain_text("You stopped this answer")
 
 
 def take_it_away(page, tmp_path):

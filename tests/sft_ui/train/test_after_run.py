@@ -107,7 +107,7 @@ def test_the_table_shows_why_a_run_failed(studio, dataset, run):
     enter(stuck, "running")
     write_json(stuck.dir / "stalled.json", {"phase": "step", "seconds": 700, "frozen": False})
     table = tab.runs_table([open_run(studio.home, one.id).summary() for one in (run, stuck)], "")
-    assert "failed: The GPU ran out of memory." in table and "no progress" in table
+    assert "Failed: The GPU ran out of memory." in table and "No progress" in table
 
 
 def test_every_choice_of_an_error_is_a_button_that_starts_with_it(studio, run):

@@ -17,7 +17,7 @@ STEPS = ("data", "model", "train", "chat")
 
 def build_stepper() -> gr.HTML:
     """The component; its event `go` carries the name of the tab to open."""
-    return gr.HTML(stepper(()), js_on_load=static_text("stepper.js"), elem_id="stepper")
+    return gr.HTML(stepper(()), js_on_load=static_text("navigation/stepper.js"), elem_id="stepper")
 
 
 def stepper(done: Collection[str]) -> Markup:

@@ -1,0 +1,1 @@
+"""The steps above the tabs, and the address of the page."""
