@@ -33,7 +33,8 @@ from sft_ui.model.tab import ModelTab, about_preset, build_model_tab
 from sft_ui.model.template import wire_template_view
 from sft_ui.recipe_form import edits, field_update, form_values, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
-from sft_ui.theme import STYLE_SHEETS, build_theme
+from sft_ui.stepper import build_stepper, stepper, steps_done
+from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
 from sft_ui.train.after_run import start_from
 from sft_ui.train.decision import choices_of, shown_question, undecided
 from sft_ui.train.next_run import Asked, new_key, start_run, start_state
@@ -53,12 +54,18 @@ SWITCH_THEME = """
 element.querySelector('button')
   .addEventListener('click', () => document.body.classList.toggle('dark'));
 """
-# Keep the shown run in the URL, so that a reload or a shared link shows it again.
-RUN_IN_ADDRESS = """(run) => {
-  const address = new URL(location.href);
-  if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
-  history.replaceState(null, '', address);
+# The page's scripts hear of an opened tab, the shown run and the end of loading by these events.
+TAB_OPENED = """() => {
+  document.body.dataset.tab = 'NAME';
+  document.dispatchEvent(new CustomEvent('studio-tab', { detail: 'NAME' }));
 }"""
+RUN_SHOWN = """(run) => {
+  document.dispatchEvent(new CustomEvent('studio-run', { detail: run || '' }));
+}"""
+# before its tab opens, so that both are one entry in the history
+RUN_OPENED = f"(run) => {{ ({RUN_SHOWN})(run); return [run]; }}"
+LOADED = "() => { document.dispatchEvent(new CustomEvent('studio-ready')); }"
+TO_THE_TOP = "() => { scrollTo(0, 0); return []; }"
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,10 @@ class Page:
     runs: RunsTab
     draft: gr.BrowserState
     opened: dict[str, gr.Tab]
+    steps: gr.HTML
+    address: gr.HTML
+    to_train: gr.Button
+    to_chat: gr.Button
 
     def chosen(self) -> Options:
         """The inputs that a run is made of: data, preset and form."""
@@ -102,6 +113,7 @@ def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> 
     ) as app:
         gr.HTML(header(hardware().label()), js_on_load=SWITCH_THEME)
         page = _build_tabs(studio)
+        _wire_way(studio, page)
         _wire_settings(studio, page)
         _wire_runs(studio, page)
         _wire_load(studio, page, app)
@@ -152,6 +164,8 @@ def header(device: str) -> Markup:
 def _build_tabs(studio: Studio) -> Page:
     draft = gr.BrowserState(None, storage_key="sft-studio-draft", secret="sft-studio")
     opened: dict[str, gr.Tab] = {}
+    address = gr.HTML("", js_on_load=static_text("address.js"), elem_id="address")
+    steps = build_stepper()
 
     def tab(name: str) -> gr.Tab:
         opened[name] = gr.Tab(name.capitalize(), id=name)
@@ -162,13 +176,41 @@ def _build_tabs(studio: Studio) -> Page:
             data = build_data_tab(studio)
         with tab("model"):
             model = build_model_tab(studio)
+            to_train = gr.Button("Next: train →", elem_id="next-to-train")
         with tab("train"):
             train = build_train_tab(studio)
+            to_chat = gr.Button("Next: chat →", interactive=False, elem_id="next-to-chat")
         with tab("chat"):
             chat = build_chat_tab(studio)
         with tab("runs"):
             runs = build_runs_tab(studio)
-    return Page(tabs, data, model, train, chat, runs, draft, opened)
+    parts = (tabs, data, model, train, chat, runs, draft, opened)
+    return Page(*parts, steps, address, to_train, to_chat)
+
+
+def _wire_way(studio: Studio, page: Page) -> None:
+    """The steps above the tabs, the buttons that lead on, and the address of the page."""
+    train, dataset_id, run_id = page.train, page.data.dataset_id, page.train.run_id
+    for name, tab in page.opened.items():
+        tab.select(None, None, None, js=TAB_OPENED.replace("NAME", name), **PRIVATE)
+
+    def way(dataset_id: str, run_id: str) -> list[Any]:
+        done = steps_done(studio, dataset_id, run_id)
+        return [stepper(done), gr.update(interactive="train" in done)]
+
+    def go(event: gr.EventData) -> gr.Tabs:
+        return gr.Tabs(selected=str(event.tab))
+
+    def went(event: gr.EventData) -> tuple[Any, str]:
+        run, _ = attempt(open_run, studio.home, str(event.run)) if event.run else (None, None)
+        return gr.Tabs(selected=str(event.tab)), run.id if run else ""
+
+    shown = {"inputs": [dataset_id, run_id], "outputs": [page.steps, page.to_chat], **SILENT}
+    for event in (dataset_id.change, run_id.change, train.chart.statuschange):
+        event(way, **shown)
+    page.steps.go(go, None, page.tabs, **SILENT)
+    page.address.went(went, None, [page.tabs, run_id], **SETS_STATE)
+    page.to_train.click(lambda: gr.Tabs(selected="train"), None, page.tabs, js=TO_THE_TOP, **SILENT)
 
 
 def _wire_settings(studio: Studio, page: Page) -> None:
@@ -197,6 +239,10 @@ def _wire_settings(studio: Studio, page: Page) -> None:
     _wire_counts(studio, page, adapt, again)
     _wire_use_settings(studio, page, events, again)
 
+    for button in data.ready.go_on:
+        button.click(
+            lambda: gr.Tabs(selected="model"), None, page.tabs, js="() => scrollTo(0, 0)", **QUICK
+        )
     for at, button in enumerate(train.decision.buttons):
         names = ["chat_template", "lost_content"]
         decided = button.click(
@@ -319,7 +365,7 @@ def _wire_runs(studio: Studio, page: Page) -> None:
     train.after.build_on.click(
         build_on, inputs_kwargs={"run_id": train.run_id, **chosen}, outputs=started, **SETS_STATE
     )
-    train.shown.then(None, train.chart, None, js=RUN_IN_ADDRESS, **PRIVATE)
+    train.shown.then(None, train.chart, None, js=RUN_SHOWN, **PRIVATE)
 
     base_model = model.fields["base_model"]
     # gr.on does not accept custom events such as statuschange
@@ -333,14 +379,16 @@ def _wire_runs(studio: Studio, page: Page) -> None:
         lambda run: (run, gr.Tabs(selected="train")),
         runs.chosen,
         [train.run_id, page.tabs],
+        js=RUN_OPENED,
         **SETS_STATE,
     )
-    train.talk.click(
-        lambda name, run: (chat_choices(studio, name, run), gr.Tabs(selected="chat")),
-        [base_model, train.run_id],
-        [chat.run, page.tabs],
-        **QUICK,
-    )
+    for button in (train.talk, page.to_chat):
+        button.click(
+            lambda name, run: (chat_choices(studio, name, run), gr.Tabs(selected="chat")),
+            [base_model, train.run_id],
+            [chat.run, page.tabs],
+            **QUICK,
+        )
 
 
 def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
@@ -358,7 +406,9 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
             field_update(name, values[name], visible=shown.get(name, True)) if recipe else gr.skip()
             for name in names
         ]
-        tab = gr.Tabs(selected="train") if run_id else gr.skip()
+        asked = request.query_params.get("tab", "")
+        selected = asked if asked in page.opened else "train" if run_id else ""
+        tab = gr.Tabs(selected=selected) if selected else gr.skip()
         chats = chat_choices(studio, base_model, run_id or None)
         return [
             *(run_id or gr.skip(), run_id or gr.skip(), tab, new_key(), chats),
@@ -383,7 +433,7 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         inputs_kwargs={**page.chosen(), "basis": page.model.basis},
         outputs=_card_outputs(page),
         **SILENT,
-    )
+    ).then(None, None, None, js=LOADED, **PRIVATE)
 
 
 def run_to_show(studio: Studio, asked: str) -> str:

@@ -25,16 +25,21 @@ from trainer_backend.recipe.settings import Setting
 
 FormField = gr.Textbox | gr.Dropdown | gr.Checkbox | gr.Number
 Fields = dict[str, FormField]  # by name of the setting
-WIDE = ("system_prompt", "lora_target_modules")
+WIDE = ("system_prompt", "lora_target_modules", "extra_arguments")
+LINES = {"system_prompt": 2, "extra_arguments": 3}
+DECIDING = ("adapter", "max_steps", "eval_fraction", "lr_scheduler_type", "optim")
 CONDITIONAL = tuple(
     name
     for name in SETTINGS
     if not all(
-        is_relevant(name, Recipe(adapter=a, max_steps=m, eval_fraction=e, lr_scheduler_type=s))
+        is_relevant(
+            name, Recipe(adapter=a, max_steps=m, eval_fraction=e, lr_scheduler_type=s, optim=o)
+        )
         for a in SETTINGS["adapter"].choices
         for m in (-1, 10)
         for e in (0.0, 0.1)
         for s in SETTINGS["lr_scheduler_type"].choices
+        for o in SETTINGS["optim"].choices
     )
 )
 
@@ -44,10 +49,21 @@ def build_fields(recipe: Recipe) -> Fields:
     found: Fields = {}
     shown = (one for one in SETTINGS.values() if one.section)
     for section, settings in groupby(shown, key=lambda one: one.section):
-        with gr.Accordion(section, open=not found), gr.Row():
-            for one in settings:
+        here = list(settings)
+        looks = ["expert-section"] if all(one.expert for one in here) else None
+        fold = gr.Accordion(
+            section, open=not found, elem_id=section_id(section), elem_classes=looks
+        )
+        with fold, gr.Row():
+            for one in here:
                 found[one.name] = build_field(one, recipe)
     return found
+
+
+def section_id(section: str) -> str:
+    """The elem_id of a section of the form."""
+    sections = list(dict.fromkeys(one.section for one in SETTINGS.values() if one.section))
+    return f"form-section-{sections.index(section)}"
 
 
 def build_field(setting: Setting, recipe: Recipe) -> FormField:
@@ -58,8 +74,9 @@ def build_field(setting: Setting, recipe: Recipe) -> FormField:
         "info": setting.help,
         "value": value,
         "visible": is_relevant(name, recipe, _devices()),
-        "min_width": 520 if name in WIDE else 240,
+        "min_width": 240,
         "elem_id": f"field-{name}",
+        "elem_classes": ["expert-setting"] * setting.expert + ["wide-setting"] * (name in WIDE),
     }
     if setting.choices:
         choices = choices_of(setting, value)
@@ -69,7 +86,7 @@ def build_field(setting: Setting, recipe: Recipe) -> FormField:
     if setting.limits and not setting.may_be_auto:
         whole = setting.is_whole
         return gr.Number(**common, precision=0 if whole else None, step=1 if whole else 0.01)
-    return gr.Textbox(**{**common, "value": str(value)}, lines=2 if name == "system_prompt" else 1)
+    return gr.Textbox(**{**common, "value": str(value)}, lines=LINES.get(name, 1))
 
 
 def choices_of(setting: Setting, value: object) -> list[tuple[str, str]]:

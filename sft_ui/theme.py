@@ -12,8 +12,10 @@ STYLE_SHEETS = [
         "model/model.css",
         "train/live_chart.css",
         "data/data_room.css",
+        "data/chats_and_columns.css",
         "data/lengths/length_chart.css",
         "model/search.css",
+        "model/form_view.css",
     )
 ]
 

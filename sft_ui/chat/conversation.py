@@ -15,7 +15,9 @@ from trainer_backend.models.loaded.answer_parts import Answer
 MODEL_PREFIX = "model:"
 SECONDS_BETWEEN_UPDATES = 0.05
 SIDES = ("base", "tuned")
-Turn = dict[str, Any]  # {"role", "content"}, "images" of a user, "reasoning" and "calls" of answers
+# {"role", "content"}, "images" of a user; of answers "reasoning", "calls", and "cut" where they are
+# not complete: "stopped" or "limit"
+Turn = dict[str, Any]
 Turns = list[Turn]
 Talk = dict[str, Turns]  # by side: "base", "tuned"
 
@@ -79,7 +81,8 @@ def _turn(message: Message, before: Turns) -> Turn:
 
 def _answer(part: dict[str, Any]) -> Turn:
     turn: Turn = {"role": "assistant", "content": part.get("content", part["text"])}
-    return turn | {name: part[name] for name in ("reasoning", "calls") if part.get(name)}
+    cut = {"cut": "limit"} if part.get("cut") else {}
+    return turn | {name: part[name] for name in ("reasoning", "calls") if part.get(name)} | cut
 
 
 def as_asked(turns: Turns) -> Turns:
@@ -128,6 +131,13 @@ def answered(turns: Turns) -> Turns:
     if turns and not any(turns[-1].get(name) for name in ("content", "calls", "reasoning")):
         return turns[:-2]
     return list(turns)
+
+
+def marked_stopped(turns: Turns) -> Turns:
+    """The turns with the last answer marked as stopped by the person."""
+    if not turns or turns[-1]["role"] != "assistant" or turns[-1].get("cut"):
+        return turns
+    return [*turns[:-1], {**turns[-1], "cut": "stopped"}]
 
 
 def calls_open(talk: Talk) -> bool:

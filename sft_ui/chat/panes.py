@@ -13,6 +13,10 @@ from sft_ui.chat.conversation import SIDES, Talk, Turn, Turns
 
 LABELS = {"base": "Base model", "tuned": "Tuned model"}
 WAITING = "…"
+CUT = {
+    "stopped": "You stopped this answer",
+    "limit": "Cut off at “Maximum answer tokens”",
+}
 
 
 def pane(side: str, turns: Turns) -> Markup:
@@ -39,8 +43,11 @@ def _inside(turn: Turn) -> Markup:
         _thought(reasoning, still_open=not (content or calls)) if reasoning else "",
         Markup('<span class="who">Tool result</span>') if turn["role"] == "tool" else "",
         markup.each(PICTURE, ((f"{SERVED}{path}",) for path in turn.get("images") or ())),
-        content or ("" if reasoning or calls else WAITING),
+        content or ("" if reasoning or calls or turn.get("cut") else WAITING),
         call_cards(calls or []),
+        Markup('<span class="who cut-note">{}</span>').format(CUT[turn["cut"]])
+        if turn.get("cut")
+        else "",
     ]
     return Markup().join(parts)
 

@@ -16,16 +16,18 @@ from sft_ui.chat.conversation import (
     Message,
     Question,
     calls_open,
+    marked_stopped,
     new_conversation,
     stream_talk,
 )
 from sft_ui.chat.held_out import HeldOut, held_out_turn
 from sft_ui.chat.panes import call_cards, pane, panes
-from sft_ui.context import PRIVATE, QUICK, Studio
+from sft_ui.context import PRIVATE, QUICK, SILENT, Options, Studio
 from trainer_backend.errors import UserError
 from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.answer_parts import tool_names
-from trainer_backend.recipe.recipe import SETTINGS, label
+from trainer_backend.recipe.labels import label
+from trainer_backend.recipe.recipe import SETTINGS
 from trainer_backend.runs import list_runs, open_run
 from trainer_backend.runs.asking import Asking, asking_of, has_switch, read_tools, reads_images
 from trainer_backend.runs.checkpoints import Checkpoint
@@ -105,8 +107,8 @@ def _build_conversation() -> Controls:
     with gr.Row(equal_height=True):
         message = gr.Textbox(
             label="Your message",
-            placeholder="Ask both models the same question…",
-            lines=2,
+            placeholder="Ask both models. Enter sends, Shift+Enter adds a line.",
+            lines=1,  # with more, Enter would not send
             max_lines=8,
             scale=4,
             min_width=240,
@@ -199,8 +201,9 @@ def question_of(  # noqa: PLR0913 - one argument a component
 
 
 def _wire_sending(studio: Studio, parts: Controls, asks: Asks) -> None:
-    ready = [gr.update(interactive=True), gr.update(interactive=False)]
-    busy = [gr.update(interactive=False), gr.update(interactive=True)]
+    on, off = gr.update(interactive=True), gr.update(interactive=False)
+    ready, busy = [on, off, on], [off, on, off]  # Send, Stop, and the held-out row
+    buttons = [parts.send, parts.stop, parts.held_out]
 
     @show_user_errors
     def answer(
@@ -212,26 +215,39 @@ def _wire_sending(studio: Studio, parts: Controls, asks: Asks) -> None:
         called = calls_open(grown)
         yield [grown, *panes(grown), "", None, gr.update(visible=called, value=called), *ready]
 
+    @show_user_errors
+    def ask(run_id: str | None) -> list[Any]:
+        if not run_id or run_id.startswith(MODEL_PREFIX):
+            raise UserError("Only a run has held-out rows.", "Chat", "Choose a run first.")
+        return tried(held_out_turn(open_run(studio.home, run_id)))
+
+    filled = [parts.message, asks.system, asks.tools, asks.gives_tools, parts.image]
+    asked = parts.held_out.click(ask, asks.run, [*filled, parts.expected], **PRIVATE)
     sent = {"talk": parts.talk, "text": parts.message, "image": parts.image}
-    events: list[Any] = [
-        trigger(
-            answer,
-            inputs_kwargs={**sent, "is_result": parts.is_result, **asks.inputs()},
-            outputs=[
-                *(parts.talk, *parts.panes, parts.message, parts.image, parts.is_result),
-                *(parts.send, parts.stop),
-            ],
-            show_progress="hidden",
-            concurrency_limit=4,
-            trigger_mode="once",
-            **PRIVATE,
-        )
-        for trigger in (parts.send.click, parts.message.submit)
-    ]
-    buttons = [parts.send, parts.stop]
+    how: Options = {
+        "inputs_kwargs": {**sent, "is_result": parts.is_result, **asks.inputs()},
+        "outputs": [
+            *(parts.talk, *parts.panes, parts.message, parts.image, parts.is_result),
+            *buttons,
+        ],
+        "show_progress": "hidden",
+        "concurrency_limit": 4,
+        "trigger_mode": "once",
+        **PRIVATE,
+    }
+    events: list[Any] = [asked.success(answer, **how)]
+    for trigger in (parts.send.click, parts.message.submit):
+        trigger(lambda: "", None, parts.expected, **SILENT)  # it belongs to another question
+        events.append(trigger(answer, **how))
     for event in events:
         event.then(lambda: ready, None, buttons, **QUICK)
-    parts.stop.click(lambda: ready, None, buttons, cancels=events, **QUICK)
+
+    def stopped(talk: dict) -> list[Any]:
+        talk = {side: marked_stopped(turns) for side, turns in talk.items()}
+        return [talk, *panes(talk), *ready]
+
+    halted = [parts.talk, *parts.panes, *buttons]
+    parts.stop.click(stopped, parts.talk, halted, cancels=events, **QUICK)
 
     def start_again() -> list[Any]:
         talk = new_conversation()
@@ -252,15 +268,6 @@ def _wire_choices(studio: Studio, parts: Controls, asks: Asks) -> None:
         ],
         **QUICK,
     )
-
-    @show_user_errors
-    def ask(run_id: str | None) -> list[Any]:
-        if not run_id or run_id.startswith(MODEL_PREFIX):
-            raise UserError("Only a run has held-out rows.", "Chat", "Choose a run first.")
-        return tried(held_out_turn(open_run(studio.home, run_id)))
-
-    filled = [parts.message, asks.system, asks.tools, asks.gives_tools, parts.image]
-    parts.held_out.click(ask, asks.run, [*filled, parts.expected], **PRIVATE)
 
 
 def tried(row: HeldOut) -> list[Any]:

@@ -14,9 +14,15 @@ from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors, tell
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
 from sft_ui.data.dataset_list import dataset_list, read_weights
-from sft_ui.data.reading.columns import mapping_preview, read_mapping, roles_of
+from sft_ui.data.mapping_events import wire_mapping
 from sft_ui.data.reading.readings import failure, shown_again, wire_read_again
-from sft_ui.data.reading.sources import pasted_cells, pasted_kind, typed_rows, write_pasted
+from sft_ui.data.reading.sources import (
+    pasted_cells,
+    pasted_kind,
+    typed_rows,
+    unreadable_names,
+    write_pasted,
+)
 from sft_ui.data.rows.card import Changes, read_changes
 from sft_ui.data.rows.table import count_filter, rows_of_count
 from sft_ui.data.tab import DataTab
@@ -38,7 +44,7 @@ def wire_events(studio: Studio, tab: DataTab) -> None:
     """Wire every event of the tab that does not need the recipe."""
     _wire_sources(studio, tab)
     _wire_finish(studio, tab)
-    _wire_mapping(studio, tab)
+    wire_mapping(studio, tab)
     _wire_report(studio, tab)
     _wire_changes(studio, tab)
     _wire_stored(studio, tab)
@@ -48,22 +54,33 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     sources = tab.sources
     begun = [tab.reading, tab.notice, sources.upload]
 
-    def begin(action: Callable[..., str], *args: Any, **kwargs: Any) -> list[Any]:
+    def begin(dataset_id: str, action: Callable[..., str], *args: Any, **how: Any) -> list[Any]:
         """Updates of `begun`: the id of the new reading, or why it did not start."""
-        reading, error = attempt(action, *args, **kwargs)
-        return [reading or "", markup.error_card(error), None]
+        reading, error = attempt(action, *args, **how)
+        return [reading or "", markup.error_card(error) + in_use(studio, dataset_id), None]
 
-    def from_files(paths: list[str] | str | None) -> list[Any]:
+    def from_files(paths: list[str] | str | None, dataset_id: str) -> list[Any]:
         paths = [paths] if isinstance(paths, str) else paths
-        return begin(tab.readings.read, paths) if paths else [gr.skip(), "", None]
+        refused = unreadable_names(paths or [])
+        if refused or not paths:
+            return [gr.skip(), refused, None]
+        return begin(dataset_id, tab.readings.read, paths)
 
-    def from_hub(repo_id: str, config: str, split: str, rows: float, known: dict) -> list[Any]:
+    def from_hub(  # noqa: PLR0913 - the pickers of the Hub
+        dataset_id: str, repo_id: str, config: str, split: str, rows: float, known: dict
+    ) -> list[Any]:
         revision = known.get("revision") if isinstance(known, dict) else None
         chosen = {"config": config or None, "split": split or "train", "revision": revision}
-        return begin(read_hub, tab, repo_id, rows, chosen)
+        return begin(dataset_id, read_hub, tab, repo_id, rows, chosen)
 
-    sources.upload.upload(from_files, sources.upload, begun, **PRIVATE)
-    chosen = [sources.hub_id, sources.hub_config, sources.hub_split, sources.hub_rows]
+    sources.upload.upload(from_files, [sources.upload, tab.dataset_id], begun, **PRIVATE)
+    chosen = [
+        tab.dataset_id,
+        sources.hub_id,
+        sources.hub_config,
+        sources.hub_split,
+        sources.hub_rows,
+    ]
     sources.use_hub.click(from_hub, [*chosen, sources.hub_known], begun, **PRIVATE)
 
     def loaded(dataset: StoredDataset | None, error: UserError | None) -> list[Any]:
@@ -72,11 +89,14 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     def from_sample(sample_id: str | None) -> list[Any]:
         return loaded(*attempt(create_from_sample, studio.home, sample_id or ""))
 
-    def from_text(rows: list[list], text: str) -> list[Any]:
+    def from_text(rows: list[list], text: str, dataset_id: str) -> list[Any]:
         kind = pasted_kind(text or "")
         if kind != "cells":
             path = write_pasted(studio.home, text, kind)
-            return [gr.skip(), *begin(tab.readings.read, [path], name="Pasted text")[:2]]
+            return [
+                gr.skip(),
+                *begin(dataset_id, tab.readings.read, [path], name="Pasted text")[:2],
+            ]
         filled = typed_rows(rows) + typed_rows(pasted_cells(text))
         made = attempt(create_from_rows, studio.home, filled, name="Typed examples")
         dataset_id, notice = loaded(*made)
@@ -85,7 +105,14 @@ def _wire_sources(studio: Studio, tab: DataTab) -> None:
     out = [tab.dataset_id, tab.notice]
     sources.sample.input(from_sample, sources.sample, out, **SETS_STATE)
     typed = [tab.dataset_id, tab.reading, tab.notice]
-    sources.use_grid.click(from_text, [sources.grid, sources.pasted], typed, **SETS_STATE)
+    given = [sources.grid, sources.pasted, tab.dataset_id]
+    sources.use_grid.click(from_text, given, typed, **SETS_STATE)
+
+
+def in_use(studio: Studio, dataset_id: str) -> Markup | str:
+    """Which data stay in use while others are read or after they failed; "" without any."""
+    dataset, _ = attempt(open_dataset, studio.home, dataset_id) if dataset_id else (None, None)
+    return markup.line(f"Still in use: “{dataset.label}”.", "still-in-use") if dataset else ""
 
 
 def read_hub(tab: DataTab, repo_id: str, rows: float, chosen: dict[str, Any]) -> str:
@@ -103,19 +130,20 @@ def read_hub(tab: DataTab, repo_id: str, rows: float, chosen: dict[str, Any]) ->
 
 
 def _wire_finish(studio: Studio, tab: DataTab) -> None:
-    def finished(event: gr.EventData, kept: dict | None) -> list[Any]:
+    def finished(event: gr.EventData, kept: dict | None, dataset_id: str) -> list[Any]:
         """Show the dataset of a finished reading, or its error with what could be done instead."""
         reading = str(getattr(event, "reading", ""))
         again = shown_again(tab.readings, reading)
         try:
             dataset = tab.readings.result(reading)
         except UserError as error:
-            return [gr.skip(), failure(tab.readings, reading, error), gr.skip(), None, *again]
+            said = failure(tab.readings, reading, error) + in_use(studio, dataset_id)
+            return [gr.skip(), said, gr.skip(), None, *again]
         saved = isinstance(kept, dict) and kept.get("dataset_id") == dataset.parent
         return [dataset.id, "", None if saved else gr.skip(), None, *again]
 
     out = [tab.dataset_id, tab.notice, tab.rows.changes, tab.sources.sample, *tab.again.outputs()]
-    tab.reading.finished(finished, tab.rows.changes, out, **SETS_STATE)
+    tab.reading.finished(finished, [tab.rows.changes, tab.dataset_id], out, **SETS_STATE)
 
     @show_user_errors
     def take_offer(event: gr.EventData) -> tuple[str, str]:
@@ -124,51 +152,6 @@ def _wire_finish(studio: Studio, tab: DataTab) -> None:
     begun = [tab.reading, tab.notice]
     tab.notice.offer(take_offer, None, begun, **PRIVATE)
     wire_read_again(tab.readings, tab.again, begun)
-
-
-def _wire_mapping(studio: Studio, tab: DataTab) -> None:
-    mapper = tab.mapper
-
-    def chosen(event: gr.EventData, dataset_id: str, system_prompt: str) -> list[Any]:
-        roles = dict(event.roles) if isinstance(event.roles, dict) else {}
-        return [roles, gr.update(open=True), preview(dataset_id, roles, system_prompt)]
-
-    def preview(dataset_id: str, roles: dict | None, system_prompt: str) -> Markup | str:
-        if not dataset_id:
-            return ""
-        dataset = open_dataset(studio.home, dataset_id)
-        return roles_preview(dataset, roles, system_prompt)
-
-    @show_user_errors
-    def apply(dataset_id: str, roles: dict | None, system_prompt: str) -> str:
-        dataset = open_dataset(studio.home, dataset_id)
-        mapping = read_mapping(roles_of(dataset, roles), dataset)
-        arguments = {
-            "dataset_id": dataset.id,
-            "mapping": asdict(mapping),
-            "system_prompt": system_prompt or "",
-        }
-        return tab.readings.work("remap_dataset", arguments, dataset.name)
-
-    asked = [tab.dataset_id, mapper.system_prompt]
-    shown = [mapper.roles, mapper.box, mapper.preview]
-    # handle every choice, in order: “always_last” would pass the data of the first event
-    in_turn: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1}
-    tab.rows.preview.roles(chosen, asked, shown, **in_turn, **SETS_STATE)
-    given = [tab.dataset_id, mapper.roles, mapper.system_prompt]
-    mapper.system_prompt.change(preview, given, mapper.preview, trigger_mode="always_last", **QUICK)
-    mapper.apply.click(apply, given, tab.reading, **PRIVATE)
-
-
-def roles_preview(
-    dataset: StoredDataset, roles: dict[str, str] | None, system_prompt: str
-) -> Markup:
-    """The first rows under the chosen roles, or what is wrong with the choice."""
-    try:
-        mapping = read_mapping(roles_of(dataset, roles), dataset)
-    except UserError as error:
-        return markup.line(f"{error.what} {error.fix}", "quiet")
-    return mapping_preview(dataset, mapping, system_prompt or "")
 
 
 def _wire_report(studio: Studio, tab: DataTab) -> None:

@@ -3,6 +3,7 @@
 Reads what is stored with the dataset; checks nothing itself.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from trainer_backend.data.store.downloads import CSV_NOTE
 from trainer_backend.errors import Problem
 
 SHOWN_ROWS = 8
+ASKING = ("columns_unclear", "unused_text", "preference_data")  # findings that are questions
 MARKS = {"error": "✕", "warning": "!", "info": "i"}
 SWITCH_WORDS = {
     "drop": "Drop these rows",
@@ -54,13 +56,20 @@ def report(
         dataset.name,
         version_line(versions),
         markup.line(dataset.sentence, "understood"),
+        _other_columns(dataset),
         totals(_counts(dataset, held_out, eval_fraction)),
         _chosen(dataset),
         *(markup.line(note, "quiet") for note in dataset.notes),
         _downloads(dataset) if dataset.num_examples else "",
-        kind="problem good" if _is_ready(dataset) else "problem error",
+        kind=f"problem {_severity(dataset)}",
     )
     return markup.stack([head, _found(dataset)])
+
+
+def _other_columns(dataset: StoredDataset) -> Markup | str:
+    if dataset.mapping is None or dataset.step != "upload" or len(dataset.columns) < 2:
+        return ""
+    return markup.line("Not what you meant? Choose other columns under “Column roles”.", "quiet")
 
 
 def _found(dataset: StoredDataset) -> Markup | str:
@@ -75,8 +84,23 @@ def _chosen(dataset: StoredDataset) -> Markup | str:
     """What to do while the columns are unclear, with the button for preference data."""
     if dataset.mapping is not None:
         return ""
-    advice = markup.line(dataset.problems[0].fix) if dataset.problems else Markup()
+    fix = without_terminal(dataset.problems[0].fix) if dataset.problems else ""
+    advice = markup.line(fix) if fix else Markup()
     return (CHOSEN_BUTTON if dataset.chosen else Markup()) + advice
+
+
+def without_terminal(fix: str) -> str:
+    """An advice without what to write in a terminal, for which the page has pickers."""
+    fix = re.sub(r" \(in the terminal: [^)]*\)", "", fix)
+    return fix.partition(" In the terminal:")[0]
+
+
+def _severity(dataset: StoredDataset) -> str:
+    """Of the whole dataset: columns that are to be chosen are a question, no mistake."""
+    if _is_ready(dataset):
+        return "good"
+    asked = dataset.mapping is None and dataset.problems[:1]
+    return "warning" if asked and asked[0].code in ASKING else "error"
 
 
 def _is_ready(dataset: StoredDataset) -> bool:

@@ -28,6 +28,16 @@ SHOW_TOKENS = """() => {
   if (innerWidth < 720) document.querySelector('#token-view')?.scrollIntoView({ block: 'start' });
 }"""
 SHOW_ROWS = "() => document.querySelector('#row-search')?.scrollIntoView({ block: 'start' })"
+# The table is drawn after the event: wait for the marked row.
+SHOW_ROW = """() => {
+  let tries = 20;
+  const look = () => {
+    const row = document.querySelector('#data-preview tr.chosen');
+    if (row) row.scrollIntoView({ block: 'center' });
+    else if (tries--) setTimeout(look, 50);
+  };
+  setTimeout(look, 50);
+}"""
 # The settings that the tokens of a row depend on.
 TOKEN_FIELDS = (
     *("base_model", "max_length", "assistant_only_loss", "system_prompt", "chat_template"),
@@ -41,6 +51,7 @@ def wire_rows(studio: Studio, tab: DataTab, given: Options, fields: Fields) -> N
     `given` are the inputs of handlers that need the recipe: dataset id and form fields.
     """
     _wire_pages(studio, tab)
+    _wire_jumps(studio, tab, given)
     _wire_pick(studio, tab, given, fields)
 
 
@@ -79,12 +90,13 @@ def _wire_pages(studio: Studio, tab: DataTab) -> None:
         return [*page, changes_bar(changes), shown_row(studio, dataset_id, row, changes)]
 
     rows.changes.change(changed, asked, [*shown, rows.changes_bar, rows.card], **QUICK)
-    _wire_jumps(studio, tab, shown)
 
 
-def _wire_jumps(studio: Studio, tab: DataTab, shown: Sequence[gr.blocks.Block]) -> None:
+def _wire_jumps(studio: Studio, tab: DataTab, recipe: Options) -> None:
+    """Jump to a row, which is marked and opened."""
     rows = tab.rows
-    cleared = [*shown, rows.search, rows.filter, rows.sort]
+    cleared = [rows.preview, rows.line, rows.start, rows.search, rows.filter, rows.sort]
+    opened = [*cleared, rows.row, rows.card]
     given = [tab.dataset_id, rows.changes, tab.mapper.roles, tab.share]
 
     def jump_to(dataset_id: str, kept: Any, roles: Any, share: Any, number: int) -> list[Any]:
@@ -95,18 +107,44 @@ def _wire_jumps(studio: Studio, tab: DataTab, shown: Sequence[gr.blocks.Block]) 
             fix = "Enter a row number from the first column of the table."
             raise UserError(f"There is no row {number:,}.", dataset.name, fix)
         page = show_page(studio, dataset_id, start, view, changes, roles=roles, row=number)
-        return [*page, "", row_table.ALL, "row"]
+        card = shown_row(studio, dataset_id, number, changes)
+        return [*page, "", row_table.ALL, "row", number, card]
 
     @show_user_errors
     def go(dataset_id: str, kept: Any, roles: Any, share: Any, text: str) -> list[Any]:
-        number = str(text).replace(",", "").strip()
+        number = str(text or "").replace(",", "").strip()
+        if not number:
+            return [gr.skip()] * len(opened)
         if not number.isdecimal():
-            return [gr.skip()] * len(cleared)
+            fix = "Enter a row number from the first column of the table."
+            raise UserError(f"“{number[:40]}” is not a row number.", "Go to row", fix)
         return jump_to(dataset_id, kept, roles, share, int(number))
 
     @show_user_errors
     def jump(event: gr.EventData, dataset_id: str, kept: Any, roles: Any, share: Any) -> list[Any]:
         return jump_to(dataset_id, kept, roles, share, int(event.row))
+
+    def tokens(dataset_id: str, row: int | None, **values: Any) -> Markup | str:
+        return show_tokens(studio, dataset_id, row or 0, values, tab.feed) if row else gr.skip()
+
+    asked = {**recipe, "row": rows.row}
+    for event, handler, inputs in (
+        (rows.go_to.submit, go, [*given, rows.go_to]),
+        (tab.report.jump, jump, given),
+    ):
+        done = event(handler, inputs, opened, **QUICK)
+        done.then(None, None, None, js=SHOW_ROW, **PRIVATE)
+        done.success(tokens, inputs_kwargs=asked, outputs=tab.tokens, **PRIVATE)
+    _wire_filters(studio, tab, given, cleared)
+
+
+def _wire_filters(
+    studio: Studio,
+    tab: DataTab,
+    given: Sequence[gr.blocks.Block],
+    cleared: Sequence[gr.blocks.Block],
+) -> None:
+    """Show the rows of one finding, over a limit, or held out."""
 
     def only(show: str) -> Callable[..., Any]:
         @show_user_errors
@@ -131,9 +169,7 @@ def _wire_jumps(studio: Studio, tab: DataTab, shown: Sequence[gr.blocks.Block]) 
         choices = [*row_table.filter_choices(dataset.problems), (words, which)]
         return [*page, "", gr.update(choices=choices, value=which), "row"]
 
-    rows.go_to.submit(go, [*given, rows.go_to], cleared, **QUICK)
     for event, handler in (
-        (tab.report.jump, jump),
         (tab.report.rows, only("")),
         (tab.lengths.rows, over_limit),
         (tab.held_out.show.click, only(row_table.HELD_OUT)),
@@ -164,7 +200,7 @@ def show_page(  # noqa: PLR0913 - everything a page of rows depends on
     dataset = open_dataset(studio.home, dataset_id)
     rows, total, start = row_table.page(dataset, start, view)
     where = row_table.page_line(start, len(rows), total, dataset.num_rows)
-    table = row_table.rows_table(dataset, rows, row, roles, changes)
+    table = row_table.rows_table(dataset, rows, row, roles, changes, view.query)
     return table, markup.line(where, "quiet"), start
 
 

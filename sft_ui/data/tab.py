@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from sft_ui import markup
 from sft_ui.context import Studio
 from sft_ui.data.held_out import HeldOutChoice, build_held_out
 from sft_ui.data.lengths.chart import build_length_chart
 from sft_ui.data.lengths.feed import LengthFeed
-from sft_ui.data.reading.columns import MAPPING_HINT
 from sft_ui.data.reading.readings import (
     OFFER_SCRIPT,
     ReadAgain,
@@ -52,9 +50,20 @@ class Mapper:
 
     box: gr.Accordion
     roles: gr.State
+    choice: gr.HTML
     system_prompt: gr.Textbox
     preview: gr.HTML
     apply: gr.Button
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What is ready for training, and the buttons that lead on to the Model tab."""
+
+    bar: gr.Row
+    said: gr.HTML
+    end: gr.Row
+    go_on: tuple[gr.Button, gr.Button]
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ class DataTab:
     again: ReadAgain
     notice: gr.HTML
     reading: gr.HTML
+    ready: Ready
     report: gr.HTML
     stored_box: gr.Accordion
     stored: gr.HTML
@@ -97,45 +107,49 @@ def build_data_tab(studio: Studio) -> DataTab:
         with gr.Column(scale=8, min_width=340):
             notice = gr.HTML(elem_id="data-notice", js_on_load=OFFER_SCRIPT)
             reading = build_reading_card(readings)
+            with gr.Row(visible=False, elem_id="data-ready") as bar:
+                said = gr.HTML(elem_id="data-ready-said")
+                top = _build_next("next-to-model")
             shown_report = gr.HTML(
                 report(None, 0, 0),
                 elem_id="data-report",
                 js_on_load=static_text("data/problem_list.js"),
             )
+            mapper = _build_mapper()
     with gr.Column(visible=False, elem_id="data-room") as browser:
-        mapper = _build_mapper()
+        rows, tokens = _build_rows()
         lengths = build_length_chart(feed)
         statistics = gr.HTML(elem_id="data-statistics")
-        rows, tokens = _build_rows()
         held_out = build_held_out(readings)
+    with gr.Row(visible=False, elem_id="data-end") as end:
+        ready = Ready(bar, said, end, (top, _build_next("next-to-model-end")))
     return DataTab(
-        *(readings, feed, dataset_id, shown, share, sources, again, notice, reading),
+        *(readings, feed, dataset_id, shown, share, sources, again, notice, reading, ready),
         *(shown_report, stored_box, stored, browser, mapper, lengths, statistics, rows, tokens),
         held_out,
     )
 
 
+def _build_next(elem_id: str) -> gr.Button:
+    words = "Next: choose a model →"
+    return gr.Button(words, variant="primary", min_width=210, scale=0, elem_id=elem_id)
+
+
 def _build_mapper() -> Mapper:
     with gr.Accordion("Column roles", open=False, visible=False, elem_id="column-roles") as box:
-        gr.HTML(markup.line(MAPPING_HINT, "quiet"))
+        choice = gr.HTML(
+            elem_id="column-choice", js_on_load=static_text("data/reading/column_choice.js")
+        )
         preview = gr.HTML(elem_id="mapping-preview")
-        with gr.Row(equal_height=False):
-            system_prompt = gr.Textbox(
-                label="System prompt for all rows",
-                info="Added to rows without a system prompt of their own. Optional.",
-                lines=2,
-                scale=4,
-                min_width=260,
-                elem_id="data-system-prompt",
-            )
-            apply = gr.Button(
-                "Use these columns",
-                variant="primary",
-                scale=1,
-                min_width=150,
-                elem_id="apply-columns",
-            )
-    return Mapper(box, gr.State(None), system_prompt, preview, apply)
+        system_prompt = gr.Textbox(
+            label="System prompt for all rows",
+            info="Added to rows without a system prompt of their own. Optional.",
+            lines=1,
+            max_lines=8,
+            elem_id="data-system-prompt",
+        )
+        apply = gr.Button("Use these columns", variant="primary", elem_id="apply-columns")
+    return Mapper(box, gr.State(None), choice, system_prompt, preview, apply)
 
 
 def _build_rows() -> tuple[Rows, gr.HTML]:

@@ -14,7 +14,7 @@ from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Options, Studio
 from sft_ui.data import report
 from sft_ui.data.held_out import held_out_words
 from sft_ui.data.lengths import feed
-from sft_ui.data.reading.columns import example_preview
+from sft_ui.data.mapping_events import mapper_outputs, mapper_shown
 from sft_ui.data.row_events import show_page, wire_rows
 from sft_ui.data.rows import table as row_table
 from sft_ui.data.rows import tokens
@@ -83,29 +83,22 @@ def show_dataset(
         *(table, where, first, "", gr.update(choices=choices, value=row_table.ALL), "row"),
         *(None, tokens.hint(), "", changes_bar(changes)),
         *(gr.update(visible=dataset is not None), dataset_id),
-        *_mapper_shown(dataset),
+        *mapper_shown(dataset),
         statistics_card(dataset),
     ]
 
 
 def dataset_outputs(tab: DataTab) -> list[gr.blocks.Block]:
     """The components that `show_dataset` updates, in its order."""
-    rows, mapper = tab.rows, tab.mapper
+    rows = tab.rows
     return [
         *settings_outputs(tab),
         *(rows.preview, rows.line, rows.start, rows.search, rows.filter, rows.sort),
         *(rows.row, tab.tokens, rows.card, rows.changes_bar),
         *(tab.browser, tab.shown),
-        *(mapper.box, mapper.roles, mapper.system_prompt, mapper.preview),
+        *mapper_outputs(tab),
         tab.statistics,
     ]
-
-
-def _mapper_shown(dataset: StoredDataset | None) -> list[Any]:
-    if dataset is None:
-        return [gr.update(visible=False), None, "", ""]
-    preview = example_preview(dataset)
-    return [gr.update(visible=True, open=not dataset.sure), None, dataset.system_prompt, preview]
 
 
 def statistics_card(dataset: StoredDataset | None) -> Markup | str:
@@ -127,13 +120,24 @@ def show_settings(studio: Studio, dataset_id: str, values: dict[str, Any]) -> li
         round(share * 100),
         gr.update(visible=bool(dataset and dataset.held_out)),
         [share, recipe.seed if recipe else 0],
+        *ready_shown(dataset, train),
     ]
+
+
+def ready_shown(dataset: StoredDataset | None, train: int) -> list[Any]:
+    """Updates of the bar that leads on: hidden until there is something to train on."""
+    ready = dataset is not None and dataset.sure and train > 0
+    words = f"Ready: {train:,} {'example' if train == 1 else 'examples'} for training."
+    return [gr.update(visible=ready), markup.line(words), gr.update(visible=ready)]
 
 
 def settings_outputs(tab: DataTab) -> list[gr.blocks.Block]:
     """The components that `show_settings` updates, in its order."""
     held_out = tab.held_out
-    return [*(tab.report, tab.lengths, held_out.said, held_out.share, held_out.forget), tab.share]
+    return [
+        *(tab.report, tab.lengths, held_out.said, held_out.share, held_out.forget),
+        *(tab.share, tab.ready.bar, tab.ready.said, tab.ready.end),
+    ]
 
 
 def lengths_asked(dataset: StoredDataset | None, recipe: Recipe | None, train: int) -> str:

@@ -5,6 +5,7 @@ wherever the user has not set something else since.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from trainer_backend.recipe import Recipe, recipe_from
 
 NO_HOME = Path("/nonexistent")
 Applied = dict[str, list[Any]]  # field → [value without the wish, value that the model wanted]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The model that the form is set for, the wishes of it that were applied, and whether all
+    that can be known of it was asked for."""
+
+    model: str
+    wishes: Applied = field(default_factory=dict)
+    asked: bool = True
 
 
 def preset_recipe(preset_id: str, base_model: str, home: Path | None = None) -> Recipe:

@@ -17,7 +17,14 @@ from sft_ui.model.choice import preset_recipe
 from sft_ui.model.model_events import wire_model, wire_restored
 from sft_ui.model.recipe_files.travel import Taken, refused, taken_from_file
 from sft_ui.model.tab import ModelTab
-from sft_ui.recipe_form import CONDITIONAL, field_update, form_values, read_form, relevance
+from sft_ui.recipe_form import (
+    CONDITIONAL,
+    DECIDING,
+    field_update,
+    form_values,
+    read_form,
+    relevance,
+)
 from sft_ui.sizes import machine_now, sizes_for
 from trainer_backend.data.store import LengthReport, open_dataset
 from trainer_backend.models.facts import model_facts
@@ -182,9 +189,8 @@ def _wire_relevance(tab: ModelTab) -> None:
         shown = relevance(recipe) if recipe else {}
         return [gr.update(visible=shown[name]) if shown else gr.skip() for name in CONDITIONAL]
 
-    deciding = ("adapter", "max_steps", "eval_fraction", "lr_scheduler_type")
     gr.on(
-        [tab.fields[name].input for name in deciding],
+        [tab.fields[name].input for name in DECIDING],
         show_relevant,
         inputs_kwargs=dict(tab.fields),
         outputs=[tab.fields[name] for name in CONDITIONAL],

@@ -16,6 +16,7 @@ from sft_ui.context import QUICK, Options, Studio
 from sft_ui.model.card import model_card
 from sft_ui.model.choice import (
     Applied,
+    Chosen,
     fitted,
     restored_wishes,
     without_wishes,
@@ -32,22 +33,22 @@ MAX_WORDS = 200  # characters of a search
 
 @dataclass(frozen=True)
 class ModelEvents:
-    """What wiring needs: the box, the card, the preset, the form, and the wishes now applied."""
+    """What wiring needs: the box, the card, the preset, the form, and what was chosen."""
 
     studio: Studio
     search: ModelSearch
     about: gr.HTML
     preset: gr.Radio
     fields: Fields
-    applied: gr.State
+    chosen: gr.State
 
     def given(self) -> Options:
         """The inputs of every event."""
-        return {"preset_id": self.preset, "applied": self.applied, **self.fields}
+        return {"preset_id": self.preset, "chosen": self.chosen, **self.fields}
 
     def filled(self) -> list[gr.blocks.Block]:
-        """The outputs of taking a model: card, applied wishes, every field of the form."""
-        return [self.about, self.applied, *self.fields.values()]
+        """The outputs of taking a model: card, what was chosen, every field of the form."""
+        return [self.about, self.chosen, *self.fields.values()]
 
 
 def wire_model(events: ModelEvents) -> list[Dependency]:
@@ -57,17 +58,22 @@ def wire_model(events: ModelEvents) -> list[Dependency]:
     given = {"inputs_kwargs": events.given(), "outputs": filled, **QUICK}
 
     @show_user_errors
-    def picked(event: gr.EventData, preset_id: str, applied: Any, **values: Any) -> list[Any]:
-        return _taken(events, str(event.id), preset_id, applied, values)
+    def picked(event: gr.EventData, preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
+        return _taken(events, str(event.id), preset_id, chosen, values)
 
     @show_user_errors
-    def typed(preset_id: str, applied: Any, **values: Any) -> list[Any]:
-        return _taken(events, str(values["base_model"] or ""), preset_id, applied, values)
+    def typed(preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
+        name = str(values["base_model"] or "")
+        if name == chosen.model:  # the box was only left
+            return [gr.skip()] * len(filled)
+        return _taken(events, name, preset_id, chosen, values)
 
     @show_user_errors
-    def ask(preset_id: str, applied: Any, **values: Any) -> list[Any]:
-        facts = model_facts(events.studio.home, values["base_model"] or "", ask_hub=True)
-        return _filled(events, facts, preset_id, applied, values)
+    def ask(preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
+        if chosen.asked or values["base_model"] != chosen.model:
+            return [gr.skip()] * len(filled)  # nothing was chosen, or something else meanwhile
+        facts = model_facts(events.studio.home, chosen.model, ask_hub=True)
+        return _filled(events, facts, preset_id, chosen, values)
 
     # gr.on does not accept custom events
     taken = [
@@ -84,12 +90,12 @@ def _wire_lists(events: ModelEvents) -> None:
     search, home = events.search, events.studio.home
     given = {"inputs_kwargs": events.given(), **QUICK, "trigger_mode": "always_last"}
 
-    def find(event: gr.EventData, preset_id: str, applied: Any, **values: Any) -> Markup:
-        recipe, _ = read_form(without_wishes(applied or {}, values))
+    def find(event: gr.EventData, preset_id: str, chosen: Chosen, **values: Any) -> Markup:
+        recipe, _ = read_form(without_wishes(chosen.wishes, values))
         return local_list(home, str(event.words)[:MAX_WORDS], recipe)
 
-    def ask(event: gr.EventData, preset_id: str, applied: Any, **values: Any) -> Markup:
-        recipe, _ = read_form(without_wishes(applied or {}, values))
+    def ask(event: gr.EventData, preset_id: str, chosen: Chosen, **values: Any) -> Markup:
+        recipe, _ = read_form(without_wishes(chosen.wishes, values))
         return hub_list(home, str(event.words)[:MAX_WORDS], recipe)
 
     search.here.find(show_user_errors(find), outputs=search.here, **given)
@@ -98,12 +104,12 @@ def _wire_lists(events: ModelEvents) -> None:
 
 def wire_restored(events: ModelEvents, loaded: Dependency) -> None:
     """After a page load: the card of the restored model, at once and then with the Hub's word."""
-    given = {"inputs_kwargs": events.given(), "outputs": [events.about, events.applied], **QUICK}
+    given = {"inputs_kwargs": events.given(), "outputs": [events.about, events.chosen], **QUICK}
 
-    def known(preset_id: str, applied: Any, **values: Any) -> list[Any]:
+    def known(preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
         return restore_model(events, preset_id, values, ask_hub=False)
 
-    def asked(preset_id: str, applied: Any, **values: Any) -> list[Any]:
+    def asked(preset_id: str, chosen: Chosen, **values: Any) -> list[Any]:
         return restore_model(events, preset_id, values, ask_hub=True)
 
     loaded.then(show_user_errors(known), **given).then(show_user_errors(asked), **given)
@@ -112,11 +118,14 @@ def wire_restored(events: ModelEvents, loaded: Dependency) -> None:
 def restore_model(
     events: ModelEvents, preset_id: str, values: Mapping[str, Any], *, ask_hub: bool
 ) -> list[Any]:
-    """(card, applied wishes) of a form that was restored or filled, whose values stay."""
+    """(card, `Chosen`) of a form that was restored or filled, whose values stay."""
     home = events.studio.home
     facts = model_facts(home, values["base_model"] or "", ask_hub=ask_hub)
     applied = restored_wishes(preset_id, facts, values)
-    return [card_of(events.studio, facts, preset_id, applied, asking=not ask_hub), applied]
+    return [
+        card_of(events.studio, facts, preset_id, applied, asking=not ask_hub),
+        Chosen(facts.base_model, applied),
+    ]
 
 
 def card_of(
@@ -129,24 +138,24 @@ def card_of(
 
 
 def _taken(
-    events: ModelEvents, base_model: str, preset_id: str, applied: Any, values: dict[str, Any]
+    events: ModelEvents, base_model: str, preset_id: str, chosen: Chosen, values: dict[str, Any]
 ) -> list[Any]:
     name = same_model(base_model)
     facts = model_facts(events.studio.home, name)
-    return _filled(events, facts, preset_id, applied, values, asking=True)
+    return _filled(events, facts, preset_id, chosen, values, asking=True)
 
 
 def _filled(
     events: ModelEvents,
     facts: ModelFacts,
     preset_id: str,
-    applied: Any,
+    chosen: Chosen,
     values: dict[str, Any],
     *,
     asking: bool = False,
 ) -> list[Any]:
     """Updates of `ModelEvents.filled` for a model."""
-    changed, wishes = fitted(preset_id, facts, applied or {}, values)
+    changed, wishes = fitted(preset_id, facts, chosen.wishes, values)
     if facts.base_model != values["base_model"]:
         changed["base_model"] = facts.base_model
     recipe, _ = read_form({**values, **changed})
@@ -157,4 +166,4 @@ def _filled(
         update |= {"visible": shown[name]} if name in shown else {}
         updates.append(gr.update(**update) if update else gr.skip())
     card = card_of(events.studio, facts, preset_id, wishes, asking=asking)
-    return [card, wishes, *updates]
+    return [card, Chosen(facts.base_model, wishes, asked=not asking), *updates]

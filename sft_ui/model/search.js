@@ -7,7 +7,9 @@ const box = element.closest("#model-search");
 const input = box.querySelector("#model-choice input");
 const panel = box.querySelector("#model-results");
 let timers = [],
-  active = "";
+  active = "",
+  before = "", // the text of the chosen model, while another one is looked for
+  resetting = false;
 const options = () => [...panel.querySelectorAll('[role="option"]')];
 const isOpen = () => box.classList.contains("open");
 
@@ -22,7 +24,7 @@ const mark = (option) => {
 const show = (open) => {
   box.classList.toggle("open", open);
   input.setAttribute("aria-expanded", open);
-  if (!open) mark(null);
+  setTimeout(() => mark(null)); // after the dropdown has named an option of its own list
 };
 const look = (words) => {
   timers.forEach(clearTimeout);
@@ -31,13 +33,22 @@ const look = (words) => {
     setTimeout(() => trigger("ask", { words }), HUB_MS),
   ];
 };
-const choose = (option) => {
+// The dropdown takes the words in its box for a model when it is left, so they are taken back first.
+const leave = () => {
   timers.forEach(clearTimeout);
-  show(false);
-  trigger("choose", { id: option.dataset.choose });
+  resetting = true;
+  input.value = before;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  resetting = false;
+  input.blur();
+};
+const choose = (id) => {
+  leave();
+  trigger("choose", { id });
 };
 const open = () => {
   if (isOpen()) return;
+  before = input.value;
   show(true);
   look(""); // the chosen model stands in the box: it is no search
 };
@@ -57,6 +68,7 @@ panel.setAttribute("aria-label", "Models");
 input.addEventListener("focus", open);
 input.addEventListener("click", open);
 input.addEventListener("input", () => {
+  if (resetting) return;
   show(true);
   look(input.value.trim());
 });
@@ -65,7 +77,7 @@ panel.addEventListener("pointerdown", (event) => event.preventDefault());
 panel.addEventListener("mousedown", (event) => event.preventDefault());
 panel.addEventListener("click", (event) => {
   const option = event.target.closest("[data-choose]");
-  if (option) choose(option);
+  if (option) choose(option.dataset.choose);
 });
 input.addEventListener("blur", () => show(false));
 // in the capture phase, before the dropdown moves through its own list
@@ -74,17 +86,18 @@ box.addEventListener(
   (event) => {
     if (event.target !== input) return;
     const option = options().find((one) => one.id === active);
-    const handled =
-      event.key === "ArrowDown" || event.key === "ArrowUp" || (event.key === "Enter" && option);
-    if (handled) {
-      event.preventDefault();
-      event.stopPropagation();
-      if (event.key === "Enter") choose(option);
-      else {
-        open();
-        step(event.key === "ArrowDown" ? 1 : -1);
-      }
-    } else if (event.key === "Escape" || event.key === "Enter") show(false);
+    if (!["ArrowDown", "ArrowUp", "Enter", "Escape"].includes(event.key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.key === "Escape") leave();
+    else if (event.key === "Enter") {
+      if (option) choose(option.dataset.choose);
+      else if (input.value === before) leave();
+      else choose(input.value);
+    } else {
+      open();
+      step(event.key === "ArrowDown" ? 1 : -1);
+    }
   },
   true,
 );

@@ -12,6 +12,8 @@ from sft_ui import markup
 from sft_ui.context import Studio
 from sft_ui.model.basis import SAMPLE_PRESET, Basis
 from sft_ui.model.card import USE_SCRIPT
+from sft_ui.model.choice import Chosen
+from sft_ui.model.form_view import build_form_view, wire_form_view
 from sft_ui.model.model_events import ModelEvents, card_of
 from sft_ui.model.recipe_files.travel import Travel, build_travel
 from sft_ui.model.search import build_model_search
@@ -51,7 +53,7 @@ def build_model_tab(studio: Studio) -> ModelTab:
                 elem_id="model-about",
                 js_on_load=USE_SCRIPT,
             )
-            applied = gr.State({})
+            chosen = gr.State(Chosen(recipe.base_model))
             preset = gr.Radio(
                 [(one.title, one.id) for one in recipe_presets()],
                 value=SAMPLE_PRESET,
@@ -61,15 +63,17 @@ def build_model_tab(studio: Studio) -> ModelTab:
             )
             when = gr.HTML(about_preset(SAMPLE_PRESET), elem_id="preset-about")
             with gr.Column(elem_id="recipe-form"):
+                line = build_form_view(SAMPLE_PRESET)
                 fields: Fields = {"base_model": search.model, **build_fields(recipe)}
             template = build_template_view()
+        wire_form_view(line, preset, fields)
         with gr.Column(scale=4, min_width=300):
             estimate = gr.HTML(
                 elem_id="estimate",
                 js_on_load=static_text("model/cards/to_field.js", "model/cards/cards.js"),
             )
             travel = build_travel()
-    choice = ModelEvents(studio, search, about, preset, fields, applied)
+    choice = ModelEvents(studio, search, about, preset, fields, chosen)
     return ModelTab(preset, fields, basis, when, estimate, template, travel, choice)
 
 

@@ -28,6 +28,7 @@ from trainer_backend.estimation.words import (
     memory_words,
     verdict,
 )
+from trainer_backend.models import model_facts
 from trainer_backend.recipe import SETTINGS, Recipe, changed_to, label, named_fields, recipe_presets
 from trainer_backend.recipe.commands import Chosen, command_line, python_script
 from trainer_backend.recipe.resolve import resolve
@@ -105,6 +106,8 @@ def missing(studio: Studio, dataset_id: str, values: Mapping[str, Any]) -> str:
         return "The data has no usable rows"
     if wrong := _wrong(studio, values):
         return f"Fix {label(wrong[0])} first"
+    if model_facts(studio.home, str(values["base_model"])).is_refused:
+        return "Choose another model first"
     return ""
 
 

@@ -8,8 +8,9 @@ import pytest
 from sft_ui.model.tab import build_model_tab
 from sft_ui.recipe_form import CONDITIONAL, form_values, read_form, relevance
 from sft_ui.theme import static_text
+from trainer_backend.recipe.labels import label
 from trainer_backend.recipe.presets import recipe_from, recipe_presets
-from trainer_backend.recipe.recipe import SETTINGS, Recipe, label
+from trainer_backend.recipe.recipe import SETTINGS, Recipe
 
 
 def test_the_page_has_each_field_of_the_recipe_once(studio):

@@ -1,6 +1,8 @@
 """The tabs' handlers as plain functions: model, train, chat, runs."""
 
 import json
+import os
+import time
 
 import pytest
 
@@ -10,7 +12,7 @@ from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.recipe_form import form_values
 from sft_ui.runs import tab as runs_tab
 from sft_ui.runs.table import runs_table
-from sft_ui.train import next_run
+from sft_ui.train import next_run, stopping
 from sft_ui.train import tab as train_tab
 from sft_ui.train.next_run import Asked
 from trainer_backend.errors import UserError
@@ -123,3 +125,51 @@ def test_the_snippet_is_python_with_the_system_prompt(kind):
     text = runs_tab.snippet(Recipe(system_prompt='Say "hi" {now}'), kind)
     compile(text, kind, "exec")
     assert 'Say "hi" {now}' in text
+
+
+@pytest.mark.parametrize("state, words", [("failed", "Try again"), ("stopped", "Try again")])
+def test_a_run_that_never_started_is_tried_again(studio, run, state, words):
+    enter(run, state)
+    assert train_tab.run_buttons(studio, run.id)[1]["value"] == words
+    keep_checkpoint(run)
+    assert train_tab.run_buttons(studio, run.id)[1]["value"] == "Resume"
+
+
+def test_stop_cannot_be_pressed_into_a_kill(studio, run):
+    enter(run, "running")
+    run.request_stop()
+    stop, *_, late, lost, end, confirm, start = train_tab.run_buttons(studio, run.id)
+    assert (stop["value"], stop["interactive"]) == ("Stopping…", False)
+    assert late["visible"] and "finishes" in lost and not end["visible"]
+    assert not confirm["visible"] and start["variant"] == "secondary"
+    asked = time.time() - stopping.OVERDUE_S
+    os.utime(run.dir / "stop", (asked, asked))
+    keep_checkpoint(run)
+    write_json(run.dir / "state.json", {**run.state(), "step": 7})
+    *_, lost, end, confirm, _ = train_tab.run_buttons(studio, run.id)
+    assert end["visible"] and not confirm["visible"]
+    assert "The 3 steps since the checkpoint of step 4 are lost" in lost
+
+
+def test_start_is_primary_unless_a_run_trains_or_is_ready_to_chat(studio, run):
+    looks = {}
+    for state in ("running", "stopped", "finished"):
+        enter(run, state)
+        looks[state] = train_tab.run_buttons(studio, run.id)[-1]["variant"]
+    assert looks == {"running": "secondary", "stopped": "primary", "finished": "primary"}
+    keep_checkpoint(run)
+    _, _, talk, *_, start = train_tab.run_buttons(studio, run.id)
+    assert (talk["variant"], start["variant"]) == ("primary", "secondary")
+    button, _ = train_tab.start_state(studio, "", "quick_try", VALUES)
+    assert "variant" not in button  # it has one owner
+
+
+def test_a_deletion_says_what_goes_and_an_export_bears_the_name_of_its_run(run, tmp_path):
+    keep_checkpoint(run)
+    words = runs_tab.deleted_words(run)
+    assert words.startswith("Delete “A run”? The run with its 1 checkpoint") and "KB" in words
+    made = tmp_path / "run-1-adapter.zip"
+    made.write_bytes(b"zip")
+    named = runs_tab.named_copy(made, "../My <b> run: 2", "adapter")
+    assert named.name == "My-b-run-2-adapter.zip" and named.read_bytes() == b"zip"
+    assert named.is_relative_to(tmp_path)

@@ -3,7 +3,7 @@
 Torch-free: only the subpackage `loaded` holds models in memory.
 """
 
-from trainer_backend.models.facts import ModelFacts, model_facts, require_model
+from trainer_backend.models.facts import ModelFacts, check_known, model_facts, require_model
 from trainer_backend.models.hub_errors import hub_failure
 from trainer_backend.models.snippets import snippet
 from trainer_backend.models.source import hub_id, hub_revision, locate_model

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.models import folders
 from trainer_backend.models.architectures import reads_images
-from trainer_backend.models.hub_answers import HubAnswer, keep_answer, kept_answer
+from trainer_backend.models.hub_answers import HubAnswer, is_missing, keep_answer, kept_answer
 from trainer_backend.models.hub_answers import ask_hub as answer_of_hub
 from trainer_backend.models.repository import (
     TOKENIZERS,
@@ -108,6 +108,8 @@ def model_facts(home: Path, base_model: str, *, ask_hub: bool = False) -> ModelF
             keep_answer(home, answer)
         except UserError as error:
             problem = _unanswered(home, name, error)
+    elif answer is None and is_missing(name):
+        problem = _missing(home, name)
     place = "hub" if preset_of(name) else "unknown"
     facts = facts_of_answer(name, answer) if answer else _from_preset(ModelFacts(name, place))
     return replace(facts, problem=problem or facts.problem)
@@ -123,6 +125,16 @@ def require_model(home: Path, base_model: str) -> ModelFacts:
         problem = facts.problem
         raise UserError(problem.what, problem.where, problem.fix, code=problem.code)
     return facts
+
+
+def check_known(home: Path, base_model: str) -> None:
+    """Raise UserError for a model that is known to be none, or not to be trainable.
+
+    The Hub is not asked; what it once said about licences and access may have changed.
+    """
+    problem = model_facts(home, base_model).problem
+    if problem and problem.severity == "error" and not problem.code.startswith("hub_"):
+        raise UserError(problem.what, problem.where, problem.fix, code=problem.code)
 
 
 def names_here(home: Path) -> list[str]:
@@ -237,8 +249,7 @@ def _instruct(facts: ModelFacts, answer: HubAnswer | None) -> bool | None:
 def _unanswered(home: Path, name: str, error: UserError) -> Problem:
     """The problem for a model that the Hub said nothing of, with what to choose instead."""
     if error.code == "hub_missing":
-        what = "The Hub has no such model, or it is private."
-        return Problem("error", what, error.where, _spelling(home, name), code=error.code)
+        return _missing(home, name)
     if error.code != "hub_down":
         return _problem(error, "warning")
     known = preset_of(name) or kept_answer(home, name)
@@ -246,6 +257,11 @@ def _unanswered(home: Path, name: str, error: UserError) -> Problem:
     fix = f"{_here_in_words(home)} To use this one, connect this machine to the Hub."
     what = what.format("downloaded" if known else "checked or downloaded")
     return Problem("warning", what, error.where, fix, code=error.code)
+
+
+def _missing(home: Path, name: str) -> Problem:
+    what, where = "The Hub has no such model, or it is private.", f"{label('base_model')} “{name}”"
+    return Problem("error", what, where, _spelling(home, name), code="hub_missing")
 
 
 def _spelling(home: Path, name: str) -> str:

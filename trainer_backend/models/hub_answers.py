@@ -20,6 +20,7 @@ import huggingface_hub as hub
 from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
 
+from trainer_backend.errors import UserError
 from trainer_backend.home import read_json, write_json
 from trainer_backend.models.hub_errors import hub_failure, hub_not_reached
 from trainer_backend.recipe import label
@@ -28,6 +29,7 @@ T = TypeVar("T")
 SECONDS = 5.0  # for all questions about one model
 CONNECT_S = 1.5  # a Hub that cannot even be connected to in this time is not there
 SILENT_S = 30.0  # for this long a Hub that was not there is not asked again
+MISSING_S = 600.0
 MAX_KEPT = 500
 MAX_FILES = 3_000
 MAX_JSON = 4_000_000  # bytes
@@ -70,9 +72,15 @@ class HubAnswer:
 
 @dataclass
 class _Reach:
-    """When the Hub was last found silent, by its address; shared by all pages of a process."""
+    """When the Hub was last found silent, by its address, and when it last denied to have a model;
+    shared by all pages of a process."""
 
     silent: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, float] = field(default_factory=dict)
+
+    def is_missing(self, base_model: str) -> bool:
+        denied = self.missing.get(base_model)
+        return denied is not None and time.monotonic() - denied < MISSING_S
 
     def is_silent(self) -> bool:
         known = self.silent.get(constants.ENDPOINT)
@@ -94,7 +102,18 @@ def ask_hub(base_model: str) -> HubAnswer:
     Raises UserError: offline, unknown, private, busy. That a model is gated is part of the answer.
     """
     where = f"{label('base_model')} “{base_model[:200]}”"
-    return within_reach(lambda: _ask(base_model), where)
+    REACH.missing.pop(base_model, None)
+    try:
+        return within_reach(lambda: _ask(base_model), where)
+    except UserError as error:
+        if error.code == "hub_missing":
+            REACH.missing[base_model] = time.monotonic()
+        raise
+
+
+def is_missing(base_model: str) -> bool:
+    """Whether the Hub has denied to have a model in the last minutes."""
+    return REACH.is_missing(base_model)
 
 
 def within_reach(question: Callable[[], T], where: str) -> T:

@@ -28,9 +28,12 @@ def wishes_in_words(recipe: Recipe, facts: ModelFacts, fields: set[str]) -> list
     }
     told: dict[str, list[str]] = {}
     for name, value in wanted.items():
-        change = f"{label(name)} is set to {_words(name, value)}"
-        told.setdefault(reasons.get(name, "This model needs it"), []).append(change)
-    return [f"{reason}, so {' and '.join(changes)}." for reason, changes in told.items()]
+        changes = told.setdefault(reasons.get(name, "This model needs it"), [])
+        changes.append(f"{label(name)}{'' if changes else ' is set'} to {_words(name, value)}")
+    return [
+        f"{reason}, so {changes[0]}{''.join(f' and {one}' for one in changes[1:])}."
+        for reason, changes in told.items()
+    ]
 
 
 def _words(name: str, value: Any) -> str:

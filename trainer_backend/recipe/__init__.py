@@ -1,5 +1,6 @@
 """The settings of a run: the recipe, its presets, and how both are resolved on a machine."""
 
+from trainer_backend.recipe.labels import LORA_FIELDS, changed_to, label, named, named_fields
 from trainer_backend.recipe.presets import (
     ModelPreset,
     differences,
@@ -11,14 +12,9 @@ from trainer_backend.recipe.presets import (
     samples,
 )
 from trainer_backend.recipe.recipe import (
-    LORA_FIELDS,
     SETTINGS,
     STARTER_MODEL,
     Recipe,
-    changed_to,
-    label,
-    named,
-    named_fields,
     parse_settings,
 )
 from trainer_backend.recipe.recipe_file import read_recipe, recipe_text, save_recipe

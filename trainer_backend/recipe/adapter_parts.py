@@ -6,7 +6,8 @@ Whether a model has them is found out when it is loaded, not here.
 import re
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import Recipe, label
+from trainer_backend.recipe.labels import label
+from trainer_backend.recipe.recipe import Recipe
 
 MOST_LAYERS = 10_000
 _RANGE = re.compile(r"(\d{1,5})(?:\s*[-–]\s*(\d{1,5}))?")  # noqa: RUF001 - people type both dashes

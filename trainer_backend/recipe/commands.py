@@ -11,8 +11,9 @@ from typing import Any
 
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
+from trainer_backend.recipe.labels import named
 from trainer_backend.recipe.presets import differences, recipe_from
-from trainer_backend.recipe.recipe import SETTINGS, Recipe, named
+from trainer_backend.recipe.recipe import SETTINGS, Recipe
 from trainer_backend.recipe.resolve import is_relevant, num_processes, resolve
 
 FAST_PISSA = "pissa_niter_16"  # the paper's quick form (arXiv 2404.02948)

@@ -7,10 +7,12 @@ from trainer_backend.errors import Problem, UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe.adapter_parts import parse_layers
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
-from trainer_backend.recipe.recipe import LORA_FIELDS, SETTINGS, Recipe, changed_to, label
+from trainer_backend.recipe.labels import LORA_FIELDS, changed_to, label
+from trainer_backend.recipe.recipe import SETTINGS, Recipe
 
 OF_ADAPTER = (*LORA_FIELDS, "loraplus_lr_ratio")
 BETAS = ("adam_beta1", "adam_beta2")
+BASICS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")  # presets set them
 
 
 def expert_problems(recipe: Recipe, is_quantized: bool) -> list[Problem]:
@@ -89,8 +91,8 @@ def expert_notes(recipe: Recipe, machine: Hardware) -> list[str]:
 
 
 def _changed(recipe: Recipe, names: tuple[str, ...]) -> str:
-    """The labels of expert settings that differ from their defaults."""
-    changed = [n for n in names if SETTINGS[n].expert and getattr(recipe, n) != SETTINGS[n].default]
+    """The labels of settings that differ from their defaults and are no basics of LoRA."""
+    changed = [n for n in names if n not in BASICS and getattr(recipe, n) != SETTINGS[n].default]
     return ", ".join(f"“{label(name)}”" for name in changed)
 
 

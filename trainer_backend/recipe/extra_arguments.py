@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import SETTINGS, label
+from trainer_backend.recipe.labels import label
+from trainer_backend.recipe.recipe import SETTINGS
 from trainer_backend.recipe.sft_arguments import ARGUMENTS
 
 FIELD = "extra_arguments"
@@ -64,9 +65,9 @@ KINDS = {
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
-    "text": "a text",
-    "list": "a list [a, b]",
     "mapping": "a mapping {name: value}",
+    "list": "a list [a, b]",
+    "text": "a text",
     "nothing": "null",
 }
 _NO = object()

@@ -64,6 +64,7 @@ class Recipe:
         "Gradient accumulation",
         "Batches added up before each weight update: a larger batch without more memory.",
         limits=(1, 1024),
+        expert=True,
     )
     max_length: int = setting(
         1024,
@@ -84,11 +85,13 @@ class Recipe:
             "int8": "int8 (8 bits)",
             "int4": "int4 (4 bits)",
         },
+        expert=True,
     )
     gradient_checkpointing: bool = setting(
         False,
         "Gradient checkpointing",
         "Saves memory by computing activations twice (about a quarter slower).",
+        expert=True,
     )
     activation_offloading: bool = setting(
         False,
@@ -101,23 +104,27 @@ class Recipe:
         "LoRA rank",
         "Size of the adapter. A higher rank learns more and takes more memory; 8 to 32 is usual.",
         limits=(1, 1024),
+        expert=True,
     )
     lora_alpha: int = setting(
         32,
         "LoRA alpha",
         "How strongly the adapter counts. Twice the rank is a good start.",
         limits=(1, 4096),
+        expert=True,
     )
     lora_dropout: float = setting(
         0.0,
         "LoRA dropout",
         "Share of the adapter switched off at random in training; a little helps tiny datasets.",
         limits=(0.0, 0.9),
+        expert=True,
     )
     lora_target_modules: str = setting(
         "all-linear",
         "LoRA target modules",
         "Which layers get an adapter. “all-linear” is best; or layer names with commas.",
+        expert=True,
     )
     layers_to_transform: str = setting(
         "",
@@ -135,7 +142,7 @@ class Recipe:
         "default",
         "LoRA start values",
         "PiSSA starts from the largest components of the weights and learns faster at first.",
-        choices={"default": "Default (no change at the start)", "pissa": "PiSSA"},
+        choices={"default": "Default", "pissa": "PiSSA"},
         expert=True,
     )
     use_rslora: bool = setting(
@@ -162,6 +169,7 @@ class Recipe:
         "Assistant-only loss",
         "On: the model learns to write the answers. Off: it also learns to write the prompts.",
         section="Prompt, packing and loss",
+        expert=True,
     )
     last_turn_only: bool = setting(
         False,
@@ -173,6 +181,7 @@ class Recipe:
         False,
         "Packing",
         "Joins short examples into full rows. Faster when most are much shorter than the longest.",
+        expert=True,
     )
     truncation_mode: str = setting(
         "keep_start",
@@ -218,6 +227,7 @@ class Recipe:
             **BUILT_IN,
         },
         or_template=True,
+        expert=True,
     )
     thinking: str = setting(
         "auto",
@@ -225,11 +235,13 @@ class Recipe:
         "For templates with a thinking switch: train and ask with it on or off. "
         "Automatic leaves the switch as the template has it.",
         choices={"auto": "Automatic", "on": "On", "off": "Off"},
+        expert=True,
     )
     eos_token: str = setting(
         "",
         "End token",
         "The token that ends an answer. Empty: the one that the chat template writes after it.",
+        expert=True,
     )
     control_tokens: str = setting(
         "auto",
@@ -241,6 +253,7 @@ class Recipe:
             "text": "As text (never a control token)",
             "tokens": "As control tokens",
         },
+        expert=True,
     )
     lost_content: str = setting(
         "ask",
@@ -252,6 +265,7 @@ class Recipe:
             "train_without": "Train without it",
             "leave_out": "Leave those rows out",
         },
+        expert=True,
     )
     optim: str = setting(
         "adamw_torch",
@@ -264,6 +278,7 @@ class Recipe:
             "paged_adamw_8bit": "Paged 8-bit AdamW",
             "adafactor": "Adafactor",
         },
+        expert=True,
     )
     lr_scheduler_type: str = setting(
         "cosine",
@@ -275,24 +290,28 @@ class Recipe:
             "constant": "Constant",
             "constant_with_warmup": "Constant with warm-up",
         },
+        expert=True,
     )
     warmup_steps: float = setting(
         0.03,
         "Warm-up",
         "The learning rate rises from 0 at first. Below 1: a share of the run, else steps.",
         limits=(0, 100_000),
+        expert=True,
     )
     weight_decay: float = setting(
         0.0,
         "Weight decay",
         "Pulls weights towards zero a little; reduces overfitting.",
         limits=(0.0, 1.0),
+        expert=True,
     )
     max_grad_norm: float = setting(
         1.0,
         "Gradient clipping",
         "Scales down gradients with a larger norm than this. 1.0 is a safe value; 0 is off.",
         limits=(0.0, 1000.0),
+        expert=True,
     )
     adam_beta1: float = setting(
         0.9,
@@ -313,6 +332,7 @@ class Recipe:
         "Seed",
         "The same seed gives the same shuffling and the same start.",
         limits=(0, 2**31 - 1),
+        expert=True,
     )
     eval_fraction: float = setting(
         0.05,
@@ -326,6 +346,7 @@ class Recipe:
         "Evaluation interval",
         "How often to evaluate. Below 1: a share of the run, else steps; 0: only at the end.",
         limits=(0, 10_000_000),
+        expert=True,
     )
     answer_check_rows: int = setting(
         0,
@@ -338,12 +359,14 @@ class Recipe:
         "Checkpoint interval",
         "How often to save. Below 1: a share of the run, else steps; 0: only at the end.",
         limits=(0, 10_000_000),
+        expert=True,
     )
     logging_steps: int = setting(
         1,
         "Logging interval",
         "Steps between two points of the live chart.",
         limits=(1, 10_000),
+        expert=True,
     )
     report_to: str = setting(
         "none",
@@ -355,17 +378,20 @@ class Recipe:
             "wandb": "Weights & Biases",
             "trackio": "trackio",
         },
+        expert=True,
     )
     early_stopping_patience: int = setting(
         0,
         "Early stopping",
         "Stop when this many evaluations in a row bring no lower eval loss; 0: never stop early.",
         limits=(0, 1000),
+        expert=True,
     )
     load_best_at_end: bool = setting(
         False,
         "Best checkpoint at the end",
         "End with the checkpoint of the lowest eval loss instead of the last one.",
+        expert=True,
     )
     on_out_of_memory: str = setting(
         "stop",
@@ -374,6 +400,7 @@ class Recipe:
         "batch size and twice the gradient accumulation (the same result, slower).",
         section="Out of memory and several devices",
         choices={"stop": "Stop and say so", "halve_batch": "Continue with half the batch size"},
+        expert=True,
     )
     num_processes: int | str = setting(
         "auto",
@@ -381,6 +408,7 @@ class Recipe:
         "One a device. “auto” uses every device of this machine.",
         limits=(1, 1024),
         example="2",
+        expert=True,
     )
     distributed: str = setting(
         "ddp",
@@ -388,12 +416,13 @@ class Recipe:
         "With several processes: each holds the whole model (DDP), or a share of one that is too "
         "big for a device (FSDP).",
         choices={"ddp": "DDP (whole model on each device)", "fsdp": "FSDP (a share on each)"},
+        expert=True,
     )
     extra_arguments: str = setting(
         "",
         "Further arguments",
         "Arguments of SFTConfig that have no field here, one a line: “adam_epsilon: 1e-6”.",
-        section="Other arguments",
+        section="Other arguments of the trainer",
         expert=True,
     )
 
@@ -411,37 +440,6 @@ class Recipe:
 
 
 SETTINGS = settings_of(Recipe)
-# what an adapter consists of: as it began, also in a run that starts from it
-LORA_FIELDS = (
-    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "layers_to_transform"),
-    *("modules_to_save", "init_lora_weights", "use_rslora", "use_dora"),
-)
-
-
-def label(*names: str) -> str:
-    """The labels of settings in the form: “Base model”, “Precision and Method”."""
-    *others, last = (SETTINGS[name].label for name in names)
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def named_fields(text: str) -> list[str]:
-    """The settings whose labels stand in a text, longest labels first where one holds another."""
-    found = []
-    for name in sorted(SETTINGS, key=lambda name: -len(SETTINGS[name].label)):
-        if SETTINGS[name].label in text:
-            found.append(name)
-            text = text.replace(SETTINGS[name].label, "")
-    return [name for name in SETTINGS if name in found]
-
-
-def named(names: list[str]) -> str:
-    """Labels with field names: “Seed” (seed), “Packing” (packing)."""
-    return ", ".join(f"“{label(name)}” ({name})" for name in names)
-
-
-def changed_to(changes: dict[str, Any]) -> str:
-    """Labels with new values: “Batch size” to 4 and “Method” to LoRA."""
-    return " and ".join(f"“{label(n)}” to {SETTINGS[n].words(v)}" for n, v in changes.items())
 
 
 def parse_settings(values: dict[str, Any], where: str = "recipe") -> dict[str, Any]:

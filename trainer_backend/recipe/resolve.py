@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from trainer_backend.errors import Problem, UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe.expert import BETAS, OF_ADAPTER, expert_notes, expert_problems
-from trainer_backend.recipe.recipe import Recipe, changed_to, label
+from trainer_backend.recipe.labels import changed_to, label
+from trainer_backend.recipe.recipe import Recipe
 
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 QUANTIZED = ("int8", "int4")

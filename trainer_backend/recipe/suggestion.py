@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer_backend.recipe.recipe import Recipe, label
+from trainer_backend.recipe.labels import label
+from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.recipe.resolve import effective_batch_size, total_steps
 
 FEW_EXAMPLES, MOST_EPOCHS = 400, 10  # examples seen in all; epochs over a few rows

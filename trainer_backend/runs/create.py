@@ -14,7 +14,7 @@ from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import hardware
 from trainer_backend.home import check_id, new_id, write_atomic, write_json
-from trainer_backend.models import locate_model
+from trainer_backend.models import check_known
 from trainer_backend.recipe import LORA_FIELDS, Recipe, named, save_recipe
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs.files import CHECKPOINTS, RECIPE, SPEC, START
@@ -52,7 +52,7 @@ def create_run(  # noqa: PLR0913 - one keyword a fact of the run
     train on, the model does not exist, or this machine cannot run the recipe.
     """
     _check_dataset(dataset)
-    locate_model(home, recipe.base_model)
+    check_known(home, recipe.base_model)
     resolve(recipe, machine := hardware())
     with FileLock(home / "runs" / ".create.lock"):
         if key and (same := _run_with_key(home, key)):

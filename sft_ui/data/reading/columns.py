@@ -34,11 +34,7 @@ ROLE_WORDS = {
     "text": "Full text",
 }
 PAIR, CHAT, TEXT = ("prompt", "input", "history"), ("messages",), ("text",)
-PREVIEW_ROWS, PREVIEW_CHARS = 3, 700
-MAPPING_HINT = (
-    "Choose the role of each column in the table header below. "
-    "With this choice, the first rows read:"
-)
+PREVIEW_ROWS, PREVIEW_CHARS = 2, 700
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import show_user_errors
@@ -20,11 +21,13 @@ from sft_ui.context import PRIVATE
 from trainer_backend.data.formats import SYNONYMS, named
 from trainer_backend.data.readers import hub
 from trainer_backend.data.readers.options import MAX_LINE, UPLOAD_SUFFIXES
+from trainer_backend.errors import UserError
 from trainer_backend.home import remove_old
 from trainer_backend.recipe import samples
 
 TYPED_ROWS = 4
 SPOKEN_SUFFIXES = ", ".join(suffix.lstrip(".") for suffix in UPLOAD_SUFFIXES if suffix != ".gz")
+UPLOAD_HINT = f"One or more files of up to 16 GB: {SPOKEN_SUFFIXES}; each also as .gz."
 DEFAULT_HUB_ROWS = 100_000
 
 
@@ -48,13 +51,9 @@ class Sources:
 def build_sources() -> Sources:
     """Build the left column of the tab, and wire the pickers of the Hub."""
     upload = gr.File(
-        label="Your data: one or more files",
-        file_types=list(UPLOAD_SUFFIXES),
-        file_count="multiple",
-        height=150,
-        elem_id="data-upload",
-    )
-    gr.HTML(markup.line(f"Accepts {SPOKEN_SUFFIXES}; each also as .gz", "quiet hint"))
+        label="Your data", file_count="multiple", height=132, elem_id="data-upload"
+    )  # without file_types: Gradio would refuse other files in a message that passes
+    gr.HTML(markup.line(UPLOAD_HINT, "quiet hint"))
     sample = gr.Radio(
         [(one.title, one.id) for one in samples()],
         label="Or try a sample",
@@ -132,6 +131,19 @@ def _build_hub() -> tuple[gr.Textbox, gr.Dropdown, gr.Dropdown, gr.Number, gr.Bu
     hub_id.submit(choices, hub_id, outputs, **PRIVATE)
     config.input(config_update, [known, config], [config, split], **PRIVATE)
     return hub_id, config, split, rows, use, known
+
+
+def unreadable_names(paths: Sequence[str]) -> Markup | str:
+    """Why files cannot be read, by their names; "" if all have a name that can be."""
+    names = [Path(path).name for path in paths]
+    wrong = [name for name in names if not name.lower().endswith(UPLOAD_SUFFIXES)]
+    if not wrong:
+        return ""
+    what = f"“{wrong[0]}” is not a kind of file that can be read here."
+    if len(wrong) > 1:
+        what = f"{len(wrong):,} of {len(names):,} files are of a kind that cannot be read here."
+    fix = f"Save it as one of: {SPOKEN_SUFFIXES}. Nothing was loaded."
+    return markup.error_card(UserError(what, ", ".join(wrong[:6]), fix))
 
 
 def splits_of(configs: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sft_ui import markup
+from sft_ui.data.rows.chats import chat_bubbles
 from sft_ui.dataset_files import image_address
 from trainer_backend.data.store import StoredDataset
 
@@ -67,11 +68,17 @@ def _is_row(value: object) -> bool:
 
 
 def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: Changes) -> Markup:
-    """The card of one row: a text box per column, and buttons to apply, drop or restore."""
+    """The card of one row: a text box per column, and buttons to apply, drop or restore.
+
+    A conversation is shown as bubbles, with its text boxes folded.
+    """
     changed = changes.edits.get(row, {})
-    boxes = Markup().join(
-        _box(name, cells.get(name), changed.get(name)) for name in dataset.columns
-    )
+    columns = used_first(dataset)
+    boxes = Markup().join(_box(name, cells.get(name), changed.get(name)) for name in columns)
+    if chat := _chat(dataset, row):
+        is_open = Markup(" open") if changed else ""
+        fold = Markup("<details{}><summary>Edit the cells of this row</summary>{}</details>")
+        boxes = chat + fold.format(is_open, boxes)
     images = row_images(dataset, row)
     if images:
         images = Markup('<div class="row-images">{}</div>').format(images)
@@ -87,6 +94,21 @@ def row_card(dataset: StoredDataset, row: int, cells: dict[str, str], changes: C
         '<div class="row-buttons">{3}</div></div>'
     )
     return template.format(row, images, boxes, buttons)
+
+
+def used_first(dataset: StoredDataset) -> list[str]:
+    """The columns that are trained on, then the others."""
+    used = list(dict.fromkeys(dataset.mapping.roles.values())) if dataset.mapping else []
+    return [*used, *(name for name in dataset.columns if name not in used)]
+
+
+def _chat(dataset: StoredDataset, row: int) -> Markup | str:
+    """The row as a conversation; "" for a prompt with its answer, which the text boxes show."""
+    mapping = dataset.mapping
+    if mapping is None or not any("messages" in one.roles for one in (mapping, *mapping.also)):
+        return ""
+    example = dataset.example(row)
+    return chat_bubbles(example) if example and example.messages else ""
 
 
 def _box(name: str, text: str | None, changed: str | None) -> Markup:

@@ -10,14 +10,16 @@ from typing import Any, cast
 from markupsafe import Markup
 
 from sft_ui import markup
-from sft_ui.data.reading.columns import picker, roles_of
+from sft_ui.data.reading.columns import ROLE_WORDS, picker, roles_of
 from sft_ui.data.rows.card import Changes, row_images
+from sft_ui.data.rows.chats import chat_cell, marked, tool_names
 from sft_ui.theme import static_text
 from trainer_backend.data.store import StoredDataset, read_report
 from trainer_backend.errors import Problem
 
 PAGE_ROWS = 25
 MAX_COLUMNS = 12
+SEARCHED_CHARS = 20_000  # of a cell, so that a hit far inside it is shown
 ALL, WITH_PROBLEMS, HELD_OUT, TOKENS = "all", "problems", "held_out", "tokens:"
 SORTS = [
     ("As in the file", "row"),
@@ -79,7 +81,7 @@ def rows_of_count(dataset: StoredDataset, show: str) -> list[int]:
 def page(dataset: StoredDataset, start: int, view: View) -> tuple[list[tuple[int, dict]], int, int]:
     """(rows, number of matches, start) of a page; a start past the end shows the last page."""
     only, start = rows_shown(dataset, view), max(0, start)
-    max_chars = markup.MAX_CELL + 1
+    max_chars = SEARCHED_CHARS if view.query.strip() else markup.MAX_CELL + 1
     rows, total = dataset.page(start, PAGE_ROWS, view.query, only, view.sort, max_chars)
     if not rows and total:
         start = (total - 1) // PAGE_ROWS * PAGE_ROWS
@@ -93,19 +95,27 @@ def start_of(dataset: StoredDataset, row: int, view: View) -> int | None:
     return None if place is None else place // PAGE_ROWS * PAGE_ROWS
 
 
-def rows_table(
+def ordered_columns(dataset: StoredDataset, roles: Mapping[str, str]) -> list[str]:
+    """The columns in use first, in the order of their roles, then the others as in the file."""
+    used = [roles[role] for role in ROLE_WORDS if roles.get(role) in dataset.columns]
+    return [*used, *(name for name in dataset.columns if name not in used)]
+
+
+def rows_table(  # noqa: PLR0913 - everything a page of rows shows
     dataset: StoredDataset,
     rows: Sequence[tuple[int, dict]],
     chosen: int | None,
     roles: Mapping[str, str] | None = None,
     changes: Changes | None = None,
+    query: str = "",
 ) -> Markup:
     """One page of rows, with the role pickers in its header.
 
-    `roles` ({role: column}) and `changes` are the user's choices that are not applied yet.
+    `roles` ({role: column}) and `changes` are the user's choices that are not applied yet; hits of
+    `query` are marked.
     """
     changes = changes or Changes(dataset.id)
-    columns = dataset.columns[:MAX_COLUMNS]
+    columns = ordered_columns(dataset, roles_of(dataset))[:MAX_COLUMNS]
     role_of = {column: role for role, column in roles_of(dataset, roles).items()}
     if not rows:
         nothing = markup.empty("No rows", "Nothing matches. Change the search or the filter.")
@@ -114,8 +124,15 @@ def rows_table(
         Markup('<th scope="col"><span>{}</span>{}</th>'),
         ((name, picker(name, role_of.get(name, ""))) for name in columns),
     )
+    chats = chats_of(dataset, [number for number, _ in rows], query)
     body = (
-        _row(number, _with_images(dataset, number, cells), columns, number == chosen, changes)
+        _row(
+            number,
+            _with_images(dataset, number, {**_searched(cells, query), **chats.get(number, {})}),
+            columns,
+            number == chosen,
+            changes,
+        )
         for number, cells in rows
     )
     hidden = len(dataset.columns) - len(columns)
@@ -123,6 +140,41 @@ def rows_table(
     note = markup.line(f"{more} not shown.", "quiet") if hidden > 0 else ""
     table = markup.scroll_table("Rows of the data", head, body)
     return Markup('<div class="card rows">{}{}</div>').format(table, note)
+
+
+def chats_of(dataset: StoredDataset, numbers: Sequence[int], query: str) -> dict[int, dict]:
+    """{row: {column: the conversation as bubbles}}, for the rows that hold conversations."""
+    mapping = dataset.mapping
+    names = {
+        one.roles["messages"]
+        for one in ((mapping, *mapping.also) if mapping else ())
+        if "messages" in one.roles
+    }
+    if not names:
+        return {}
+    tools = mapping.roles.get("tools") if mapping else None
+    cells: dict[int, dict] = {}
+    for number, example in dataset.examples_of(numbers).items():
+        if example.messages:
+            chat = Markup('<div class="cell">{}</div>').format(chat_cell(example, query))
+            cells[number] = dict.fromkeys(names, chat)
+        if tools and example.tools:
+            cells.setdefault(number, {})[tools] = tool_names(example.tools)
+    return cells
+
+
+def _searched(cells: dict[str, Any], query: str) -> dict[str, Any]:
+    """The cells with the hits of a search marked."""
+    if not query.strip():
+        return cells
+    return {name: _hits(text, query) for name, text in cells.items()}
+
+
+def _hits(text: Any, query: str) -> Any:
+    if not isinstance(text, str):
+        return text
+    found = marked(text, query, markup.MAX_CELL)
+    return Markup('<div class="cell">{}</div>').format(found) if text else text
 
 
 def _with_images(dataset: StoredDataset, number: int, cells: dict[str, Any]) -> dict[str, Any]:

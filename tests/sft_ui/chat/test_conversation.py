@@ -8,6 +8,7 @@ from sft_ui.chat.conversation import (
     answered,
     as_asked,
     calls_open,
+    marked_stopped,
     new_conversation,
     stream_talk,
     with_system,
@@ -147,3 +148,15 @@ def test_a_first_turn_may_be_a_call_and_may_have_one_picture():
     assert row.question == "What is this?" and row.system == "Be brief."
     two = Example(1, [{**asks, "content": "<image><image>"}, answer], None, None, ["a", "b"])
     assert first_turn(two) is None
+
+
+def test_an_answer_that_is_not_complete_is_marked(studio):
+    studio.model_process.answers = [
+        {"which": side, "text": "Pa", "cut": side == "base"} for side in ("base", "tuned")
+    ]
+    talk = list(say(studio, new_conversation()))[-1]
+    assert talk["base"][-1]["cut"] == "limit" and "cut" not in talk["tuned"][-1]
+    assert "Cut off at" in pane("base", talk["base"])
+    halted = {side: marked_stopped(turns) for side, turns in talk.items()}
+    assert halted["base"] == talk["base"] and marked_stopped([]) == []
+    assert "You stopped this answer" in pane("tuned", halted["tuned"])

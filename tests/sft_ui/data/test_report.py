@@ -53,7 +53,9 @@ def test_preference_data_offers_one_button(home):
     rows = [{"prompt": f"Name {n}", "chosen": f"It is {n}.", "rejected": "No."} for n in range(30)]
     dataset = create_from_rows(home, rows, name="Pairs of answers")
     html = report.report(dataset, 0, 0.1)
-    assert html.count('id="train-on-chosen"') == 1 and "--chosen" in html
+    assert html.count('id="train-on-chosen"') == 1
+    assert "Train on the chosen answers with one click" in html
+    assert "--chosen" not in html and "terminal" not in html, "the page has a button for it"
     chosen = remap_dataset(home, dataset.id, dataset.chosen)
     html = report.report(chosen, 0, 0.1)
     assert "train-on-chosen" not in html and "answer from “chosen”. Not used: “rejected”" in html

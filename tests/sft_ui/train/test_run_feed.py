@@ -165,3 +165,12 @@ def test_a_poll_of_a_long_run_reads_and_sends_only_what_is_new(studio, running, 
         new = answer_poll(feeds, studio, request)
         assert len(parsed) == len(new["points"]) == 1 and len(json.dumps(new)) < 1000
         answer = {**request, **new}
+
+
+def test_a_requested_stop_is_told_with_its_age_while_the_run_is_active(running):
+    feed = RunFeed(running)
+    assert "stopping" not in feed.since({}, never)
+    running.request_stop()
+    assert 0 <= feed.since({}, never)["stopping"] < 5
+    enter(running, "paused", step=22)
+    assert "stopping" not in feed.since({}, never)

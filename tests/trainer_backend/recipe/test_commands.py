@@ -67,7 +67,7 @@ class Caught(Exception):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=PRESETS)
 def test_the_python_trains_with_the_arguments_of_a_worker(
-    recipe, tmp_path, tiny_model_dir, monkeypatch
+    recipe, tmp_path, tiny_model, tiny_model_dir, monkeypatch
 ):
     import trainer_backend
     from trainer_backend.home import open_home

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe.recipe import SETTINGS, Recipe, changed_to, label, named
+from trainer_backend.recipe.labels import changed_to, label, named
+from trainer_backend.recipe.recipe import SETTINGS, Recipe
 
 FIELDS = {field.name: field.type for field in dataclasses.fields(Recipe)}
 

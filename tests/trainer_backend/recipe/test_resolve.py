@@ -6,7 +6,8 @@ import pytest
 
 from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
-from trainer_backend.recipe.recipe import Recipe, label
+from trainer_backend.recipe.labels import label
+from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.recipe.resolve import (
     check_recipe,
     effective_batch_size,

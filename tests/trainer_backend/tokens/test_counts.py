@@ -55,6 +55,33 @@ def test_numbers_are_those_of_training(dataset, tokenizer):
         assert report.first[at] == learned[0] and report.end[at] == learned[-1] + 1
 
 
+@pytest.mark.parametrize("mode", ["keep_start", "keep_end"])
+def test_of_a_conversation_only_the_last_answer_may_count(dataset, tokenizer, mode):
+    usual = token_lengths(dataset, tokenizer)
+    counts = counting.iter_token_lengths(
+        dataset, counting.CountJob(dataset.examples_path, tokenizer, last_turn_only=True)
+    )
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(counts)
+    report = end.value.value
+    assert report.key != usual.key and report.trained[:60].tolist() == usual.trained[:60].tolist()
+    row = list(dataset.examples())[60]
+    example = {"messages": row.messages}
+    learned = encode(example, tokenizer, assistant_only_loss=True, last_turn_only=True)
+    assert report.trained[60] == learned.num_learned < usual.trained[60]
+    for limit in (4, 12, 25):
+        options = {"assistant_only_loss": True, "last_turn_only": True, "max_length": limit}
+        made = [
+            encode({"messages": one.messages}, tokenizer, truncation_mode=mode, **options)
+            for one in dataset.examples()
+        ]
+        cut = report.kept(mode).at(limit)
+        assert cut.tokens == sum(len(one.input_ids) for one in made)
+        assert cut.lost == sum(one.num_learned == 0 for one in made)
+        assert cut.trained == sum(one.num_learned for one in made)
+
+
 def test_any_limit_gives_what_cutting_gives(dataset, tokenizer):
     report = token_lengths(dataset, tokenizer)
     whole = [example.messages for example in dataset.examples()]

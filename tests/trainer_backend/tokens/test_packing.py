@@ -28,6 +28,12 @@ def test_bfd_cuts_long_rows():
     assert packed["labels"] == packed["input_ids"]
 
 
+def test_bfd_keeps_the_end_of_long_rows_when_asked():
+    rows = [[1, 2, 3, 4, 5, 6], [7]]
+    packed = pack_rows(rows, rows, 4, "bfd", truncation_mode="keep_end")
+    assert packed["input_ids"] == packed["labels"] == [[3, 4, 5, 6], [7]]
+
+
 def test_bfd_split_keeps_every_token():
     packed = pack_rows(ROWS, ROWS, 5, "bfd_split")
     assert packed["input_ids"] == [[2, 2, 2, 2, 2], [1, 1, 1, 3, 3], [5, 5, 5, 2, 4]]

@@ -44,8 +44,9 @@ def die_after(monkeypatch, step: int) -> None:
         {"packing": True, "eval_steps": 1},
         {"adapter": "full", "per_device_train_batch_size": 16, "lr_scheduler_type": "linear"},
         {"adapter": "qlora", "precision": "int4", "optim": "adamw_bnb_8bit", "save_steps": 3},
+        {"init_lora_weights": "pissa", "loraplus_lr_ratio": 4.0, "neftune_noise_alpha": 5.0},
     ],
-    ids=["lora", "accumulation", "packing", "full across epochs", "qlora"],
+    ids=["lora", "accumulation", "packing", "full across epochs", "qlora", "expert"],
 )
 def test_case_18_a_killed_run_ends_as_the_uninterrupted_one(
     home, dataset, tiny_model_dir, monkeypatch, settings

@@ -128,8 +128,9 @@ class Checker:
         return digest
 
     def drop(self, row: int, error: RowError) -> None:
-        """Count a row that cannot be used."""
-        self._findings.add(Kind(error.code, "warning", error.what, LEFT_OUT + error.fix), row)
+        """Count a row that cannot be used; a cleaned version may do without it."""
+        fix = LEFT_OUT + error.fix
+        self._findings.add(Kind(error.code, "warning", error.what, fix, ("drop",)), row)
 
     def so_far(self) -> list[Problem]:
         """The problems found in single rows until now, before rows are compared with each other."""

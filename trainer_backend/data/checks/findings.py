@@ -86,7 +86,8 @@ def problem_of(
 
 
 def _kept(kind: Kind, count: int, num_examples: int) -> str:
-    if not count or not {"drop", "keep_one"} & set(kind.switches):
+    counts = not kind.fix.startswith(LEFT_OUT)  # else the rows are no examples as it is
+    if not count or not counts or not {"drop", "keep_one"} & set(kind.switches):
         return ""
     if count >= num_examples:
         return " Leaving them out would leave no rows."

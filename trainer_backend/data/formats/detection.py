@@ -337,10 +337,11 @@ def _guessed(columns: list[str], guess: ColumnMapping) -> Detection:
         why = "There is only one column, so it could only be learned as plain text"
         return _unsure(columns, why, guess)
     sentence = (
-        f"{guess_words(guess)}. This is a guess: check the first row, then use these columns, "
-        f"or choose others of {listed(columns, 12)}."
+        f"{guess_words(guess)}. This is a guess from {listed(columns, 12)}: check the first "
+        "row, or choose other columns."
     )
-    return Detection(guess, sentence, False, columns, ASKED, _how_to_choose(guess))
+    advice = f"Is it right? Then use these columns. In the terminal: {_option(guess)}"
+    return Detection(guess, sentence, False, columns, ASKED, advice)
 
 
 def _unused(columns: list[str], mapping: ColumnMapping, unused: list[str]) -> Detection:

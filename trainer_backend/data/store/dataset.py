@@ -134,6 +134,10 @@ class StoredDataset:
         """The example made from a row; None if the row was left out (see problems)."""
         return pages.example_of_row(self.examples_path, row)
 
+    def examples_of(self, rows: Sequence[int]) -> dict[int, Example]:
+        """The examples made from rows, by row number; those left out have none."""
+        return pages.examples_of_rows(self.examples_path, rows) if rows else {}
+
     def examples(self, indices: Sequence[int] | None = None) -> Iterator[Example]:
         """All examples in order, or those at `indices` (as split() returns them)."""
         return pages.iter_examples(self.examples_path, indices)

@@ -170,6 +170,27 @@ def example_of_row(path: Path, row: int) -> Example | None:
     return None
 
 
+def examples_of_rows(path: Path, rows: Sequence[int]) -> dict[int, Example]:
+    """The examples made from these rows, by row number; rows without one are left out."""
+    found: dict[int, Example] = {}
+    with pq.ParquetFile(path, memory_map=True) as file:
+        columns = _example_columns(file)
+        for group in range(file.metadata.num_row_groups):
+            edges = file.metadata.row_group(group).column(0).statistics
+            wanted = [row for row in rows if edges.min <= row <= edges.max]
+            if not wanted:
+                continue
+            numbers = file.read_row_group(group, columns=["row"])["row"].to_numpy()
+            places = np.searchsorted(numbers, wanted)
+            pairs = zip(places, wanted, strict=True)
+            kept = [at for at, row in pairs if at < len(numbers) and numbers[at] == row]
+            table = file.read_row_group(group, columns=columns, use_threads=False)
+            for one in table.take(kept).to_pylist():
+                example = _as_example(one)
+                found[example.row] = example
+    return found
+
+
 def iter_examples(path: Path, indices: Sequence[int] | None = None) -> Iterator[Example]:
     """All examples in file order, or those at `indices` in the order given."""
     with pq.ParquetFile(path, memory_map=True) as file:

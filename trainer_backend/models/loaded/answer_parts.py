@@ -59,11 +59,15 @@ _TO = re.compile(r"to=(?:functions\.)?([\w.\-]+)")
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer's text without its reasoning and calls; a call is {"name", "arguments"}."""
+    """An answer's text without its reasoning and calls; a call is {"name", "arguments"}.
+
+    `cut`: the model was stopped by the limit of tokens before it had ended.
+    """
 
     content: str
     reasoning: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
+    cut: bool = field(default=False, compare=False)
 
     def in_words(self) -> str:
         """The text and the calls, one call a line, as a person reads them."""

@@ -88,6 +88,9 @@ class ChatModel:
                 break
             if not text.endswith("\ufffd"):  # a character may need several tokens
                 yield prompt.read(text, growing=True)
+        else:
+            yield replace(prompt.read(text), cut=len(written) >= sampling.max_new_tokens)
+            return
         yield prompt.read(text)
 
     def _tokens(self, prompt: Prompt, which: str, sampling: Sampling) -> Iterator[int]:

@@ -72,3 +72,10 @@ def test_the_revision_that_was_looked_up_is_the_one_that_is_read():
     assert arguments == {**chosen, "repo_id": "owner/name", "max_rows": 50}
     with pytest.raises(UserError, match="between 0 and 10,000,000"):
         read_hub(tab, "owner/name", -1, chosen)
+
+
+def test_a_file_that_cannot_be_read_is_named_where_the_upload_is():
+    assert sources.unreadable_names(["/x/a.csv", "/x/B.JSONL", "/x/c.csv.gz"]) == ""
+    one = sources.unreadable_names(["/x/photo<b>.png"])
+    assert "“photo&lt;b&gt;.png” is not a kind of file" in one and "csv, tsv" in one
+    assert "2 of 3 files" in sources.unreadable_names(["a.png", "b.docx", "c.csv"])
