@@ -160,7 +160,7 @@ def test_start_is_primary_unless_a_run_trains_or_is_ready_to_chat(studio, run):
     keep_checkpoint(run)
     _, _, talk, *_, start = train_tab.run_buttons(studio, run.id)
     assert (talk["variant"], start["variant"]) == ("primary", "secondary")
-    button, _ = train_tab.start_state(studio, "", "quick_try", VALUES)
+    button, *_ = next_run.start_state(studio, Asked("", "quick_try", VALUES))
     assert "variant" not in button  # it has one owner
 
 

@@ -3,11 +3,12 @@
 import pytest
 
 from sft_ui.model import model_events
+from sft_ui.model.basis import Basis
 from sft_ui.model.card import in_short, model_card
+from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.model.choice import Chosen, fitted, preset_recipe, restored_wishes, words_of
 from sft_ui.model.search import hub_list, local_list, same_model
-from sft_ui.model.tab import _differences_card, estimate
-from sft_ui.recipe_form import form_values, read_form
+from sft_ui.recipe_form import form_values
 from trainer_backend.errors import Problem
 from trainer_backend.models import ModelFacts, hub_answers, model_facts
 from trainer_backend.recipe.presets import recipe_from
@@ -29,9 +30,7 @@ def test_a_stored_model_sets_its_method_and_the_next_one_undoes_it(studio):
     assert (form["adapter"], form["precision"]) == ("qlora", "int4")
     facts = model_facts(studio.home, STORED)
     assert "stored in 4 bits, so Method" in words_of("quick_try", facts, chosen.wishes)[0]
-    recipe, _ = read_form(form)
-    assert "match the preset" in _differences_card(studio, "quick_try", recipe)
-    assert "match the preset" in estimate(studio, "", "quick_try", form)
+    assert "match the preset" in settings_cards(studio, "", "quick_try", Basis(), form)
     form, chosen = take(studio, STARTER_MODEL, chosen, form)
     assert form == FORM and chosen.wishes == {}
 
