@@ -12,8 +12,9 @@ from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.recipe_form import form_values
 from sft_ui.runs import tab as runs_tab
 from sft_ui.runs.table import runs_table
+from sft_ui.train import stopping
 from sft_ui.train import tab as train_tab
-from sft_ui.train.next_run_card import next_run, stopping
+from sft_ui.train.next_run_card import next_run
 from sft_ui.train.next_run_card.next_run import Asked
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
