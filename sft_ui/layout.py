@@ -37,7 +37,7 @@ from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
 from sft_ui.train.after_run import start_from
 from sft_ui.train.decision import choices_of, shown_question, undecided
-from sft_ui.train.next_run import Asked, new_key, start_run, start_state
+from sft_ui.train.next_run_card.next_run import Asked, new_key, start_run, start_state
 from sft_ui.train.tab import TrainTab, build_train_tab
 from sft_ui.web_api import build_web_api
 from trainer_backend.data.store import open_dataset

@@ -17,7 +17,7 @@ from sft_ui.context import QUICK, Studio
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from sft_ui.train.decision import Decision, build_decision
 from sft_ui.train.live_chart import build_live_chart
-from sft_ui.train.next_run import (
+from sft_ui.train.next_run_card.next_run import (
     NextRun,
     build_commands,
     build_fit_question,

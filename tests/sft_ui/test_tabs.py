@@ -12,9 +12,10 @@ from sft_ui.model.cards.settings_cards import settings_cards
 from sft_ui.recipe_form import form_values
 from sft_ui.runs import tab as runs_tab
 from sft_ui.runs.table import runs_table
-from sft_ui.train import next_run, stopping
+from sft_ui.train import stopping
 from sft_ui.train import tab as train_tab
-from sft_ui.train.next_run import Asked
+from sft_ui.train.next_run_card import next_run
+from sft_ui.train.next_run_card.next_run import Asked
 from trainer_backend.errors import UserError
 from trainer_backend.home import write_json
 from trainer_backend.recipe.recipe import Recipe
@@ -160,7 +161,7 @@ def test_start_is_primary_unless_a_run_trains_or_is_ready_to_chat(studio, run):
     keep_checkpoint(run)
     _, _, talk, *_, start = train_tab.run_buttons(studio, run.id)
     assert (talk["variant"], start["variant"]) == ("primary", "secondary")
-    button, _ = train_tab.start_state(studio, "", "quick_try", VALUES)
+    button, *_ = next_run.start_state(studio, Asked("", "quick_try", VALUES))
     assert "variant" not in button  # it has one owner
 
 

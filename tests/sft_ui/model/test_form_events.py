@@ -20,7 +20,7 @@ from sft_ui.model.recipe_files.travel import (
 )
 from sft_ui.model.tab import about_preset, build_model_tab
 from sft_ui.recipe_form import form_values
-from sft_ui.train.next_run import Asked, start_state
+from sft_ui.train.next_run_card.next_run import Asked, start_state
 from tests.sft_ui.model.cards.test_estimate_card import FITS, TOO_LARGE
 from trainer_backend.data.store import create_from_sample
 from trainer_backend.data.store.length_report import LengthReport

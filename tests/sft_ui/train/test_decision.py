@@ -6,7 +6,7 @@ import pytest
 from sft_ui.data.lengths.feed import report
 from sft_ui.recipe_form import form_values
 from sft_ui.train.decision import choices_of, shown_question, undecided
-from sft_ui.train.next_run import Asked, start_run, start_state
+from sft_ui.train.next_run_card.next_run import Asked, start_run, start_state
 from trainer_backend.data.checks.content import flag
 from trainer_backend.data.store.length_report import LengthReport
 from trainer_backend.errors import UserError

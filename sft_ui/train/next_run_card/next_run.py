@@ -81,15 +81,15 @@ def build_commands() -> gr.HTML:
     """The fold with the command line and the Python of the next run."""
     return gr.HTML(
         "",
-        html_template=static_text("train/commands.html"),
-        js_on_load=static_text("train/commands.js"),
+        html_template=static_text("train/next_run_card/commands.html"),
+        js_on_load=static_text("train/next_run_card/commands.js"),
         elem_id="command-preview",
     )
 
 
 def build_next_card() -> gr.HTML:
     """The card of the next run."""
-    script = static_text("model/cards/to_field.js", "train/next_run.js")
+    script = static_text("model/cards/to_field.js", "train/next_run_card/next_run.js")
     return gr.HTML(elem_id="next-run", js_on_load=script)
 
 
