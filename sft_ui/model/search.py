@@ -27,7 +27,7 @@ from trainer_backend.recipe import SETTINGS, Recipe, label, model_presets
 LEAST_LETTERS = 2  # of words that the Hub is asked for
 FIT_WORDS = {"fits": "fits", "tight": "tight", "large": "too large here"}
 FIT_NOTE = (
-    "Whether a model fits is estimated for the chosen settings and rows of the maximum length."
+    "Fit is estimated for the chosen settings and rows of the maximum length."
 )
 
 
