@@ -13,8 +13,8 @@ from trainer_backend.recipe import STARTER_MODEL
 MAX_OTHERS = 3  # buttons that take another model
 PLACES = {"starter": "on this machine", "cache": "on this machine", "folder": "on this machine"}
 NO_TEMPLATE = (
-    "This model has no chat template, so a plain one is added: “User: …” and “Assistant: …” "
-    "before each message. The model learns this form from your rows, and exports keep it."
+    "This model has no chat template, so a plain one is added: User: or Assistant: stands before "
+    "each message. The model learns this form from your rows, and exports keep it."
 )
 BASE = (
     "It is a base model: it continues texts and was not trained to answer. It needs more rows "
