@@ -26,9 +26,7 @@ from trainer_backend.recipe import SETTINGS, Recipe, label, model_presets
 
 LEAST_LETTERS = 2  # of words that the Hub is asked for
 FIT_WORDS = {"fits": "fits", "tight": "tight", "large": "too large here"}
-FIT_NOTE = (
-    "Fit is estimated for the chosen settings and rows of the maximum length."
-)
+FIT_NOTE = "Fit is estimated for the chosen settings and rows of the maximum length."
 
 
 @dataclass(frozen=True)
