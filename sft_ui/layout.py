@@ -15,14 +15,14 @@ from gradio.data_classes import BlocksConfigDict
 from markupsafe import Markup
 
 from sft_ui import access
-from sft_ui.alerts import attempt, show_user_errors, tell
+from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.chat.tab import ChatTab, build_chat_tab, chat_choices, warm_up
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
+from sft_ui.data.dataset_files import build_routes
 from sft_ui.data.events import wire_events
 from sft_ui.data.lengths import feed
 from sft_ui.data.tab import DataTab, build_data_tab
 from sft_ui.data.wiring import settings_outputs, show_settings, wire_data
-from sft_ui.dataset_files import build_routes
 from sft_ui.model.basis import read_basis
 from sft_ui.model.cards.estimating import estimate_now
 from sft_ui.model.cards.settings_cards import settings_cards
@@ -31,8 +31,9 @@ from sft_ui.model.model_events import wire_restored
 from sft_ui.model.recipe_files.travel import download_value, taken_from_run
 from sft_ui.model.tab import ModelTab, about_preset, build_model_tab
 from sft_ui.model.template import wire_template_view
+from sft_ui.navigation.restoring import restored, run_to_show
 from sft_ui.navigation.stepper import build_stepper, stepper, steps_done
-from sft_ui.recipe_form import edits, field_update, form_values, read_form, relevance
+from sft_ui.recipe_form import edits, field_update, read_form, relevance
 from sft_ui.runs.tab import RunsTab, build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
 from sft_ui.train.after_run import start_from
@@ -40,9 +41,8 @@ from sft_ui.train.decision import choices_of, shown_question, undecided
 from sft_ui.train.next_run_card.next_run import Asked, new_key, start_run, start_state
 from sft_ui.train.tab import TrainTab, build_train_tab
 from sft_ui.web_api import build_web_api
-from trainer_backend.data.store import open_dataset
 from trainer_backend.hardware import hardware
-from trainer_backend.runs import LIVE, list_runs, open_run
+from trainer_backend.runs import open_run
 from trainer_backend.scheduling import Scheduler
 from trainer_backend.serving.client import ModelProcess
 
@@ -438,27 +438,3 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
         outputs=_card_outputs(page),
         **SILENT,
     ).then(None, None, None, js=LOADED, **PRIVATE)
-
-
-def run_to_show(studio: Studio, asked: str) -> str:
-    """The id of the run in the URL, else of the newest live run, else ""."""
-    if asked:
-        run, error = attempt(open_run, studio.home, asked)
-        if run:
-            return run.id
-        if error:
-            tell(error)
-    live = (run.id for run in list_runs(studio.home) if run.state()["state"] in LIVE)
-    return next(live, "")
-
-
-def restored(studio: Studio, draft: dict | None) -> tuple[str, str, dict]:
-    """(dataset id, preset, form values) of a draft kept in the browser, where still valid."""
-    if not isinstance(draft, dict):
-        return "", "", {}
-    dataset_id = str(draft.get("dataset_id") or "")
-    dataset, _ = attempt(open_dataset, studio.home, dataset_id) if dataset_id else (None, None)
-    kept = draft.get("values")
-    recipe, _ = read_form(kept) if isinstance(kept, dict) and kept else (None, [])
-    values = form_values(recipe) if recipe else {}
-    return (dataset.id if dataset else ""), str(draft.get("preset") or ""), values

@@ -15,7 +15,7 @@ LABELS = {"base": "Base model", "tuned": "Tuned model"}
 WAITING = "…"
 CUT = {
     "stopped": "You stopped this answer",
-    "limit": "Cut off at “Maximum answer tokens”",
+    "limit": "Cut off at the maximum answer tokens",
 }
 
 

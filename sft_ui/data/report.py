@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sft_ui import markup
-from sft_ui.dataset_files import FORMATS, download_address
+from sft_ui.data.dataset_files import FORMATS, download_address
 from sft_ui.markup import WORDS
 from trainer_backend.data.checks import SEVERITY_ORDER
 from trainer_backend.data.store import StoredDataset

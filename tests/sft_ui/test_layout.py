@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from sft_ui import layout
+from sft_ui.navigation.restoring import restored, run_to_show
 from sft_ui.recipe_form import form_values
 from sft_ui.web_api import public, read_json_object
 from trainer_backend.errors import UserError
@@ -104,7 +105,7 @@ def test_launch_options_refuse_an_open_page(home, monkeypatch):
 def test_a_reload_restores_data_and_settings(studio, dataset):
     values = form_values(Recipe(max_steps=7))
     draft = {"dataset_id": dataset.id, "preset": "quick_try", "values": values}
-    assert layout.restored(studio, json.loads(json.dumps(draft))) == (
+    assert restored(studio, json.loads(json.dumps(draft))) == (
         dataset.id,
         "quick_try",
         values,
@@ -115,15 +116,15 @@ def test_a_reload_restores_data_and_settings(studio, dataset):
     "draft", [None, [], {"dataset_id": "../x", "values": {"a": 1}}, {"values": 3}]
 )
 def test_an_invalid_draft_is_ignored(studio, draft):
-    dataset_id, _, values = layout.restored(studio, draft)
+    dataset_id, _, values = restored(studio, draft)
     assert dataset_id == "" and values == {}
 
 
 def test_the_newest_live_run_is_shown_first(studio, run):
-    assert layout.run_to_show(studio, "") == run.id
+    assert run_to_show(studio, "") == run.id
     write_json(run.dir / "state.json", {**run.state(), "state": "finished"})
-    assert layout.run_to_show(studio, "") == ""
-    assert layout.run_to_show(studio, run.id) == run.id
+    assert run_to_show(studio, "") == ""
+    assert run_to_show(studio, run.id) == run.id
 
 
 def test_a_recipe_may_be_text_or_an_object():

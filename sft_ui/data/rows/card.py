@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from sft_ui import markup
+from sft_ui.data.dataset_files import image_address
 from sft_ui.data.rows.chats import chat_bubbles
-from sft_ui.dataset_files import image_address
 from trainer_backend.data.store import StoredDataset
 
 MAX_EDITED_CHARS = 200_000

@@ -109,7 +109,6 @@ def test_the_python_trains_with_the_arguments_of_a_worker(
     own = {"output_dir", "logging_dir", "run_name", "template_date", "disable_tqdm", "eval_steps"}
     own |= {"eval_strategy", "save_steps", "save_strategy", "logging_first_step", "do_eval"}
     own |= {"logging_nan_inf_filter", "fsdp", "save_total_limit"}
-    mine["neftune_noise_alpha"] = mine["neftune_noise_alpha"] or 0.0  # None: off, as 0 is
     assert {k: v for k, v in mine.items() if k not in own} == {
         k: v for k, v in theirs.items() if k not in own
     }

@@ -11,7 +11,7 @@ from sft_ui.data.reading.columns import (
     roles_of,
 )
 from sft_ui.recipe_form import form_values
-from sft_ui.train import tab
+from sft_ui.train.next_run_card.next_run import missing
 from trainer_backend.data.formats.mapping import FORMATS, ROLE_NAMES
 from trainer_backend.data.store.uploads import create_from_rows, remap_dataset
 from trainer_backend.errors import UserError
@@ -31,10 +31,10 @@ def test_every_role_of_every_format_can_be_picked():
 
 def test_the_user_decides_when_columns_are_unclear(studio, home, unclear):
     values = form_values(Recipe(max_steps=5))
-    assert not unclear.sure and "column roles" in tab.missing(studio, unclear.id, values)
+    assert not unclear.sure and "column roles" in missing(studio, unclear.id, values)
     mapping = read_mapping({"prompt": "left", "completion": "right", "system": ""}, unclear)
     chosen = remap_dataset(home, unclear.id, mapping)
-    assert chosen.num_examples == 29 and tab.missing(studio, chosen.id, values) == ""
+    assert chosen.num_examples == 29 and missing(studio, chosen.id, values) == ""
     assert roles_of(chosen) == {"prompt": "left", "completion": "right"}
 
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from sft_ui.dataset_files import build_routes, image_address, image_file
+from sft_ui.data.dataset_files import build_routes, image_address, image_file
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 30
 NAME = "a" * 64
