@@ -33,7 +33,7 @@ def test_every_field_is_built_from_its_place_in_the_table(studio):
         if setting.choices:
             assert component.choices == [(words, c) for c, words in setting.choices.items()]
     folds = [block for block in page.blocks.values() if isinstance(block, gr.Accordion)]
-    titles = [fold.label for fold in folds if str(fold.elem_id).startswith("section-")]
+    titles = [fold.label for fold in folds if str(fold.elem_id).startswith("form-section-")]
     assert titles == list(dict.fromkeys(one.section for one in SETTINGS.values() if one.section))
 
 
