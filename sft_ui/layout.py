@@ -181,7 +181,7 @@ def _build_tabs(studio: Studio) -> Page:
             data = build_data_tab(studio)
         with tab("model"):
             model = build_model_tab(studio)
-            to_train = gr.Button("Next: train →", elem_id="next-to-train")
+            to_train = gr.Button("Next: train →", variant="primary", elem_id="next-to-train")
         with tab("train"):
             train = build_train_tab(studio)
             to_chat = gr.Button("Next: chat →", interactive=False, elem_id="next-to-chat")
