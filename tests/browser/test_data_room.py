@@ -59,6 +59,7 @@ def move_the_limit(page):
     chart = page.locator("#data-lengths")
     expect(chart.locator("[data-lengths=chart]")).to_be_visible(timeout=60_000)
     expect(chart.locator("[data-lengths=totals]")).to_contain_text("learned tokens")
+    expect(chart.locator("input")).to_have_value("896")  # the limit has followed the rows
     handle = chart.locator(".handle")
     handle.focus()
     page.keyboard.press("Home")
