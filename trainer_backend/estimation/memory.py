@@ -6,11 +6,13 @@ Nothing is measured and nothing refused here; the run itself checks again before
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from trainer_backend.errors import UserError
 from trainer_backend.estimation.plan import Plan
 from trainer_backend.estimation.shape import Shape
 from trainer_backend.estimation.weights import Stored
 from trainer_backend.hardware import GIB, Hardware
 from trainer_backend.recipe import Recipe
+from trainer_backend.recipe.adapter_parts import parse_layers, parse_names
 from trainer_backend.recipe.resolve import QUANTIZED
 
 WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
@@ -112,7 +114,7 @@ def trained_weights(shape: Shape, recipe: Recipe) -> Trained:
         for _, wide, out in targeted(shape, recipe)
     )
     copied, head = 0, False
-    for name in _names(recipe.modules_to_save):
+    for name in parse_names(recipe.modules_to_save):
         if name in ("lm_head", "embed_out", "output", "embed_tokens", "wte", "embed_in"):
             copied += shape.vocabulary * shape.hidden
             head = head or name in ("lm_head", "embed_out", "output") or shape.tied
@@ -126,13 +128,9 @@ def targeted(shape: Shape, recipe: Recipe) -> tuple[tuple[str, int, int], ...]:
     """The linear modules of a layer that get an adapter; all of them for unknown names."""
     if recipe.lora_target_modules.strip() == "all-linear":
         return shape.linear
-    names = _names(recipe.lora_target_modules)
+    names = parse_names(recipe.lora_target_modules)
     chosen = tuple(one for one in shape.linear if any(_matches(one[0], name) for name in names))
     return chosen or shape.linear
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _matches(module: str, name: str) -> bool:
@@ -141,14 +139,12 @@ def _matches(module: str, name: str) -> bool:
 
 
 def chosen_layers(text: str, layers: int) -> list[int]:
-    """The layer numbers of “0-7” or “20, 21”; every layer for an empty or unreadable text."""
-    found: set[int] = set()
-    for part in text.replace(" ", "").split(","):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            return list(range(layers))
-        found.update(range(int(first), min(int(last or first), layers) + 1))
-    return sorted(one for one in found if one < layers)
+    """The layers that a recipe names, of those that there are; every layer for a text of none."""
+    try:
+        named = parse_layers(text)
+    except UserError:
+        named = []
+    return [one for one in named if one < layers] or list(range(layers))
 
 
 def peak_memory(setup: Setup) -> dict[str, float]:
