@@ -26,6 +26,7 @@ def orders(tmp_path):
 
 def choose_small_settings(page):
     go(page, "Model")
+    page.locator("#form-view").get_by_role("radio", name="Expert").click()
     fill_field(page, "max_steps", "24")
     fill_field(page, "per_device_train_batch_size", "1")
     fill_field(page, "max_length", "96")

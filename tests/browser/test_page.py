@@ -121,6 +121,9 @@ def test_unclear_columns_are_asked_for(page, tmp_path):
     go(page, "Train")
     expect(page.locator("#start-training")).to_contain_text("column roles")
     go(page, "Data")
+    expect(page.locator("#apply-columns")).to_be_disabled()  # nothing is guessed
+    page.get_by_label("The person asks (prompt)").select_option("left")
+    page.get_by_label("The model should answer (completion)").select_option("right")
     page.locator("#apply-columns").click()
     expect(page.locator("#data-report")).to_contain_text("30 usable examples")
     go(page, "Train")

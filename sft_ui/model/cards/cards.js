@@ -34,7 +34,8 @@ function markFields() {
 }
 
 function update() {
-  host.dataset.fits = element.querySelector("[data-fits]")?.dataset.fits ?? "unknown";
+  const fits = element.querySelector("[data-fits]")?.dataset.fits ?? "unknown";
+  if (host.dataset.fits !== fits) host.dataset.fits = fits; // setting it is a change by itself
   const box = element.querySelector("[data-marks]");
   Object.assign(marked, box ? JSON.parse(box.dataset.marks) : { waits: false });
   markFields();
@@ -53,7 +54,12 @@ element.addEventListener("click", (event) => {
   }
 });
 
-new MutationObserver(update).observe(element, { childList: true, subtree: true });
+// where only words change, the page's framework keeps the elements and writes their attributes
+new MutationObserver(update).observe(element, {
+  childList: true,
+  subtree: true,
+  attributeFilter: ["data-marks", "data-fits"],
+});
 const form = document.getElementById("recipe-form");
 if (form) new MutationObserver(markFields).observe(form, { childList: true, subtree: true });
 // while tokens are counted elsewhere, ask again, so that the figures become exact by themselves

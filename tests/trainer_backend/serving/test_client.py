@@ -72,7 +72,7 @@ def test_a_download_is_told_and_ends_with_its_request(
         assert any(" kB" in one["words"] for one in told)
 
         chat = process.chat_steps("o/m", MESSAGES, which="base", max_new_tokens=2)
-        while not next(chat)["fetching"]["done"] > 100_000:
+        while not next(chat)["fetching"]["done"] > 30_000:
             pass
         chat.close()
         before, closed = -1, time.monotonic()

