@@ -79,7 +79,9 @@ def main() -> int:
         chosen = [one for one in CASES if not options.quick or one.quick]
         if options.runs:
             chosen = [one for one in CASES if one.name in options.runs]
-        if not options.again:
+        if options.again:
+            say_again(home)
+        else:
             run_all(home, chosen)
         return report(home)
 
@@ -111,6 +113,18 @@ def run_all(home: Path, chosen: list[Case]) -> None:
         result = {**told, **train(home, settings, data[one.data]), "load": os.getloadavg()[0]}
         kept: dict[str, Any] = read_json(home / KEPT, {})
         write_json(home / KEPT, {**kept, one.name: {**result, "settings": settings}})
+
+
+def say_again(home: Path) -> None:
+    """Estimate the kept runs anew, with the formulas as they are now."""
+    from trainer_backend.home import read_json, write_json
+
+    kept: dict[str, Any] = read_json(home / KEPT, {})
+    data = prepare_data(home)
+    for one in CASES:
+        if one.name in kept:
+            kept[one.name] |= said(home, kept[one.name]["settings"], data[one.data])
+    write_json(home / KEPT, kept)
 
 
 def prepare_models(home: Path) -> dict[str, str]:

@@ -29,6 +29,9 @@ FIXED = {"cpu": int(0.68 * GIB), "mps": int(0.9 * GIB), "cuda": int(0.5 * GIB)}
 # How much larger the heap of a CPU process becomes than the tensors in it (measured 1.0 to 1.35),
 # also where weights are unpacked for each product
 HEAP, HEAP_QUANTIZED = 1.2, 1.45
+# GiB by which a CPU process grows in its first steps, and once more with answers: code and buffers
+# for each length of a batch (measured, with rows of different lengths)
+GROWS, GROWN_AFTER, ANSWERS_GROW = {"half": 0.24, "float": 0.1}, 10, 0.15
 READ_WHOLE = 3.5  # bytes a weight while a model is read and quantized on a CPU
 UPDATE_BYTES = {"adamw_torch": 8, "adafactor": 16}  # of the largest tensor, while it is updated
 UPDATE_8BIT = 24  # on a CPU its state is unpacked
@@ -167,11 +170,22 @@ def _phases(setup: Setup) -> Iterator[dict[str, float]]:
     forward = _forward(setup, trained, tokens, learned)
     if setup.recipe.gradient_accumulation_steps > 1:
         forward["gradients"] += gradients  # those of the batches before
-    yield held | forward
-    yield held | _update(setup, forward, tokens) | {"gradients": gradients}
-    yield held | _evaluation(setup, trained)
-    if plan.answer_rows:
-        yield held | _answering(setup)
+    update = _update(setup, forward, tokens) | {"gradients": gradients}
+    for parts in (forward, update, _evaluation(setup, trained)):
+        yield _grown(setup, held | parts)
+    if plan.answer_rows:  # in a heap that training has taken and holds
+        for parts in (forward, _answering(setup)):
+            yield _grown(setup, held | parts, ANSWERS_GROW)
+
+
+def _grown(setup: Setup, parts: dict[str, float], more: float = 0.0) -> dict[str, float]:
+    """The parts of a phase after some steps: on a CPU each new length of a batch leaves some."""
+    if setup.device == "cuda":
+        return parts
+    grows = GROWS["half" if setup.half else "float"]
+    steps = setup.plan.steps or GROWN_AFTER  # 0: not known
+    grown = grows * min(1.0, steps / GROWN_AFTER) + more
+    return parts | {"other": parts["other"] + grown * GIB}
 
 
 def drawn_batch(plan: Plan) -> tuple[int, int]:

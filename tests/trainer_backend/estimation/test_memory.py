@@ -78,6 +78,7 @@ ON_A_GPU = [
 def plan_of(recipe: Recipe, tokens: int, learned: int, row: int) -> Plan:
     return replace(
         unknown_rows(recipe),
+        steps=1,  # the rows had one length, with which a process does not grow
         longest_batch=tokens,
         drawn_batch=tokens,
         longest_trained=learned,
@@ -146,3 +147,15 @@ def test_the_answer_check_may_be_the_peak():
     plan = replace(unknown_rows(recipe), answer_rows=20, answer_tokens=400.0, prompt_tokens=6000.0)
     shape = SHAPES["1.2B"]
     assert in_all(shape, recipe, GPU, plan) > 2 * in_all(shape, recipe, GPU, unknown_rows(recipe))
+
+
+def test_a_process_on_a_cpu_grows_with_lengths_and_answers():
+    recipe, shape = Recipe(precision="bf16"), SHAPES["73M"]
+    plan = plan_of(recipe, 64, 32, 8)
+    first = in_all(shape, recipe, CPU, plan)
+    later = in_all(shape, recipe, CPU, replace(plan, steps=50))
+    assert 0.15 < (later - first) / GIB < 0.3
+    answers = replace(plan, steps=50, answer_rows=20, answer_tokens=300.0, prompt_tokens=100.0)
+    assert in_all(shape, recipe, CPU, answers) > later
+    on_gpu = [in_all(shape, recipe, GPU, replace(plan, steps=n)) for n in (1, 50)]
+    assert on_gpu[0] == on_gpu[1]
