@@ -250,7 +250,8 @@ def _wire_sending(studio: Studio, parts: Controls, asks: Asks) -> None:
         return [talk, *panes(talk), *ready]
 
     halted = [parts.talk, *parts.panes, *buttons]
-    parts.stop.click(stopped, parts.talk, halted, cancels=events, **QUICK)
+    ended = parts.stop.click(lambda: ready, None, buttons, cancels=events, **QUICK)
+    ended.then(stopped, parts.talk, halted, **QUICK)  # after the last words have come
 
     def start_again() -> list[Any]:
         talk = new_conversation()

@@ -10,10 +10,11 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 from huggingface_hub import errors as hub_errors
@@ -142,24 +143,24 @@ class Transfer:
         if self.size is not None and have > self.size:  # of something else
             self.part.unlink()
             have = 0
-        arriving = self._arriving(have)
-        start, size = next(arriving)
-        self.size = self.size if self.size is not None else size
-        with open(self.part, "ab") as out:
-            if start != have:  # the server sends all of it again
-                out.truncate(0)
-            done = start
-            gauge.file(self.name, done, self.size)
-            for chunk in arriving:
-                out.write(chunk)
-                done += len(chunk)
+        with closing(self._arriving(have)) as arriving:  # a stop hangs up at once
+            start, size = next(arriving)
+            self.size = self.size if self.size is not None else size
+            with open(self.part, "ab") as out:
+                if start != have:  # the server sends all of it again
+                    out.truncate(0)
+                done = start
                 gauge.file(self.name, done, self.size)
+                for chunk in arriving:
+                    out.write(chunk)
+                    done += len(chunk)
+                    gauge.file(self.name, done, self.size)
         if self.size is not None and done != self.size:
             if done > self.size:
                 self.part.unlink()
             raise Lost from OSError(f"Consistency check failed: {done} of {self.size} bytes")
 
-    def _arriving(self, have: int) -> Iterator:
+    def _arriving(self, have: int) -> Generator[Any, None, None]:
         """First (start, size), then the chunks; failures of the network become Lost."""
         try:
             with self.open_at(have) as answer:
