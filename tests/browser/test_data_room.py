@@ -89,6 +89,7 @@ def change_rows(page):
     page.keyboard.press("Enter")
     expect(page.locator("#data-preview tr.edited")).to_contain_text("A short reply.")
     page.locator("#data-preview button.pick", has_text=re.compile("^33$")).click()
+    expect(page.locator("#row-card [data-edit]")).to_have_attribute("data-edit", "33")
     page.locator("#row-card [data-drop]").click()
     expect(page.locator("#data-preview tr.dropped")).to_have_count(1)
     page.locator("#save-changes").click()

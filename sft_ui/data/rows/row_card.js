@@ -10,6 +10,9 @@ element.addEventListener("input", (event) => {
 element.addEventListener("click", (event) => {
   const at = (name) => event.target.closest(`[data-${name}]`);
   const row = +(at("edit")?.dataset.edit ?? 0);
+  // while the card of a row that was just chosen is on its way, the one before it changes nothing
+  const chosen = document.querySelector("#data-preview tr.chosen")?.dataset.pick;
+  if (row && chosen && +chosen !== row) return;
   if (at("keep")) {
     const cells = {};
     for (const box of at("edit").querySelectorAll("textarea[data-column]"))
