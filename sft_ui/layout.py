@@ -376,7 +376,12 @@ def _wire_runs(studio: Studio, page: Page) -> None:
     page.opened["chat"].select(lambda run: warm_up(studio, run), chat.run, None, **QUICK)
     for event in (train.chart.statuschange, page.opened["chat"].select):
         choices = [base_model, chat.run]
-        event(lambda name, run: chat_choices(studio, name, run), choices, chat.run, **QUICK)
+        event(
+            lambda name, run: chat_choices(studio, name, run, choose=False),
+            choices,
+            chat.run,
+            **QUICK,
+        )
     for event in (train.chart.statuschange, page.opened["runs"].select):
         event(lambda run: show_runs(studio, run), runs.chosen, runs.refreshed, **QUICK)
     runs.open.click(

@@ -285,13 +285,21 @@ def tried(row: HeldOut) -> list[Any]:
     return [row.question, row.system, tools, bool(row.tools), picture, card]
 
 
-def chat_choices(studio: Studio, base_model: str, current: str | None) -> dict[str, Any]:
-    """Update of the run picker: runs with a checkpoint, newest first, and the form's base model."""
+def chat_choices(
+    studio: Studio, base_model: str, current: str | None, *, choose: bool = True
+) -> dict[str, Any]:
+    """Update of the run picker: runs with a checkpoint, newest first, and the form's base model.
+
+    With `choose` it chooses `current`; else only if that is gone another one, so that a late answer
+    takes nothing back that was chosen meanwhile.
+    """
     runs = [run for run in list_runs(studio.home) if run.checkpoints()]
     choices = [(f"{run.name()} ({run.id[-6:]})", run.id) for run in runs]
     short_name = base_model.rstrip("/").rpartition("/")[2]
     choices.append((f"Base model only: {short_name}", MODEL_PREFIX + base_model))
     ids = [value for _, value in choices]
+    if current in ids and not choose:
+        return gr.update(choices=choices)
     return gr.update(choices=choices, value=current if current in ids else ids[0])
 
 

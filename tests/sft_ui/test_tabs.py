@@ -89,6 +89,9 @@ def test_chat_offers_runs_with_a_model(studio, run):
     keep_checkpoint(run)
     choices = tab.chat_choices(studio, "a/base-model", None)
     assert choices["value"] == run.id
+    late = tab.chat_choices(studio, "a/base-model", "model:a/base-model", choose=False)
+    assert "value" not in late and len(late["choices"]) == 2
+    assert tab.chat_choices(studio, "a/base-model", "gone", choose=False)["value"] == run.id
     checkpoints, system, _, tools, gives, *_ = tab.run_choices(studio, run.id)
     assert tools == "" and gives is False
     assert checkpoints["choices"] == [("Newest", -1), ("Step 4 · eval loss 0.500", 4)]
