@@ -35,6 +35,7 @@ from trainer_backend.recipe.resolve import (
 )
 
 SURE = (0.9, 1.12)  # of the likely memory: where measured peaks lay, with counted tokens
+NO_FIX = "No settings make it fit"  # begins the note where nothing helps
 NO_DATA = 0.4  # of the maximum length: short rows, where no data says how long they are
 
 
@@ -312,9 +313,10 @@ def _too_large(case: Case, fix: dict[str, Any] | None) -> list[str]:
         notes.append(f"It fits with these settings: set {changed_to(fix)}.")
         if cut := _cut_by(case, fix):
             notes.append(cut)
-    elif least := tightest(case.recipe, case.machine, case.way):
-        need = f"{least.gigabytes:.1f} GB"
-        notes.append(f"No settings make it fit: the least is {need}. Choose a smaller model.")
+    else:
+        least = tightest(case.recipe, case.machine, case.way)
+        need = f": the least is {least.gigabytes:.1f} GB" if least else ""
+        notes.append(f"{NO_FIX}{need}. Choose a smaller model.")
     if machine.kind == "cuda" and machine.memory_total - machine.memory_free > 1:
         used = machine.memory_total - machine.memory_free
         notes.append(f"Other programs hold {used:.1f} GB of the GPU now.")

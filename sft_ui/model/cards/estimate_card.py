@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from sft_ui import markup
-from trainer_backend.estimation import Estimate
+from trainer_backend.estimation import NO_FIX, Estimate
 from trainer_backend.estimation.words import (
     duration_range,
     gigabytes,
@@ -70,9 +70,9 @@ def _frame(kind: str, title: str, body: list[Markup | str]) -> Markup:
 
 
 def _notes(found: Estimate) -> list[str]:
-    """The notes, without the one that says what the button applies."""
-    said = changed_to(found.fix) if found.fix else None
-    return [note for note in found.notes if said is None or said not in note]
+    """The notes, without the one that says what would make it fit, or that nothing does."""
+    said = changed_to(found.fix) if found.fix else NO_FIX
+    return [note for note in found.notes if said not in note]
 
 
 def _based_on(found: Estimate) -> str:
@@ -135,7 +135,8 @@ def _fix(found: Estimate) -> Markup | str:
     if found.fits is not False:
         return ""
     if not found.fix:
-        return markup.line("No setting makes it fit. Choose a smaller base model.")
+        said = [note for note in found.notes if note.startswith(NO_FIX)]
+        return markup.line(said[0] if said else f"{NO_FIX}. Choose a smaller base model.")
     template = Markup(
         '<p>Fits with {}.</p><button type="button" id="use-fix" class="action" data-act="fix">{}'
         "</button>"
