@@ -26,5 +26,8 @@ class Studio:
 PRIVATE: Options = {"api_visibility": "private"}
 QUICK: Options = {"show_progress": "hidden", "api_visibility": "private"}
 SETS_STATE: Options = QUICK
+# For choices (a version, a row, a run): each is handled, in order. By default Gradio drops an event
+# that comes while the one before it is handled, and “always_last” passes on the data of the first.
+IN_TURN: Options = {"trigger_mode": "multiple", "concurrency_limit": 1}
 # Beside the queue, in one request instead of two: for handlers that never show a message.
 SILENT: Options = {**QUICK, "queue": False}

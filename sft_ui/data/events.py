@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors, tell
-from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
+from sft_ui.context import IN_TURN, PRIVATE, QUICK, SETS_STATE, Studio
 from sft_ui.data.dataset_list import dataset_list, read_weights
 from sft_ui.data.mapping_events import wire_mapping
 from sft_ui.data.reading.readings import failure, shown_again, wire_read_again
@@ -186,7 +186,7 @@ def _wire_report(studio: Studio, tab: DataTab) -> None:
     tab.report.clean(clean, tab.dataset_id, tab.reading, **PRIVATE)
     tab.lengths.clean(clean_lengths, tab.dataset_id, tab.reading, **PRIVATE)
     for part in (tab.report, tab.stored):
-        part.open(show_version, None, tab.dataset_id, **SETS_STATE)
+        part.open(show_version, None, tab.dataset_id, **IN_TURN, **SETS_STATE)
 
 
 def _wire_changes(studio: Studio, tab: DataTab) -> None:

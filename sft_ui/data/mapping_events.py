@@ -10,16 +10,13 @@ import gradio as gr
 from markupsafe import Markup
 
 from sft_ui.alerts import show_user_errors
-from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
+from sft_ui.context import IN_TURN, PRIVATE, QUICK, SETS_STATE, Studio
 from sft_ui.data.reading.choice import choice_preview, column_choice
 from sft_ui.data.reading.columns import read_mapping, roles_of
 from sft_ui.data.row_events import show_page, view_of
 from sft_ui.data.rows.card import read_changes
 from sft_ui.data.tab import DataTab
 from trainer_backend.data.store import StoredDataset, open_dataset
-
-# handle every choice, in order: “always_last” would pass the data of the first event
-IN_TURN: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1}
 
 
 def wire_mapping(studio: Studio, tab: DataTab) -> None:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import show_user_errors
-from sft_ui.context import PRIVATE, QUICK, Options, Studio
+from sft_ui.context import IN_TURN, PRIVATE, QUICK, Options, Studio
 from sft_ui.data.lengths.feed import LengthFeed
 from sft_ui.data.rows import table as row_table
 from sft_ui.data.rows import tokens as token_view
@@ -217,7 +217,8 @@ def _wire_pick(studio: Studio, tab: DataTab, given: Options, fields: Fields) -> 
     def tokens(event: gr.EventData, dataset_id: str, **values: Any) -> Iterator[Markup | str]:
         yield from show_tokens(studio, dataset_id, picked_row(event), values, tab.feed)
 
-    rows.preview.pick(card, [tab.dataset_id, rows.changes], [rows.row, rows.card], **QUICK)
+    given_card = [tab.dataset_id, rows.changes]
+    rows.preview.pick(card, given_card, [rows.row, rows.card], **IN_TURN, **QUICK)
     picked = rows.preview.pick(
         tokens, inputs_kwargs=given, outputs=tab.tokens, concurrency_limit=4, **PRIVATE
     )

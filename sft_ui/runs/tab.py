@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
-from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
+from sft_ui.context import IN_TURN, PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
 from sft_ui.runs.table import runs_table
 from sft_ui.theme import static_text
 from trainer_backend.disk import in_words, size_of
@@ -110,7 +110,7 @@ def _wire_choosing(
     def choose(event: gr.EventData) -> str:
         return str(event.id)
 
-    tab.table.pick(choose, None, tab.chosen, **SETS_STATE)
+    tab.table.pick(choose, None, tab.chosen, **IN_TURN, **SETS_STATE)
     tab.chosen.change(lambda run: show_runs(studio, run), tab.chosen, tab.refreshed, **QUICK)
     refresh.click(lambda run: show_runs(studio, run), tab.chosen, tab.refreshed, **QUICK)
     tab.table.stale(lambda run: table_of(studio, run), tab.chosen, tab.table, **SILENT)
