@@ -71,6 +71,7 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class SFTTrainer(Trainer):
         args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
         check_arguments(args, train_dataset, data_collator, formatting_func, compute_loss_func)
         set_seed(args.seed)
+        self.paths = PathsTaken(self._tell_path)
         model = open_model(model, args, quantization_config)
         settle_bf16(args, model)
         processing_class = processing_class or tokenizer or open_processing_class(model, args)
@@ -184,6 +186,9 @@ class SFTTrainer(Trainer):
 
     def _tell_of_content(self) -> None:
         self._data.tell_of_content()
+
+    def _tell_path(self, sentence: str) -> None:
+        logger.info(sentence)
 
     @property
     def mended_kinds(self) -> tuple[str, ...]:

@@ -56,6 +56,10 @@ class RunTrainer(SFTTrainer):
     def _tell_of_content(self) -> None:
         """Nothing: the run's warnings name the rows as the file numbers them."""
 
+    def _tell_path(self, sentence: str) -> None:
+        super()._tell_path(sentence)
+        self.writer.update(now=True, paths=list(self.paths.sentences))
+
     def check_finite(self) -> None:
         """Raises UserError if training was given up because of NaN or infinite values."""
         if self.guard.gave_up or self.saving.bad_weights:

@@ -1,0 +1,1 @@
+"""What happens within one optimizer step around the forward and backward pass."""
