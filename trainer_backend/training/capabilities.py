@@ -87,6 +87,13 @@ def probe_model(model: PreTrainedModel, spec: LossSpec) -> ModelTraits:
     return ModelTraits(packs, fused, why)
 
 
+def settle_unused(model: AnyModel, args: SFTConfig) -> None:
+    """Keep DDP from searching for unused weights in every step, where none can be unused."""
+    several = args.world_size > 1 and args.ddp_find_unused_parameters is None
+    if several and not args.fsdp and every_weight_learns(model):
+        args.ddp_find_unused_parameters = False
+
+
 def every_weight_learns(model: AnyModel) -> bool:
     """Whether any text gives every trained weight a gradient, by one backward pass.
 

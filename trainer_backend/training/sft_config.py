@@ -186,6 +186,8 @@ class SFTConfig(TrainingArguments):
             self.use_cpu = True
         if device == "cpu":
             self.dataloader_pin_memory = False
+        elif self.dataloader_pin_memory and self.accelerator_config is None:
+            self.accelerator_config = {"non_blocking": True}  # pinned batches move meanwhile
         super().__post_init__()
         self._normalise()
         self._check()

@@ -1,6 +1,7 @@
 """SFTTrainer: supervised fine-tuning on transformers' Trainer; no run folder is known here."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any
@@ -37,7 +38,9 @@ from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.vision import ROW_COLUMNS
 from trainer_backend.training.adapters import add_adapter, prepare_trainable
 from trainer_backend.training.batches import (
+    TRAINED_AT,
     WithRowLengths,
+    WithTrainedPositions,
     group_by_length,
     ignore_repeats,
     with_length,
@@ -45,9 +48,9 @@ from trainer_backend.training.batches import (
 from trainer_backend.training.capabilities import (
     asked_loss,
     causal_lm,
-    every_weight_learns,
     examine,
     router_weight,
+    settle_unused,
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
@@ -71,6 +74,7 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.steps.bookkeeping import StepBooks, count_items, model_itself
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -137,11 +141,7 @@ class SFTTrainer(Trainer):
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
-        several = args.world_size > 1 and args.ddp_find_unused_parameters is None
-        if several and not args.fsdp and every_weight_learns(model):
-            args.ddp_find_unused_parameters = (
-                False  # else DDP searches for unused weights every step
-            )
+        settle_unused(model, args)
         self._rows_wanted = compute_metrics is not None  # logits are compared row by row
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
         self.args = args
@@ -172,6 +172,7 @@ class SFTTrainer(Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
+        self._books = StepBooks(self)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
@@ -208,6 +209,9 @@ class SFTTrainer(Trainer):
         by_row = evaluates and (self._rows_wanted or description == "test")
         if by_row and usual is self._usual:
             self.data_collator = self._padded
+        own = self.data_collator in (self._usual, self._padded)
+        if own and isinstance(dataset, Dataset):  # accelerate may cut batches of a stream
+            self.data_collator = WithTrainedPositions(self.data_collator)
         if self.args.world_size > 1:
             self.data_collator = WithRowLengths(self.data_collator)
             dataset = with_length(dataset) if evaluates else dataset
@@ -236,6 +240,13 @@ class SFTTrainer(Trainer):
         batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
         return super().get_batch_samples(batches, num_batches, device)
 
+    def _get_num_items_in_batch(
+        self, batch_samples: list, device: torch.device
+    ) -> torch.Tensor | int | None:
+        counted = count_items(batch_samples, device) if self.args.world_size == 1 else None
+        known = counted is not None
+        return counted if known else super()._get_num_items_in_batch(batch_samples, device)
+
     # Loss
 
     def compute_loss(
@@ -254,17 +265,18 @@ class SFTTrainer(Trainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
+        chosen = inputs.pop(TRAINED_AT, None)
         with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
                 outputs = model(**inputs, **own_loss, use_cache=False)
                 own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
-                states, targets = shift_and_select(own, labels)
+                states, targets = shift_and_select(own, labels, chosen)
                 spec = asked_loss(self.args)
                 spec = spec if model.training else spec.held_out()
                 sums = logits_loss(states, targets, spec)
             else:
-                outputs = model(**inputs, labels=labels, fused_loss=True)
+                outputs = model(**inputs, labels=labels, fused_loss=True, trained_at=chosen)
                 sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.trained)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
@@ -317,12 +329,31 @@ class SFTTrainer(Trainer):
             quicken_b(optimizer, self.model if model is None else model, ratio)
         return optimizer
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's; with activation_offloading, activations are kept in main memory."""
+        step = self._books.step if self._books.quick else super().training_step
         if not self.args.activation_offloading or self.args.device.type == "cpu":
-            return super().training_step(*args, **kwargs)
+            return step(model_itself(model), *args, **kwargs)
         with torch.autograd.graph.save_on_cpu(pin_memory=True):
-            return super().training_step(*args, **kwargs)
+            return step(model_itself(model), *args, **kwargs)
+
+    # Book-keeping of a step
+
+    def _run_epoch(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        with self._books.epoch(model) as stepped:
+            super()._run_epoch(stepped, *args, **kwargs)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        return self._books.clip(model, self.args.max_grad_norm, super()._clip_grad_norm)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        if grad_norm is None:  # nothing is clipped
+            grad_norm = self._books.clip(model, math.inf, super()._get_grad_norm)
+        return super()._get_grad_norm(model_itself(model), grad_norm)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """As the Trainer counts them; looked up once and multiplied by the tokens."""
+        return self._books.operations(inputs)
 
     # Saving
 
@@ -338,7 +369,8 @@ class SFTTrainer(Trainer):
             write_card(self, str(self.args.output_dir), model_name, own, facts)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        with self._books.arguments_as_given():
+            super()._save(output_dir, state_dict)
         settings = getattr(self.model, "generation_config", None)
         if settings is not None:  # an adapter is saved without them, and would not stop
             settings.save_pretrained(output_dir or str(self.args.output_dir))
@@ -404,9 +436,7 @@ class SFTTrainer(Trainer):
                 balance = self.router_aux_loss_coef * shown.get("aux_loss", 0.0)
                 shown["loss"] = sums["loss"] / sums["trained"] + balance
             assert output.metrics is not None
-            output.metrics.update(
-                {f"{metric_key_prefix}_{key}": value for key, value in shown.items()}
-            )
+            output.metrics.update({f"{metric_key_prefix}_{key}": shown[key] for key in shown})
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -415,13 +445,7 @@ class SFTTrainer(Trainer):
         if "loss" in logs or "train_loss" in logs:
             sums = meter.read(self.accelerator)
             if sums:
-                self._resume_token_count()
-                meter.num_tokens += int(sums["tokens"])
+                meter.count(sums, self.state.log_history)
                 logs.update(averages(sums, self.aux_loss_enabled))
             logs["num_tokens"] = meter.num_tokens
         super().log(logs, start_time)
-
-    def _resume_token_count(self) -> None:
-        if self._meters["train"].num_tokens == 0:
-            seen = [row["num_tokens"] for row in self.state.log_history if "num_tokens" in row]
-            self._meters["train"].num_tokens = int(seen[-1]) if seen else 0
