@@ -166,6 +166,12 @@ class SFTConfig(TrainingArguments):
     activation_offloading: bool = field(
         default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
     )
+    fill_rows: bool | None = field(
+        default=None,
+        metadata=_help(
+            "Fill joined rows to few lengths with tokens that are not learned from; None: on CUDA."
+        ),
+    )
     loraplus_lr_ratio: float = field(
         default=0.0,
         metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),

@@ -75,6 +75,7 @@ from trainer_backend.training.sft_config import (
 )
 from trainer_backend.training.special_tokens import prepare_tokens
 from trainer_backend.training.steps.bookkeeping import StepBooks, count_items, model_itself
+from trainer_backend.training.steps.filling import Row, filling_of
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -172,7 +173,7 @@ class SFTTrainer(Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
-        self._books = StepBooks(self)
+        self._books, self._filling = StepBooks(self), filling_of(self)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
@@ -265,7 +266,9 @@ class SFTTrainer(Trainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
-        chosen = inputs.pop(TRAINED_AT, None)
+        chosen, tokens = inputs.pop(TRAINED_AT, None), num_tokens(inputs)
+        if self._filling is not None and self.model.training:
+            inputs, labels, lengths = self._filling.fill(Row(inputs, labels, lengths))
         with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
@@ -290,7 +293,7 @@ class SFTTrainer(Trainer):
             steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
             loss = loss + self.router_aux_loss_coef * aux.to(loss.device) / steps
         meter = self._meters["train" if self.model.training else "eval"]
-        meter.add(sums, num_tokens(inputs), aux)
+        meter.add(sums, tokens, aux)
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(

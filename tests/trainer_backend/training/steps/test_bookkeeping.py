@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from bookkept import trainer
 from datasets import Dataset
-from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Trainer, TrainerCallback
 
@@ -15,10 +15,6 @@ from trainer_backend import SFTConfig, SFTTrainer
 from trainer_backend.training.batches import TRAINED_AT
 from trainer_backend.training.steps.bookkeeping import StepBooks
 
-ROWS = [
-    {"prompt": f"Say {n}", "completion": "The capital of France is Paris. " * (1 + n % 3)}
-    for n in range(16)
-]
 ASKS = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "equal", "masked_select")
 WALKS = ("named_modules", "named_parameters", "named_buffers", "train", "zero_grad")
 
@@ -50,19 +46,6 @@ class ThirdStep(TrainerCallback):
             self.kept = tuple(dict(one) for one in self.counters)
         for one in self.counters:
             one.clear()
-
-
-def trainer(folder, model, tokenizer, kind=SFTTrainer, lora=True, callbacks=(), **settings):
-    usual = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "seed": 1}
-    quiet = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "bf16": False}
-    return kind(
-        model,
-        SFTConfig(str(folder), **{**usual, **quiet, "logging_steps": 1, **settings}),
-        train_dataset=ROWS,
-        processing_class=tokenizer,
-        peft_config=LoraConfig(r=2, target_modules="all-linear") if lora else None,
-        callbacks=list(callbacks),
-    )
 
 
 class Unhurried(SFTTrainer):
