@@ -74,7 +74,7 @@ def step(model, autocast: bool):
 @pytest.mark.parametrize("autocast", [False, True])
 def test_quick_lora(make_model, dropout, autocast):
     plain, quick = (adapted(make_model, lora_dropout=dropout) for _ in range(2))
-    assert quicken_lora(quick) == 14
+    assert len(quicken_lora(quick).layers) == 14
     (loss, grads), (expected, wanted) = step(quick, autocast), step(plain, autocast)
     close = 1e-5 if not autocast else 5e-2
     assert torch.allclose(loss, expected, rtol=close)
@@ -89,7 +89,7 @@ def test_other_layers_go_pefts_way(make_model, settings):
         )
     else:
         model = adapted(make_model, **settings)
-    assert quicken_lora(model) == 0
+    assert quicken_lora(model).layers == []
 
 
 def test_a_switched_off_adapter_is_off_and_evaluation_is_pefts(make_model):
