@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor
 
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
@@ -66,7 +67,7 @@ def _is_plain_bf16(quick: QuickLora, model: AnyModel, args: SFTConfig) -> bool:
     )
 
 
-def _weights(layer: torch.nn.Module) -> list[Tensor]:
+def _weights(layer: LoraLinear) -> list[Tensor]:
     return [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from weakref import ReferenceType, ref
 
 import torch
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor
 
 Names = tuple[str, ...]
@@ -21,19 +21,19 @@ class LoraGroup:
     called with that same, unchanged tensor.
     """
 
-    def __init__(self, members: tuple[LoraLayer, ...]):
+    def __init__(self, members: tuple[LoraLinear, ...]):
         self.members = members
         self._input: ReferenceType[Tensor] | None = None
         self._version = 0
-        self._waiting: dict[LoraLayer, Tensor] = {}
+        self._waiting: dict[LoraLinear, Tensor] = {}
         self._misses = 0
 
-    def take(self, layer: LoraLayer, x: Tensor) -> Tensor | None:
+    def take(self, layer: LoraLinear, x: Tensor) -> Tensor | None:
         """The result that was made for this layer and input, once."""
         same = self._input is not None and self._input() is x and x._version == self._version
         return self._waiting.pop(layer, None) if same else None
 
-    def keep(self, x: Tensor, results: dict[LoraLayer, Tensor]) -> None:
+    def keep(self, x: Tensor, results: dict[LoraLinear, Tensor]) -> None:
         """Hold results of input `x` until they are taken."""
         self.reset()
         self._input, self._version, self._waiting = ref(x), x._version, results
@@ -55,9 +55,9 @@ class LoraGroups:
     only. A wrong guess costs time, never a result.
     """
 
-    def __init__(self, model: torch.nn.Module, layers: list[LoraLayer]):
+    def __init__(self, model: torch.nn.Module, layers: list[LoraLinear]):
         wanted = set(layers)
-        self._places: dict[LoraLayer, tuple[torch.nn.Module, str]] = {}
+        self._places: dict[LoraLinear, tuple[torch.nn.Module, str]] = {}
         for parent in model.modules():
             for name, child in parent.named_children():
                 if child in wanted:
@@ -66,9 +66,9 @@ class LoraGroups:
         self._seen: dict[type, set[Names]] | None = {}
         self._run: list[str] = []
         self._last: tuple[torch.nn.Module, ReferenceType[Tensor], int] | None = None
-        self._of: dict[LoraLayer, LoraGroup] = {}
+        self._of: dict[LoraLinear, LoraGroup] = {}
 
-    def watch(self, layer: LoraLayer, x: Tensor) -> None:
+    def watch(self, layer: LoraLinear, x: Tensor) -> None:
         """Note that `layer` is called with `x`."""
         if self._seen is None:
             return
@@ -90,7 +90,7 @@ class LoraGroups:
         self._end_run()
         seen, self._seen = (self._seen or {}) if form else {}, None
         kinds = {kind: _distinct(runs) for kind, runs in seen.items()}
-        children: dict[torch.nn.Module, dict[str, LoraLayer]] = {}
+        children: dict[torch.nn.Module, dict[str, LoraLinear]] = {}
         for layer, (parent, name) in self._places.items():
             children.setdefault(parent, {})[name] = layer
         for parent, named in children.items():
@@ -98,12 +98,12 @@ class LoraGroups:
                 self._form([named[name] for name in run if name in named])
         return sorted({run for runs in kinds.values() for run in runs})
 
-    def _form(self, members: list[LoraLayer]) -> None:
+    def _form(self, members: list[LoraLinear]) -> None:
         if len(members) > 1:
             group = LoraGroup(tuple(members))
             self._of.update(dict.fromkeys(members, group))
 
-    def of(self, layer: LoraLayer) -> LoraGroup | None:
+    def of(self, layer: LoraLinear) -> LoraGroup | None:
         """The group of a layer, unless it was dissolved."""
         group = self._of.get(layer)
         return group if group is not None and group.members else None
@@ -113,7 +113,7 @@ class LoraGroups:
         for group in set(self._of.values()):
             group.reset()
 
-    def sets(self) -> Iterator[tuple[LoraLayer, ...]]:
+    def sets(self) -> Iterator[tuple[LoraLinear, ...]]:
         """All layers, those of a group together."""
         for layer in self._layers:
             group = self.of(layer)

@@ -4,6 +4,7 @@ It knows tensors only: which layers belong together and in which number format t
 decided by the caller.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,35 +26,40 @@ class Operands(NamedTuple):
     scale: float
 
 
+class Product(NamedTuple):
+    """Layers that read one input, their A as one matrix [sum of ranks, in], and whose copies these
+    are: while a graph holds `owner`, they must not be overwritten."""
+
+    layers: tuple[Operands, ...]
+    stack: Tensor
+    owner: object
+
+
 class AdaptedLinears(torch.autograd.Function):
     """x W' + bias + scale (d A') B' of one or more layers, all but W, bias and B shared.
 
-    `x` and `d` (x after dropout; None: x itself) are [..., in], `stack` the A of all layers [sum of
-    ranks, in]. `masters` are the weights that learn, all A, then all B: their gradients are made in
-    their own number format. Each sum is made inside a product, so that nothing is added
-    afterwards. Returns one [..., out] a layer.
+    `x` and `d` (x after dropout; None: x itself) are [..., in]. `masters` are the weights that
+    learn, all A, then all B: their gradients are made in their own number format. Each sum is made
+    inside a product, so that nothing is added afterwards. Returns one [..., out] a layer.
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0913 - autograd's way
-        ctx: Any,
-        x: Tensor,
-        dropped: Tensor | None,
-        layers: tuple[Operands, ...],
-        stack: Tensor,
-        *masters: Tensor,
+    def forward(
+        ctx: Any, x: Tensor, dropped: Tensor | None, product: Product, *masters: Tensor
     ) -> tuple[Tensor, ...]:
+        layers, stack = product.layers, product.stack
         rows = x.flatten(0, -2)
         source = rows if dropped is None else dropped.flatten(0, -2)
-        low = _scaled_low(source, stack, layers)
+        ranks = [layer.b.shape[1] for layer in layers]
+        low = _scaled_low(source, stack, layers, ranks)
         outs = []
-        for layer, part in zip(layers, low.split(_ranks(layers), 1), strict=True):
+        for layer, part in zip(layers, _columns(low, ranks), strict=True):
             out = linear(rows, _unpacked(layer.weight, rows.dtype), layer.bias)
             out.addmm_(part, layer.b.t())
             outs.append(out.view(*x.shape[:-1], -1))
         ctx.save_for_backward(source, low, stack, *(layer.b for layer in layers))
         # kept here, a frozen weight is never moved to main memory as an activation would be
-        ctx.layers, ctx.shared = layers, dropped is None
+        ctx.product, ctx.shared, ctx.ranks = product, dropped is None, ranks
         ctx.formats = [master.dtype for master in masters]
         ctx.set_materialize_grads(False)
         return tuple(outs)
@@ -61,11 +67,12 @@ class AdaptedLinears(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         source, low, stack, *bs = ctx.saved_tensors
-        layers, count = ctx.layers, len(ctx.layers)
-        needs_x, needs_dropped, _, _, *learns = ctx.needs_input_grad
+        layers, ranks = ctx.product.layers, ctx.ranks
+        count = len(layers)
+        needs_x, needs_dropped, _, *learns = ctx.needs_input_grad
         for_low, for_x = torch.empty_like(low), None
         for_masters: list[Tensor | None] = [None] * (2 * count)
-        parts = zip(for_low.split(_ranks(layers), 1), low.split(_ranks(layers), 1), strict=True)
+        parts = zip(_columns(for_low, ranks), _columns(low, ranks), strict=True)
         for i, (part, own) in enumerate(parts):
             grad = grads[i]
             if grad is None:
@@ -79,28 +86,30 @@ class AdaptedLinears(torch.autograd.Function):
                 for_masters[count + i] = _gradient(g.t(), own, ctx.formats[count + i])
         if any(learns[:count]):
             for_stack = _gradient(for_low.t(), source, ctx.formats[0])
-            for_masters[:count] = for_stack.split(_ranks(layers))
+            for_masters[:count] = for_stack.split(ranks) if count > 1 else [for_stack]
         shape, for_dropped = (*next(g for g in grads if g is not None).shape[:-1], -1), None
         if needs_x and ctx.shared:
             for_x = _add_product(for_x, for_low, stack).view(shape)
         elif needs_dropped:
             for_dropped = (for_low @ stack).view(shape)
             for_x = None if for_x is None else for_x.view(shape)
-        return for_x, for_dropped, None, None, *for_masters
+        return for_x, for_dropped, None, *for_masters
 
 
-def _ranks(layers: tuple[Operands, ...]) -> list[int]:
-    return [layer.b.shape[1] for layer in layers]
+def _columns(low: Tensor, ranks: list[int]) -> Sequence[Tensor]:
+    return low.split(ranks, 1) if len(ranks) > 1 else (low,)
 
 
-def _scaled_low(source: Tensor, stack: Tensor, layers: tuple[Operands, ...]) -> Tensor:
+def _scaled_low(
+    source: Tensor, stack: Tensor, layers: tuple[Operands, ...], ranks: list[int]
+) -> Tensor:
     """scale (d A') for all layers [rows, sum of ranks]; one scale for all costs nothing."""
     scales = [layer.scale for layer in layers]
     if len(set(scales)) == 1:
         low = source.new_empty(len(source), len(stack))
         return low.addmm_(source, stack.t(), beta=0, alpha=scales[0])
     low = source @ stack.t()
-    for part, scale in zip(low.split(_ranks(layers), 1), scales, strict=True):
+    for part, scale in zip(_columns(low, ranks), scales, strict=True):
         part.mul_(scale)
     return low
 
