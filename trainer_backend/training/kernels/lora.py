@@ -29,7 +29,8 @@ class QuickLora:
     """The quick layers of a model, and what they share during a forward pass of its decoder.
 
     `layers` are all of them, `decoder` the module they are in; adapters of the head, outside, are
-    cast where they are used. With `spares` a dtype, autocast to it is left inside the decoder.
+    cast where they are used. With `spares` a dtype, autocast to it is left inside the decoder;
+    `off` lets peft compute everything.
     """
 
     def __init__(self, model: torch.nn.Module, layers: list[LoraLinear]):
@@ -39,6 +40,7 @@ class QuickLora:
         self.groups = LoraGroups(model, [layer for layer in layers if layer in inside])
         self.copies = LoraCopies()
         self.spares: torch.dtype | None = None
+        self.off = False
         self._left: torch.dtype | None = None
         self._outside: torch.autocast | None = None
         self._open = False
@@ -61,7 +63,7 @@ class QuickLora:
         halved = torch.is_autocast_enabled(device)
         first = adapter_of(self.layers[0])
         dtype = torch.get_autocast_dtype(device) if halved else first and first.a.dtype
-        if dtype is None:
+        if dtype is None or self.off:
             self.copies.clear()
             return
         if halved and dtype == self.spares and _fit((*args, *kwargs.values()), dtype):
@@ -116,7 +118,7 @@ class QuickLora:
     def _cast_here(self, layer: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The same without a pass's copies, or peft's way where the product cannot compute it."""
         usual = torch.is_grad_enabled() and not (args or kwargs) and x.dim() > 1
-        adapter = adapter_of(layer) if usual else None
+        adapter = adapter_of(layer) if usual and not self.off else None
         halved = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if halved else x.dtype
         mixes = halved or dtype == self._left
@@ -143,7 +145,7 @@ def quicken_lora(model: torch.nn.Module) -> QuickLora:
 def _decoder(model: torch.nn.Module) -> torch.nn.Module | None:
     """The module that maps ids to last hidden states, if the model has one inside."""
     given: Any = model
-    whole = given.get_base_model() if isinstance(given, PeftModel) else given
+    whole: Any = given.get_base_model() if isinstance(given, PeftModel) else given
     found = whole.get_decoder() if hasattr(whole, "get_decoder") else None
     return None if found is whole else found
 

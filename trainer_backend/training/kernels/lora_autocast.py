@@ -16,7 +16,8 @@ from trainer_backend.training.kernels.lora import QuickLora
 from trainer_backend.training.sft_config import SFTConfig
 
 _LENGTHS = (9, 12, 7)  # tokens of the documents that are tried
-_NOISE = 1e-2  # of gradients, where all hidden states are equal to the bit
+_SAME = 1e-2  # relative error of gradients, where all hidden states are equal to the bit
+_NOISE = {torch.float32: 5e-3, torch.bfloat16: 0.2, torch.float16: 0.2}  # of another order of sums
 _REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError, KeyError)
 
 
@@ -26,11 +27,19 @@ def settle_lora(
     """Form the groups that earlier forward passes showed, and leave autocast where it does nothing.
 
     Autocast is left inside the decoder when its hidden states in bf16 are equal to the bit without
-    it, and the gradients of the adapter to 1 %. `tell` is given a sentence on what was found.
+    it, and the gradients of the adapter to 1 %. On a GPU the layers are first compared with peft's,
+    which compute everything if ours differ. `tell` is given a sentence on what was found.
     """
     if quick is None or not quick.layers:
         return
-    kinds = quick.groups.settle(form=not _is_sharded(model, args))
+    sharded = _is_sharded(model, args)
+    kinds = quick.groups.settle(form=not sharded)
+    halved = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    on_gpu = args.device.type == "cuda"
+    if on_gpu and not sharded and quick.decoder and not agrees_with_peft(quick, model, halved):
+        quick.off = True
+        tell("LoRA: computed by peft, because the quick product differs on this device.")
+        return
     if _is_plain_bf16(quick, model, args) and leaving_autocast_agrees(quick, model):
         quick.spares = torch.bfloat16
     sentence = _sentence(kinds, bool(args.bf16), quick.spares is not None)
@@ -73,23 +82,42 @@ def _weights(layer: LoraLinear) -> list[Tensor]:
 
 def leaving_autocast_agrees(quick: QuickLora, model: AnyModel) -> bool:
     """Whether the decoder computes the same with and without bf16 autocast, tried on 28 tokens."""
-    was_training, before = model.training, quick.spares
-    model.train()
+    before = quick.spares
     try:
         quick.spares = None
-        usual, slopes = _tried(quick, model)
+        usual, slopes = _tried(quick, model, torch.bfloat16)
         quick.spares = torch.bfloat16
-        left, others = _tried(quick, model)
+        left, others = _tried(quick, model, torch.bfloat16)
     except _REFUSALS:
         return False
     finally:
         quick.spares = before
-        model.train(was_training)
-    far = (slopes - others).norm() > _NOISE * slopes.norm()
-    return usual.dtype == left.dtype and torch.equal(usual, left) and not far
+    same = usual.dtype == left.dtype and torch.equal(usual, left)
+    return same and _is_near(others, slopes, _SAME)
 
 
-def _tried(quick: QuickLora, model: AnyModel) -> tuple[Tensor, Tensor]:
+def agrees_with_peft(quick: QuickLora, model: AnyModel, halved: torch.dtype | None) -> bool:
+    """Whether hidden states and gradients are those of peft's own layers, tried on 28 tokens.
+
+    `halved` is the dtype of autocast, None without it.
+    """
+    try:
+        states, slopes = _tried(quick, model, halved)
+        quick.off = True
+        usual, wanted = _tried(quick, model, halved)
+    except _REFUSALS:
+        return False
+    finally:
+        quick.off = False
+    noise = _NOISE.get(halved or usual.dtype, 0.0)
+    return _is_near(states.float(), usual.float(), noise) and _is_near(slopes, wanted, noise)
+
+
+def _is_near(found: Tensor, wanted: Tensor, noise: float) -> bool:
+    return bool((found - wanted).norm() <= noise * wanted.norm())
+
+
+def _tried(quick: QuickLora, model: AnyModel, halved: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """Last hidden states of packed documents, and the gradients of all adapters as one vector."""
     assert quick.decoder is not None
     embedding = input_embedding(model)
@@ -98,10 +126,17 @@ def _tried(quick: QuickLora, model: AnyModel) -> tuple[Tensor, Tensor]:
     positions = torch.cat([torch.arange(n, device=device) for n in _LENGTHS])[None]
     learning = [w for layer in quick.layers for w in _weights(layer) if w.requires_grad]
     spared = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(spared), torch.enable_grad(), document_layout(_LENGTHS):
-        torch.manual_seed(0)  # the same dropout in both
-        with torch.autocast(device.type, torch.bfloat16):
-            states = quick.decoder(input_ids=ids, position_ids=positions, use_cache=False)[0]
-        weights = torch.sin(torch.arange(states.numel(), device=device)).view_as(states)
-        slopes = torch.autograd.grad((states.float() * weights).sum(), learning, allow_unused=True)
+    was_training = model.training
+    model.train()
+    try:
+        with torch.random.fork_rng(spared), torch.enable_grad(), document_layout(_LENGTHS):
+            torch.manual_seed(0)  # the same dropout in both
+            with torch.autocast(device.type, halved, enabled=halved is not None):
+                found = quick.decoder(input_ids=ids, position_ids=positions, use_cache=False)
+            states = found[0]
+            weights = torch.sin(torch.arange(states.numel(), device=device)).view_as(states)
+            total = (states.float() * weights).sum()
+            slopes = torch.autograd.grad(total, learning, allow_unused=True)
+    finally:
+        model.train(was_training)
     return states.detach(), torch.cat([s.flatten().float() for s in slopes if s is not None])

@@ -13,7 +13,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor
 from torch.nn import Parameter
 
-from trainer_backend.training.kernels.lora_product import Operands
+from trainer_backend.training.kernels.lora_product import Operands, rows_of
 
 _ALIGNED = 64  # elements: matrix products are fastest from aligned addresses
 
@@ -139,12 +139,13 @@ class LoraCopies:
             key.append(len(part))
         last = ref(self.owner)
         self.owner = None
-        if key != self._key or last() is not None:
-            self._lay_out(found, dtype, halved)
-            self._key = key
+        with torch.no_grad():
+            if key != self._key or last() is not None:
+                self._lay_out(found, dtype, halved)
+                self._key = key
+            if self._room is not None:
+                self._room.copy()
         self.owner = _Owner()
-        if self._room is not None:
-            self._room.copy()
         for ready in self.ready.values():
             ready.note()
 
@@ -160,8 +161,8 @@ class LoraCopies:
         self._room = room = _Room(sum(_size(part, dtype) for part in usable), dtype, device)
         for part in usable:
             stack = self._stack(part, room)
-            ranks = [len(one.a) for _, one in part]
-            for (layer, one), a in zip(part, stack.split(ranks), strict=True):
+            rows = rows_of(stack, [len(one.a) for _, one in part]) if len(part) > 1 else [stack]
+            for (layer, one), a in zip(part, rows, strict=True):
                 ready = self.ready[layer] = Ready(layer, one, halved, stack, a)
                 if stack is not one.a:
                     room.fill(a, one.a)
@@ -195,7 +196,6 @@ class _Room:
         self._sources.append(source)
         return copy
 
-    @torch.no_grad()
     def copy(self) -> None:
         if self._copies:
             torch._foreach_copy_(self._copies, self._sources)

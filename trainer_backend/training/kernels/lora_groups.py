@@ -70,7 +70,7 @@ class LoraGroups:
 
     def watch(self, layer: LoraLinear, x: Tensor) -> None:
         """Note that `layer` is called with `x`."""
-        if self._seen is None:
+        if self._seen is None or layer not in self._places:
             return
         parent, name = self._places[layer]
         if self._last is not None and self._last[0] is parent and self._last[1]() is x:

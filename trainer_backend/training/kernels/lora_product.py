@@ -86,7 +86,8 @@ class AdaptedLinears(torch.autograd.Function):
                 for_masters[count + i] = _gradient(g.t(), own, ctx.formats[count + i])
         if any(learns[:count]):
             for_stack = _gradient(for_low.t(), source, ctx.formats[0])
-            for_masters[:count] = for_stack.split(ranks) if count > 1 else [for_stack]
+            for i, own in enumerate(rows_of(for_stack, ranks)):
+                for_masters[i] = None if grads[i] is None else own
         shape, for_dropped = (*next(g for g in grads if g is not None).shape[:-1], -1), None
         if needs_x and ctx.shared:
             for_x = _add_product(for_x, for_low, stack).view(shape)
@@ -94,6 +95,12 @@ class AdaptedLinears(torch.autograd.Function):
             for_dropped = (for_low @ stack).view(shape)
             for_x = None if for_x is None else for_x.view(shape)
         return for_x, for_dropped, None, *for_masters
+
+
+def rows_of(stack: Tensor, ranks: list[int]) -> list[Tensor]:
+    """The rows of each layer, as views that may be written to."""
+    ends = [sum(ranks[: i + 1]) for i in range(len(ranks))]
+    return [stack[end - rank : end] for end, rank in zip(ends, ranks, strict=True)]
 
 
 def _columns(low: Tensor, ranks: list[int]) -> Sequence[Tensor]:
