@@ -51,6 +51,7 @@ from trainer_backend.training.capabilities import (
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
+from trainer_backend.training.kernels.lora_autocast import settle_lora
 from trainer_backend.training.lora.pissa import pissa_of
 from trainer_backend.training.lora.plus import quicken_b
 from trainer_backend.training.loss import (
@@ -133,7 +134,7 @@ class SFTTrainer(Trainer):
         added = prepare_tokens(model, self._tokenizer, args, processor)
         model = add_adapter(model, peft_config, added, args)
         self.pissa = pissa_of(model) if peft_config else None
-        prepare_trainable(model, args)
+        quick_lora = prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
@@ -172,6 +173,7 @@ class SFTTrainer(Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
+        settle_lora(quick_lora, self.model, args, self.paths.say)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
