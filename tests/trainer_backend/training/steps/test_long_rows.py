@@ -5,12 +5,11 @@ import torch
 from peft import LoraConfig, PromptTuningConfig
 
 from trainer_backend import SFTConfig, SFTTrainer
-from trainer_backend.estimation.memory import peak_memory
 from trainer_backend.estimation.saving import choice
 from trainer_backend.estimation.saving.choice import ways
 from trainer_backend.training.kernels import tiled
 from trainer_backend.training.steps import long_rows
-from trainer_backend.training.steps.long_rows import longest_batch, setup_of
+from trainer_backend.training.steps.long_rows import LongRows, longest_batch
 
 ADAPTER = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 
@@ -42,15 +41,9 @@ def short_tiles(monkeypatch):
     monkeypatch.setattr(long_rows, "tiled_layers", lambda model: usual(model, 16))
 
 
-def leave(monkeypatch, trainer: SFTTrainer, at: int) -> None:
-    """Leave as much memory as the way with this number takes, and no more."""
-    asked = setup_of(trainer, longest_batch(trainer))
-    way = list(ways(asked))[at]
-    needed = sum(peak_memory(way).values()) / choice.ROOM
-    monkeypatch.setattr(LongRows, "_room", lambda self, setup: needed * 1.0001)
-
-
-LongRows = long_rows.LongRows
+def take(monkeypatch, at: int) -> None:
+    """Let the way with this number be the first that fits."""
+    monkeypatch.setattr(long_rows, "settle", lambda asked, room: list(ways(asked))[at])
 
 
 @pytest.mark.parametrize("adapter", [ADAPTER, None], ids=["lora", "full"])
@@ -64,7 +57,7 @@ def test_each_way_gives_the_same_losses_and_is_said(
     assert plain.paths.sentences == [] and not plain.model.is_activation_checkpointing
     for at, words in ((1, ["Gradient checkpointing"]), (2, ["checkpointing", "tiles"])):
         found = make_trainer(adapter, **settings)
-        leave(monkeypatch, found, at)
+        take(monkeypatch, at)
         assert losses(found) == pytest.approx(expected, rel=2e-3 if autocast else 1e-5)
         (sentence,) = found.paths.sentences
         assert all(word in sentence for word in words)
@@ -80,7 +73,7 @@ def test_with_room_nothing_is_switched_on(make_trainer):
 
 def test_what_a_person_chose_stays_and_only_more_is_added(make_trainer, monkeypatch, short_tiles):
     trainer = make_trainer(gradient_checkpointing=True)
-    leave(monkeypatch, trainer, 1)
+    take(monkeypatch, 1)
     losses(trainer)
     (sentence,) = trainer.paths.sentences
     assert "Gradient checkpointing" not in sentence and "tiles for long rows is used" in sentence
