@@ -91,7 +91,12 @@ class _Tiles(torch.autograd.Function):
 
 def _kept_as_it_is() -> AbstractContextManager:
     """What a tile keeps lives for that tile: checkpointing and offloading do not see it."""
-    return torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
+    return torch.autograd.graph.saved_tensors_hooks(_alone, lambda kept: kept)
+
+
+def _alone(kept: Tensor) -> Tensor:
+    """Without its history: an output that is kept with it would hold itself for ever."""
+    return kept.detach()
 
 
 def _plus(total: Tensor | None, more: Tensor | None) -> Tensor | None:

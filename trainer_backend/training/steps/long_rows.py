@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
@@ -25,6 +26,11 @@ from trainer_backend.recipe import Recipe
 from trainer_backend.training.capabilities import causal_lm
 from trainer_backend.training.kernels.tiled import tiled_layers
 from trainer_backend.training.steps.offloading import Offloader, in_main_memory, offloader_for
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]  # there is no such limit
 
 if TYPE_CHECKING:
     from trainer_backend.training.sft_trainer import SFTTrainer
@@ -161,8 +167,20 @@ def _plan(recipe: Recipe, tokens: int, row: int) -> Plan:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Bytes that are free on a device for this process."""
+    """Bytes that this process may still take on a device."""
     if device.type != "cuda":
-        return ram()[1] * GIB
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return float(torch.cuda.mem_get_info(device)[0] + kept)
+        return min(ram()[1] * GIB, _allowed())
+    used = torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return float(min(free + torch.cuda.memory_reserved(device), share * total) - used)
+
+
+def _allowed() -> float:
+    """Bytes up to the limit that the system sets for the data of this process, if it sets one."""
+    if resource is None:
+        return float("inf")
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY:
+        return float("inf")
+    return float(limit - psutil.Process().memory_info().data)

@@ -106,9 +106,9 @@ class Offloader:
         return large and plain and tensor.is_contiguous() and not _is_weight(tensor)
 
     def _keep(self, tensor: Tensor) -> Any:
-        if not self._is_moved(tensor):
+        moved, tensor = self._is_moved(tensor), tensor.detach()
+        if not moved:  # without its history: an output kept with it would hold itself for ever
             return tensor
-        tensor = tensor.detach()
         pages = self._pages.take(-(-tensor.nbytes // self._pages.size))
         parcel = _Parcel(tensor, pages, None if self._last is None else self._last())
         _at_the_end(parcel, self._pages.give_back, pages)
