@@ -166,6 +166,13 @@ class SFTConfig(TrainingArguments):
     activation_offloading: bool = field(
         default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
     )
+    long_rows: str = field(
+        default="auto",
+        metadata=_help(
+            "auto: gradient checkpointing, tiles of long rows and activation offloading are "
+            "switched on as far as the longest batch needs them to fit into memory; off: never."
+        ),
+    )
     loraplus_lr_ratio: float = field(
         default=0.0,
         metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),
@@ -218,6 +225,7 @@ class SFTConfig(TrainingArguments):
             "control_tokens": ("auto", "text", "tokens"),
             "lost_content": ("train_without", "leave_out", "ask"),
             "thinking": ("auto", "on", "off"),
+            "long_rows": ("auto", "off"),
         }
         if not is_template_text(self.chat_template):
             choices["chat_template"] = tuple(SETTINGS["chat_template"].choices)

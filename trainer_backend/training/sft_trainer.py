@@ -72,6 +72,7 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.steps.long_rows import LongRows
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -180,6 +181,7 @@ class SFTTrainer(Trainer):
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
         self.model.add_model_tags(list(TAGS))
+        self.long_rows = LongRows(self)
 
     @property
     def data_counts(self) -> dict[str, Counts]:
@@ -307,6 +309,7 @@ class SFTTrainer(Trainer):
         embedding = causal_lm(self.model).get_input_embeddings()
         with (
             kept_memory(self.args.device.type),
+            self.long_rows.ready(),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
         ):
             return super().train(*args, **kwargs)
@@ -321,9 +324,7 @@ class SFTTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's; with activation_offloading, activations are kept in main memory."""
-        if not self.args.activation_offloading or self.args.device.type == "cpu":
-            return super().training_step(*args, **kwargs)
-        with torch.autograd.graph.save_on_cpu(pin_memory=True):
+        with self.long_rows.step():
             return super().training_step(*args, **kwargs)
 
     # Saving
