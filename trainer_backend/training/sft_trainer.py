@@ -72,6 +72,7 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
 from trainer_backend.training.steps.long_rows import LongRows
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
@@ -321,6 +322,11 @@ class SFTTrainer(Trainer):
         if ratio and is_new:
             quicken_b(optimizer, self.model if model is None else model, ratio)
         return optimizer
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """The Trainer's; unpaged 8-bit AdamW does not wait for the GPU after each weight."""
+        return unwaiting(Trainer.get_optimizer_cls_and_kwargs(*args, **kwargs))
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's; with activation_offloading, activations are kept in main memory."""
