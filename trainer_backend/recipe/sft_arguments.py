@@ -147,6 +147,7 @@ ARGUMENTS = {
     "control_tokens": "text",
     "loss_type": "text",
     "activation_offloading": "bool",
+    "merge_batches": "bool nothing",
     "loraplus_lr_ratio": "float",
 }
 
