@@ -74,6 +74,7 @@ from trainer_backend.training.sft_config import (
 from trainer_backend.training.special_tokens import prepare_tokens
 from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
 from trainer_backend.training.steps.long_rows import LongRows
+from trainer_backend.training.steps.merging import MergedSteps
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -178,6 +179,7 @@ class SFTTrainer(Trainer):
         settle_lora(quick_lora, self.model, args, self.paths.say)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
+        self.merging = MergedSteps.of(self)
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
@@ -237,9 +239,10 @@ class SFTTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """The Trainer's; rows repeated to fill an epoch's last batches are masked."""
+        """The Trainer's; repeats in an epoch's last batches are masked, and batches merged."""
         batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
-        return super().get_batch_samples(batches, num_batches, device)
+        samples, num_items = super().get_batch_samples(batches, num_batches, device)
+        return self.merging.waiting(samples), num_items
 
     # Loss
 
@@ -329,7 +332,11 @@ class SFTTrainer(Trainer):
         return unwaiting(Trainer.get_optimizer_cls_and_kwargs(*args, **kwargs))
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The Trainer's; with activation_offloading, activations are kept in main memory."""
+        """The Trainer's, of one batch or of all batches of a step; see MergedSteps."""
+        return self.merging.run(self._compute_part, *args, **kwargs)
+
+    def _compute_part(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward pass; activations are kept as long rows need it."""
         with self.long_rows.step():
             return super().training_step(*args, **kwargs)
 
