@@ -14,6 +14,8 @@ if not any(Path(one).exists() for one in ("/dev/nvidiactl", "/dev/dxg", "/dev/kf
 
 import pytest  # noqa: E402
 
+NO_CARD = "needs a CUDA device (a dry run of its code: --device cpu)"
+
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -75,6 +77,31 @@ def build_model(vocab_size: int = 400, seed: int = 0, **overrides):
     torch.manual_seed(seed)
     settings = {**TINY_LLAMA, "vocab_size": vocab_size, **overrides}
     return LlamaForCausalLM(LlamaConfig(**settings))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="where tests marked gpu run; cpu is a dry run of their code",
+    )
+
+
+def pytest_runtest_setup(item):
+    """Skip what is marked gpu where there is no CUDA device, unless its dry run was asked for."""
+    if item.get_closest_marker("gpu") is None or item.config.getoption("--device") == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip(NO_CARD)
+
+
+@pytest.fixture(scope="session")
+def device(request) -> str:
+    """The device of the tests marked gpu: “cuda”, or “cpu” in a dry run."""
+    return request.config.getoption("--device")
 
 
 @pytest.fixture(scope="session")
