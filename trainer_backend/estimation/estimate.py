@@ -19,6 +19,7 @@ from trainer_backend.estimation.lengths import RowLengths, row_lengths
 from trainer_backend.estimation.memory import Setup, peak_memory
 from trainer_backend.estimation.plan import Plan, plan_run, unknown_rows
 from trainer_backend.estimation.range import Range
+from trainer_backend.estimation.saving.choice import ROOM, said, settle
 from trainer_backend.estimation.shape import Shape, shape_of
 from trainer_backend.estimation.speed import seconds_of, settled
 from trainer_backend.estimation.storage import RESERVE_BYTES, checkpoints_bytes
@@ -94,7 +95,9 @@ class Case:
             stored=self.stored,
             bits=self.facts.bits,
         )
-        return setup, notes + more
+        saving = settle(setup, ROOM * self.machine.memory_free * GIB)
+        about = said(setup, saving)
+        return saving, [*notes, *more, *([about] if about else [])]
 
     def plan(self, recipe: Recipe, processes: int) -> tuple[Plan, list[str]]:
         """The plan of a recipe and notes; without data every row is as long as allowed."""

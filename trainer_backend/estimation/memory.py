@@ -37,6 +37,8 @@ UPDATE_BYTES = {"adamw_torch": 8, "adafactor": 16}  # of the largest tensor, whi
 UPDATE_8BIT = 24  # on a CPU its state is unpacked
 LAYERS_APART = 4  # what one layer needs in the backward pass, scattered between its gradients
 REUSED = 0.5  # share of freed activations whose place gradients and optimizer take on a CPU
+TILE = 4096  # tokens that norms and multi-layer perceptrons of a long row take at once
+ON_THE_WAY = 4  # inputs of layers on the GPU while the others wait in main memory
 STATE_SIZE = 16  # of a state-space layer
 MAX_ANSWER_TOKENS, ANSWERS_AT_ONCE = 512, 20  # of the answer check
 
@@ -57,6 +59,7 @@ class Setup:
     processes: int = 1
     stored: Stored | None = None  # None: the weights are not on this machine
     bits: int | None = None  # 4 or 8: weights stored quantized
+    tiled: bool = False  # long rows go through norms and multi-layer perceptrons in tiles
 
     @property
     def device(self) -> str:
@@ -86,6 +89,11 @@ class Setup:
     def stream(self) -> int:
         """Bytes of a number in the residual stream: full training keeps float32 weights."""
         return 4 if self.full else self.width
+
+    @property
+    def offloads(self) -> bool:
+        """Whether activations wait in main memory; on a CPU they are there anyway."""
+        return self.recipe.activation_offloading and self.device == "cuda"
 
     @property
     def shards(self) -> int:
@@ -254,16 +262,17 @@ def _gradients(setup: Setup, trained: Trained) -> float:
 def _forward(setup: Setup, trained: Trained, tokens: int, learned: int) -> dict[str, float]:
     """Activations and logits when the loss has been computed, before the backward pass."""
     shape, recipe = setup.shape, setup.recipe
-    layer = layer_bytes(setup) * tokens
-    kept = shape.layers * shape.hidden * setup.stream * tokens  # inputs of the layers
+    layer, offloads = layer_bytes(setup) * tokens, setup.offloads
+    kept = shape.hidden * setup.stream * tokens  # the input of a layer
     if recipe.gradient_checkpointing:
-        activations = kept + layer
-    elif recipe.activation_offloading and setup.device == "cuda":
+        activations = kept * (ON_THE_WAY if offloads else shape.layers)
+        activations += tiled_layer_bytes(setup, tokens) if setup.tiled else layer
+    elif offloads:
         activations = 2 * layer
     else:
         activations = shape.layers * layer
     activations += tokens * shape.hidden * (4 + 2 * setup.stream)  # embedding and last norm
-    activations += _transient(setup) * tokens
+    activations += 0.0 if setup.tiled else _transient(setup) * tokens
     return {
         "activations": activations * _heap(setup) + _cast_weights(setup),
         "logits": logit_bytes(setup, learned, setup.full or trained.head),
@@ -286,6 +295,7 @@ def _update(setup: Setup, forward: dict[str, float], tokens: int) -> dict[str, f
     shape = setup.shape
     largest = max((wide * out for _, wide, out in shape.linear), default=0)
     left = (layer_bytes(setup) + _transient(setup)) * tokens
+    left = tiled_layer_bytes(setup, tokens) if setup.tiled else left
     if setup.device != "cuda":
         apart = LAYERS_APART if setup.full else 1
         left = max(apart * left, (1 - REUSED) * forward["activations"])
@@ -327,6 +337,24 @@ def layer_bytes(setup: Setup) -> float:
         attention += 12 * shape.heads * setup.plan.row_tokens + 12 * queries - 2 * width * queries
     copies = 3 if shape.gated else 4 if shape.written_out else 1
     return norms + attention + copies * width * inner + _inputs(setup, queries, inner)
+
+
+def tiled_layer_bytes(setup: Setup, tokens: int) -> float:
+    """Bytes of one layer that is computed again and gone back through, its long row in tiles.
+
+    Of every token: the gradient of its output and of what lies between attention and perceptron,
+    both normed states, queries, keys, values and the attention's output with their gradients, and
+    what the attention's backward pass adds up (float32, keys and values a head). Of a tile: all.
+    """
+    shape, width = setup.shape, setup.width
+    tile = min(tokens, TILE) * (layer_bytes(setup) + _transient(setup))
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    if not shape.heads or shape.attends_in_full:
+        return layer_bytes(setup) * tokens  # nothing is known to be saved
+    states = 3 * setup.stream * shape.hidden + 2 * width * shape.hidden
+    attention = width * (2 * queries + 2 * keys) + width * (2 * queries + 2 * keys)
+    summed = 4 * queries + 2 * width * queries
+    return tokens * (states + attention + summed) + tile
 
 
 def _inputs(setup: Setup, queries: int, inner: int) -> float:

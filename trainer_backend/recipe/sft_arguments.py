@@ -147,12 +147,15 @@ ARGUMENTS = {
     "control_tokens": "text",
     "loss_type": "text",
     "activation_offloading": "bool",
+    "long_rows": "text",
+    "merge_batches": "bool nothing",
     "loraplus_lr_ratio": "float",
 }
 
 # of texts that a recipe may set: the words that mean something, others would be ignored
 CHOICES = {
     "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
+    "long_rows": ("auto", "off"),
     "packing_strategy": ("bfd", "bfd_split", "wrapped"),
     "train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
 }

@@ -72,6 +72,11 @@ def averages(sums: dict[str, float], with_aux: bool) -> dict[str, float]:
     return shown
 
 
+def mean_loss(sums: Mapping[str, float], shown: Mapping[str, float], balance: float) -> float:
+    """Loss per trained token in nats, and the router loss of `shown` weighted by `balance`."""
+    return sums["loss"] / sums["trained"] + balance * shown.get("aux_loss", 0.0)
+
+
 def num_tokens(inputs: Mapping[str, Any]) -> Tensor | int:
     """Number of tokens of a batch without padding; a tensor when it has an attention mask."""
     mask = inputs.get("attention_mask")

@@ -172,6 +172,20 @@ class SFTConfig(TrainingArguments):
             "Fill joined rows to few lengths with tokens that are not learned from; None: on CUDA."
         ),
     )
+    long_rows: str = field(
+        default="auto",
+        metadata=_help(
+            "auto: gradient checkpointing, tiles of long rows and activation offloading are "
+            "switched on as far as the longest batch needs them to fit into memory; off: never."
+        ),
+    )
+    merge_batches: bool | None = field(
+        default=None,
+        metadata=_help(
+            "Compute the gradient_accumulation_steps batches of an optimizer step as one, in parts "
+            "where memory is short (the same loss); None: on a GPU."
+        ),
+    )
     loraplus_lr_ratio: float = field(
         default=0.0,
         metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),
@@ -226,6 +240,7 @@ class SFTConfig(TrainingArguments):
             "control_tokens": ("auto", "text", "tokens"),
             "lost_content": ("train_without", "leave_out", "ask"),
             "thinking": ("auto", "on", "off"),
+            "long_rows": ("auto", "off"),
         }
         if not is_template_text(self.chat_template):
             choices["chat_template"] = tuple(SETTINGS["chat_template"].choices)

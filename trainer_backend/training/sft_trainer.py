@@ -54,17 +54,17 @@ from trainer_backend.training.capabilities import (
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
+from trainer_backend.training.kernels.lora_autocast import settle_lora
 from trainer_backend.training.lora.pissa import pissa_of
 from trainer_backend.training.lora.plus import quicken_b
 from trainer_backend.training.loss import (
     TokenSums,
     balance_router,
     install_fused_head,
-    logits_loss,
-    shift_and_select,
+    model_logits_loss,
 )
 from trainer_backend.training.malloc import kept_memory
-from trainer_backend.training.metrics import TokenMeter, averages, num_tokens
+from trainer_backend.training.metrics import TokenMeter, averages, mean_loss, num_tokens
 from trainer_backend.training.neftune import noise_by_length, noisy_embeddings
 from trainer_backend.training.precision import settle_bf16
 from trainer_backend.training.sft_config import (
@@ -74,8 +74,11 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
-from trainer_backend.training.steps.bookkeeping import StepBooks, count_items, model_itself
+from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
+from trainer_backend.training.steps.bookkeeping import StepBooks, model_itself
 from trainer_backend.training.steps.filling import Row, filling_of
+from trainer_backend.training.steps.long_rows import LongRows
+from trainer_backend.training.steps.merging import MergedSteps
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -138,7 +141,7 @@ class SFTTrainer(Trainer):
         added = prepare_tokens(model, self._tokenizer, args, processor)
         model = add_adapter(model, peft_config, added, args)
         self.pissa = pissa_of(model) if peft_config else None
-        prepare_trainable(model, args)
+        quick_lora = prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
@@ -173,13 +176,16 @@ class SFTTrainer(Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
+        settle_lora(quick_lora, self.model, args, self.paths.say)
         self._books, self._filling = StepBooks(self), filling_of(self)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
+        self.merging = MergedSteps.of(self)
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
         self.model.add_model_tags(list(TAGS))
+        self.long_rows = LongRows(self)
 
     @property
     def data_counts(self) -> dict[str, Counts]:
@@ -237,16 +243,14 @@ class SFTTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """The Trainer's; rows repeated to fill an epoch's last batches are masked."""
+        """The Trainer's; repeats in an epoch's last batches are masked, and batches merged."""
         batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
-        return super().get_batch_samples(batches, num_batches, device)
+        samples, num_items = super().get_batch_samples(batches, num_batches, device)
+        return self.merging.waiting(samples), num_items
 
-    def _get_num_items_in_batch(
-        self, batch_samples: list, device: torch.device
-    ) -> torch.Tensor | int | None:
-        counted = count_items(batch_samples, device) if self.args.world_size == 1 else None
-        known = counted is not None
-        return counted if known else super()._get_num_items_in_batch(batch_samples, device)
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        known = self._books.items(batch_samples, device)
+        return super()._get_num_items_in_batch(batch_samples, device) if known is None else known
 
     # Loss
 
@@ -273,11 +277,9 @@ class SFTTrainer(Trainer):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
                 outputs = model(**inputs, **own_loss, use_cache=False)
-                own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
-                states, targets = shift_and_select(own, labels, chosen)
                 spec = asked_loss(self.args)
                 spec = spec if model.training else spec.held_out()
-                sums = logits_loss(states, targets, spec)
+                sums = model_logits_loss(outputs.logits, labels, spec, chosen)
             else:
                 outputs = model(**inputs, labels=labels, fused_loss=True, trained_at=chosen)
                 sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.trained)
@@ -320,6 +322,7 @@ class SFTTrainer(Trainer):
         embedding = causal_lm(self.model).get_input_embeddings()
         with (
             kept_memory(self.args.device.type),
+            self.long_rows.ready(),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
         ):
             return super().train(*args, **kwargs)
@@ -332,12 +335,19 @@ class SFTTrainer(Trainer):
             quicken_b(optimizer, self.model if model is None else model, ratio)
         return optimizer
 
-    def training_step(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The Trainer's; with activation_offloading, activations are kept in main memory."""
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """The Trainer's; unpaged 8-bit AdamW does not wait for the GPU after each weight."""
+        return unwaiting(Trainer.get_optimizer_cls_and_kwargs(*args, **kwargs))
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The Trainer's, of one batch or of all batches of a step; see MergedSteps."""
+        return self.merging.run(self._compute_part, *args, **kwargs)
+
+    def _compute_part(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward pass; activations are kept as long rows need it."""
         step = self._books.step if self._books.quick else super().training_step
-        if not self.args.activation_offloading or self.args.device.type == "cpu":
-            return step(model_itself(model), *args, **kwargs)
-        with torch.autograd.graph.save_on_cpu(pin_memory=True):
+        with self.long_rows.step():
             return step(model_itself(model), *args, **kwargs)
 
     # Book-keeping of a step
@@ -384,27 +394,25 @@ class SFTTrainer(Trainer):
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
     ) -> None:
-        if whole := self._whole_model():
-            load_weights(whole, resume_from_checkpoint)
-        elif self.pissa is not None:
-            self.pissa.load(resume_from_checkpoint)
-        else:
+        if not self._load_own(resume_from_checkpoint):
             with kept_formats(self.model):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        whole, best = self._whole_model(), self.state.best_model_checkpoint
-        if whole and best:
-            load_weights(whole, best)
-        elif self.pissa is not None and best:
-            self.pissa.load(best)
-        else:
+        best = self.state.best_model_checkpoint
+        if not (best and self._load_own(best)):
             super()._load_best_model()
 
-    def _whole_model(self) -> PreTrainedModel | None:
-        """The model, unless it has an adapter or is sharded."""
+    def _load_own(self, folder: str) -> bool:
+        """Load a whole model, or a PiSSA adapter; False where the Trainer loads it as well."""
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return self.model if isinstance(self.model, PreTrainedModel) and not sharded else None
+        if isinstance(self.model, PreTrainedModel) and not sharded:
+            load_weights(self.model, folder)
+        elif self.pissa is not None:
+            self.pissa.load(folder)
+        else:
+            return False
+        return True
 
     # Evaluation and logs
 
@@ -434,10 +442,9 @@ class SFTTrainer(Trainer):
         sums = self._meters["eval"].read(self.accelerator)
         if sums and sums["trained"]:
             shown = averages(sums, self.aux_loss_enabled)
-            shown["num_tokens"] = self._meters["train"].num_tokens
             if self.compute_loss_func is None:
-                balance = self.router_aux_loss_coef * shown.get("aux_loss", 0.0)
-                shown["loss"] = sums["loss"] / sums["trained"] + balance
+                shown["loss"] = mean_loss(sums, shown, self.router_aux_loss_coef)
+            shown["num_tokens"] = self._meters["train"].num_tokens
             assert output.metrics is not None
             output.metrics.update({f"{metric_key_prefix}_{key}": shown[key] for key in shown})
         return output

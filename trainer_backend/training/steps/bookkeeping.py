@@ -4,7 +4,7 @@ The weights that learn, the modules and the operations of a token are looked up 
 is computed in a step is not decided here: sums, norms and losses are those of the Trainer.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -159,22 +159,22 @@ class StepBooks:
         return self._trainer.accelerator.clip_grad_norm_(self._weights, limit)
 
     def operations(self, inputs: Mapping[str, Any]) -> int:
-        """Floating-point operations of a batch as the Trainer counts them, without filler."""
+        """Floating-point operations of a batch as the Trainer counts them."""
         ids = inputs.get("input_ids")
-        if ids is None or not ids.numel():
+        if ids is None:
             return Trainer.floating_point_ops(self._trainer, dict(inputs))
-        if self._operations is None:
+        if self._operations is None and ids.numel():
             whole = Trainer.floating_point_ops(self._trainer, dict(inputs))
             self._operations = whole // ids.numel()
-        return self._operations * ids.numel()
+        return (self._operations or 0) * ids.numel()
 
+    def items(self, batches: Sequence[Mapping[str, Any]], device: torch.device) -> Tensor | None:
+        """The trained tokens of the batches of a step, a float32 scalar as the Trainer's.
 
-def count_items(batches: list[Mapping[str, Any]], device: torch.device) -> Tensor | None:
-    """The trained tokens of collated batches, a float32 scalar; None where a batch has no count.
-
-    Their positions were found on the CPU as the rows were collated.
-    """
-    counts = [batch.get(TRAINED_AT) for batch in batches]
-    if not counts or any(one is None for one in counts):
-        return None
-    return torch.full((), float(sum(len(one) for one in counts if one is not None)), device=device)
+        Their places were found on the CPU as the rows were collated. None where they were not, or
+        where several processes share a step.
+        """
+        places = [one[TRAINED_AT] for one in batches if TRAINED_AT in one]
+        if not places or len(places) < len(batches) or self._trainer.args.world_size > 1:
+            return None
+        return torch.full((), float(sum(len(one) for one in places)), device=device)

@@ -1,0 +1,1 @@
+"""Ways to keep fewer activations, and which of them a run needs."""
