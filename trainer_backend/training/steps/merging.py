@@ -151,7 +151,20 @@ class MergedSteps:
             return self._retried(compute, model, inputs, num_items_in_batch, lambda: None)
         return self._compute(compute, model, self._parts(inputs), num_items_in_batch)
 
-    def try_out(self, compute: Compute, model: torch.nn.Module, row: Batch, check: Callable) -> None:
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the dataset that are computed together unless memory is short."""
+        args = self.trainer.args
+        batches = args.gradient_accumulation_steps if self.joins else 1
+        return args.per_device_train_batch_size * batches
+
+    def try_out(
+        self,
+        compute: Compute,
+        model: torch.nn.Module,
+        row: Batch,
+        check: Callable[[], None],
+    ) -> None:
         """Find the parts in which a large step fits, by computing it; gradients are dropped.
 
         `check` is called after each try and may raise an out-of-memory error as well. A collective
@@ -284,6 +297,7 @@ class _Before:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)  # of the steps as they are now
 
 
 def _tried_in_words(tried: list[int]) -> str:
@@ -292,5 +306,3 @@ def _tried_in_words(tried: list[int]) -> str:
         return "The longest example alone does not fit."
     counts = f"{', '.join(first)} and {last}"
     return f"Tried in {counts} parts; the longest example alone does not fit."
-
-

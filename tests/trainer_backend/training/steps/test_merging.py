@@ -148,7 +148,7 @@ def no_room_above(tokens):
     return hook
 
 
-@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 1}], ids=["three_batches", "one"])
+@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 1}], ids=["many", "one"])
 def test_a_step_without_room_is_done_again_in_parts(trained, settings):
     plain, seen, _ = trained(False, **settings)
     whole = max(trained(True, **settings)[2])
