@@ -71,7 +71,7 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
-from trainer_backend.training.steps.merging import MergedSteps
+from trainer_backend.training.steps.merging import MergedSteps, Waiting
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -323,6 +323,10 @@ class SFTTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's, of one batch or of all batches of a step; see MergedSteps."""
         return self.merging.run(self._compute_part, *args, **kwargs)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """The Trainer's; none of a batch that is computed with a later one."""
+        return 0 if isinstance(inputs, Waiting) else super().floating_point_ops(inputs)
 
     def _compute_part(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass; with activation_offloading, activations leave the GPU."""

@@ -133,3 +133,25 @@ def test_a_merged_step_is_tried_and_halved_before_the_first_step(
     assert any("The 2 batches of each optimizer step" in one for one in state["paths"])
     assert any("in parts" in one and f"ran out at {sizes[0]:,}" in one for one in state["paths"])
     assert state["batch_rows"] == 2
+
+
+def test_a_run_begins_with_the_parts_of_the_estimate(home, dataset, tiny_model_dir, monkeypatch):
+    from trainer_backend.worker import train
+
+    monkeypatch.setattr(train, "step_parts", lambda facts: 3)
+    run = train_small(home, dataset, tiny_model_dir, max_steps=1)
+    (said,) = [one for one in run.state()["paths"] if "in parts" in one]
+    assert "because by the estimate all of it does not fit into the free memory" in said
+    assert f"more than {run.state()['part_tokens']:,} tokens" in said
+
+
+def test_the_peak_of_a_gpu_is_counted_anew_around_the_trial(monkeypatch):
+    resets = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *args: resets.append(args))
+    with preflight.peak_forgotten():
+        pass
+    assert resets == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with preflight.peak_forgotten():
+        assert len(resets) == 1
+    assert len(resets) == 2

@@ -24,6 +24,7 @@ Batch = Mapping[str, Any]
 Compute = Callable[[torch.nn.Module, Batch, Tensor | int | None], Tensor]
 OWN = ("compute_loss", "training_step", "get_batch_samples")  # of which a subclass changes none
 LENGTHS = "seq_lengths"
+TRAINED = "trained_at"  # places of trained labels among all but the first; may be left out
 
 
 class Waiting(dict[str, Any]):
@@ -44,7 +45,7 @@ def is_joined(batch: Batch) -> bool:
     if not lengths:
         return False
     shape = (1, sum(lengths))
-    rest = (value for name, value in batch.items() if name != LENGTHS)
+    rest = (value for name, value in batch.items() if name not in (LENGTHS, TRAINED))
     return all(isinstance(one, Tensor) and one.shape == shape for one in rest)
 
 
@@ -55,9 +56,13 @@ def join(batches: list[Batch]) -> dict[str, Any] | None:
     row: dict[str, Any] = {
         name: torch.cat([one[name] for one in batches], dim=1)
         for name in batches[0]
-        if name != LENGTHS
+        if name not in (LENGTHS, TRAINED)
     }
     row[LENGTHS] = [n for one in batches for n in one[LENGTHS]]
+    if TRAINED in batches[0]:  # the first label of a batch is never trained
+        starts = accumulate(map(_tokens, batches), initial=0)
+        places = [one[TRAINED] + at for one, at in zip(batches, starts, strict=False)]
+        row[TRAINED] = torch.cat(places)
     return row
 
 
@@ -76,7 +81,8 @@ def split(row: Batch, parts: int) -> list[dict[str, Any]]:
 
 def _documents(row: Batch, first: int, last: int, starts: list[int]) -> dict[str, Any]:
     tokens = slice(starts[first], starts[last])
-    part = {name: value[:, tokens] for name, value in row.items() if name != LENGTHS}
+    names = [name for name in row if name not in (LENGTHS, TRAINED)]
+    part = {name: row[name][:, tokens] for name in names}
     return {**part, LENGTHS: list(row[LENGTHS][first:last])}
 
 
@@ -263,7 +269,8 @@ def can_merge(trainer: Any) -> bool:
     """Whether a trainer's steps are sums over the tokens of joined rows, on an unsharded model."""
     ours = __name__.partition(".")[0] + "."
     own_step = any(not getattr(type(trainer), name).__module__.startswith(ours) for name in OWN)
-    shared = (trainer.get_tp_size(), trainer.get_cp_size(), trainer.get_sp_size())
+    shared = [trainer.get_tp_size(), trainer.get_cp_size(), trainer.get_sp_size()]
+    shared.append(1 + bool(getattr(trainer.args, "context_parallel", False)))
     return (
         trainer._traits.packs
         and getattr(trainer._usual, "padding_free", False)
