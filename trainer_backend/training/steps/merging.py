@@ -110,6 +110,7 @@ class MergedSteps:
     joins: bool
     retries: bool
     most: int | None = None  # tokens computed at once; None: the whole step
+    _whole: bool = True  # the batch at hand is all of its step: no gradient is older
 
     @classmethod
     def of(cls, trainer: Any) -> "MergedSteps":
@@ -128,6 +129,7 @@ class MergedSteps:
         The others do nothing, so that the loop counts, resumes and schedules as without merging.
         """
         row = join(batches) if self.joins and len(batches) > 1 else None
+        self._whole = row is not None or len(batches) == 1
         if row is None:
             return batches
         count = self.trainer.args.gradient_accumulation_steps
@@ -151,9 +153,10 @@ class MergedSteps:
         """
         if isinstance(inputs, Waiting):
             return torch.zeros((), device=self.trainer.args.device)
-        if not (self.retries or self.most) or not is_joined(inputs):
+        retries = self.retries and self._whole
+        if not (retries or self.most) or not is_joined(inputs):
             return compute(model, inputs, num_items_in_batch)
-        if self.retries:
+        if retries:
             return self._retried(compute, model, inputs, num_items_in_batch, lambda: None)
         return self._compute(compute, model, self._parts(inputs), num_items_in_batch)
 

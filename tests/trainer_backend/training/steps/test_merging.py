@@ -196,6 +196,25 @@ def test_without_room_for_one_document_it_says_what_was_tried(trained):
         trained(False, hook=no_room_above(3))
 
 
+def test_a_batch_that_is_not_all_of_its_step_keeps_the_gradients_before_it(made):
+    merging, model = made(), torch.nn.Linear(1, 1)
+    odd = {"input_ids": torch.ones(2, 3), "labels": torch.ones(2, 3)}  # cannot be joined
+    batches = [odd, row_of(4, 4)]
+    assert merging.waiting(batches) is batches
+    model.weight.grad = torch.ones(1, 1)
+
+    def compute(model, inputs, items):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError, match="memory.$"):
+        merging.run(compute, model, row_of(4, 4))
+    assert model.weight.grad is not None and merging.most is None
+    merging.waiting([row_of(4, 4)])
+    with pytest.raises(NoRoomError):
+        merging.run(compute, model, row_of(4, 4))
+    assert model.weight.grad is None
+
+
 def test_another_error_is_raised_as_it_is(trained):
     def hook(inputs):
         raise RuntimeError("shapes cannot be multiplied")
