@@ -10,7 +10,9 @@ from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
 from trainer_backend.runs.files import CHECKPOINTS
 from trainer_backend.tokens.training_rows import training_dataset
+from trainer_backend.training.precision import accelerator
 from trainer_backend.training.sft_config import SFTConfig
+from trainer_backend.training.steps.merging import pays_on
 from trainer_backend.worker.facts import RunFacts
 
 NEVER = 2**31 - 1  # steps: evaluate and save only at the end of the run
@@ -82,6 +84,7 @@ def _given(facts: RunFacts, has_eval: bool, has_images: bool) -> dict[str, Any]:
         "bf16": recipe.precision == "bf16",
         "fp16": recipe.precision == "fp16",
         "fsdp": shards_model(recipe),
+        "merge_batches": pays_on(accelerator()),  # on several devices too: the largest is tried
     }
 
 

@@ -47,7 +47,7 @@ from trainer_backend.worker.arguments import shards_model, training_arguments, t
 from trainer_backend.worker.content import asked_about, file_rows, record_content, record_prompts
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
-from trainer_backend.worker.memory import check_model_fits
+from trainer_backend.worker.memory import check_model_fits, step_parts
 from trainer_backend.worker.preflight import check_images, check_shards, check_truncation
 from trainer_backend.worker.recorder import memory_used, record_timing
 from trainer_backend.worker.resume import resume_from, same_examples_a_step
@@ -70,6 +70,7 @@ def train(run: Run, writer: RunWriter) -> None:
     progress = _stoppable_progress(writer, stop_requested)
     clock.enter("loading")
     base = _pinned_base(facts, writer, progress, clock)
+    parts = first_decides(partial(step_parts, facts))
     check_model_fits(base, facts.recipe)
     progress("Loading the model", 0, 1, "step")
     processing = load_processing(base, facts.recipe.chat_template)
@@ -88,6 +89,7 @@ def train(run: Run, writer: RunWriter) -> None:
             writer,
             stop_requested,
             clock,
+            parts,
             model=model,
             args=args,
             train_dataset=train_rows,

@@ -91,6 +91,29 @@ def test_a_halved_batch_keeps_the_examples_of_an_optimizer_step(batch, steps, ex
     ] == (batch * steps)
 
 
+@pytest.mark.parametrize(
+    ("batch", "rows", "half"), [(1024, 190, 64), (1024, 5000, 512), (8, 3, 1), (8, 1, None)]
+)
+def test_the_batch_is_halved_from_the_rows_really_in_it(running, batch, rows, half):
+    recipe = Recipe(per_device_train_batch_size=batch, gradient_accumulation_steps=2)
+    found = halved_batch(recipe, rows)
+    assert (found and found["per_device_train_batch_size"]) == half
+    if found:
+        assert found["gradient_accumulation_steps"] * half == 2 * batch  # the same steps
+    set_state(running, batch_rows=3)
+    facts = describe(torch.OutOfMemoryError("CUDA out of memory."), running)
+    assert facts["offer"]["retry"]["per_device_train_batch_size"] == 1
+    assert "batch size 8 (of 3 rows)" in facts["where"]
+
+
+def test_a_step_tried_in_parts_is_offered_something_else_than_half_the_batch(running):
+    error = torch.OutOfMemoryError("CUDA out of memory.")
+    error.tried = "Tried in 1, 2 and 4 parts; the longest example alone does not fit."
+    facts = describe(error, running)
+    assert facts["where"].endswith(error.tried)
+    assert facts["offer"] == {"retry": {"gradient_checkpointing": True}}
+
+
 def test_the_offer_shrinks_until_nothing_is_left():
     recipe, seen = Recipe(per_device_train_batch_size=4, adapter="full"), []
     while changes := smaller(recipe):

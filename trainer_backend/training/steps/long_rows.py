@@ -103,12 +103,18 @@ def _is_plain(model: AnyModel) -> bool:
 
 
 def longest_batch(trainer: "SFTTrainer") -> tuple[int, int] | None:
-    """Tokens of the largest batch and of its longest row; None where lengths are not known."""
+    """Tokens of the most that must be computed at once, and of its longest row.
+
+    On a GPU a step can be computed row by row, which costs less than to keep less of more rows.
+    None where lengths are not known.
+    """
     rows = trainer.train_dataset
     if not isinstance(rows, Dataset) or "input_ids" not in rows.column_names:
         return None
     lengths = pc.list_value_length(rows.with_format("arrow")["input_ids"]).to_numpy()
-    size = min(trainer.args.per_device_train_batch_size, len(lengths))
+    row_by_row = trainer.merging.retries and trainer.args.device.type == "cuda"
+    at_once = 1 if row_by_row else trainer.args.per_device_train_batch_size
+    size = min(at_once, len(lengths))
     if not size:
         return None
     most = np.partition(lengths, len(lengths) - size)[-size:]

@@ -59,8 +59,8 @@ def join(batches: list[Batch]) -> dict[str, Any] | None:
         if name not in (LENGTHS, TRAINED_AT)
     }
     row[LENGTHS] = [n for one in batches for n in one[LENGTHS]]
-    if TRAINED_AT in batches[0]:
-        starts = [0, *accumulate(sum(one[LENGTHS]) for one in batches)]
+    if TRAINED_AT in batches[0]:  # the first label of a batch is never trained
+        starts = accumulate(map(_tokens, batches), initial=0)
         places = [one[TRAINED_AT] + at for one, at in zip(batches, starts, strict=False)]
         row[TRAINED_AT] = torch.cat(places)
     return row
@@ -81,7 +81,7 @@ def split(row: Batch, parts: int) -> list[dict[str, Any]]:
 
 def _documents(row: Batch, first: int, last: int, starts: list[int]) -> dict[str, Any]:
     tokens = slice(starts[first], starts[last])
-    names = row.keys() - {LENGTHS, TRAINED_AT}  # the places are found again
+    names = [name for name in row if name not in (LENGTHS, TRAINED_AT)]
     part = {name: row[name][:, tokens] for name in names}
     return {**part, LENGTHS: list(row[LENGTHS][first:last])}
 
@@ -110,6 +110,7 @@ class MergedSteps:
     joins: bool
     retries: bool
     most: int | None = None  # tokens computed at once; None: the whole step
+    _whole: bool = True  # the batch at hand is all of its step: no gradient is older
 
     @classmethod
     def of(cls, trainer: Any) -> "MergedSteps":
@@ -128,6 +129,7 @@ class MergedSteps:
         The others do nothing, so that the loop counts, resumes and schedules as without merging.
         """
         row = join(batches) if self.joins and len(batches) > 1 else None
+        self._whole = row is not None or len(batches) == 1
         if row is None:
             return batches
         count = self.trainer.args.gradient_accumulation_steps
@@ -151,14 +153,26 @@ class MergedSteps:
         """
         if isinstance(inputs, Waiting):
             return torch.zeros((), device=self.trainer.args.device)
-        if not (self.retries or self.most) or not is_joined(inputs):
+        retries = self.retries and self._whole
+        if not (retries or self.most) or not is_joined(inputs):
             return compute(model, inputs, num_items_in_batch)
-        if self.retries:
+        if retries:
             return self._retried(compute, model, inputs, num_items_in_batch, lambda: None)
         return self._compute(compute, model, self._parts(inputs), num_items_in_batch)
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the dataset that are computed together unless memory is short."""
+        args = self.trainer.args
+        batches = args.gradient_accumulation_steps if self.joins else 1
+        return args.per_device_train_batch_size * batches
+
     def try_out(
-        self, compute: Compute, model: torch.nn.Module, row: Batch, check: Callable
+        self,
+        compute: Compute,
+        model: torch.nn.Module,
+        row: Batch,
+        check: Callable[[], None],
     ) -> None:
         """Find the parts in which a large step fits, by computing it; gradients are dropped.
 
@@ -258,7 +272,8 @@ def can_merge(trainer: Any) -> bool:
     """Whether a trainer's steps are sums over the tokens of joined rows, on an unsharded model."""
     ours = __name__.partition(".")[0] + "."
     own_step = any(not getattr(type(trainer), name).__module__.startswith(ours) for name in OWN)
-    shared = (trainer.get_tp_size(), trainer.get_cp_size(), trainer.get_sp_size())
+    shared = [trainer.get_tp_size(), trainer.get_cp_size(), trainer.get_sp_size()]
+    shared.append(1 + bool(getattr(trainer.args, "context_parallel", False)))
     return (
         trainer._traits.packs
         and getattr(trainer._usual, "padding_free", False)
@@ -292,6 +307,7 @@ class _Before:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)  # of the steps as they are now
 
 
 def _tried_in_words(tried: list[int]) -> str:
