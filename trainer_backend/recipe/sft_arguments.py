@@ -148,6 +148,7 @@ ARGUMENTS = {
     "loss_type": "text",
     "activation_offloading": "bool",
     "loraplus_lr_ratio": "float",
+    "bf16_working_copy": "bool",
 }
 
 # of texts that a recipe may set: the words that mean something, others would be ignored

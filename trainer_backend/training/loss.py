@@ -118,7 +118,10 @@ class _FusedHead(torch.autograd.Function):
             bias is not None and bias.requires_grad,
         ]
         grads = [
-            torch.zeros_like(t) if want and t is not None else None
+            # those of weights are sums over chunks, which bf16 would round; autograd casts them
+            torch.zeros_like(t, dtype=t.dtype if t is hidden else torch.float32)
+            if want and t is not None
+            else None
             for t, want in zip((hidden, weight, bias), wants, strict=True)
         ]
         sums = torch.zeros(3, dtype=torch.float32, device=hidden.device)

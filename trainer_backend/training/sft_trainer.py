@@ -72,6 +72,7 @@ from trainer_backend.training.sft_config import (
 )
 from trainer_backend.training.special_tokens import prepare_tokens
 from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
+from trainer_backend.training.steps.masters import ForgetTrials, masters_of, with_masters
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -179,6 +180,9 @@ class SFTTrainer(Trainer):
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
         self.model.add_model_tags(list(TAGS))
+        made = optimizers[0] or optimizer_cls_and_kwargs
+        self._masters = masters_of(self.model, args, made, self.paths.say)
+        self.add_callback(ForgetTrials(self._masters))
 
     @property
     def data_counts(self) -> dict[str, Counts]:
@@ -307,6 +311,7 @@ class SFTTrainer(Trainer):
         with (
             kept_memory(self.args.device.type),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
+            self._masters.copied(),
         ):
             return super().train(*args, **kwargs)
 
@@ -316,7 +321,15 @@ class SFTTrainer(Trainer):
         optimizer = super().create_optimizer(model)
         if ratio and is_new:
             quicken_b(optimizer, self.model if model is None else model, ratio)
+        if is_new:
+            self._masters.take_over(optimizer)
         return optimizer
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        return super()._clip_grad_norm(self._masters.updated(model))
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        return super()._get_grad_norm(self._masters.updated(model), grad_norm)
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
@@ -343,6 +356,7 @@ class SFTTrainer(Trainer):
             own = [tags] if isinstance(tags, str) else [*(tags or ())]
             write_card(self, str(self.args.output_dir), model_name, own, facts)
 
+    @with_masters
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         settings = getattr(self.model, "generation_config", None)
@@ -352,6 +366,7 @@ class SFTTrainer(Trainer):
             self.pissa.convert(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
+    @with_masters
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
     ) -> None:
@@ -363,6 +378,7 @@ class SFTTrainer(Trainer):
             with kept_formats(self.model):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    @with_masters
     def _load_best_model(self) -> None:
         whole, best = self._whole_model(), self.state.best_model_checkpoint
         if whole and best:
@@ -379,6 +395,7 @@ class SFTTrainer(Trainer):
 
     # Evaluation and logs
 
+    @with_masters
     def evaluate(
         self,
         eval_dataset: Rows | Mapping[str, Rows] | str | None = None,
