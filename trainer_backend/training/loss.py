@@ -142,7 +142,10 @@ class _FusedHead(torch.autograd.Function):
             bias is not None and bias.requires_grad,
         ]
         grads = [
-            torch.zeros_like(t) if want and t is not None else None
+            # those of weights are sums over chunks, which bf16 would round; autograd casts them
+            torch.zeros_like(t, dtype=t.dtype if t is hidden else torch.float32)
+            if want and t is not None
+            else None
             for t, want in zip((hidden, weight, bias), wants, strict=True)
         ]
         kernel, matrix = _kernels.get(hidden.device), weight.to(hidden.dtype)

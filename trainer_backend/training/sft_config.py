@@ -191,6 +191,15 @@ class SFTConfig(TrainingArguments):
         metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),
     )
 
+    # how full training keeps its weights
+    bf16_working_copy: bool = field(
+        default=False,
+        metadata=_help(
+            "Full training in bf16: compute with a bf16 copy of the weights that the optimizer "
+            "writes from its float32 ones. Not yet measured on a GPU."
+        ),
+    )
+
     def __post_init__(self) -> None:
         device = "cpu" if self.use_cpu else accelerator()
         self.bf16, self.fp16 = resolve_precision(self.bf16, self.fp16, device)

@@ -78,6 +78,7 @@ from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
 from trainer_backend.training.steps.bookkeeping import StepBooks, model_itself
 from trainer_backend.training.steps.filling import Row, filling_of
 from trainer_backend.training.steps.long_rows import LongRows
+from trainer_backend.training.steps.masters import ForgetTrials, masters_of, with_masters
 from trainer_backend.training.steps.merging import MergedSteps
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
@@ -186,6 +187,9 @@ class SFTTrainer(Trainer):
             install_fused_head(causal_lm(self.model), self._traits.spec)
         self.model.add_model_tags(list(TAGS))
         self.long_rows = LongRows(self)
+        made = optimizers[0] or optimizer_cls_and_kwargs
+        self._masters = masters_of(self.model, args, made, self.paths.say)
+        self.add_callback(ForgetTrials(self._masters))
 
     @property
     def data_counts(self) -> dict[str, Counts]:
@@ -324,6 +328,7 @@ class SFTTrainer(Trainer):
             kept_memory(self.args.device.type),
             self.long_rows.ready(),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
+            self._masters.copied(),
         ):
             return super().train(*args, **kwargs)
 
@@ -333,6 +338,8 @@ class SFTTrainer(Trainer):
         optimizer = super().create_optimizer(model)
         if ratio and is_new:
             quicken_b(optimizer, self.model if model is None else model, ratio)
+        if is_new:
+            self._masters.take_over(optimizer)
         return optimizer
 
     @staticmethod
@@ -357,12 +364,14 @@ class SFTTrainer(Trainer):
             super()._run_epoch(stepped, *args, **kwargs)
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        return self._books.clip(model, self.args.max_grad_norm, super()._clip_grad_norm)
+        holder = self._masters.updated(model)
+        return self._books.clip(holder, self.args.max_grad_norm, super()._clip_grad_norm)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        holder = self._masters.updated(model)
         if grad_norm is None:  # nothing is clipped
-            grad_norm = self._books.clip(model, math.inf, super()._get_grad_norm)
-        return super()._get_grad_norm(model_itself(model), grad_norm)
+            grad_norm = self._books.clip(holder, math.inf, super()._get_grad_norm)
+        return super()._get_grad_norm(model_itself(holder), grad_norm)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """As the Trainer counts them; looked up once and multiplied by the tokens."""
@@ -381,6 +390,7 @@ class SFTTrainer(Trainer):
             own = [tags] if isinstance(tags, str) else [*(tags or ())]
             write_card(self, str(self.args.output_dir), model_name, own, facts)
 
+    @with_masters
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         with self._books.arguments_as_given():
             super()._save(output_dir, state_dict)
@@ -391,6 +401,7 @@ class SFTTrainer(Trainer):
             self.pissa.convert(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
+    @with_masters
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
     ) -> None:
@@ -398,6 +409,7 @@ class SFTTrainer(Trainer):
             with kept_formats(self.model):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    @with_masters
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint
         if not (best and self._load_own(best)):
@@ -416,6 +428,7 @@ class SFTTrainer(Trainer):
 
     # Evaluation and logs
 
+    @with_masters
     def evaluate(
         self,
         eval_dataset: Rows | Mapping[str, Rows] | str | None = None,

@@ -290,7 +290,7 @@ class _Before:
     """Random states and training metrics before a step, to do it again from the same state."""
 
     def __init__(self, trainer: Any):
-        self._meter = trainer._meters["train"]
+        self._meter, self._masters = trainer._meters["train"], trainer._masters
         self._counted = vars(self._meter).copy()
         self._cpu = torch.get_rng_state()
         self._device = trainer.args.device
@@ -300,6 +300,7 @@ class _Before:
     def restore(self, model: torch.nn.Module) -> None:
         """Go back: without gradients, and with the memory of the failed step free."""
         model.zero_grad()
+        self._masters.forget()
         vars(self._meter).update(self._counted)
         torch.set_rng_state(self._cpu)
         if self._gpu is not None:
