@@ -39,10 +39,10 @@ def chosen_kernels(
     `model` is without the adapter's wrapper and lies on the device; `spec` is its fused loss (None:
     it has none), `packs` whether documents share rows. `tell` is given a sentence on each choice.
     """
-    device = args.device
-    if device.type != "cuda":
+    if args.device.type != "cuda":
         yield
         return
+    device = indexed(args.device)
     with ExitStack() as stack:
         dtype = computing_format(args, model)
         if packs:
@@ -50,7 +50,7 @@ def chosen_kernels(
         if spec is not None:
             stack.callback(use_kernel, device, None)
             tell(choose_loss(device, dtype, spec))
-        replacements, sentence = choose_layers(model, args, packs)
+        replacements, sentence = choose_layers(model, args, device, packs)
         stack.enter_context(all_in_place(replacements))
         tell(sentence)
         yield
@@ -65,13 +65,22 @@ def _autocast(args: SFTConfig) -> torch.dtype | None:
     return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
 
 
+def indexed(device: torch.device) -> torch.device:
+    """“cuda” with the number of the card, as tensors have it: devices are compared."""
+    if device.index is not None:
+        return device
+    return torch.device(device.type, torch.cuda.current_device())
+
+
 def choose_layers(
-    model: PreTrainedModel, args: SFTConfig, packs: bool
+    model: PreTrainedModel, args: SFTConfig, device: torch.device, packs: bool
 ) -> tuple[list[Replacement], str]:
     """The layers to replace (none at any doubt), and a sentence that says so."""
-    if _is_sharded(model, args):
-        return [], f"{_OWN} (weights are spread over devices)."
-    conditions = Conditions(args.device, _autocast(args), packs)
+    if args.torch_compile:
+        return [], f"{_OWN}, compiled by torch."
+    if _is_sharded(model, args, device):
+        return [], f"{_OWN} (weights are not all on this device)."
+    conditions = Conditions(device, _autocast(args), packs)
     try:
         found = find_replacements(model, load_liger(), conditions)
         name = f"liger-kernel {version('liger-kernel')}"
@@ -86,8 +95,8 @@ def choose_layers(
     return found, f"Layers: {', '.join(whats)} by {name}."
 
 
-def _is_sharded(model: PreTrainedModel, args: SFTConfig) -> bool:
+def _is_sharded(model: PreTrainedModel, args: SFTConfig, device: torch.device) -> bool:
     by_environment = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
     if args.fsdp or args.deepspeed or any(name in os.environ for name in by_environment):
         return True
-    return any(weight.device != args.device for weight in model.parameters())
+    return any(weight.device != device for weight in model.parameters())

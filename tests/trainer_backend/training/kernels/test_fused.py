@@ -1,6 +1,7 @@
 """Fused layers give what a model's own give, or are not used; in the interpreter or on a card."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,14 +44,14 @@ def functions(monkeypatch):
     return found
 
 
-def plain(cast="llama", offset=0.0) -> liger.Liger:
+def plain() -> liger.Liger:
     """What liger-kernel computes, in PyTorch: for tests of the choice, quick and in any format."""
 
-    def norm(x, weight, eps, own_offset, casting):
+    def norm(x, weight, eps, offset, casting):
         y = x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + eps)
         if casting == "llama":
-            return (weight + own_offset) * y.to(x.dtype)
-        return (y * (weight.float() + own_offset)).to(x.dtype)
+            return (weight + offset) * y.to(x.dtype)
+        return (y * (weight.float() + offset)).to(x.dtype)
 
     def rotate(q, k, cos, sin):
         def turned(x):
@@ -62,10 +63,8 @@ def plain(cast="llama", offset=0.0) -> liger.Liger:
     def gated(act):
         return lambda gate, up: act(gate) * up
 
-    silu = torch.nn.functional.silu
-    return liger.Liger(
-        norm, gated(silu), gated(torch.nn.GELU(approximate="tanh")), rotate
-    )  # fmt: skip
+    silu, gelu = torch.nn.SiLU(), torch.nn.GELU(approximate="tanh")
+    return liger.Liger(norm, gated(silu), gated(gelu), rotate)
 
 
 def adapted(make_model, **settings):
@@ -77,7 +76,7 @@ def adapted(make_model, **settings):
 
 
 def step(model):
-    ids = torch.arange(4, 40, device=DEVICE)[None]
+    ids = torch.arange(4, 16, device=DEVICE)[None]
     loss = model(input_ids=ids, labels=ids).loss
     learning = [p for p in model.parameters() if p.requires_grad]
     return loss.detach(), torch.cat([g.flatten() for g in torch.autograd.grad(loss, learning)])
@@ -88,15 +87,17 @@ def found_in(model, functions, autocast=None):
     return fused.find_replacements(causal_lm(model), functions, conditions)
 
 
-def test_ligers_layers_train_like_the_models_own(make_model, functions):
+def test_ligers_layers_train_like_the_models_own(make_model, functions, monkeypatch):
+    monkeypatch.setattr(fused, "_LENGTHS", (4, 3))  # the interpreter is slow
     model = adapted(make_model)
     loss, slopes = step(model)
     found = found_in(model, functions)
     assert Counter(one.what for one in found) == WHATS
     with fused.all_in_place(found):
         quick, others = step(model)
-    assert torch.allclose(quick, loss, rtol=1e-5)
-    assert (others - slopes).norm() <= 1e-5 * slopes.norm()
+    close = 1e-4 if CARD else 1e-5
+    assert torch.allclose(quick, loss, rtol=close)
+    assert (others - slopes).norm() <= close * slopes.norm()
 
 
 def test_in_half_precision_each_kind_is_measured_by_float32(make_model):
@@ -109,16 +110,21 @@ def test_in_half_precision_each_kind_is_measured_by_float32(make_model):
     }
 
 
+def norms_replaced(model):
+    norms = [one for one in model.modules() if type(one).__name__.endswith("RMSNorm")]
+    return sum("forward" in vars(one) for one in norms)
+
+
 def test_all_is_undone_and_generating_goes_the_models_own_way(make_model):
     model = adapted(make_model)
     rotary = fused.sys.modules[type(causal_lm(model).get_decoder()).__module__]
     before = rotary.apply_rotary_pos_emb
-    calls = []
-    counted = plain()
-    counted = liger.Liger(
-        lambda *a: calls.append("norm") or plain().norm(*a), counted.silu, counted.gelu,
-        lambda *a: calls.append("rotate") or plain().rotate(*a),
-    )  # fmt: skip
+    calls, good = [], plain()
+    counted = replace(
+        good,
+        norm=lambda *a: calls.append("norm") or good.norm(*a),
+        rotate=lambda *a: calls.append("rotate") or good.rotate(*a),
+    )
     ids = torch.arange(4, 12, device=DEVICE)[None]
     expected = model.eval().generate(input_ids=ids, max_new_tokens=6, do_sample=False)
     found = found_in(model.train(), counted)
@@ -130,8 +136,7 @@ def test_all_is_undone_and_generating_goes_the_models_own_way(make_model):
         step(model.train())
         assert set(calls) == {"norm", "rotate"}
     assert rotary.apply_rotary_pos_emb is before
-    assert [one for one in model.modules() if isinstance(one, torch.nn.Module)
-            and "RMSNorm" in type(one).__name__ and "forward" in vars(one)] == []  # fmt: skip
+    assert norms_replaced(model) == 0
     assert len(causal_lm(model).get_decoder().layers) == 2
 
 
@@ -142,8 +147,7 @@ def broken(part):
         "silu": lambda gate, up: good.silu(gate, up) * 1.02,
         "rotate": lambda q, k, cos, sin: good.rotate(q, k, cos, -sin),
     }
-    return liger.Liger(*(wrong.get(one, getattr(good, one)) if one == part else getattr(good, one)
-                         for one in ("norm", "silu", "gelu", "rotate")))  # fmt: skip
+    return replace(good, **{part: wrong[part]})
 
 
 @pytest.mark.parametrize(
@@ -172,8 +176,7 @@ def test_gradients_alone_are_enough_to_refuse(make_model):
             gate, up = ctx.saved_tensors
             return grad * up * gate.sigmoid(), grad * torch.nn.functional.silu(gate)
 
-    good = plain()
-    functions = liger.Liger(good.norm, Leaning.apply, good.gelu, good.rotate)
+    functions = replace(plain(), silu=Leaning.apply)
     assert {one.what for one in found_in(adapted(make_model), functions)} == {
         "RMSNorm",
         "rotary embedding",
@@ -188,17 +191,12 @@ def on_a_card(monkeypatch):
 
     def run(model, spec=None, **settings):
         args = SFTConfig(output_dir="unused", use_cpu=True, report_to="none", **settings)
-        card = type("Card", (), {"type": "cuda", "__eq__": lambda self, other: other == DEVICE,
-                                 "__hash__": lambda self: 0})()  # fmt: skip
-        monkeypatch.setattr(SFTConfig, "device", property(lambda self: card))
-        monkeypatch.setattr(
-            choice, "Conditions", lambda device, cast, packs: fused.Conditions(DEVICE, cast, packs)
-        )
+        monkeypatch.setattr(SFTConfig, "device", property(lambda self: torch.device("cuda")))
+        monkeypatch.setattr(choice, "indexed", lambda device: DEVICE)
         said = []
         with choice.chosen_kernels(causal_lm(model), args, spec, True, said.append):
-            replaced = [m for m in model.modules() if isinstance(m, torch.nn.Module)
-                        and "forward" in vars(m) and "RMSNorm" in type(m).__name__]  # fmt: skip
-        return said, len(replaced)
+            replaced = norms_replaced(model)
+        return said, replaced
 
     return run
 
@@ -240,3 +238,12 @@ def test_on_a_cpu_nothing_is_chosen_and_nothing_said(make_model):
     said = []
     with choice.chosen_kernels(make_model(), args, LossSpec(), True, said.append):
         assert said == []
+
+
+def test_torch_compile_and_weights_elsewhere_keep_the_models_own_layers(make_model, on_a_card):
+    said, replaced = on_a_card(adapted(make_model), bf16=False, torch_compile=True)
+    assert "compiled by torch" in said[-1] and replaced == 0
+    model = adapted(make_model)
+    causal_lm(model).lm_head.to("meta")
+    said, replaced = on_a_card(model, bf16=False)
+    assert "not all on this device" in said[-1] and replaced == 0
