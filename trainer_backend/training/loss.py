@@ -22,6 +22,7 @@ from trainer_backend.training.sft_config import SFTConfig
 CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}  # of float32 logits held at a time
 KERNEL_BYTES = 256 << 20  # of logits in their own format, which a kernel's gradient overwrites
 _kernels: dict[torch.device, Callable[..., None]] = {}
+_PLAIN = (Tensor, torch.nn.Parameter)  # a kernel cannot read a weight that is sharded
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def _chunks(count: int, vocabulary: int, device: torch.device) -> int:
 
 
 def _kernel_chunks(count: int, vocabulary: int, dtype: torch.dtype) -> int:
-    return max(1, min(count, max(KERNEL_BYTES // (dtype.itemsize * vocabulary), 32)))
+    size = KERNEL_BYTES // (dtype.itemsize * vocabulary)
+    return max(1, min(count, max(size - size % 64, 32)))  # whole tiles of the matrix product
 
 
 def _token_terms(
@@ -148,7 +150,8 @@ class _FusedHead(torch.autograd.Function):
             else None
             for t, want in zip((hidden, weight, bias), wants, strict=True)
         ]
-        kernel, matrix = _kernels.get(hidden.device), weight.to(hidden.dtype)
+        matrix = weight.to(hidden.dtype)
+        kernel = _kernels.get(hidden.device) if type(matrix) in _PLAIN else None
         tensors = (hidden, matrix, bias, targets)
         sums = (
             _by_torch(*tensors, spec, grads)

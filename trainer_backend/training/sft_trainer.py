@@ -54,6 +54,7 @@ from trainer_backend.training.capabilities import (
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
+from trainer_backend.training.kernels.choice import chosen_kernels
 from trainer_backend.training.kernels.lora_autocast import settle_lora
 from trainer_backend.training.lora.pissa import pissa_of
 from trainer_backend.training.lora.plus import quicken_b
@@ -322,10 +323,12 @@ class SFTTrainer(Trainer):
         return loss.detach(), outputs.logits, inputs["labels"]
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """The Trainer's; on a CPU freed memory is kept for the next step."""
-        embedding = causal_lm(self.model).get_input_embeddings()
+        """The Trainer's, with the kernels that suit; on a CPU freed memory is kept for a step."""
+        model, found = causal_lm(self.model), self._traits
+        embedding = model.get_input_embeddings()
         with (
             kept_memory(self.args.device.type),
+            chosen_kernels(model, self.args, found.spec, found.packs, self.paths.say),
             self.long_rows.ready(),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
             self._masters.copied(),
