@@ -148,6 +148,7 @@ ARGUMENTS = {
     "loss_type": "text",
     "activation_offloading": "bool",
     "long_rows": "text",
+    "context_parallel": "bool",
     "loraplus_lr_ratio": "float",
 }
 

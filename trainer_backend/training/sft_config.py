@@ -173,6 +173,10 @@ class SFTConfig(TrainingArguments):
             "switched on as far as the longest batch needs them to fit into memory; off: never."
         ),
     )
+    context_parallel: bool = field(
+        default=False,
+        metadata=_help("All processes share each row, for rows that one device cannot hold."),
+    )
     loraplus_lr_ratio: float = field(
         default=0.0,
         metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),

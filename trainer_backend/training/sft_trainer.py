@@ -71,6 +71,7 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.steps.context import OWN_TOKENS
 from trainer_backend.training.steps.long_rows import LongRows
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
@@ -256,6 +257,7 @@ class SFTTrainer(Trainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
+        tokens = inputs.pop(OWN_TOKENS, None) or num_tokens(inputs)
         with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
@@ -280,7 +282,7 @@ class SFTTrainer(Trainer):
             steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
             loss = loss + self.router_aux_loss_coef * aux.to(loss.device) / steps
         meter = self._meters["train" if self.model.training else "eval"]
-        meter.add(sums, num_tokens(inputs), aux)
+        meter.add(sums, tokens, aux)
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(
@@ -323,7 +325,7 @@ class SFTTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's; with activation_offloading, activations are kept in main memory."""
         with self.long_rows.step():
-            return super().training_step(*args, **kwargs)
+            return self.long_rows.trained(super().training_step, *args, **kwargs)
 
     # Saving
 

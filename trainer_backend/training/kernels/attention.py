@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from trainer_backend.training.kernels.cpu_attention import PackedAttention
+from trainer_backend.training.kernels.shared_attention import current_share, shared_attention
 
 PER_DOCUMENT = "per_document"
 _NO_WINDOW = 0
@@ -95,9 +96,13 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
             1, 2
         ), None
     window, *lengths = attention_mask.tolist()
+    share = current_share()
     if torch.is_autocast_enabled(query.device.type):  # as autocast does for sdpa itself
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if share is not None:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return shared_attention(share, query, key, value, window, scale), None
     if query.is_cuda and softcap is None and _varlen_fits(query, value, dropout):
         return _varlen(query, key, value, tuple(lengths), window, scaling), None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -4,7 +4,7 @@ Chosen once, before the first step, from the longest batch and the memory that i
 checkpointing, tiles and offloading themselves are elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
+from torch import Tensor
 
 from trainer_backend.estimation.memory import Setup, peak_memory
 from trainer_backend.estimation.plan import Plan, unknown_rows
@@ -25,6 +26,7 @@ from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.recipe import Recipe
 from trainer_backend.training.capabilities import causal_lm
 from trainer_backend.training.kernels.tiled import tiled_layers
+from trainer_backend.training.steps.context import SharedRows
 from trainer_backend.training.steps.offloading import Offloader, in_main_memory, offloader_for
 
 try:
@@ -43,10 +45,13 @@ class LongRows:
         self._trainer = trainer
         self._offloader: Offloader | None = None
         self._offloads = bool(trainer.args.activation_offloading)
+        self._shared: SharedRows | None = None
 
     @contextmanager
     def ready(self) -> Iterator[None]:
         """Choose, and hold what was chosen until the training is over."""
+        if self._trainer.args.context_parallel:
+            self._shared = SharedRows(self._trainer)
         asked = self._asked()
         chosen = asked if asked is None else settle(asked, ROOM * self._room(asked))
         with ExitStack() as held:
@@ -57,7 +62,7 @@ class LongRows:
             try:
                 yield
             finally:
-                self._offloader = None
+                self._offloader = self._shared = None
 
     def step(self) -> AbstractContextManager[None]:
         """The context of one forward and backward pass."""
@@ -65,6 +70,14 @@ class LongRows:
         device = args.device.type if self._offloads else "cpu"
         checkpointed = args.gradient_checkpointing
         return in_main_memory(self._offloader if checkpointed else None, device)
+
+    def trained(
+        self, train: Callable[..., Tensor], model: Any, batch: dict[str, Any], *rest: Any, **more: Any
+    ) -> Tensor:
+        """train(model, batch, …) as the Trainer's step, or shared with the other processes."""
+        if self._shared is None:
+            return train(model, batch, *rest, **more)
+        return self._shared.step(lambda part: train(model, part, *rest, **more), model, batch)
 
     def _asked(self) -> Setup | None:
         """What the arguments ask for; None where nothing more is chosen."""
@@ -113,6 +126,8 @@ def longest_batch(trainer: "SFTTrainer") -> tuple[int, int] | None:
         return None
     most = np.partition(lengths, len(lengths) - size)[-size:]
     longest = int(most.max())
+    if trainer.args.context_parallel:
+        return int(most.sum()) // trainer.args.world_size + 1, longest
     return (int(most.sum()) if trainer._traits.packs else longest * size), longest
 
 
