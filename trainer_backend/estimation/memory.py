@@ -263,7 +263,7 @@ def _forward(setup: Setup, trained: Trained, tokens: int, learned: int) -> dict[
     """Activations and logits when the loss has been computed, before the backward pass."""
     shape, recipe = setup.shape, setup.recipe
     layer, offloads = layer_bytes(setup) * tokens, setup.offloads
-    kept = shape.hidden * setup.stream * tokens  # the input of a layer
+    kept = float(shape.hidden * setup.stream * tokens)  # the input of a layer
     if recipe.gradient_checkpointing:
         activations = kept * (ON_THE_WAY if offloads else shape.layers)
         activations += tiled_layer_bytes(setup, tokens) if setup.tiled else layer

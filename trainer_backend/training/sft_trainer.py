@@ -72,7 +72,7 @@ from trainer_backend.training.sft_config import (
 )
 from trainer_backend.training.special_tokens import prepare_tokens
 from trainer_backend.training.steps.context import OWN_TOKENS
-from trainer_backend.training.steps.long_rows import LongRows
+from trainer_backend.training.steps.long_rows import LongRows, Way, asked_way
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -321,6 +321,9 @@ class SFTTrainer(Trainer):
         if ratio and is_new:
             quicken_b(optimizer, self.model if model is None else model, ratio)
         return optimizer
+
+    def _way(self) -> Way:
+        return asked_way(self.args)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The Trainer's; with activation_offloading, activations are kept in main memory."""

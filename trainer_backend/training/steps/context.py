@@ -7,7 +7,7 @@ and the sums of the gradients are those of data parallel training, at a fraction
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,9 +17,6 @@ from trainer_backend.tokens.tokenise import IGNORED
 from trainer_backend.training.kernels.attention import PER_DOCUMENT
 from trainer_backend.training.kernels.shared_attention import Share, shared_row
 
-if TYPE_CHECKING:
-    from trainer_backend.training.sft_trainer import SFTTrainer
-
 Pieces = tuple[tuple[int, int], ...]
 OWN_TOKENS = "own_tokens"  # of a batch: how many of the row's tokens this process has
 _KEYS = {"input_ids", "labels", "position_ids", "seq_lengths"}
@@ -28,7 +25,7 @@ _KEYS = {"input_ids", "labels", "position_ids", "seq_lengths"}
 class SharedRows:
     """Trains batches together with the other processes."""
 
-    def __init__(self, trainer: "SFTTrainer"):
+    def __init__(self, trainer: Any):
         check_shared(trainer)
         self._device = trainer.args.device
         self._world, self._rank = dist.get_world_size(), dist.get_rank()
@@ -50,35 +47,30 @@ class SharedRows:
         return torch.stack(losses).sum()
 
     def _from(self, source: int, batch: dict[str, Any]) -> dict[str, Any]:
-        plain = {
-            name: one.cpu() if isinstance(one, Tensor) else one for name, one in batch.items()
-        }
+        plain = {name: one.cpu() if isinstance(one, Tensor) else one for name, one in batch.items()}
         sent = [plain if source == self._rank else None]
         dist.broadcast_object_list(sent, source, group=self._group, device=self._device)
         assert sent[0] is not None
         return sent[0]
 
 
-def check_shared(trainer: "SFTTrainer") -> None:
+def check_shared(trainer: Any) -> None:
     """Raise ValueError with the reason where rows cannot be shared."""
-    args, traits = trainer.args, trainer._traits
-    config = trainer.model.config.get_text_config()
+    args, traits, model = trainer.args, trainer._traits, trainer.model
+    text = model.config.get_text_config()
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    softcap = getattr(text, "attn_logit_softcapping", None)
+    own = trainer.compute_loss_func is not None or trainer.data_collator is not trainer._usual
     reasons = {
         "it needs two or more processes (torchrun or accelerate launch)": args.world_size < 2,
-        "FSDP and DeepSpeed share out the model instead": trainer.is_fsdp_enabled
-        or trainer.is_deepspeed_enabled,
+        "FSDP and DeepSpeed share out the model instead": sharded,
         "this model cannot keep packed examples apart": not traits.packs or traits.spec is None,
-        "this model's attention is not that of the library": trainer.model.config._attn_implementation
-        != PER_DOCUMENT,
-        "attention of this model is soft-capped": bool(
-            getattr(config, "attn_logit_softcapping", None)
-        ),
-        "attention has dropout": bool(getattr(config, "attention_dropout", 0.0)),
+        "its attention is not ours": model.config._attn_implementation != PER_DOCUMENT,
+        "attention of this model is soft-capped": softcap is not None,
+        "attention has dropout": bool(getattr(text, "attention_dropout", 0.0)),
         "a mixture of experts balances whole rows": trainer.aux_loss_enabled,
-        "neftune_noise_alpha goes by the length of whole rows": bool(args.neftune_noise_alpha),
-        "a compute_loss_func or data_collator of your own wants whole rows": (
-            trainer.compute_loss_func is not None or trainer.data_collator is not trainer._usual
-        ),
+        "neftune_noise_alpha goes by the length of rows": bool(args.neftune_noise_alpha),
+        "a compute_loss_func or data_collator of your own wants whole rows": own,
     }
     for reason, holds in reasons.items():
         if holds:
