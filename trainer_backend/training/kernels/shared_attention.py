@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 BLOCK = 1024  # queries at a time where a mask is written out
 
@@ -127,22 +128,48 @@ def _lower_right(query: Tensor, key: Tensor, value: Tensor, window: int, scale: 
         return scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scale, enable_gqa=grouped
         )
+    return in_blocks(query, key, value, window, scale)
+
+
+def in_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    window: int,
+    scale: float,
+    softcap: float | None = None,
+) -> Tensor:
+    """Causal attention of the last tokens, a block of queries at a time; [1, heads, tokens, width].
+
+    The weights of a block are computed again in the backward pass: memory grows with the length and
+    not with its square.
+    """
+    count, before = query.shape[2], key.shape[2] - query.shape[2]
     found = []
     for at in range(0, count, BLOCK):
         rows = query[:, :, at : at + BLOCK]
         last = before + at + rows.shape[2]
         first = max(0, before + at - window + 1) if window else 0
-        places = torch.arange(first, last, device=query.device)
-        own = torch.arange(last - rows.shape[2], last, device=query.device)[:, None]
-        mask = (places <= own) & (places > own - window if window else places >= 0)
-        found.append(
-            scaled_dot_product_attention(
-                rows,
-                key[:, :, first:last],
-                value[:, :, first:last],
-                attn_mask=mask,
-                scale=scale,
-                enable_gqa=grouped,
-            )
-        )
+        seen = key[:, :, first:last], value[:, :, first:last]
+        found.append(checkpoint(_block, rows, *seen, window, scale, softcap, use_reentrant=False))
     return torch.cat(found, dim=2)
+
+
+def _block(
+    rows: Tensor, key: Tensor, value: Tensor, window: int, scale: float, softcap: float | None
+) -> Tensor:
+    """Attention of the last rows of the keys."""
+    count = key.shape[2]
+    places = torch.arange(count, device=rows.device)
+    own = places[count - rows.shape[2] :, None]
+    seen = (places <= own) & (places > own - (window or count))
+    if softcap is None:
+        grouped = rows.shape[1] != key.shape[1]
+        return scaled_dot_product_attention(
+            rows, key, value, attn_mask=seen, scale=scale, enable_gqa=grouped
+        )
+    groups = rows.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = torch.tanh(rows @ key.transpose(2, 3) * (scale / softcap)) * softcap
+    scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(rows.dtype) @ value
