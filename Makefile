@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LATEST := .venv-latest
 ARGS ?=
 
-.PHONY: run test coverage check format formats bench test-latest lock latest browser
+.PHONY: run test test-gpu coverage check format formats bench test-latest lock latest browser
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -14,6 +14,13 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev browser
 	$(BIN)/python -m pytest $(ARGS)
+
+# What only a CUDA device can show: the tests marked gpu and those of the kernels, on the card named
+# first. Exit code 2 without a card. ARGS="--device cpu" is a dry run of the tests' own code.
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m tests.gpu_card $(ARGS)
+	$(BIN)/python -m pytest tests -m gpu -rs $(ARGS)
+	$(BIN)/python -m pytest tests/trainer_backend/training/kernels
 
 # The suite, then the share of lines it runs, subprocesses included, and the files least covered.
 coverage: $(VENV)/.dev browser

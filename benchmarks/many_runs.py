@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ def write_events(path: Path, count: int) -> None:
                 file.write(json.dumps({"type": "eval", "step": step, "eval_loss": 0.6}) + "\n")
 
 
-def look(home: Path) -> dict:
+def look(home: Path, clock: Callable[[], float] = time.perf_counter) -> dict:
     """In a fresh process: the list, the table of the Runs tab, opening one run, its second look."""
     import psutil
 
@@ -61,25 +62,27 @@ def look(home: Path) -> dict:
     from trainer_backend.runs import list_runs
 
     found, memory = {}, psutil.Process().memory_info().rss
-    found["list_s"], runs = timed(lambda: list_runs(home))
-    found["table_s"], _ = timed(lambda: runs_table([r.summary() for r in runs[:MAX_RUNS]], ""))
-    found["list_again_s"], _ = timed(lambda: [run.summary() for run in list_runs(home)])
+    found["list_s"], runs = timed(clock, lambda: list_runs(home))
+    found["table_s"], _ = timed(
+        clock, lambda: runs_table([r.summary() for r in runs[:MAX_RUNS]], "")
+    )
+    found["list_again_s"], _ = timed(clock, lambda: [run.summary() for run in list_runs(home)])
     feeds = RunFeeds(home)
-    found["open_s"], answer = timed(lambda: feeds.of(runs[0].id).since({}, lambda _: None))
+    found["open_s"], answer = timed(clock, lambda: feeds.of(runs[0].id).since({}, lambda _: None))
     found["points"], found["kilobytes"] = len(answer["points"]), len(json.dumps(answer)) / 1e3
     asked = {key: answer[key] for key in ("rev", "seq", "stamp")}
-    found["look_s"], _ = timed(lambda: feeds.of(runs[0].id).since(asked, lambda _: None))
+    found["look_s"], _ = timed(clock, lambda: feeds.of(runs[0].id).since(asked, lambda _: None))
     for run in runs[1:10]:
         feeds.of(run.id).since({}, lambda _: None)
     found["megabytes_a_run"] = (psutil.Process().memory_info().rss - memory) / 10e6
     return found
 
 
-def timed(work):
-    """Seconds it took, and what came out."""
-    began = time.perf_counter()
+def timed(clock, work):
+    """Seconds it took by a clock, and what came out."""
+    began = clock()
     result = work()
-    return time.perf_counter() - began, result
+    return clock() - began, result
 
 
 def main() -> None:

@@ -37,12 +37,12 @@ def build(folder: Path, **larger: int) -> Path:
     )
     tokenizer.chat_template = CHATML
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **larger}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"max_position_embeddings": 256, **larger}
     config = LlamaConfig(
         vocab_size=300,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
         bos_token_id=0,
         eos_token_id=2,
         pad_token_id=3,

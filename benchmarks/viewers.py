@@ -40,6 +40,11 @@ class App:
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
+    def memory_mb(self) -> float:
+        import psutil
+
+        return psutil.Process(self.pid).memory_info().rss / 2**20
+
 
 class Page:
     """One viewer: a connection that stays open, and what the page would know by now."""
@@ -112,7 +117,7 @@ def look(app: App, run: str, viewers: int, seconds: float, write=None) -> dict:
     return {
         "first_look_ms": round(1000 * statistics.median(page.opened for page in pages), 1),
         "refreshes": len(times),
-        "app_cores": round(cpu / (ARRIVE_S + seconds), 2),
+        "app_cores": round(cpu / (ARRIVE_S + seconds), 4),
         "viewers_cores": round((time.process_time() - own) / (ARRIVE_S + seconds), 2),
         "failed": sum(page.failed for page in pages),
         "p50_ms": round(1000 * statistics.median(times), 1),

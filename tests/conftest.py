@@ -2,14 +2,19 @@
 
 import os
 import signal
+from pathlib import Path
 
 # a test run begun in the background ignores Ctrl-C, and so would the programs its tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("SFT_STUDIO_MEASURE", "off")  # a second of each worker that a test starts
+if not any(Path(one).exists() for one in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: kernels on the CPU
 
 import pytest  # noqa: E402
+
+NO_CARD = "needs a CUDA device (a dry run of its code: --device cpu)"
 
 CHATML = (
     "{% for message in messages %}"
@@ -72,6 +77,31 @@ def build_model(vocab_size: int = 400, seed: int = 0, **overrides):
     torch.manual_seed(seed)
     settings = {**TINY_LLAMA, "vocab_size": vocab_size, **overrides}
     return LlamaForCausalLM(LlamaConfig(**settings))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="where tests marked gpu run; cpu is a dry run of their code",
+    )
+
+
+def pytest_runtest_setup(item):
+    """Skip what is marked gpu where there is no CUDA device, unless its dry run was asked for."""
+    if item.get_closest_marker("gpu") is None or item.config.getoption("--device") == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip(NO_CARD)
+
+
+@pytest.fixture(scope="session")
+def device(request) -> str:
+    """The device of the tests marked gpu: “cuda”, or “cpu” in a dry run."""
+    return request.config.getoption("--device")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,11 @@ Nothing is caught or shown here: the page, the command line and the worker do th
 
 from dataclasses import asdict, dataclass
 
+MEMORY_WORDS = (
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "defaultcpuallocator: can't allocate",
+)
 CODES = {  # scripts may rely on a code; the sentences may change
     # data
     "encoding": "The file is not in the encoding it was read with.",
@@ -194,3 +199,11 @@ class Problem:
         """Plain data with the keys of the `check --json` output."""
         lists = {name: list(getattr(self, name)) for name in ("rows", "switches", "choices")}
         return {**asdict(self), **lists}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the GPU or the machine (torch raises a RuntimeError for both)."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(one in words for one in MEMORY_WORDS)
+    )

@@ -145,8 +145,13 @@ function showFindings(state) {
       "stalled",
       `No progress for ${duration(still.seconds)}${still.frozen ? ": the training process is not responding" : ""}. It may recover; Stop ends the run and keeps its last checkpoint.`,
     );
-  warnings.hidden = !list.length;
-  warnings
+  fillList(warnings, list);
+  fillList(part("paths"), state.paths ?? []);
+}
+
+function fillList(box, list) {
+  box.hidden = !list.length;
+  box
     .querySelector("ul")
     .replaceChildren(
       ...list.map((text) => Object.assign(document.createElement("li"), { textContent: text })),

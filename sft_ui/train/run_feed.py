@@ -29,7 +29,7 @@ SLOW_TO_READ = 2 * 2**20  # bytes of unread events that are better read in a thr
 SHOWN = (
     *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
     *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
-    *("warnings", "answers", "skipped_steps"),
+    *("warnings", "paths", "answers", "skipped_steps"),
 )
 
 

@@ -61,6 +61,7 @@ def add_finished_run(home: Path, workplace: Path) -> Run:
         run,
         **{"state": "finished", "step": 40, "total_steps": 40, "loss": 0.5, "eval_loss": 1.2},
         warnings=[HOSTILE],
+        paths=[HOSTILE],
         answers={"rows": 1, "base": 1.0, "tuned": 1.0, "examples": [example]},
         elapsed_seconds=61.0,
     )

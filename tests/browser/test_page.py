@@ -50,7 +50,13 @@ def test_hostile_rows_are_text(page, hostile_file):
 def test_a_hostile_run_is_text_everywhere(app, open_page, finished_run):
     page = open_page(f"{app.url}/?run={finished_run.id}")
     wait_for_state(page, "finished")
-    for part in ("#run-card", "#run-log", "[data-live=answers]", "[data-live=warnings]"):
+    for part in (
+        "#run-card",
+        "#run-log",
+        "[data-live=answers]",
+        "[data-live=warnings]",
+        "[data-live=paths]",
+    ):
         expect(page.locator(part)).to_contain_text("<script>alert(1)</script>")
     go(page, "Runs")
     expect(page.locator("#runs-table")).to_contain_text("<script>alert(1)</script>")

@@ -149,6 +149,7 @@ ARGUMENTS = {
     "activation_offloading": "bool",
     "long_rows": "text",
     "context_parallel": "bool",
+    "merge_batches": "bool nothing",
     "loraplus_lr_ratio": "float",
 }
 

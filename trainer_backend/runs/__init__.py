@@ -20,7 +20,6 @@ from trainer_backend.runs.failures import (
     disk_full,
     from_exit,
     halve_batch,
-    is_out_of_memory,
     memory_kills,
     what_is_safe,
 )

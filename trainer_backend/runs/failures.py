@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from trainer_backend.disk import free_bytes, in_words, is_disk_full
-from trainer_backend.errors import UserError
+from trainer_backend.errors import UserError, is_out_of_memory
 from trainer_backend.models import hub_failure
 from trainer_backend.processes import end_signal
 from trainer_backend.recipe import STARTER_MODEL, Recipe, changed_to, label
@@ -19,11 +19,6 @@ from trainer_backend.runs.run import Run
 
 MEMORY_CODES = ("out_of_memory", "system_memory")
 HUB_CODES = ("hub_down", "hub_login", "hub_gated", "hub_missing", "hub_busy")
-MEMORY_WORDS = (
-    "out of memory",
-    "cublas_status_alloc_failed",
-    "defaultcpuallocator: can't allocate",
-)
 MEMORY_COUNTERS = (("/sys/fs/cgroup/memory.events", "oom_kill "), ("/proc/vmstat", "oom_kill "))
 INSTALL = "pip install -r requirements.txt"
 
@@ -127,14 +122,6 @@ def memory_kills() -> int | None:
         if found:
             return found[0]
     return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the GPU or the machine (torch raises a RuntimeError for both)."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(one in words for one in MEMORY_WORDS)
-    )
 
 
 def _out_of_memory(run: Run, *, of_machine: bool = False) -> UserError:

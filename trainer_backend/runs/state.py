@@ -38,7 +38,7 @@ STATE_KEYS = (
     *("epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb"),
     *("num_tokens", "eta_seconds", "elapsed_seconds", "progress", "started_at", "ended_at"),
     *("error", "answers", "precision", "mean_token_accuracy", "num_train_rows", "num_eval_rows"),
-    *("skipped_steps", "result_step", "early_stopped", "content", "prompts"),
+    *("skipped_steps", "result_step", "early_stopped", "content", "prompts", "paths"),
 )
 
 
@@ -162,6 +162,7 @@ def _is_state(found: object) -> bool:
         and found.get("state") in STATES
         and isinstance(found.get("error") or {}, dict)
         and isinstance(found.get("warnings") or [], list)
+        and isinstance(found.get("paths") or [], list)
     )
 
 

@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from trainer_backend.models.loaded.pretrained import AnyModel, keep_unpacked
-from trainer_backend.training.kernels.lora import quicken_lora
+from trainer_backend.training.kernels.lora import QuickLora, quicken_lora
 from trainer_backend.training.precision import halve_frozen, is_large
 from trainer_backend.training.sft_config import SFTConfig
 
@@ -105,11 +105,11 @@ def _is_prefix(model: torch.nn.Module) -> bool:
     return isinstance(model, PeftModel) and model.active_peft_config.peft_type == "PREFIX_TUNING"
 
 
-def prepare_trainable(model: AnyModel, args: SFTConfig) -> None:
+def prepare_trainable(model: AnyModel, args: SFTConfig) -> QuickLora | None:
     """Let gradients reach an adapter through checkpointing, and choose the formats of weights.
 
-    On a quantised base trained weights become bf16; under bf16 autocast frozen ones do. Raises
-    ValueError when every weight is frozen.
+    On a quantised base trained weights become bf16; under bf16 autocast frozen ones do. Returns the
+    quick layers of an adapter. Raises ValueError when every weight is frozen.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
@@ -121,10 +121,10 @@ def prepare_trainable(model: AnyModel, args: SFTConfig) -> None:
             "Gradient checkpointing is switched off: it does not work with prefix tuning."
         )
         args.gradient_checkpointing = args.activation_checkpointing = False
-    quantised = is_quantised(model)
+    quantised, quick = is_quantised(model), None
     if isinstance(model, PeftModel):
         _let_gradients_in(model, args)
-        quicken_lora(model)
+        quick = quicken_lora(model)
         if args.bf16 and not quantised and is_large(model):
             halve_frozen(model)
     if quantised:
@@ -134,6 +134,7 @@ def prepare_trainable(model: AnyModel, args: SFTConfig) -> None:
             whole = any(part in name for part in _WHOLE) and not args.bf16
             if parameter.requires_grad and "magnitude_vector" not in name and not whole:
                 parameter.data = parameter.data.to(torch.bfloat16)
+    return quick
 
 
 def _let_gradients_in(model: PeftModel, args: SFTConfig) -> None:

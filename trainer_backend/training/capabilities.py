@@ -4,6 +4,7 @@ So an unknown architecture falls back to padding and its own logits instead of t
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
+from trainer_backend.training.adapters import is_quantised
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
 from trainer_backend.training.loss import LossSpec, head_loss, logits_loss, shift_and_select
 from trainer_backend.training.sft_config import SFTConfig
@@ -58,7 +60,13 @@ def router_weight(model: PreTrainedModel, args: SFTConfig) -> float:
 
 
 def examine(model: AnyModel, args: SFTConfig) -> ModelTraits:
-    """Probe the model; packing is switched off in `args`, with a warning, where it cannot pack."""
+    """Probe the model; packing is switched off in `args`, with a warning, where it cannot pack.
+
+    It is moved first to the device that trains, as the Trainer would do later: kernels of another
+    device would tell nothing.
+    """
+    if goes_ahead(model, args, args.device.type):
+        cast(torch.nn.Module, model).to(args.device)
     traits = probe_model(causal_lm(model), asked_loss(args))
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
         traits = replace(traits, packs=False, why_not="virtual tokens precede every row")
@@ -71,6 +79,21 @@ def examine(model: AnyModel, args: SFTConfig) -> ModelTraits:
             logger.warning("packing is switched off for the same reason.")
             args.packing = args.eval_packing = False
     return traits
+
+
+def goes_ahead(model: AnyModel, args: SFTConfig, device: str) -> bool:
+    """Whether the Trainer would move this model as a whole to a device (cuda, mps, cpu …).
+
+    Not where it is sharded, spread over devices, placed by bitsandbytes, or moved only once it is
+    evaluated in half precision.
+    """
+    wanted = args.place_model_on_device
+    if device == "cpu" or wanted is False or is_quantised(causal_lm(model)):
+        return False
+    by_environment = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    shared = args.fsdp or args.deepspeed or any(name in os.environ for name in by_environment)
+    placed = getattr(causal_lm(model), "hf_device_map", None) is not None
+    return not (shared or placed or args.bf16_full_eval or args.fp16_full_eval)
 
 
 def probe_model(model: PreTrainedModel, spec: LossSpec) -> ModelTraits:

@@ -4,6 +4,7 @@ Token losses are summed here; dividing by the tokens of an optimizer step is lef
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import signature
 from types import MethodType
@@ -19,6 +20,8 @@ from trainer_backend.tokens.tokenise import IGNORED
 from trainer_backend.training.sft_config import SFTConfig
 
 CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}  # of float32 logits held at a time
+KERNEL_BYTES = 256 << 20  # of logits in their own format, which a kernel's gradient overwrites
+_kernels: dict[torch.device, Callable[..., None]] = {}
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,19 @@ class TokenSums(NamedTuple):
     trained: Tensor  # number of tokens
 
 
+def use_kernel(device: torch.device, kernel: Callable[..., None] | None) -> None:
+    """Let a kernel compute loss and gradients of a chunk on this device; None: PyTorch does.
+
+    It is called as kernel(logits, targets, terms, logit_scale=, softcap=, label_smoothing=,
+    weighted=, writes=), writes [loss, hits, entropy] of each row into `terms` (float32 [3, rows])
+    and, if it `writes`, the gradient of the summed loss over the logits.
+    """
+    if kernel is None:
+        _kernels.pop(device, None)
+    else:
+        _kernels[device] = kernel
+
+
 def shift_and_select(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Keep what predicts a trained token; position i predicts the label at i + 1.
 
@@ -65,6 +81,10 @@ def shift_and_select(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def _chunks(count: int, vocabulary: int, device: torch.device) -> int:
     size = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"]) // (4 * vocabulary)
     return max(1, min(count, max(size, 32)))
+
+
+def _kernel_chunks(count: int, vocabulary: int, dtype: torch.dtype) -> int:
+    return max(1, min(count, max(KERNEL_BYTES // (dtype.itemsize * vocabulary), 32)))
 
 
 def _token_terms(
@@ -121,21 +141,13 @@ class _FusedHead(torch.autograd.Function):
             torch.zeros_like(t) if want and t is not None else None
             for t, want in zip((hidden, weight, bias), wants, strict=True)
         ]
-        sums = torch.zeros(3, dtype=torch.float32, device=hidden.device)
-        rows = _chunks(len(targets), weight.shape[0], hidden.device)
-        matrix = weight.to(hidden.dtype)
-        for start in range(0, len(targets), rows):
-            part = slice(start, start + rows)
-            states, goal = hidden[part], targets[part]
-            raw = torch.nn.functional.linear(
-                states, matrix, None if bias is None else bias.to(states.dtype)
-            )
-            logits, bent = _cap(raw.float(), spec)
-            loss, hits, entropy, probabilities, weights = _token_terms(logits, goal, spec)
-            sums += torch.stack((loss.sum(), hits.sum(), entropy.sum()))
-            if any(wants):
-                slope = _slope(probabilities, goal, weights, bent, spec).to(hidden.dtype)
-                _add_grads(grads, part, slope, states, matrix)
+        kernel, matrix = _kernels.get(hidden.device), weight.to(hidden.dtype)
+        tensors = (hidden, matrix, bias, targets)
+        sums = (
+            _by_torch(*tensors, spec, grads)
+            if kernel is None
+            else _by_kernel(*tensors, spec, grads, kernel)
+        )
         ctx.save_for_backward(*grads)
         ctx.mark_non_differentiable(hidden_stats := sums[1:].clone())
         return sums[0], hidden_stats
@@ -144,6 +156,64 @@ class _FusedHead(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor, _grad_stats: Tensor) -> Any:
         grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
         return *grads, None, None
+
+
+def _by_torch(
+    hidden: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    spec: LossSpec,
+    grads: list[Tensor | None],
+) -> Tensor:
+    """Loss, hits and entropy, summed; what is not None in `grads` gets its gradient."""
+    sums = torch.zeros(3, dtype=torch.float32, device=hidden.device)
+    rows = _chunks(len(targets), len(matrix), hidden.device)
+    for start in range(0, len(targets), rows):
+        part = slice(start, start + rows)
+        states, goal = hidden[part], targets[part]
+        logits, bent = _cap(_raw_logits(states, matrix, bias).float(), spec)
+        loss, hits, entropy, probabilities, weights = _token_terms(logits, goal, spec)
+        sums += torch.stack((loss.sum(), hits.sum(), entropy.sum()))
+        if any(one is not None for one in grads):
+            slope = _slope(probabilities, goal, weights, bent, spec).to(hidden.dtype)
+            _add_grads(grads, part, slope, states, matrix)
+    return sums
+
+
+def _by_kernel(  # noqa: PLR0913 - _by_torch()'s and the kernel
+    hidden: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    spec: LossSpec,
+    grads: list[Tensor | None],
+    kernel: Callable[..., None],
+) -> Tensor:
+    terms = torch.empty(3, len(targets), dtype=torch.float32, device=hidden.device)
+    rows = _kernel_chunks(len(targets), len(matrix), hidden.dtype)
+    wanted = any(one is not None for one in grads)
+    for start in range(0, len(targets), rows):
+        part = slice(start, start + rows)
+        logits = _raw_logits(hidden[part], matrix, bias)
+        kernel(
+            logits,
+            targets[part],
+            terms[:, part],
+            logit_scale=spec.logit_scale,
+            softcap=spec.softcap,
+            label_smoothing=spec.label_smoothing,
+            weighted=spec.loss_type == "dft",
+            writes=wanted,
+        )
+        if wanted:
+            _add_grads(grads, part, logits, hidden[part], matrix)
+    return terms.sum(dim=1)
+
+
+def _raw_logits(states: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    bias = None if bias is None else bias.to(states.dtype)
+    return torch.nn.functional.linear(states, matrix, bias)
 
 
 def _slope(
@@ -183,7 +253,8 @@ def fused_linear_loss(
     dtype of `hidden` (under autocast in autocast's), softmax and sums in float32.
 
     As in Liger Kernel (arXiv 2410.10989) and Cut Cross-Entropy (arXiv 2411.09009), at most
-    CHUNK_BYTES of logits exist at a time, and their gradients are made with them. On a CPU
+    CHUNK_BYTES of logits exist at a time (with use_kernel(), KERNEL_BYTES), and their gradients
+    are made with them. On a CPU
     torch.nn.functional.linear_cross_entropy was measured 2.7 (float32) to 3.6 (bf16) times slower
     in chunks and no faster with full logits, and it has neither DFT, soft-capping nor accuracy.
     """

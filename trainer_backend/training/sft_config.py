@@ -177,6 +177,13 @@ class SFTConfig(TrainingArguments):
         default=False,
         metadata=_help("All processes share each row, for rows that one device cannot hold."),
     )
+    merge_batches: bool | None = field(
+        default=None,
+        metadata=_help(
+            "Compute the gradient_accumulation_steps batches of an optimizer step as one, in parts "
+            "where memory is short (the same loss); None: on a GPU."
+        ),
+    )
     loraplus_lr_ratio: float = field(
         default=0.0,
         metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),

@@ -51,6 +51,7 @@ from trainer_backend.training.capabilities import (
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
+from trainer_backend.training.kernels.lora_autocast import settle_lora
 from trainer_backend.training.lora.pissa import pissa_of
 from trainer_backend.training.lora.plus import quicken_b
 from trainer_backend.training.loss import (
@@ -71,8 +72,10 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
 from trainer_backend.training.steps.context import OWN_TOKENS
 from trainer_backend.training.steps.long_rows import LongRows, Way, asked_way
+from trainer_backend.training.steps.merging import MergedSteps
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
 
@@ -135,7 +138,7 @@ class SFTTrainer(Trainer):
         added = prepare_tokens(model, self._tokenizer, args, processor)
         model = add_adapter(model, peft_config, added, args)
         self.pissa = pissa_of(model) if peft_config else None
-        prepare_trainable(model, args)
+        quick_lora = prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
@@ -174,8 +177,10 @@ class SFTTrainer(Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
+        settle_lora(quick_lora, self.model, args, self.paths.say)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
+        self.merging = MergedSteps.of(self)
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
@@ -235,9 +240,10 @@ class SFTTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """The Trainer's; rows repeated to fill an epoch's last batches are masked."""
+        """The Trainer's; repeats in an epoch's last batches are masked, and batches merged."""
         batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
-        return super().get_batch_samples(batches, num_batches, device)
+        samples, num_items = super().get_batch_samples(batches, num_batches, device)
+        return self.merging.waiting(samples), num_items
 
     # Loss
 
@@ -257,7 +263,7 @@ class SFTTrainer(Trainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
-        tokens = inputs.pop(OWN_TOKENS, None) or num_tokens(inputs)
+        tokens = inputs.pop(OWN_TOKENS) if OWN_TOKENS in inputs else num_tokens(inputs)
         with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
@@ -325,8 +331,17 @@ class SFTTrainer(Trainer):
     def _way(self) -> Way:
         return asked_way(self.args)
 
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """The Trainer's; unpaged 8-bit AdamW does not wait for the GPU after each weight."""
+        return unwaiting(Trainer.get_optimizer_cls_and_kwargs(*args, **kwargs))
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The Trainer's; with activation_offloading, activations are kept in main memory."""
+        """The Trainer's, of one batch or of all batches of a step; see MergedSteps."""
+        return self.merging.run(self._compute_part, *args, **kwargs)
+
+    def _compute_part(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward pass; activations are kept as long rows need it."""
         with self.long_rows.step():
             return self.long_rows.trained(super().training_step, *args, **kwargs)
 

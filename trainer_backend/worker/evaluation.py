@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
+from trainer_backend.errors import is_out_of_memory
 from trainer_backend.recipe import Recipe
-from trainer_backend.runs import Run, RunWriter, best_of, is_out_of_memory
+from trainer_backend.runs import Run, RunWriter, best_of
 
 LEAST_GAIN = 1e-6  # a smaller decrease of the evaluation loss is rounding error
 

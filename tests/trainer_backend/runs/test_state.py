@@ -40,7 +40,12 @@ LEGAL = {
 }
 
 DAMAGED = ["", "null", "[]", "{}", '{"state": "bogus"}', '{"state": "failed", "error": "x"}']
-DAMAGED += ['{"state": "failed", "warnings": 3}', "[" * 100_000, '{"state": "run']
+DAMAGED += [
+    '{"state": "failed", "warnings": 3}',
+    '{"state": "failed", "paths": "x"}',
+    "[" * 100_000,
+    '{"state": "run',
+]
 LOST = ["", "null", "[]", "{}", '{"format_version": "x"}', '{"format_version": 2}', "[" * 100_000]
 
 

@@ -21,6 +21,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoProcessor,
     AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -40,6 +42,8 @@ class LoadingSettings(Protocol):
 
     model_init_kwargs: dict[str, Any] | str | None
     trust_remote_code: bool
+    bf16: bool | None
+    fp16: bool
 
 
 def load_model(
@@ -47,9 +51,12 @@ def load_model(
     init_kwargs: Mapping[str, Any] | None,
     trust_remote_code: bool,
     quantization: QuantizationConfigMixin | None = None,
+    computes_in: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
     """Load a model by id or folder as the class in its config, in float32 by default.
 
+    Weights that bitsandbytes stores in 4 or 8 bits are unpacked, and the others kept, in the dtype
+    `computes_in` of training unless another is asked for: float32 would be cast in every product.
     `init_kwargs` go to from_pretrained(). Raises ValueError when quantization is set twice.
     """
     settings = dict(init_kwargs or {})
@@ -61,16 +68,35 @@ def load_model(
             )
         settings["quantization_config"] = quantization
     settings.setdefault("trust_remote_code", trust_remote_code)
-    dtype = settings.pop("torch_dtype", settings.pop("dtype", torch.float32))
-    settings["dtype"] = (
-        getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
-    )
     config = AutoConfig.from_pretrained(
         name, trust_remote_code=settings["trust_remote_code"], revision=settings.get("revision")
+    )
+    dtype = settings.pop("torch_dtype", settings.pop("dtype", None))
+    if dtype is None:
+        dtype = _settle_dtype(settings, config, computes_in)
+    settings["dtype"] = (
+        getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
     )
     named = (config.architectures or [""])[0]
     loader = getattr(transformers, named, None) or AutoModelForCausalLM
     return loader.from_pretrained(name, **settings)
+
+
+def _settle_dtype(
+    settings: dict[str, Any], config: PreTrainedConfig, computes_in: torch.dtype
+) -> torch.dtype:
+    """The dtype to load in where none is asked for; 4-bit products then run in it too."""
+    asked = settings.get("quantization_config")
+    quantization = asked or getattr(config, "quantization_config", None)
+    if isinstance(quantization, QuantizationConfigMixin):
+        quantization = quantization.to_dict()
+    if not quantization or quantization.get("quant_method", "bitsandbytes") != "bitsandbytes":
+        return torch.float32
+    if isinstance(asked, BitsAndBytesConfig) and asked.bnb_4bit_compute_dtype == torch.float32:
+        asked = copy.copy(asked)  # float32 stands for “not given”
+        asked.bnb_4bit_compute_dtype = computes_in
+        settings["quantization_config"] = asked
+    return computes_in
 
 
 def adapted(base: PreTrainedModel, folder: str | Path, trainable: bool) -> PeftModel:
@@ -227,6 +253,7 @@ def open_model(
             _init_kwargs(args),
             args.trust_remote_code,
             quantization_config,
+            torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32,
         )
         return adapted(loaded, model, trainable=True) if own else loaded
     if args.model_init_kwargs or quantization_config is not None:

@@ -1,18 +1,17 @@
 """Variable-length attention: documents packed into one row attend only within themselves.
 
-What flash-attn's varlen functions do (FlashAttention-2, arXiv 2307.08691), without that package and
-on any device: torch's varlen_attn on CUDA, one product per document elsewhere. Registered with
-transformers' AttentionInterface as PER_DOCUMENT. Which models use it is not decided here.
+What flash-attn's varlen functions do (FlashAttention-2, arXiv 2307.08691), on any device: a
+variable-length kernel on CUDA, one product per document elsewhere. Registered with transformers'
+AttentionInterface as PER_DOCUMENT. Which models use it, and which kernel, is not decided here.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention, softmax
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -25,11 +24,34 @@ from trainer_backend.training.kernels.shared_attention import (
     in_blocks,
     shared_attention,
 )
+from trainer_backend.training.kernels.varlen import VarlenKernel, kernel_for
 
 PER_DOCUMENT = "per_document"
 _NO_WINDOW = 0
 LONGEST_WHOLE = 2048  # tokens of a document whose attention weights are written out at once
 _current: list[tuple[int, ...]] = []  # document lengths of the row in the forward pass
+
+
+class Layout:
+    """The documents of a row, made once a step: `lengths` in tokens, `window` (0: none)."""
+
+    def __init__(self, lengths: tuple[int, ...], window: int):
+        self.lengths, self.window, self.longest = lengths, window, max(lengths)
+        self._starts: dict[torch.device, Tensor] = {}
+
+    def starts(self, device: torch.device) -> Tensor:
+        """int32 [documents + 1]: where each document starts, and where the last one ends."""
+        if device not in self._starts:
+            ends = torch.tensor([0, *self.lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+            if device.type == "cuda":  # from pinned memory: a usual copy waits for the GPU
+                ends = ends.pin_memory().to(device, non_blocking=True)
+            self._starts[device] = ends.to(device)
+        return self._starts[device]
+
+
+@lru_cache(maxsize=8)
+def _layout(lengths: tuple[int, ...], window: int) -> Layout:
+    return Layout(lengths, window)
 
 
 @contextmanager
@@ -61,7 +83,10 @@ def per_document_mask(
     """
     custom = kwargs.get("use_vmap")  # a mask function of the model needs a full mask
     if _current and batch_size == 1 and q_length == sum(_current[-1]) and not custom:
-        return torch.tensor([local_size or _NO_WINDOW, *_current[-1]], dtype=torch.int32)
+        window = local_size or _NO_WINDOW
+        mask = torch.tensor([window, *_current[-1]], dtype=torch.int32)
+        mask.documents = _layout(_current[-1], window)  # type: ignore[attr-defined]  # see _layout_of
+        return mask
     if local_size is not None:
         kwargs["local_size"] = local_size
     return sdpa_mask(batch_size, q_length, attention_mask=attention_mask, **kwargs)
@@ -100,19 +125,23 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
         return _capped(query, key, value, attention_mask, scaling, softcap, dropout).transpose(
             1, 2
         ), None
-    window, *lengths = attention_mask.tolist()
-    share = current_share()
+    layout = _layout_of(attention_mask)
+    window, lengths = layout.window, layout.lengths
     if torch.is_autocast_enabled(query.device.type):  # as autocast does for sdpa itself
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    share = current_share()
     if share is not None:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         return shared_attention(share, query, key, value, window, scale), None
-    if query.is_cuda and softcap is None and _varlen_fits(query, value, dropout):
-        return _varlen(query, key, value, tuple(lengths), window, scaling), None
+    kernel = None if dropout else _cuda_kernel(query, value, softcap)
+    if kernel is not None:
+        q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+        starts = layout.starts(q.device)
+        return kernel(q, k, v, starts, layout.longest, window, scaling, softcap)[None], None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.device.type == "cpu" and softcap is None and not dropout and _same_width(query, value):
-        return PackedAttention.apply(query, key, value, tuple(lengths), window, scale), None
+        return PackedAttention.apply(query, key, value, lengths, window, scale), None
     parts, start = [], 0
     for length in lengths:
         rows = slice(start, start + length)
@@ -120,6 +149,21 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
         parts.append(_one_document(q, k, v, window, scaling, softcap, dropout).transpose(1, 2))
         start += length
     return torch.cat(parts, dim=1), None
+
+
+def _cuda_kernel(query: Tensor, value: Tensor, softcap: float | None) -> VarlenKernel | None:
+    if not query.is_cuda or not _same_width(query, value):
+        return None
+    return kernel_for(query.device, query.dtype, query.shape[-1], softcap)
+
+
+def _layout_of(mask: Tensor) -> Layout:
+    """The layout that the mask carries; read from its numbers where a model has copied the mask."""
+    layout = getattr(mask, "documents", None)
+    if layout is not None:
+        return layout
+    window, *lengths = mask.tolist()
+    return _layout(tuple(lengths), window)
 
 
 def _one_document(
@@ -181,36 +225,6 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 
 def _same_width(query: Tensor, value: Tensor) -> bool:
     return query.shape[-1] == value.shape[-1]
-
-
-def _varlen_fits(query: Tensor, value: Tensor, dropout: float) -> bool:
-    width = query.shape[-1]
-    fits = query.dtype in (torch.float16, torch.bfloat16) and _same_width(query, value)
-    return fits and not dropout and width <= 256 and width % 8 == 0
-
-
-def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    lengths: tuple[int, ...],
-    window: int,
-    scaling: float | None,
-) -> Tensor:
-    starts = _starts(lengths, query.device)
-    longest = max(lengths)
-    q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-    seen = (window - 1, 0) if window else (-1, 0)
-    gqa = q.shape[1] != k.shape[1]
-    out = varlen_attn(
-        q, k, v, starts, starts, longest, longest, scale=scaling, window_size=seen, enable_gqa=gqa
-    )
-    return cast(Tensor, out)[None]  # a tuple only when more than the output is requested
-
-
-@lru_cache(maxsize=8)
-def _starts(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
 
 
 AttentionInterface.register(PER_DOCUMENT, per_document_attention)

@@ -1,92 +1,176 @@
-"""A LoRA layer (arXiv 2106.09685) in few passes over memory, with the same results as peft's.
+"""LoRA layers (arXiv 2106.09685) in few passes over memory, with the same results as peft's.
 
-For plain layers only; peft computes variants (DoRA), merged or disabled adapters and quantised
-bases.
+For plain layers and those in four bits; peft computes variants (DoRA), merged or disabled adapters,
+and everything that is not training.
 """
 
-from types import MethodType
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
+import bitsandbytes
 import torch
+from peft import PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
-from torch.nn.functional import linear
+
+from trainer_backend.training.kernels.lora_copies import (
+    LoraCopies,
+    Ready,
+    adapter_of,
+    computes_in,
+    operands_of,
+)
+from trainer_backend.training.kernels.lora_groups import LoraGroups
+from trainer_backend.training.kernels.lora_product import AdaptedLinears, Product
 
 
-class _AdaptedLinear(torch.autograd.Function):
-    """x W' + bias + scale (d A') B', the last part added inside the product; W is frozen.
+class QuickLora:
+    """The quick layers of a model, and what they share during a forward pass of its decoder.
 
-    `x` and `d` (x after dropout) are [..., in], W [out, in], A [rank, in], B [out, rank].
+    `layers` are all of them, `decoder` the module they are in; adapters of the head, outside, are
+    cast where they are used. With `spares` a dtype, autocast to it is left inside the decoder;
+    `off` lets peft compute everything.
     """
 
-    @staticmethod
-    def forward(  # noqa: PLR0913 - autograd's way
-        ctx: Any,
-        x: Tensor,
-        dropped: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        scale: float,
-    ) -> Tensor:
-        rows, source = x.flatten(0, -2), dropped.flatten(0, -2)
-        low = source @ a.t()
-        out = linear(rows, weight, bias)
-        out.addmm_(low, b.t(), alpha=scale)
-        ctx.save_for_backward(source, low, weight, a, b)
-        ctx.scale, ctx.shared = scale, x is dropped
-        return out.view(*x.shape[:-1], -1)
+    def __init__(self, model: torch.nn.Module, layers: list[LoraLinear]):
+        self.layers = layers
+        self.decoder = _decoder(model)
+        inside = set(self.decoder.modules()) if self.decoder is not None else set()
+        self.groups = LoraGroups(model, [layer for layer in layers if layer in inside])
+        self.copies = LoraCopies()
+        self.spares: torch.dtype | None = None
+        self.off = False
+        self._left: torch.dtype | None = None
+        self._outside: torch.autocast | None = None
+        self._open = False
+        for layer in layers:
+            # A method is replaced on the instance: peft creates these layers, also when it loads
+            # an adapter, and accepts no other class for them.
+            layer.forward = partial(self.forward, layer)  # type: ignore[method-assign]
+        if layers and self.decoder is not None:
+            self.decoder.register_forward_pre_hook(self._begin, with_kwargs=True)
+            self.decoder.register_forward_hook(self._end, always_call=True)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        source, low, weight, a, b = ctx.saved_tensors
-        g = grad.flatten(0, -2)
-        for_low = g @ b
-        for_x = g @ weight if ctx.needs_input_grad[0] else None
-        for_dropped = None
-        if ctx.shared and for_x is not None:
-            for_x.addmm_(for_low, a, alpha=ctx.scale)
-        elif ctx.needs_input_grad[1]:
-            for_dropped = (for_low @ a).mul_(ctx.scale)
-        for_a = (for_low.t() @ source).mul_(ctx.scale)
-        for_b = (g.t() @ low).mul_(ctx.scale)
-        shape = (*grad.shape[:-1], -1)
-        for_x, for_dropped = (None if t is None else t.view(shape) for t in (for_x, for_dropped))
-        return for_x, for_dropped, None, None, for_a, for_b, None
+    # A forward pass of the decoder
+
+    def _begin(self, decoder: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        self._left, self._open = None, True
+        if not (decoder.training and torch.is_grad_enabled()):
+            return
+        self.groups.reset()
+        device = next(decoder.parameters()).device.type
+        halved = torch.is_autocast_enabled(device)
+        first = adapter_of(self.layers[0])
+        dtype = torch.get_autocast_dtype(device) if halved else first and first.a.dtype
+        if dtype is None or self.off:
+            self.copies.clear()
+            return
+        if halved and dtype == self.spares and _fit((*args, *kwargs.values()), dtype):
+            self._left, halved = dtype, False
+            self._outside = torch.autocast(device, enabled=False)
+            self._outside.__enter__()
+        self.copies.refresh(self.groups.sets(), dtype, halved)
+
+    def _end(self, *_: Any) -> None:
+        self._open = False
+        if self._outside is not None:
+            self._outside.__exit__(None, None, None)
+            self._outside = None
+
+    # A layer
+
+    def forward(self, layer: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """What `layer` gives for `x` [..., in]: [..., out]."""
+        ready = self.copies.ready.get(layer)
+        usual = torch.is_grad_enabled() and not (args or kwargs) and x.dim() > 1
+        if ready is None or not usual or not self._in_pass() or not ready.holds(x):
+            return self._cast_here(layer, x, *args, **kwargs)
+        group = self.groups.of(layer)
+        if group is None or ready.stack is ready.adapter.a:
+            return self._alone(ready, x)
+        result = group.take(layer, x)
+        if result is not None:
+            return result
+        members = [self.copies.ready.get(member) for member in group.members]
+        parts = [one for one in members if one is not None and one.stack is ready.stack]
+        if len(parts) < len(members) or not all(one.holds(x) for one in parts):
+            return self._alone(ready, x)
+        layers = tuple(one.operands() for one in parts)
+        product = Product(layers, ready.stack, self.copies.owner)
+        masters = (*(one.adapter.a for one in parts), *(one.adapter.b for one in parts))
+        outs = AdaptedLinears.apply(x.to(ready.dtype), None, product, *masters)
+        results = dict(zip(group.members, outs, strict=True))
+        own = results.pop(layer)
+        group.keep(x, results)
+        return own
+
+    def _in_pass(self) -> bool:
+        """Whether the decoder computes, or a checkpointed part of it anew in the backward pass."""
+        return self._open or torch._C._current_graph_task_id() != -1
+
+    def _alone(self, ready: Ready, x: Tensor) -> Tensor:
+        adapter, x = ready.adapter, x.to(ready.dtype)
+        dropped = adapter.dropout(x) if adapter.drops else None
+        product = Product((ready.operands(),), ready.a, self.copies.owner)
+        return AdaptedLinears.apply(x, dropped, product, adapter.a, adapter.b)[0]
+
+    def _cast_here(self, layer: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The same without a pass's copies, or peft's way where the product cannot compute it."""
+        usual = torch.is_grad_enabled() and not (args or kwargs) and x.dim() > 1
+        adapter = adapter_of(layer) if usual and not self.off else None
+        halved = torch.is_autocast_enabled(x.device.type)
+        dtype = torch.get_autocast_dtype(x.device.type) if halved else x.dtype
+        mixes = halved or dtype == self._left
+        if (
+            adapter is None
+            or not (mixes or adapter.a.dtype == adapter.b.dtype == dtype)
+            or not computes_in(layer, dtype, halved)
+        ):
+            self.groups.watch(layer, x)
+            return type(layer).forward(layer, x, *args, **kwargs)
+        x = x.to(dtype)
+        dropped = adapter.dropout(x) if adapter.drops else None
+        layers = (operands_of(layer, adapter.b.to(dtype), adapter.scale, dtype),)
+        product = Product(layers, adapter.a.to(dtype), None)
+        return AdaptedLinears.apply(x, dropped, product, adapter.a, adapter.b)[0]
 
 
-def quicken_lora(model: torch.nn.Module) -> int:
-    """Use the fused product in all plain LoRA layers while training; returns how many there are."""
-    chosen = [module for module in model.modules() if _is_plain(module)]
-    for module in chosen:
-        # A method is replaced on the instance: peft creates these layers, also when it loads an
-        # adapter, and accepts no other class for them.
-        module.forward = MethodType(_forward, module)
-    return len(chosen)
+def quicken_lora(model: torch.nn.Module) -> QuickLora:
+    """Use the fused product in all LoRA layers that it can compute, while they train."""
+    layers = [cast(LoraLinear, module) for module in model.modules() if _is_plain(module)]
+    return QuickLora(model, layers)
 
 
-def _is_plain(module: torch.nn.Module) -> bool:
-    if type(module) is not LoraLinear or module.lora_variant or module.fan_in_fan_out:
+def _decoder(model: torch.nn.Module) -> torch.nn.Module | None:
+    """The module that maps ids to last hidden states, if the model has one inside."""
+    given: Any = model
+    whole: Any = given.get_base_model() if isinstance(given, PeftModel) else given
+    found = whole.get_decoder() if hasattr(whole, "get_decoder") else None
+    return None if found is whole else found
+
+
+def _is_plain(module: Any) -> bool:
+    if not isinstance(module, LoraLayer) or not hasattr(module, "fan_in_fan_out"):
+        return False
+    if module.lora_variant or module.fan_in_fan_out or any(module.lora_bias.values()):
         return False
     base = module.get_base_layer()
-    trained = base.weight.requires_grad or any(module.lora_bias.values())
-    return type(base) is torch.nn.Linear and not trained and not base._forward_hooks
+    if base._forward_hooks or base._forward_pre_hooks or _learns(base):
+        return False
+    if type(base) is torch.nn.Linear:
+        return type(module) is LoraLinear
+    return type(base) is bitsandbytes.nn.Linear4bit and type(module).__name__ == "Linear4bit"
 
 
-def _forward(self: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    name = self.active_adapters[0] if len(self.active_adapters) == 1 else ""
-    ready = self.training and torch.is_grad_enabled() and not (self.disable_adapters or self.merged)
-    if args or kwargs or not ready or name not in self.lora_A or x.dim() < 2:
-        return type(self).forward(self, x, *args, **kwargs)
-    base, a, b = self.get_base_layer(), self.lora_A[name].weight, self.lora_B[name].weight
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    if dtype != torch.get_autocast_dtype(device) and not (base.weight.dtype == a.dtype == dtype):
-        return type(self).forward(self, x)  # mixed formats without autocast are left to peft
-    x = x.to(dtype)
-    dropped = self.lora_dropout[name](x)
-    bias = None if base.bias is None else base.bias.to(dtype)
-    with torch.autocast(device, enabled=False):
-        tensors = (x, dropped, base.weight.to(dtype), bias, a.to(dtype), b.to(dtype))
-        return _AdaptedLinear.apply(*tensors, self.scaling[name])
+def _learns(base: torch.nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in base.parameters())
+
+
+def _fit(inputs: tuple, dtype: torch.dtype) -> bool:
+    """Whether no input is in a number format that products with `dtype` weights refuse."""
+    return all(
+        one.dtype == dtype
+        for one in inputs
+        if isinstance(one, Tensor) and one.is_floating_point() and one.dim() > 2
+    )
