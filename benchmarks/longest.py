@@ -3,9 +3,9 @@
     python -m benchmarks.longest [--model tiny|1b|8b|FOLDER] [--gb 24] [--rank 32] [--bits 4]
 
 The length is doubled until it no longer fits, then found by halving the interval. Each try is one
-optimizer step of LoRA (QLoRA with --bits 4) with batch 1 in a process of its own, so that nothing is
-left of the one before. --gb limits the memory: on a GPU what torch may take, on a CPU the data of
-the process beyond its libraries. The shapes have random weights: nothing is downloaded.
+optimizer step of LoRA (QLoRA with --bits 4) with batch 1 in a process of its own, so that nothing
+is left of the one before. --gb limits the memory: on a GPU what torch may take, on a CPU the data
+of the process beyond its libraries. The shapes have random weights: nothing is downloaded.
 """
 
 import argparse
@@ -124,6 +124,12 @@ def step(options: argparse.Namespace, tokens: int) -> Try:
 
     from benchmarks.tiny_model import build
     from trainer_backend import SFTConfig, SFTTrainer
+    from trainer_backend.training.steps.long_rows import Way
+    from trainer_backend.worker.memory import least_way
+
+    class Frugal(SFTTrainer):
+        def _way(self) -> Way:
+            return least_way(self)
 
     limit(options.gb, torch.cuda.is_available())
     with tempfile.TemporaryDirectory() as temporary:
@@ -142,7 +148,7 @@ def step(options: argparse.Namespace, tokens: int) -> Try:
             disable_tqdm=True,
         )
         ids = [17 + n % 200 for n in range(tokens)]
-        trainer = SFTTrainer(
+        trainer = Frugal(
             open_shape(options, tokens),
             args,
             train_dataset=Dataset.from_list([{"input_ids": ids, "labels": ids}]),

@@ -300,7 +300,7 @@ def _forward(setup: Setup, trained: Trained, tokens: int, learned: int) -> dict[
     """Activations and logits when the loss has been computed, before the backward pass."""
     shape, recipe = setup.shape, setup.recipe
     layer, offloads = layer_bytes(setup) * tokens, setup.offloads
-    kept = shape.hidden * setup.stream * tokens  # the input of a layer
+    kept = float(shape.hidden * setup.stream * tokens)  # the input of a layer
     if recipe.gradient_checkpointing:
         activations = kept * (ON_THE_WAY if offloads else shape.layers)
         activations += tiled_layer_bytes(setup, tokens) if setup.tiled else layer
@@ -308,7 +308,8 @@ def _forward(setup: Setup, trained: Trained, tokens: int, learned: int) -> dict[
         activations = 2 * layer
     else:
         activations = shape.layers * layer
-    activations += tokens * shape.hidden * (4 + 2 * setup.stream)  # embedding and last norm
+    last_norm = 0 if setup.tiled else 4  # float32
+    activations += tokens * shape.hidden * (last_norm + 2 * setup.stream)  # with the embedding
     activations += 0.0 if setup.tiled else _transient(setup) * tokens
     return {
         "activations": activations * _heap(setup) + _cast_weights(setup),

@@ -148,6 +148,7 @@ ARGUMENTS = {
     "loss_type": "text",
     "activation_offloading": "bool",
     "long_rows": "text",
+    "context_parallel": "bool",
     "merge_batches": "bool nothing",
     "loraplus_lr_ratio": "float",
     "bf16_working_copy": "bool",
@@ -156,7 +157,7 @@ ARGUMENTS = {
 # of texts that a recipe may set: the words that mean something, others would be ignored
 CHOICES = {
     "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
-    "long_rows": ("auto", "off"),
+    "long_rows": ("auto", "tiles", "off"),
     "packing_strategy": ("bfd", "bfd_split", "wrapped"),
     "train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
 }

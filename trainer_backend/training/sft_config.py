@@ -175,9 +175,13 @@ class SFTConfig(TrainingArguments):
     long_rows: str = field(
         default="auto",
         metadata=_help(
-            "auto: gradient checkpointing, tiles of long rows and activation offloading are "
-            "switched on as far as the longest batch needs them to fit into memory; off: never."
+            "tiles: norms and perceptrons of rows above 8,192 tokens are computed in tiles; "
+            "auto: a run adds checkpointing, tiles, offloading where memory demands; off: never."
         ),
+    )
+    context_parallel: bool = field(
+        default=False,
+        metadata=_help("All processes share each row, for rows that one device cannot hold."),
     )
     merge_batches: bool | None = field(
         default=None,
@@ -249,7 +253,7 @@ class SFTConfig(TrainingArguments):
             "control_tokens": ("auto", "text", "tokens"),
             "lost_content": ("train_without", "leave_out", "ask"),
             "thinking": ("auto", "on", "off"),
-            "long_rows": ("auto", "off"),
+            "long_rows": ("auto", "tiles", "off"),
         }
         if not is_template_text(self.chat_template):
             choices["chat_template"] = tuple(SETTINGS["chat_template"].choices)

@@ -77,8 +77,9 @@ from trainer_backend.training.sft_config import (
 from trainer_backend.training.special_tokens import prepare_tokens
 from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
 from trainer_backend.training.steps.bookkeeping import StepBooks, model_itself
+from trainer_backend.training.steps.context import OWN_TOKENS
 from trainer_backend.training.steps.filling import Row, filling_of
-from trainer_backend.training.steps.long_rows import LongRows
+from trainer_backend.training.steps.long_rows import LongRows, Way, asked_way
 from trainer_backend.training.steps.masters import ForgetTrials, masters_of, with_masters
 from trainer_backend.training.steps.merging import MergedSteps
 from trainer_backend.training.steps.paths import PathsTaken
@@ -275,8 +276,9 @@ class SFTTrainer(Trainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
-        chosen, tokens = inputs.pop(TRAINED_AT, None), num_tokens(inputs)
-        if self._filling is not None and self.model.training:
+        chosen, shared = inputs.pop(TRAINED_AT, None), inputs.pop(OWN_TOKENS, None)
+        tokens = num_tokens(inputs) if shared is None else shared
+        if self._filling is not None and self.model.training and shared is None:
             inputs, labels, lengths = self._filling.fill(Row(inputs, labels, lengths))
         with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
@@ -345,6 +347,9 @@ class SFTTrainer(Trainer):
             self._masters.take_over(optimizer)
         return optimizer
 
+    def _way(self) -> Way:
+        return asked_way(self.args)
+
     @staticmethod
     def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The Trainer's; unpaged 8-bit AdamW does not wait for the GPU after each weight."""
@@ -358,7 +363,7 @@ class SFTTrainer(Trainer):
         """Forward and backward pass; activations are kept as long rows need it."""
         step = self._books.step if self._books.quick else super().training_step
         with self.long_rows.step():
-            return step(model_itself(model), *args, **kwargs)
+            return self.long_rows.trained(step, model_itself(model), *args, **kwargs)
 
     # Book-keeping of a step
 

@@ -1,26 +1,49 @@
-"""Compares the least memory of a run with the machine's, before and after loading.
+"""The memory of a run against that of the machine, before and after loading.
 
-A lower bound only, so that nothing is refused that could fit; the likely memory is estimated before
-the start, and memory may still run out later.
+What is refused is a lower bound only, so that nothing is refused that could fit: memory may still
+run out later. How activations are kept follows from the likely memory.
 """
 
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import psutil
+import pyarrow.compute as pc
 import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
 from transformers import Trainer
 
 from trainer_backend.disk import GIB, in_words
 from trainer_backend.errors import UserError
 from trainer_backend.estimation.estimate import make_case
-from trainer_backend.estimation.memory import GRADIENT_BYTES, WEIGHT_BYTES, optimizer_bytes
+from trainer_backend.estimation.memory import (
+    GRADIENT_BYTES,
+    WEIGHT_BYTES,
+    Setup,
+    optimizer_bytes,
+    peak_memory,
+)
+from trainer_backend.estimation.plan import Plan, unknown_rows
+from trainer_backend.estimation.saving.choice import ROOM, said, settle
+from trainer_backend.estimation.shape import shape_of
 from trainer_backend.estimation.weights import Stored, stored_weights
-from trainer_backend.hardware import Hardware, hardware
+from trainer_backend.hardware import Hardware, hardware, ram
+from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.recipe import Recipe, changed_to
+from trainer_backend.training.capabilities import causal_lm
 from trainer_backend.training.malloc import give_back
+from trainer_backend.training.steps.long_rows import Way, asked_way
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.fsdp import own_shard
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]  # there is no such limit
 
 
 def check_model_fits(folder: Path, recipe: Recipe) -> None:
@@ -121,3 +144,130 @@ def step_parts(facts: RunFacts) -> int:
         return 1
     case = make_case(facts.run.home, facts.recipe, facts.dataset, machine)
     return 1 if case.shape is None else case.setup(facts.recipe)[0].parts
+
+
+# How activations are kept
+
+
+def least_way(trainer: Any) -> Way:
+    """The cheapest way with which the longest batch fits into the memory that is free now.
+
+    What the arguments ask for stays. Where nothing is known of the model or the rows, where the
+    model is sharded or with long_rows="off", nothing is added to it.
+    """
+    asked = asked_way(trainer.args)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if trainer.args.long_rows == "off" or sharded or not _is_plain(trainer.model):
+        return asked
+    longest = longest_batch(trainer)
+    setup = None if longest is None else setup_of(trainer, longest)
+    if setup is None:
+        return asked
+    held = sum(peak_memory(setup)[name] for name in ("weights", "adapter", "other"))
+    chosen = settle(setup, ROOM * (free_bytes(trainer.args.device) + held))
+    recipe = chosen.recipe
+    return Way(
+        checkpointing=recipe.gradient_checkpointing,
+        tiles=chosen.tiled or asked.tiles,
+        offloading=recipe.activation_offloading,
+        sentence=said(setup, chosen),
+    )
+
+
+def _is_plain(model: AnyModel) -> bool:
+    """Whether layers of this model can be computed again."""
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        return False
+    return bool(causal_lm(model).supports_gradient_checkpointing)
+
+
+def longest_batch(trainer: Any) -> tuple[int, int] | None:
+    """Tokens of the most that must be computed at once, and of its longest row.
+
+    On a GPU a step can be computed row by row, which costs less than to keep less of more rows.
+    None where lengths are not known.
+    """
+    rows = trainer.train_dataset
+    if not isinstance(rows, Dataset) or "input_ids" not in rows.column_names:
+        return None
+    lengths = pc.list_value_length(rows.with_format("arrow")["input_ids"]).to_numpy()
+    row_by_row = trainer.merging.retries and trainer.args.device.type == "cuda"
+    at_once = 1 if row_by_row else trainer.args.per_device_train_batch_size
+    size = min(at_once, len(lengths))
+    if not size:
+        return None
+    most = np.partition(lengths, len(lengths) - size)[-size:]
+    longest = int(most.max())
+    if trainer.args.context_parallel:
+        return int(most.sum()) // trainer.args.world_size + 1, longest
+    return (int(most.sum()) if trainer._traits.packs else longest * size), longest
+
+
+def setup_of(trainer: Any, longest: tuple[int, int]) -> Setup | None:
+    """The training as the formula of memory knows it; None for a model of unknown sizes."""
+    args, model = trainer.args, trainer.model
+    counted = sum(one.numel() for one in causal_lm(model).parameters())
+    bits = _bits(causal_lm(model))
+    shape = shape_of(causal_lm(model).config.to_dict(), None if bits else counted)
+    if shape is None:
+        return None
+    recipe = recipe_of(args, model)
+    plan = _plan(recipe, *longest)
+    free = free_bytes(args.device) / GIB
+    machine = Hardware(args.device.type, "", args.world_size, free, free, 1, True)
+    return Setup(shape, recipe, machine, plan, processes=args.world_size, bits=bits)
+
+
+def _bits(model: torch.nn.Module) -> int | None:
+    return next((n for n in (4, 8) if getattr(model, f"is_loaded_in_{n}bit", False)), None)
+
+
+def recipe_of(args: Any, model: AnyModel) -> Recipe:
+    """The settings that decide about memory, as a recipe."""
+    own = model.active_peft_config if isinstance(model, PeftModel) else None
+    lora = own if isinstance(own, LoraConfig) else None
+    targets = getattr(lora, "target_modules", None) or "all-linear"
+    return Recipe(
+        adapter="full" if own is None else "lora",
+        precision="bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        lora_r=lora.r if lora else Recipe().lora_r,
+        lora_dropout=lora.lora_dropout if lora else 0.0,
+        lora_target_modules=targets if isinstance(targets, str) else ", ".join(sorted(targets)),
+        use_dora=bool(lora and lora.use_dora),
+        per_device_train_batch_size=args.per_device_train_batch_size,
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        gradient_checkpointing=bool(args.gradient_checkpointing),
+        activation_offloading=args.activation_offloading,
+    )
+
+
+def _plan(recipe: Recipe, tokens: int, row: int) -> Plan:
+    return replace(
+        unknown_rows(recipe),
+        steps=1,
+        longest_batch=tokens,
+        drawn_batch=tokens,
+        longest_trained=tokens,
+        row_tokens=float(row),
+        longest_row=row,
+    )
+
+
+def free_bytes(device: torch.device) -> float:
+    """Bytes that this process may still take on a device."""
+    if device.type != "cuda":
+        return min(ram()[1] * GIB, _allowed())
+    used = torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    return float(min(free + torch.cuda.memory_reserved(device), share * total) - used)
+
+
+def _allowed() -> float:
+    """Bytes up to the limit that the system sets for the data of this process, if it sets one."""
+    if resource is None:
+        return float("inf")
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY:
+        return float("inf")
+    return float(limit - psutil.Process().memory_info().data)

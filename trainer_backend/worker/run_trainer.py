@@ -13,6 +13,7 @@ from transformers import PrinterCallback
 from trainer_backend.estimation.timing import Stopwatch
 from trainer_backend.runs import RunWriter
 from trainer_backend.training.sft_trainer import SFTTrainer
+from trainer_backend.training.steps.long_rows import Way
 from trainer_backend.worker.evaluation import StopEarly, evaluate_if_room
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.fsdp import (
@@ -21,6 +22,7 @@ from trainer_backend.worker.fsdp import (
     save_sharded,
     save_sharded_optimizer,
 )
+from trainer_backend.worker.memory import least_way
 from trainer_backend.worker.nan_guard import NanGuard
 from trainer_backend.worker.preflight import Preflight
 from trainer_backend.worker.recorder import RecordRun
@@ -63,6 +65,9 @@ class RunTrainer(SFTTrainer):
         super()._tell_path(sentence)
         most = self.merging.most if hasattr(self, "merging") else None
         self.writer.update(now=True, paths=list(self.paths.sentences), part_tokens=most)
+
+    def _way(self) -> Way:
+        return least_way(self)
 
     def check_finite(self) -> None:
         """Raises UserError if training was given up because of NaN or infinite values."""

@@ -1,8 +1,8 @@
 """The cheapest way to keep activations with which a run fits.
 
-Every layer keeps all; layers are computed again (gradient checkpointing); long rows go through norms
-and perceptrons in tiles; inputs of layers wait in main memory (activation offloading). None of them
-changes a result. The bytes of each way come from the formula of memory.
+Every layer keeps all; layers are computed again (gradient checkpointing); long rows go through
+norms and perceptrons in tiles; inputs of layers wait in main memory (activation offloading). None
+of them changes a result. The bytes of each way come from the formula of memory.
 """
 
 from collections.abc import Iterator
@@ -72,4 +72,6 @@ def said(asked: Setup, settled: Setup) -> str:
         return ""
     listed = ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
     verb = "are" if len(parts) > 1 else "is"
-    return f"So that the longest batch fits into memory, {listed} {verb} used; results are the same."
+    return (
+        f"So that the longest batch fits into memory, {listed} {verb} used; results are the same."
+    )

@@ -19,10 +19,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from trainer_backend.training.kernels.cpu_attention import PackedAttention
+from trainer_backend.training.kernels.shared_attention import (
+    current_share,
+    in_blocks,
+    shared_attention,
+)
 from trainer_backend.training.kernels.varlen import VarlenKernel, kernel_for
 
 PER_DOCUMENT = "per_document"
 _NO_WINDOW = 0
+LONGEST_WHOLE = 2048  # tokens of a document whose attention weights are written out at once
 _current: list[tuple[int, ...]] = []  # document lengths of the row in the forward pass
 
 
@@ -124,6 +130,10 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
     if torch.is_autocast_enabled(query.device.type):  # as autocast does for sdpa itself
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    share = current_share()
+    if share is not None:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return shared_attention(share, query, key, value, window, scale), None
     kernel = None if dropout else _cuda_kernel(query, value, softcap)
     if kernel is not None:
         q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
@@ -166,6 +176,9 @@ def _one_document(
     dropout: float,
 ) -> Tensor:
     length = query.shape[2]
+    if length > LONGEST_WHOLE and (softcap is not None or window) and not dropout:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return in_blocks(query, key, value, window, scale, softcap)
     mask = _band(length, window, query.device) if window and length > window else None
     if softcap is not None:
         return _capped(query, key, value, mask, scaling, softcap, dropout)

@@ -13,6 +13,7 @@ from torch import Tensor
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 LONGEST_DENSE = 1024  # tokens: in half precision matrix products beat the flash kernel up to here
+BLOCK = 512  # queries at a time of a document that is longer than its window
 Three = tuple[Tensor, Tensor, Tensor]
 
 
@@ -39,7 +40,9 @@ class PackedAttention(torch.autograd.Function):
         sums = []
         for part, length in _documents(lengths):
             q, k, v = _grouped(query, key, value, part)
-            if _is_dense(query, length, window):
+            if window and length > window + BLOCK:
+                result, lse = _banded(q, k, v, window, scale), None
+            elif _is_dense(query, length, window):
                 result, lse = _dense(q, k, v, window, scale), None
             else:
                 heads = q.shape[1] // length
@@ -62,7 +65,9 @@ class PackedAttention(torch.autograd.Function):
         for part, length in _documents(lengths):
             q, k, v = _grouped(query, key, value, part)
             g = _heads_first(grad, part, k.shape[0])
-            if _is_dense(query, length, window):
+            if window and length > window + BLOCK:
+                found = _banded_backward(g, q, k, v, window, scale)
+            elif _is_dense(query, length, window):
                 found = _dense_backward(g, q, k, v, window, scale)
             else:
                 o = _heads_first(out, part, k.shape[0])
@@ -123,6 +128,55 @@ def _dense_backward(g: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int, sca
     slope = torch._softmax_backward_data(for_p, p, -1, p.dtype).mul_(scale)
     for_k, for_v = torch.bmm(slope.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), g)
     return torch.bmm(slope, k), for_k[:, :length], for_v[:, :length]
+
+
+# A window over a long document: memory grows with its length, not with its square
+
+
+def _banded(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
+    out = q.new_empty(q.shape[0], q.shape[1] // k.shape[1], k.shape[1], v.shape[2])
+    for at, seen in _bands(k.shape[1], window):
+        p = _band_probabilities(q, k, at, seen, window, scale)
+        out[:, :, at] = torch.bmm(p, v[:, seen]).unflatten(1, (out.shape[1], -1))
+    return out.flatten(1, 2)
+
+
+def _banded_backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int, scale: float
+) -> Three:
+    for_q, for_k, for_v = (torch.zeros_like(t, dtype=torch.float32) for t in (q, k, v))
+    for at, seen in _bands(k.shape[1], window):
+        p = _band_probabilities(q, k, at, seen, window, scale)
+        rows, grads = (_rows_of(t, k.shape[1], at) for t in (q, g))
+        for_p = torch.bmm(grads, v[:, seen].transpose(1, 2))
+        slope = torch._softmax_backward_data(for_p, p, -1, p.dtype).mul_(scale)
+        for_v[:, seen] += torch.bmm(p.transpose(1, 2), grads)
+        for_k[:, seen] += torch.bmm(slope.transpose(1, 2), rows)
+        own = for_q.unflatten(1, (-1, k.shape[1]))[:, :, at]
+        own += torch.bmm(slope, k[:, seen]).view_as(own)
+    return for_q.to(q.dtype), for_k.to(k.dtype), for_v.to(v.dtype)
+
+
+def _bands(length: int, window: int) -> Iterator[tuple[slice, slice]]:
+    """(queries, the keys that any of them sees)."""
+    for start in range(0, length, BLOCK):
+        end = min(start + BLOCK, length)
+        yield slice(start, end), slice(max(0, start - window + 1), end)
+
+
+def _rows_of(t: Tensor, length: int, at: slice) -> Tensor:
+    return t.unflatten(1, (-1, length))[:, :, at].flatten(1, 2)
+
+
+def _band_probabilities(
+    q: Tensor, k: Tensor, at: slice, seen: slice, window: int, scale: float
+) -> Tensor:
+    own = torch.arange(at.start, at.stop)[:, None]
+    places = torch.arange(seen.start, seen.stop)
+    hidden = (places > own) | (places <= own - window)
+    scores = torch.bmm(_rows_of(q, k.shape[1], at), k[:, seen].transpose(1, 2)).mul_(scale)
+    scores.unflatten(1, (-1, len(own))).masked_fill_(hidden, float("-inf"))
+    return torch.softmax(scores, dim=-1)
 
 
 def _as_flash(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Three:

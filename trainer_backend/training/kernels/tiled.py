@@ -1,4 +1,4 @@
-"""Long rows in tiles: what works token by token keeps its input alone and is computed piece by piece.
+"""Long rows in tiles: what works token by token keeps its input alone, and is computed in pieces.
 
 Of a multi-layer perceptron over 100,000 tokens gate, up and their product would take more memory
 than all else in a layer. Each tile is computed again in the backward pass, with exact gradients
@@ -65,6 +65,7 @@ class _Tiles(torch.autograd.Function):
             if whole is None:
                 whole = out.new_empty(*rows.shape[:2], *out.shape[2:])
             whole[:, at : at + size] = out
+        assert whole is not None  # a row has tokens
         return whole
 
     @staticmethod
@@ -80,9 +81,9 @@ class _Tiles(torch.autograd.Function):
                 with torch.enable_grad(), _kept_as_it_is():
                     out = ctx.part(piece)
                 wanted = [piece, *ctx.weights] if for_rows is not None else [*ctx.weights]
-                found = torch.autograd.grad(out, wanted, grad[:, tile], allow_unused=True)
+                found = [*torch.autograd.grad(out, wanted, grad[:, tile], allow_unused=True)]
                 if for_rows is not None:
-                    own, *found = found
+                    own = found.pop(0)
                     for_rows[:, tile] = 0 if own is None else own
                 sums = [_plus(a, b) for a, b in zip(sums, found, strict=True)]
         given = (s if s is None else s.to(w.dtype) for s, w in zip(sums, ctx.weights, strict=True))

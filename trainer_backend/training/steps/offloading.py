@@ -153,7 +153,7 @@ class Offloader:
         tensor = parcel.like.new_empty(parcel.shape)
         ticket = self._lane.copy(list(_pairs(tensor, parcel.pages)))
         parcel.coming = tensor, ticket
-        # given up unused (a step that failed), its place must not be used before the copy is through
+        # given up unused (a step that failed), its place is not used before the copy is through
         _at_the_end(parcel, self._lane.wait, ticket)
 
     def forget(self) -> None:
@@ -167,7 +167,7 @@ class Offloader:
 
 def _at_the_end(parcel: _Parcel, do: Callable[[Any], None], what: Any) -> None:
     """do(what) once the backward pass has let go of the parcel; not when the program ends."""
-    weakref.finalize(parcel, do, what).atexit = False  # type: ignore[misc]  # a property
+    weakref.finalize(parcel, do, what).atexit = False
 
 
 def _pairs(tensor: Tensor, pages: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -51,7 +51,9 @@ def test_loss_and_gradients_are_those_of_whole_rows(make_model, checkpointing, a
     loss, grads, _ = trained(make_model, **how)
     tiled, found, calls = trained(make_model, TILE, checkpointing, **how)
     tiles = -(-TOKENS // TILE)
-    assert calls == 2 * tiles  # once forward, once in the backward pass: not again for checkpointing
+    assert (
+        calls == 2 * tiles
+    )  # once forward, once in the backward pass: not again for checkpointing
     assert torch.allclose(tiled, loss, rtol=1e-6)
     assert (found - grads).norm() <= (2e-2 if autocast else 1e-6) * grads.norm()
 

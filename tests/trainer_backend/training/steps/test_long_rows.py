@@ -1,96 +1,82 @@
-"""How a training chooses to keep less, and that its losses stay the same."""
+"""Each way of keeping less of long rows: the losses stay the same, and what is added is said."""
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig
+from peft import LoraConfig
 
 from trainer_backend import SFTConfig, SFTTrainer
-from trainer_backend.estimation.saving import choice
-from trainer_backend.estimation.saving.choice import ways
-from trainer_backend.training.kernels import tiled
+from trainer_backend.training.kernels.tiled import tiled_layers
 from trainer_backend.training.steps import long_rows
-from trainer_backend.training.steps.long_rows import LongRows, longest_batch
+from trainer_backend.training.steps.long_rows import Way
+from trainer_backend.training.steps.offloading import Offloader, Pages
 
 ADAPTER = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
+class AtOnce:
+    """Copies at once."""
+
+    def copy(self, pairs):
+        for target, source in pairs:
+            target.copy_(source)
+
+    def wait(self, ticket):
+        """Nothing is under way."""
+
+
 @pytest.fixture
-def make_trainer(tmp_path, make_model, tokenizer, pairs):
-    def make(peft_config=ADAPTER, **settings) -> SFTTrainer:
+def trained(tmp_path, make_model, tokenizer, pairs, monkeypatch):
+    """Train two steps on a way; with the trainer and its losses."""
+
+    def run(way: Way | None = None, adapter=ADAPTER, **settings):
         torch.manual_seed(5)
         usual = {"per_device_train_batch_size": 4, "max_steps": 2, "logging_steps": 1}
         usual |= {"learning_rate": 1e-2, "save_strategy": "no", "report_to": "none", "bf16": False}
         args = SFTConfig(str(tmp_path), disable_tqdm=True, **{**usual, **settings})
-        return SFTTrainer(
-            make_model(), args, None, pairs, processing_class=tokenizer, peft_config=peft_config
+        trainer = SFTTrainer(
+            make_model(), args, None, pairs, processing_class=tokenizer, peft_config=adapter
         )
+        with monkeypatch.context() as patch:
+            patch.setattr(long_rows, "tiled_layers", lambda model: tiled_layers(model, 16))
+            if way is not None:
+                patch.setattr(SFTTrainer, "_way", lambda self: way)
+            trainer.train()
+        log = trainer.state.log_history
+        return trainer, [row["loss"] for row in log if "loss" in row]
 
-    return make
-
-
-def losses(trainer: SFTTrainer) -> list[float]:
-    trainer.train()
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
-
-
-@pytest.fixture
-def short_tiles(monkeypatch):
-    """Tiles of 16 tokens, of which the batches of these tests have several."""
-    monkeypatch.setattr(choice, "TILE", 16)
-    usual = tiled.tiled_layers
-    monkeypatch.setattr(long_rows, "tiled_layers", lambda model: usual(model, 16))
-
-
-def take(monkeypatch, at: int) -> None:
-    """Let the way with this number be the first that fits."""
-    monkeypatch.setattr(long_rows, "settle", lambda asked, room: list(ways(asked))[at])
+    return run
 
 
 @pytest.mark.parametrize("adapter", [ADAPTER, None], ids=["lora", "full"])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_each_way_gives_the_same_losses_and_is_said(
-    make_trainer, monkeypatch, short_tiles, adapter, autocast
-):
-    settings = {"bf16": autocast}
-    plain = make_trainer(adapter, long_rows="off", **settings)
-    expected = losses(plain)
-    assert plain.paths.sentences == [] and not plain.model.is_activation_checkpointing
-    for at, words in ((1, ["Gradient checkpointing"]), (2, ["checkpointing", "tiles"])):
-        found = make_trainer(adapter, **settings)
-        take(monkeypatch, at)
-        assert losses(found) == pytest.approx(expected, rel=2e-3 if autocast else 1e-5)
-        (sentence,) = found.paths.sentences
-        assert all(word in sentence for word in words)
-        assert ("tiles" in sentence) == (at == 2)
-        assert found.model.is_activation_checkpointing
+def test_each_way_gives_the_same_losses_and_is_said(trained, adapter, autocast):
+    plain, expected = trained(adapter=adapter, bf16=autocast)
+    assert not plain.model.is_activation_checkpointing
+    for tiles in (False, True):
+        way = Way(True, tiles, False, f"Tiles: {tiles}.")
+        trainer, losses = trained(way, adapter, bf16=autocast)
+        assert losses == pytest.approx(expected, rel=2e-3 if autocast else 1e-5)
+        assert set(trainer.paths.sentences) - set(plain.paths.sentences) == {way.sentence}
+        assert trainer.model.is_activation_checkpointing
+        assert not any("forward" in vars(one) for one in trainer.model.modules() if _tiles(one))
 
 
-def test_with_room_nothing_is_switched_on(make_trainer):
-    trainer = make_trainer()
-    losses(trainer)
-    assert trainer.paths.sentences == [] and not trainer.args.gradient_checkpointing
+def _tiles(module: torch.nn.Module) -> bool:
+    return type(module).__name__ in ("LlamaMLP", "LlamaRMSNorm")
 
 
-def test_what_a_person_chose_stays_and_only_more_is_added(make_trainer, monkeypatch, short_tiles):
-    trainer = make_trainer(gradient_checkpointing=True)
-    take(monkeypatch, 1)
-    losses(trainer)
-    (sentence,) = trainer.paths.sentences
-    assert "Gradient checkpointing" not in sentence and "tiles for long rows is used" in sentence
+def test_what_the_arguments_ask_for_is_done_without_a_word(trained):
+    trainer, _ = trained(gradient_checkpointing=True, long_rows="tiles")
+    assert trainer._way() == Way(True, True, False)
+    assert not any("memory" in sentence for sentence in trainer.paths.sentences)
 
 
-def test_prompts_that_learn_and_unknown_lengths_are_left_alone(make_trainer, monkeypatch):
-    monkeypatch.setattr(LongRows, "_room", lambda self, setup: 0.0)
-    prompts = make_trainer(PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
-    assert prompts.long_rows._asked() is None
-    streamed = make_trainer()
-    streamed.train_dataset = iter(())
-    assert streamed.long_rows._asked() is None
-
-
-def test_the_longest_batch_is_joined_or_padded(make_trainer):
-    trainer = make_trainer()
-    lengths = sorted(len(row) for row in trainer.train_dataset["input_ids"])[-4:]
-    assert longest_batch(trainer) == (sum(lengths), lengths[-1])
-    trainer._traits = type(trainer._traits)(False, None)
-    assert longest_batch(trainer) == (4 * lengths[-1], lengths[-1])
+def test_layers_wait_in_main_memory_where_there_is_a_gpu(trained, monkeypatch):
+    _, expected = trained(gradient_checkpointing=True)
+    made = Offloader(AtOnce(), Pages(False, 1000), "cpu", 256)
+    monkeypatch.setattr(long_rows, "offloader_for", lambda device: made)
+    usual = long_rows.in_main_memory
+    monkeypatch.setattr(long_rows, "in_main_memory", lambda moves, _: usual(moves, "any"))
+    _, losses = trained(Way(True, False, True))
+    assert losses == pytest.approx(expected, rel=1e-6)
+    assert made.moved > 0 and made._pages.made == len(made._pages._free)
