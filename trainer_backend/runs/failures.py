@@ -12,6 +12,7 @@ import psutil
 from trainer_backend.disk import free_bytes, in_words, is_disk_full
 from trainer_backend.errors import UserError
 from trainer_backend.models import hub_failure
+from trainer_backend.nvidia import find_fault, others_memory
 from trainer_backend.processes import end_signal
 from trainer_backend.recipe import STARTER_MODEL, Recipe, changed_to, label
 from trainer_backend.redact import redact
@@ -49,9 +50,11 @@ def _other_model(code: str, run: Run) -> dict[str, Any] | None:
 def _from_exception(error: BaseException, run: Run) -> UserError:
     where, text = _place(run), _first_line(error)
     if is_out_of_memory(error):
-        return _out_of_memory(run)
+        return _out_of_memory(run, taken=others_memory(str(error)))
     if is_disk_full(error):
         return disk_full(run)
+    if (fault := find_fault(str(error))) is not None:
+        return UserError(fault.what, f"{where} ({text})", fault.fix, code="gpu")
     if isinstance(error, ModuleNotFoundError):
         what = f"The package “{error.name}” is not installed."
         fix = f"Install it with “{INSTALL}”, then resume."
@@ -137,15 +140,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _out_of_memory(run: Run, *, of_machine: bool = False) -> UserError:
+def _out_of_memory(run: Run, *, of_machine: bool = False, taken: str = "") -> UserError:
     recipe = run.recipe()
     changes = smaller(recipe)
     same = " (the same result, slower)" if "per_device_train_batch_size" in changes else ""
     fix = "Choose a smaller model or the low-memory recipe."
     if changes:
         fix = f"Set {changed_to(changes)}{same}."
+    if taken:
+        fix = f"End that program, or: {fix}"
     return UserError(
-        f"The {'machine' if of_machine else 'device'} ran out of memory.",
+        f"The {'machine' if of_machine else 'device'} ran out of memory"
+        f"{f': {taken}' if taken else ''}.",
         f"{_place(run)}, batch size {recipe.per_device_train_batch_size} × "
         f"{recipe.max_length} tokens",
         fix,

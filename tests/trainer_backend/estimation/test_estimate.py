@@ -106,3 +106,9 @@ def test_weights_are_counted_from_headers_alone(tmp_path):
     path.write_bytes(b"\xff" * 8)
     with pytest.raises(ValueError, match="safetensors"):
         stored_weights(tmp_path)
+
+
+def test_a_gpu_that_is_not_used_is_a_note(home, dataset, tiny_model_dir):
+    machine = Hardware("cpu", "CPU", 1, 32.0, 32.0, 2, True, "Its driver is too old. Update it.")
+    found = estimate(Recipe(base_model=str(tiny_model_dir)), dataset, machine, home=home)
+    assert machine.problem in found.notes
