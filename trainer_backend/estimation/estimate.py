@@ -159,6 +159,7 @@ def estimate(
     notes = [
         f"{p.what} {p.fix}" for p in check_recipe(asked, case.machine) if p.severity == "error"
     ]
+    notes += [case.machine.problem] if case.machine.problem else []
     notes += _about_model(case.facts)
     if case.shape is None:
         return _without_sizes(case, notes)

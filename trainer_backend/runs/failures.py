@@ -12,6 +12,7 @@ import psutil
 from trainer_backend.disk import free_bytes, in_words, is_disk_full
 from trainer_backend.errors import UserError, is_out_of_memory
 from trainer_backend.models import hub_failure
+from trainer_backend.nvidia import find_fault, others_memory
 from trainer_backend.processes import end_signal
 from trainer_backend.recipe import STARTER_MODEL, Recipe, changed_to, label
 from trainer_backend.redact import redact
@@ -44,9 +45,12 @@ def _other_model(code: str, run: Run) -> dict[str, Any] | None:
 def _from_exception(error: BaseException, run: Run) -> UserError:
     where, text = _place(run), _first_line(error)
     if is_out_of_memory(error):
-        return _out_of_memory(run, tried=getattr(error, "tried", ""))
+        tried, taken = getattr(error, "tried", ""), others_memory(str(error))
+        return _out_of_memory(run, tried=tried, taken=taken)
     if is_disk_full(error):
         return disk_full(run)
+    if (fault := find_fault(str(error))) is not None:
+        return UserError(fault.what, f"{where} ({text})", fault.fix, code="gpu")
     if isinstance(error, ModuleNotFoundError):
         what = f"The package “{error.name}” is not installed."
         fix = f"Install it with “{INSTALL}”, then resume."
@@ -124,19 +128,27 @@ def memory_kills() -> int | None:
     return None
 
 
-def _out_of_memory(run: Run, *, of_machine: bool = False, tried: str = "") -> UserError:
-    """`tried`: in how many parts a step was computed, in words; half the batch is no help then."""
+def _out_of_memory(
+    run: Run, *, of_machine: bool = False, tried: str = "", taken: str = ""
+) -> UserError:
+    """`tried`: in how many parts a step was computed, in words; half the batch is no help then.
+
+    `taken`: what other programs hold of the device, in words.
+    """
     recipe, rows = run.recipe(), run.state().get("batch_rows")
     changes = smaller(recipe, rows, in_parts=bool(tried))
     same = " (the same result, slower)" if "per_device_train_batch_size" in changes else ""
     fix = "Choose a smaller model or the low-memory recipe."
     if changes:
         fix = f"Set {changed_to(changes)}{same}."
+    if taken:
+        fix = f"End that program, or: {fix}"
     batch = recipe.per_device_train_batch_size
     fewer = f" (of {rows} rows)" if rows and rows < batch else ""
     where = f"{_place(run)}, batch size {batch}{fewer} × {recipe.max_length} tokens"
     return UserError(
-        f"The {'machine' if of_machine else 'device'} ran out of memory.",
+        f"The {'machine' if of_machine else 'device'} ran out of memory"
+        f"{f': {taken}' if taken else ''}.",
         f"{where}. {tried}" if tried else where,
         fix,
         code="system_memory" if of_machine else "out_of_memory",

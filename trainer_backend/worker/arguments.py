@@ -8,9 +8,10 @@ from datasets import Dataset
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
+from trainer_backend.recipe.resolve import QUANTIZED
 from trainer_backend.runs.files import CHECKPOINTS
 from trainer_backend.tokens.training_rows import training_dataset
-from trainer_backend.training.precision import accelerator
+from trainer_backend.training.precision import accelerator, fp16_instead
 from trainer_backend.training.sft_config import SFTConfig
 from trainer_backend.training.steps.merging import pays_on
 from trainer_backend.worker.facts import RunFacts
@@ -82,10 +83,15 @@ def _given(facts: RunFacts, has_eval: bool, has_images: bool) -> dict[str, Any]:
         "eval_steps": _cadence(recipe.eval_steps) or NEVER,
         "per_device_eval_batch_size": recipe.per_device_train_batch_size,
         "bf16": recipe.precision == "bf16",
-        "fp16": recipe.precision == "fp16",
+        "fp16": recipe.precision == "fp16" or _quantised_in_fp16(recipe),
         "fsdp": shards_model(recipe),
         "merge_batches": pays_on(accelerator()),  # on several devices too: the largest is tried
     }
+
+
+def _quantised_in_fp16(recipe: Recipe) -> bool:
+    """Whether 4- or 8-bit weights are multiplied in fp16, whose gradients need scaling."""
+    return recipe.precision in QUANTIZED and fp16_instead(accelerator())
 
 
 def _saving(facts: RunFacts) -> dict[str, Any]:

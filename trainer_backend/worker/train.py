@@ -20,6 +20,7 @@ from trainer_backend.estimation.timing import FETCHING, Stopwatch
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
 from trainer_backend.models.loaded.asking import AskedWith
+from trainer_backend.models.loaded.device import settle_card
 from trainer_backend.models.loaded.load import (
     fetch_model,
     load_adapter,
@@ -62,6 +63,8 @@ def train(run: Run, writer: RunWriter) -> None:
     """Train a run from its last checkpoint to its end or a stop. Raises UserError and Stopped."""
     clock = Stopwatch.of_process("starting")
     stop_requested = _stop_signal(run)
+    for note in settle_card():
+        writer.warn(note)
     join()
     _measure_device(run, writer, clock)
     disable_progress_bars()  # progress goes into the run's state

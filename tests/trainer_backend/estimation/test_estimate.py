@@ -141,3 +141,9 @@ def test_a_gpu_that_is_half_full_computes_a_step_in_parts_that_fit(home):
         one_row.memory_gb.likely, rel=0.05
     )
     assert "per_device_train_batch_size" not in (least.fix or {})  # parts do that by themselves
+
+
+def test_a_gpu_that_is_not_used_is_a_note(home, dataset, tiny_model_dir):
+    machine = Hardware("cpu", "CPU", 1, 32.0, 32.0, 2, True, "Its driver is too old. Update it.")
+    found = estimate(Recipe(base_model=str(tiny_model_dir)), dataset, machine, home=home)
+    assert machine.problem in found.notes

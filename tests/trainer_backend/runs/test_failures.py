@@ -32,6 +32,8 @@ CASES = [
     (RuntimeError(TORN_WRITE), "disk_full"),
     (ModuleNotFoundError("No module named 'tabby'", name="tabby"), "missing_package"),
     (ImportError("libcudart.so.13: cannot open shared object file"), "import_error"),
+    (RuntimeError("CUDA error: device-side assert triggered"), "gpu"),
+    (torch.AcceleratorError("CUDA error: unspecified launch failure"), "gpu"),
     (ValueError("something odd"), "failed"),
     (UserError("a", "b", "c", code="token_ids"), "token_ids"),
 ]
@@ -255,3 +257,19 @@ def test_a_model_that_never_came_offers_the_starter(home, dataset, run):
     assert again.recipe().base_model == STARTER_MODEL and again.name().startswith("SmolLM2")
     checkpoint(other, 2)
     assert describe(gone, other)["offer"] is None
+
+
+def test_a_card_that_another_program_fills_is_named(running):
+    said = "CUDA out of memory. Tried to allocate 2 GiB. Process 7 has 12.30 GiB memory in use."
+    facts = describe(torch.OutOfMemoryError(said), running)
+    assert facts["what"] == (
+        "The device ran out of memory: another program uses 12 GB of this card."
+    )
+    assert facts["fix"].startswith("End that program, or: Set") and facts["offer"]
+
+
+def test_a_fault_of_a_gpu_says_what_cuda_said(running):
+    text = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be late"
+    facts = describe(RuntimeError(text), running)
+    assert "faulty" in facts["what"] and "another card" in facts["fix"]
+    assert facts["where"] == "step 3 of 9 (CUDA error: uncorrectable ECC error encountered)"
