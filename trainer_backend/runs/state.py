@@ -139,7 +139,8 @@ def _remembered(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str,
     return _kept(read, path, (found.st_mtime_ns, found.st_ino, found.st_size))
 
 
-@lru_cache(maxsize=4096)
+# two entries a run: a list of more runs than fit would find none of them remembered the next time
+@lru_cache(maxsize=2**16)
 def _kept(
     read: Callable[[Path], dict[str, Any]], path: Path, signature: tuple[int, int, int]
 ) -> dict[str, Any]:
