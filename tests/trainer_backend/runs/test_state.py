@@ -5,7 +5,7 @@ import pytest
 from run_files import append, set_state
 
 from trainer_backend.errors import UserError
-from trainer_backend.home import read_json
+from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs import state as run_state
 from trainer_backend.runs.create import create_run, list_runs, unfinished_runs
@@ -260,3 +260,25 @@ def test_the_states_of_thousands_of_runs_stay_remembered(tmp_path, monkeypatch):
     for _ in range(3):
         assert all(remembered_state(one)["state"] == "finished" for one in folders)
     assert len(reads) == len(folders)
+
+
+def test_a_second_look_at_ended_runs_reads_no_state(tmp_path, monkeypatch):
+    folders = [tmp_path / "runs" / f"run-{number}" for number in range(5)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / STATE).write_text('{"state": "finished"}')
+        os.utime(folder / STATE, (1, 1))
+    (folders[3] / STATE).write_text('{"state": "queued"}')
+    looked = []
+
+    def looking(folder):
+        looked.append(folder.name)
+        return remembered_state(folder)
+
+    monkeypatch.setattr(run_state, "remembered_state", looking)
+    assert [run.id for run in unfinished_runs(tmp_path)] == ["run-3"] and len(looked) == 5
+    looked.clear()
+    assert [run.id for run in unfinished_runs(tmp_path)] == ["run-3"] and looked == ["run-3"]
+    write_json(folders[1] / STATE, {"state": "queued"})
+    found = {run.id for run in unfinished_runs(tmp_path)}
+    assert found == {"run-1", "run-3"} and unfinished_runs(tmp_path / "none") == []
