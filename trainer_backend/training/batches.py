@@ -16,6 +16,7 @@ from accelerate.state import GradientState
 from datasets import Dataset, IterableDataset
 from torch.utils.data import Sampler
 
+from trainer_backend.tokens.token_columns import row_lengths
 from trainer_backend.tokens.tokenise import IGNORED
 
 ROW_LENGTHS = "row_lengths"
@@ -136,5 +137,4 @@ def group_by_length(dataset: object, batch_size: int, seed: int) -> LengthGroupe
     """The sampler for padded batches of a tokenised table; None for any other dataset."""
     if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
         return None
-    rows = dataset.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
-    return LengthGroupedOrder(rows.combine_chunks().value_lengths().to_numpy(), batch_size, seed)
+    return LengthGroupedOrder(row_lengths(dataset), batch_size, seed)

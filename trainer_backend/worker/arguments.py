@@ -9,8 +9,9 @@ from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
 from trainer_backend.recipe.resolve import QUANTIZED
-from trainer_backend.runs.files import CHECKPOINTS
+from trainer_backend.runs.files import CHECKPOINTS, ROWS
 from trainer_backend.tokens.training_rows import training_dataset
+from trainer_backend.training.distributed import first_goes_ahead
 from trainer_backend.training.precision import accelerator, fp16_instead
 from trainer_backend.training.sft_config import SFTConfig
 from trainer_backend.training.steps.merging import pays_on
@@ -43,7 +44,10 @@ def training_rows(facts: RunFacts) -> tuple[Dataset, Dataset]:
             facts.dataset.name,
             f"Lower “{label('eval_fraction')}” or add rows.",
         )
-    rows = training_dataset(facts.dataset, facts.recipe.system_prompt)
+    folder = facts.run.dir / ROWS
+    rows = first_goes_ahead(
+        lambda: training_dataset(facts.dataset, facts.recipe.system_prompt, folder)
+    )
     return rows.select(facts.train_at.tolist()), rows.select(facts.held_out_at.tolist())
 
 
