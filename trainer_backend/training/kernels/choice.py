@@ -90,7 +90,7 @@ def choose_layers(
         why = str(error).strip().splitlines() or [type(error).__name__]
         return [], f"{_OWN} (liger-kernel does not run here: {why[0][:120]})."
     if not found:
-        return [], f"{_OWN} ({name} does not agree with them)."
+        return [], f"{_OWN} ({name} has none that agree with them)."
     whats = sorted({one.what for one in found})
     return found, f"Layers: {', '.join(whats)} by {name}."
 

@@ -26,6 +26,7 @@ from trainer_backend.training.kernels.liger import (
     product_for,
     rotates,
 )
+from trainer_backend.training.kernels.loss_choice import triton_failures
 
 _LENGTHS = (9, 12, 7)  # tokens of the documents that are tried
 _LAYERS = 2  # of the model, for the trial
@@ -94,16 +95,22 @@ def find_replacements(
 ) -> list[Replacement]:
     """What may be replaced in the text decoder of the model; empty if nothing or in doubt.
 
-    Raises what a model raises that does not take the trial's inputs.
+    Raises what the functions raise where none of them runs, and what a model raises that does not
+    take the trial's inputs.
     """
     decoder: Any = model.get_decoder()
+    if not isinstance(getattr(decoder, "layers", None), torch.nn.ModuleList):
+        return []
     was_training = decoder.training
     decoder.train()
     try:
         with first_layers(decoder):
             seen = _observe(decoder, conditions)
-            functions = _functions(seen, liger, conditions)
-            rotations = list(_rotations(seen, liger))
+            faults: list[Exception] = []
+            functions = _functions(seen, liger, conditions, faults)
+            rotations = _rotations(seen, liger, faults)
+            if faults and not functions and not rotations:
+                raise faults[0]
             own = _through(decoder, conditions)
             with all_in_place([*_layers(decoder, seen, functions, liger), *rotations]):
                 fused = _through(decoder, conditions)
@@ -229,12 +236,18 @@ def _exactly(decoder: Any, conditions: Conditions) -> list[Tensor] | None:
 # What takes its place
 
 
-def _functions(seen: Seen, liger: Liger, conditions: Conditions) -> dict[Kind, Function]:
+def _functions(
+    seen: Seen, liger: Liger, conditions: Conditions, faults: list[Exception]
+) -> dict[Kind, Function]:
     """The function that agrees with each kind of layer; kinds without one are left out."""
     found = {}
     for kind, (layer, x) in seen.layers.items():
         search = norm_for if _is_norm(layer) else product_for
-        function = search(layer, x, liger, conditions.precision)
+        try:
+            function = search(layer, x, liger, conditions.precision)
+        except triton_failures() as fault:
+            faults.append(fault)
+            continue
         if function is not None:
             found[kind] = function
     return found
@@ -291,12 +304,19 @@ def _perceptron(function: Function, tried: Tensor) -> Function:
     return forward
 
 
-def _rotations(seen: Seen, liger: Liger) -> Iterator[Replacement]:
+def _rotations(seen: Seen, liger: Liger, faults: list[Exception]) -> list[Replacement]:
+    found = []
     for name, call in seen.calls.items():
         own = getattr(sys.modules[name], _ROTARY)
-        if rotates(own, call, liger):
+        try:
+            agrees = rotates(own, call, liger)
+        except triton_failures() as fault:
+            faults.append(fault)
+            continue
+        if agrees:
             new = _rotation(own, liger.rotate, call)
-            yield Replacement("rotary embedding", sys.modules[name], _ROTARY, new)
+            found.append(Replacement("rotary embedding", sys.modules[name], _ROTARY, new))
+    return found
 
 
 def _rotation(own: Function, rotate: Function, call: tuple[Tensor, ...]) -> Function:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
 
 from trainer_backend.training.capabilities import causal_lm, probe_model
@@ -113,6 +114,41 @@ def test_in_half_precision_each_kind_is_measured_by_float32(make_model):
 def norms_replaced(model):
     norms = [one for one in model.modules() if type(one).__name__.endswith("RMSNorm")]
     return sum("forward" in vars(one) for one in norms)
+
+
+SMALL = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1,
+         "eos_token_id": 2, "head_dim": 8}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "whats"),
+    [
+        ("gemma2", {"RMSNorm": 9, "GeGLU": 2, "rotary embedding": 1}),
+        ("qwen3", {"RMSNorm": 9, "SwiGLU": 2, "rotary embedding": 1}),
+        ("phi3", {"RMSNorm": 5, "rotary embedding": 1}),  # gate and up are one product
+        ("cohere", {"SwiGLU": 2}),  # rotates neighbours, and its norms are no RMSNorm
+        ("gpt2", {}),
+    ],
+)
+def test_each_family_gets_what_agrees_with_it(family, whats):
+    torch.manual_seed(0)
+    settings = {} if family == "gpt2" else SMALL
+    small = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 60} if not settings else {}
+    config = transformers.AutoConfig.for_model(family, **settings, **small)
+    model = transformers.AutoModelForCausalLM.from_config(config).to(DEVICE)
+    assert Counter(one.what for one in found_in(model, plain())) == whats
+
+
+def test_a_function_that_cannot_run_is_left_out_and_named_if_none_can(make_model):
+    def fails(*_):
+        raise RuntimeError("no such instruction")
+
+    some = replace(plain(), rotate=fails)
+    assert {one.what for one in found_in(adapted(make_model), some)} == {"RMSNorm", "SwiGLU"}
+    none = replace(some, norm=fails, silu=fails)
+    with pytest.raises(RuntimeError, match="no such instruction"):
+        found_in(adapted(make_model), none)
 
 
 def test_all_is_undone_and_generating_goes_the_models_own_way(make_model):
