@@ -295,10 +295,10 @@ class SFTTrainer(Trainer):
         embedding = model.get_input_embeddings()
         with (
             kept_memory(self.args.device.type),
+            self._masters.copied(),
             chosen_kernels(model, self.args, found.spec, found.packs, self.paths.say),
             self.long_rows.ready(),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
-            self._masters.copied(),
         ):
             return super().train(*args, **kwargs)
 
