@@ -89,7 +89,7 @@ def _given(facts: RunFacts, has_eval: bool, has_images: bool) -> dict[str, Any]:
         "bf16": recipe.precision == "bf16",
         "fp16": recipe.precision == "fp16" or _quantised_in_fp16(recipe),
         "fsdp": shards_model(recipe),
-        "merge_batches": pays_on(accelerator()),  # on several devices too: the largest is tried
+        "merge_batches": pays_on(accelerator()) or None,  # on several GPUs too: it is tried
     }
 
 

@@ -14,7 +14,7 @@ from trainer_backend.worker.nan_guard import MAX_IN_A_ROW
 
 def spoil(monkeypatch, calls: set[int], how: str) -> list[int]:
     """Let some calls of the loss (counted from 1, the check before the start left out) be wrong."""
-    original, seen = SFTTrainer.training_step, [-1]
+    original, seen = SFTTrainer._compute_part, [-1]
 
     def wrong(self, model, inputs, num_items_in_batch=None):
         loss = original(self, model, inputs, num_items_in_batch)
@@ -28,7 +28,7 @@ def spoil(monkeypatch, calls: set[int], how: str) -> list[int]:
                 loss = loss * (math.inf if how == "inf" else math.nan)
         return loss
 
-    monkeypatch.setattr(SFTTrainer, "training_step", wrong)
+    monkeypatch.setattr(SFTTrainer, "_compute_part", wrong)
     return seen
 
 

@@ -21,6 +21,9 @@ from trainer_backend.training.steps.merging import (
 )
 
 ROWS = [{"prompt": "Who " * (1 + n % 4), "response": "Paris. " * (1 + n % 5)} for n in range(11)]
+ON_GPU = torch.cuda.is_available()  # its products of other shapes round more differently
+LOSS = {"rel": 1e-4 if ON_GPU else 2e-6}
+CLOSE = {"atol": 1e-4, "rtol": 1e-3} if ON_GPU else {"atol": 2e-6, "rtol": 2e-5}
 USUAL = {
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 3,
@@ -120,13 +123,13 @@ def test_losses_gradients_and_weights_are_those_of_unmerged_batches(trained, set
     merged, watch, few = trained(True, **settings)
     assert merged.state.global_step == plain.state.global_step == len(few) < len(many)
     assert sum(few) == sum(many)  # tokens
-    assert course(merged) == pytest.approx(course(plain), rel=2e-6)
+    assert course(merged) == pytest.approx(course(plain), **LOSS)
     for name in ("learning_rate", "epoch", "num_tokens"):
         assert course(merged, name) == course(plain, name)
     assert watch.events == seen.events
     for found, wanted in zip(watch.gradients, seen.gradients, strict=True):
-        assert_same(found, wanted, atol=2e-6, rtol=2e-5)
-    assert_same(weights(merged), weights(plain), atol=2e-6, rtol=2e-5)
+        assert_same(found, wanted, **CLOSE)
+    assert_same(weights(merged), weights(plain), **CLOSE)
     assert any("computed at once" in one for one in merged.paths.sentences)
     assert merged.args.gradient_accumulation_steps == plain.args.gradient_accumulation_steps > 1
 
@@ -137,7 +140,7 @@ def test_a_stream_is_merged_batch_for_batch(trained):
 
     plain, _, many = trained(False, stream())
     merged, _, few = trained(True, stream())
-    assert course(merged) == pytest.approx(course(plain), rel=2e-6)
+    assert course(merged) == pytest.approx(course(plain), **LOSS)
     assert sum(few) == sum(many) and len(few) == 4 < len(many)
 
 
@@ -146,8 +149,8 @@ def test_an_unmerged_checkpoint_resumes_merged_in_the_middle_of_an_epoch(trained
     plain, _, _ = trained(False, **steps)
     merged, watch, _ = trained(True, resume=str(tmp_path / "checkpoint-3"), **steps)
     assert len(watch.gradients) == 4 and merged.state.global_step == 7
-    assert course(merged) == pytest.approx(course(plain), rel=2e-6)
-    assert_same(weights(merged), weights(plain), atol=2e-6, rtol=2e-5)
+    assert course(merged) == pytest.approx(course(plain), **LOSS)
+    assert_same(weights(merged), weights(plain), **CLOSE)
 
 
 def no_room_above(tokens):
@@ -163,10 +166,10 @@ def test_a_step_without_room_is_done_again_in_parts(trained, settings):
     plain, seen, _ = trained(False, **settings)
     whole = max(trained(True, **settings)[2])
     short, watch, calls = trained(True, hook=no_room_above(whole - 1), **settings)
-    assert course(short) == pytest.approx(course(plain), rel=2e-6)
+    assert course(short) == pytest.approx(course(plain), **LOSS)
     assert course(short, "num_tokens") == course(plain, "num_tokens")
     for found, wanted in zip(watch.gradients, seen.gradients, strict=True):
-        assert_same(found, wanted, atol=2e-6, rtol=2e-5)
+        assert_same(found, wanted, **CLOSE)
     said = [one for one in short.paths.sentences if "in parts" in one]
     assert said and "memory of the device ran out at" in said[0] and "same result" in said[0]
     assert short.merging.most < whole
@@ -178,8 +181,7 @@ def test_a_step_done_again_draws_the_same_dropout(trained):
     short, _, _ = trained(True, max_steps=1, hook=no_room_above(whole - 1), **dropped)
     known, _, calls = trained(True, max_steps=1, most=short.merging.most, **dropped)
     assert len(calls) == 2
-    for name, tensor in weights(known).items():
-        assert torch.equal(weights(short)[name], tensor)
+    assert_same(weights(short), weights(known), **(CLOSE if ON_GPU else {"atol": 0, "rtol": 0}))
 
 
 def test_small_steps_are_still_computed_at_once(trained):
@@ -246,7 +248,7 @@ class OwnLoss(SFTTrainer):
 
 def test_batches_that_are_no_sum_over_joined_rows_stay_as_they_are(made):
     assert made().joins and made().retries
-    assert not made(merge_batches=None).joins  # on a CPU
+    assert made(merge_batches=None).joins is ON_GPU
     assert pays_on("cuda") and not pays_on("cpu")
     for other in (
         {"padding_free": False},
