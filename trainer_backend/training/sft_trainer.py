@@ -241,12 +241,10 @@ class SFTTrainer(Trainer):
         """The Trainer's, for a dataset that may be raw; rows are padded, not joined."""
         return super().get_test_dataloader(self._data.prepare(test_dataset, "test"))
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, torch.Tensor | int | None]:
+    def get_batch_samples(self, epoch_iterator: Iterator, *args: Any) -> tuple[list, Any]:
         """The Trainer's; repeats in an epoch's last batches are masked, and batches merged."""
         batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
-        samples, num_items = super().get_batch_samples(batches, num_batches, device)
+        samples, num_items = super().get_batch_samples(batches, *args)
         return self.merging.waiting(samples), num_items
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
