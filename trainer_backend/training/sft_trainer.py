@@ -231,7 +231,8 @@ class SFTTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
         chosen = self.args.train_sampling_strategy != "random"
-        if self._traits.packs or chosen or self.data_collator is not self._usual:
+        own = self.data_collator in (self._usual, WithTrainedPositions(self._usual))
+        if self._traits.packs or chosen or not own:
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         grouped = group_by_length(rows, self.args.train_batch_size, seed)
@@ -241,12 +242,10 @@ class SFTTrainer(Trainer):
         """The Trainer's, for a dataset that may be raw; rows are padded, not joined."""
         return super().get_test_dataloader(self._data.prepare(test_dataset, "test"))
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, torch.Tensor | int | None]:
+    def get_batch_samples(self, epoch_iterator: Iterator, *args: Any) -> tuple[list, Any]:
         """The Trainer's; repeats in an epoch's last batches are masked, and batches merged."""
         batches = (ignore_repeats(batch, self.accelerator) for batch in epoch_iterator)
-        samples, num_items = super().get_batch_samples(batches, num_batches, device)
+        samples, num_items = super().get_batch_samples(batches, *args)
         return self.merging.waiting(samples), num_items
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
@@ -347,7 +346,7 @@ class SFTTrainer(Trainer):
         return super()._get_grad_norm(model_itself(holder), grad_norm)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """As the Trainer counts them; looked up once and multiplied by the tokens."""
+        """As the Trainer counts them, without looking through the model."""
         return self._books.operations(inputs)
 
     # Saving
@@ -375,9 +374,7 @@ class SFTTrainer(Trainer):
         write_card(self, output_dir or str(self.args.output_dir))
 
     @with_masters
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
-    ) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self._load_own(resume_from_checkpoint):
             with kept_formats(self.model):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -412,19 +409,10 @@ class SFTTrainer(Trainer):
         prepared = self._data.prepare_held_out(eval_dataset)
         return super().evaluate(prepared, ignore_keys, metric_key_prefix)
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """The Trainer's; the loss is the mean over all trained tokens, however they are batched."""
         self._meters["eval"].read(self.accelerator)
-        output = super().evaluation_loop(
-            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-        )
+        output = super().evaluation_loop(*args, **kwargs)
         sums = self._meters["eval"].read(self.accelerator)
         if sums and sums["trained"]:
             shown = averages(sums, self.aux_loss_enabled)
@@ -432,7 +420,8 @@ class SFTTrainer(Trainer):
                 shown["loss"] = mean_loss(sums, shown, self.router_aux_loss_coef)
             shown["num_tokens"] = self._meters["train"].num_tokens
             assert output.metrics is not None
-            output.metrics.update({f"{metric_key_prefix}_{key}": shown[key] for key in shown})
+            prefix = kwargs.get("metric_key_prefix", "eval")
+            output.metrics.update({f"{prefix}_{key}": shown[key] for key in shown})
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
