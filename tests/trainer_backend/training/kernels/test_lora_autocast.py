@@ -3,7 +3,9 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.trainer_backend.training.test_families import FAMILIES
 from trainer_backend import SFTConfig, SFTTrainer
 from trainer_backend.training.adapters import prepare_trainable
 from trainer_backend.training.capabilities import causal_lm, examine
@@ -12,6 +14,7 @@ from trainer_backend.training.kernels.lora_autocast import (
     leaving_autocast_agrees,
     settle_lora,
 )
+from trainer_backend.training.kernels.lora_product import writes_float32
 
 IDS = torch.arange(4, 44)[None]
 
@@ -140,3 +143,49 @@ def test_the_trainer_says_how_it_computes(make_model, tokenizer, pairs, tmp_path
     trainer.train()
     assert seen == [False, False]
     assert any("without autocast" in sentence for sentence in trainer.paths.sentences)
+
+
+def of_family(family: str, dtype: torch.dtype, device: str = "cpu"):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **FAMILIES[family])
+    base = AutoModelForCausalLM.from_config(config).to(torch.bfloat16).to(dtype).to(device)
+    torch.manual_seed(1)
+    names = {"target_modules": "all-linear", "task_type": "CAUSAL_LM", "init_lora_weights": False}
+    return get_peft_model(base, LoraConfig(r=4, lora_alpha=8, **names)).train()
+
+
+def gradients(model, halved: bool) -> torch.Tensor:
+    ids = (torch.arange(60)[None] * 7 % 110 + 3).to(model.device)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=halved):
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+    torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:]).backward()
+    found = [p.grad.flatten().float() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    return torch.cat(found)
+
+
+def expect_no_more_noise(family: str, device: str, tmp_path):
+    wanted = gradients(of_family(family, torch.float32, device), False)
+    usual = gradients(of_family(family, torch.bfloat16, device), True)
+    model = of_family(family, torch.bfloat16, device)
+    args = SFTConfig(output_dir=str(tmp_path), bf16=True, report_to=[])
+    quick = prepare_trainable(model, args)
+    examine(model, args)
+    settle_lora(quick, model, args, lambda _: None)
+    assert not quick.off
+    assert quick.spares is torch.bfloat16
+    error, noise = ((g - wanted).norm() for g in (gradients(model.train(), True), usual))
+    assert error <= 1.3 * noise
+
+
+@pytest.mark.parametrize("family", ["gemma2", "phi", "opt", "olmo2", "qwen2_moe", "bloom"])
+def test_families_lose_nothing_outside_autocast(family, tmp_path):
+    expect_no_more_noise(family, "cpu", tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "olmo2"])
+def test_families_lose_nothing_outside_autocast_on_a_gpu(family, tmp_path):
+    assert writes_float32("cuda", torch.bfloat16)
+    expect_no_more_noise(family, "cuda", tmp_path)
