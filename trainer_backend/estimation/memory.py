@@ -271,8 +271,7 @@ def _forward(setup: Setup, trained: Trained, tokens: int, learned: int) -> dict[
         activations = 2 * layer
     else:
         activations = shape.layers * layer
-    last_norm = 0 if setup.tiled else 4  # float32
-    activations += tokens * shape.hidden * (last_norm + 2 * setup.stream)  # with the embedding
+    activations += tokens * shape.hidden * (4 + 2 * setup.stream)  # embedding and last norm
     activations += 0.0 if setup.tiled else _transient(setup) * tokens
     return {
         "activations": activations * _heap(setup) + _cast_weights(setup),
