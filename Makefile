@@ -51,7 +51,7 @@ bench: $(VENV)/.dev
 test-latest: latest browser
 	$(LATEST)/bin/python -m pytest $(ARGS)
 
-# Pin those releases in requirements.txt, requirements-dev.txt and constraints.txt.
+# Pin those releases in the requirements files and constraints.txt.
 lock: latest
 	$(LATEST)/bin/python .ci/lock.py
 
@@ -65,9 +65,13 @@ latest:
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || ./.ci/install-chromium
 
-$(VENV)/.run: requirements.txt constraints.txt
+# Kernels for a GPU where there is one; without them it trains too, only slower.
+$(VENV)/.run: requirements.txt requirements-gpu.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
+	! command -v nvidia-smi >/dev/null || \
+		$(BIN)/python -m pip install --quiet --requirement requirements-gpu.txt --constraint constraints.txt || \
+		echo "The kernels for the GPU were not installed; training goes on without them."
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run

@@ -13,17 +13,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-gpu.txt")
 PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
-NOT_OURS = {"pip", "setuptools", "wheel"}  # they come with the environment, as in `pip freeze`
+# pip, setuptools and wheel come with the environment, as in `pip freeze`; torch's CUDA builds each
+# ask for a Triton of their own
+NOT_OURS = {"pip", "setuptools", "wheel", "triton"}
 HEAD = """\
-# Every package that the packages of requirements.txt and requirements-dev.txt bring along.
+# Every package that the packages of the requirements files bring along.
 # Written by `make lock`. torch pins the CUDA packages of its builds itself.
 """
 
 
 def ranges() -> list[str]:
-    return PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    extras = PROJECT["optional-dependencies"]
+    return PROJECT["dependencies"] + extras["dev"] + extras["gpu"]
 
 
 def normal(name: str) -> str:

@@ -78,15 +78,17 @@ def starter() -> str:
     return str(fetch_starter(open_home(), lambda *_: None))
 
 
-def make_reference() -> str:
-    """Make an environment with trl beside this checkout, once."""
-    folder = ROOT / "workspace" / "bench-reference"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-q", "torch==2.13.0", "trl", "peft"], check=True
-        )
+def make_reference(
+    name: str = "bench-reference", packages: tuple[str, ...] = ("trl", "peft"), pin: bool = True
+) -> str:
+    """Make an environment with other trainers beside this checkout, once; `pin`: with our torch."""
+    folder = ROOT / "workspace" / name
+    python, made = folder / "bin" / "python", folder / "made"
+    if not made.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        wanted = ["torch==2.13.0", *packages] if pin else list(packages)
+        subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
+        made.touch()
     return str(python)
 
 
@@ -191,7 +193,7 @@ def rows_of(options: argparse.Namespace):
     rows = (
         json.loads(text) if text.startswith("[") else [json.loads(line) for line in lines if line]
     )
-    rows = rows[: options.rows]
+    rows = (rows * (options.rows // len(rows) + 1))[: options.rows]  # repeated if more are asked
     if "messages" in rows[0]:
         talks = [row["messages"] for row in rows]
         return Dataset.from_dict(

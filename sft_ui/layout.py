@@ -41,7 +41,7 @@ from sft_ui.train.decision import choices_of, shown_question, undecided
 from sft_ui.train.next_run_card.next_run import Asked, new_key, start_run, start_state
 from sft_ui.train.tab import TrainTab, build_train_tab
 from sft_ui.web_api import build_web_api
-from trainer_backend.hardware import hardware
+from trainer_backend.hardware import Hardware, hardware
 from trainer_backend.runs import open_run
 from trainer_backend.scheduling import Scheduler
 from trainer_backend.serving.client import ModelProcess
@@ -116,7 +116,7 @@ def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> 
     with StudioPage(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=KEEP_UPLOADS_S
     ) as app:
-        gr.HTML(header(hardware().label()), js_on_load=SWITCH_THEME)
+        gr.HTML(header(hardware()), js_on_load=SWITCH_THEME)
         page = _build_tabs(studio)
         _wire_way(studio, page)
         _wire_settings(studio, page)
@@ -154,16 +154,16 @@ def launch_options(
     }
 
 
-def header(device: str) -> Markup:
+def header(machine: Hardware) -> Markup:
     """Title, device and the switch between the light and dark themes."""
     template = Markup(
         '<header class="masthead"><div class="logo" aria-hidden="true">S</div>'
         "<div><h1>{}</h1><p>Fine-tune a language model on your examples</p></div>"
-        '<div class="space"></div><span class="pill">{}</span>'
+        '<div class="space"></div><span class="pill" title="{}">{}</span>'
         '<button type="button" aria-label="Switch between light and dark" title="Light or dark">'
         "◐</button></header>"
     )
-    return template.format(TITLE, device)
+    return template.format(TITLE, machine.problem, machine.label())
 
 
 def _build_tabs(studio: Studio) -> Page:

@@ -67,6 +67,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from sft_ui.layout import build_app, launch_options
     from sft_ui.locked import FIX, WHAT, locked_app
     from trainer_backend.estimation.device import measure_in_background
+    from trainer_backend.hardware import hardware
     from trainer_backend.scheduling import Scheduler
     from trainer_backend.serving.client import ModelProcess
 
@@ -77,6 +78,8 @@ def serve(arguments: argparse.Namespace) -> None:
         uvicorn.run(locked_app, host=arguments.host, port=port, log_level="warning", lifespan="off")
         return
     home = open_home(arguments.home)
+    if problem := hardware().problem:
+        print(f"Note: {problem}", flush=True)
     options = launch_options(
         home,
         host=arguments.host,

@@ -104,6 +104,7 @@ CODES = {  # scripts may rely on a code; the sentences may change
     "out_of_memory": "The GPU ran out of memory.",
     "system_memory": "The machine ran out of memory.",
     "killed": "The training process was killed from outside.",
+    "gpu": "The GPU, its driver or a library of it failed.",
     "crashed": "The training process crashed.",
     "exit_code": "The training process exited without an error message.",
     "lost_worker": "The training process disappeared.",

@@ -2,12 +2,12 @@
 
 import os
 import platform
-import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 
 import psutil
+
+from trainer_backend.nvidia import cards
 
 GIB = 2**30
 
@@ -23,11 +23,13 @@ class Hardware:
     memory_free: float
     cores: int
     bf16: bool
+    problem: str = ""  # why a GPU that is there is not used, and what to do about it
 
     def label(self) -> str:
         """A few words for the header, such as “CPU · 2 cores”."""
         if self.kind == "cpu":
-            return f"CPU · {self.cores} cores"
+            unused = " · GPU not used" if self.problem else ""
+            return f"CPU · {self.cores} cores{unused}"
         times = f"{self.num_devices} × " if self.num_devices > 1 else ""
         return f"{times}{self.name} · {self.memory_total:.0f} GB"
 
@@ -37,15 +39,27 @@ def hardware() -> Hardware:
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     total, free = ram()
-    gpus = _nvidia_gpus()
+    gpus, fault = cards()
     if gpus:
-        name, memory_total, memory_free, capability = gpus[0]
-        return Hardware(
-            "cuda", name, len(gpus), memory_total, memory_free, cores, capability >= 8.0
-        )
+        first, bf16 = gpus[0], gpus[0].capability >= 8.0
+        memory = first.memory_total, first.memory_free
+        return Hardware("cuda", first.name, len(gpus), *memory, cores, bf16)
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return Hardware("mps", "Apple GPU", 1, total, free, cores, True)
-    return Hardware("cpu", "CPU", 1, total, free, cores, bool(cpu_bf16_flags()))
+    problem = fault.sentence() if fault else ""
+    return Hardware("cpu", "CPU", 1, total, free, cores, bool(cpu_bf16_flags()), problem)
+
+
+def hide_unusable_cards() -> str:
+    """Let torch of this process see no card that it cannot use; the problem in words, or "".
+
+    For the start of a process, before torch has looked: it would take a card for which it has no
+    code and fail at the first product.
+    """
+    problem = hardware().problem
+    if problem:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return problem
 
 
 def ram() -> tuple[float, float]:
@@ -86,28 +100,3 @@ def cpu_bf16_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(flags & {"avx512_bf16", "amx_bf16"})
-
-
-def _nvidia_gpus() -> list[tuple[str, float, float, float]]:
-    """(name, total GiB, free GiB, compute capability) of each visible NVIDIA device."""
-    tool = shutil.which("nvidia-smi")
-    if not tool or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return []
-    query = "--query-gpu=name,memory.total,memory.free,compute_cap"
-    try:
-        done = subprocess.run(
-            [tool, query, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    rows = [line.split(", ") for line in done.stdout.splitlines() if line.count(", ") == 3]
-    gpus = [
-        (n, float(t) / 1024, float(f) / 1024, float(c)) for n, t, f, c in rows if c[0].isdigit()
-    ]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible and all(part.strip().isdigit() for part in visible.split(",")):
-        gpus = [gpus[int(part)] for part in visible.split(",") if int(part) < len(gpus)]
-    return gpus

@@ -120,7 +120,7 @@ def _prepare(meter: Meter, home: Path, dataset: Any) -> None:
             tokenizer, options, packing=strategy, pack_length=PACK_LENGTH, shuffle_seed=1
         )
         with meter.step(f"turn rows into tokens{' and pack them' if strategy else ''}"):
-            rows = training_dataset(dataset)
+            rows = training_dataset(dataset, "", home / "rows")
             prepared, _ = prepare_dataset(rows, plan)
         if strategy is None:
             with meter.step("order an epoch by length"):

@@ -19,7 +19,8 @@ from trainer_backend.runs.files import EVENTS, LOG, NAME, STALLED, STATE
 
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb")
 WIDTH = len(CURVES)
-MAX_FEEDS = 64
+MAX_FEEDS = 1_000  # fewer than the runs watched at once would read them anew at each look
+MAX_POINTS = 10_000_000  # of all feeds but the newest: about 500 MB
 MAX_POINTS_AT_ONCE = 2000
 ADDED_POINTS = 200
 LOG_CHUNK = 64_000
@@ -113,6 +114,11 @@ class RunFeed:
         self._state: dict[str, Any] = {}
         self._file_stamp, self._placed = "", float("-inf")
         self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Points in memory."""
+        return len(self._curve)
 
     def is_slow(self) -> bool:
         """Whether the next answer takes long: many events are unread or being read."""
@@ -235,12 +241,17 @@ class RunFeeds:
         """The feed of a run. Raises UserError when there is no such run."""
         run = open_run(self._home, run_id)
         with self._lock:
-            feed = self._feeds.get(run.id) or RunFeed(run)
-            self._feeds[run.id] = feed
+            if run.id not in self._feeds:
+                self._make_room()
+                self._feeds[run.id] = RunFeed(run)
             self._feeds.move_to_end(run.id)
-            while len(self._feeds) > MAX_FEEDS:
-                self._feeds.popitem(last=False)
-        return feed
+            return self._feeds[run.id]
+
+    def _make_room(self) -> None:
+        """Forget the feeds that nobody has asked for longest."""
+        points = sum(feed.size for feed in self._feeds.values())
+        while self._feeds and (len(self._feeds) >= MAX_FEEDS or points > MAX_POINTS):
+            points -= self._feeds.popitem(last=False)[1].size
 
 
 def _event(line: bytes) -> dict | None:

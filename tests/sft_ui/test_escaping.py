@@ -22,6 +22,7 @@ from sft_ui.token_card import kind_of, token_card
 from sft_ui.train.tab import run_card
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.errors import Problem, UserError
+from trainer_backend.hardware import Hardware
 
 PAYLOADS = {
     "script": "<script>alert(1)</script>",
@@ -75,7 +76,8 @@ def assert_same_shape(make, text):
 
 
 PLACES = {
-    "header": header,
+    "header": lambda text: header(Hardware("cuda", text, 1, 8.0, 8.0, 1, True)),
+    "unused GPU": lambda text: header(Hardware("cpu", "CPU", 1, 8.0, 8.0, 1, True, text)),
     "title of a card": lambda text: markup.card(text),
     "line": markup.line,
     "body that is no markup": lambda text: markup.card("x", text),
@@ -170,7 +172,8 @@ def pieces(text):
         markup.plain_table(text, [text], [(1, [text])]),
         problem_list([problem]),
         pane("base", [{"role": "user", "content": text}, {"role": "assistant", "content": text}]),
-        header(text),
+        header(Hardware("cuda", text, 1, 8.0, 8.0, 1, True)),
+        header(Hardware("cpu", "CPU", 1, 8.0, 8.0, 1, True, text)),
     ]
 
 

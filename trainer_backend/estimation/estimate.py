@@ -16,7 +16,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.estimation.device import rates_of
 from trainer_backend.estimation.fix import Way, fitting_changes, tightest
 from trainer_backend.estimation.lengths import RowLengths, row_lengths
-from trainer_backend.estimation.memory import Setup, peak_memory
+from trainer_backend.estimation.memory import Setup, in_parts, peak_memory
 from trainer_backend.estimation.plan import Plan, plan_run, unknown_rows
 from trainer_backend.estimation.range import Range
 from trainer_backend.estimation.saving.choice import ROOM, said, settle
@@ -95,9 +95,29 @@ class Case:
             stored=self.stored,
             bits=self.facts.bits,
         )
-        saving = settle(setup, ROOM * self.machine.memory_free * GIB)
-        about = said(setup, saving)
-        return saving, [*notes, *more, *([about] if about else [])]
+        room = ROOM * self.machine.memory_free * GIB
+        smallest = self._merged(setup, 0.0) if setup.merges else setup
+        kept = settle(smallest, room)
+        saving = replace(setup, recipe=kept.recipe, tiled=kept.tiled)
+        about = said(smallest, kept)
+        told = [*notes, *more, *([about] if about else [])]
+        if not setup.merges:
+            return saving, told
+        found = self._merged(saving, room)
+        return found, [*told, *_about_parts(saving, found)]
+
+    def _merged(self, setup: Setup, room: float) -> Setup:
+        """The setup with each step in as few parts as `room` bytes hold: 1, 2, 4 … single rows."""
+        recipe = setup.recipe
+        rows = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+        at_once = replace(recipe, per_device_train_batch_size=rows, gradient_accumulation_steps=1)
+        whole, _ = self.plan(at_once, setup.processes)
+        parts = 1
+        while True:
+            found = in_parts(setup, whole, parts)
+            if parts >= rows or sum(peak_memory(found).values()) <= room:
+                return found
+            parts = min(2 * parts, rows)
 
     def plan(self, recipe: Recipe, processes: int) -> tuple[Plan, list[str]]:
         """The plan of a recipe and notes; without data every row is as long as allowed."""
@@ -139,6 +159,7 @@ def estimate(
     notes = [
         f"{p.what} {p.fix}" for p in check_recipe(asked, case.machine) if p.severity == "error"
     ]
+    notes += [case.machine.problem] if case.machine.problem else []
     notes += _about_model(case.facts)
     if case.shape is None:
         return _without_sizes(case, notes)
@@ -320,10 +341,29 @@ def _too_large(case: Case, fix: dict[str, Any] | None) -> list[str]:
         least = tightest(case.recipe, case.machine, case.way)
         need = f": the least is {least.gigabytes:.1f} GB" if least else ""
         notes.append(f"{NO_FIX}{need}. Choose a smaller model.")
-    if machine.kind == "cuda" and machine.memory_total - machine.memory_free > 1:
-        used = machine.memory_total - machine.memory_free
-        notes.append(f"Other programs hold {used:.1f} GB of the GPU now.")
-    return notes
+    return notes + _held_by_others(machine)
+
+
+def _held_by_others(machine: Hardware) -> list[str]:
+    used = machine.memory_total - machine.memory_free
+    if machine.kind != "cuda" or used <= 1:
+        return []
+    return [f"Other programs hold {used:.1f} GB of the GPU now: what is free counts."]
+
+
+def _about_parts(asked: Setup, found: Setup) -> list[str]:
+    """How a merged step is computed, in words; nothing for one batch that is computed whole."""
+    batches = asked.recipe.gradient_accumulation_steps
+    rows = batches * asked.recipe.per_device_train_batch_size
+    if found.parts > 1:
+        what = (
+            f"Each step of {rows:,} rows is computed in about {found.parts:,} parts: the memory is "
+            "too small for all of it at once (the same result, slower)."
+        )
+        return [what, *_held_by_others(found.machine)]
+    if batches == 1:
+        return []
+    return [f"The {batches:,} batches of each step are computed at once: the memory allows it."]
 
 
 def _cut_by(case: Case, fix: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 Nothing is measured and nothing refused here; the run itself checks again before its first step.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -60,6 +61,7 @@ class Setup:
     stored: Stored | None = None  # None: the weights are not on this machine
     bits: int | None = None  # 4 or 8: weights stored quantized
     tiled: bool = False  # long rows go through norms and multi-layer perceptrons in tiles
+    parts: int = 1  # in which an optimizer step is computed, where its batches are merged
 
     @property
     def device(self) -> str:
@@ -94,6 +96,16 @@ class Setup:
     def offloads(self) -> bool:
         """Whether activations wait in main memory; on a CPU they are there anyway."""
         return self.recipe.activation_offloading and self.device == "cuda"
+
+    @property
+    def merges(self) -> bool:
+        """Whether the batches of a step are computed at once, in parts where memory is short.
+
+        As the trainer does it: on a GPU, for rows that are joined, without the load-balancing loss
+        of experts, with the whole model on each device.
+        """
+        joined = self.shape.packs and not self.shape.chosen_width
+        return self.device == "cuda" and joined and self.shards == 1
 
     @property
     def shards(self) -> int:
@@ -156,6 +168,31 @@ def chosen_layers(text: str, layers: int) -> list[int]:
     except UserError:
         named = []
     return [one for one in named if one < layers] or list(range(layers))
+
+
+def in_parts(setup: Setup, whole: Plan, parts: int) -> Setup:
+    """The setup of a merged step in so many parts of equal tokens; no row is divided.
+
+    `whole` is the plan with all rows of a step in one batch.
+    """
+    recipe, plan = setup.recipe, setup.plan
+    rows = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+    tokens = max(math.ceil(whole.longest_batch / parts), whole.longest_row)
+    drawn, learned = drawn_batch(whole)
+    learned = round(tokens * learned / max(drawn, 1))
+    plan = replace(
+        plan,
+        micro_batches=min(plan.micro_batches, parts),
+        longest_batch=tokens,
+        longest_trained=learned,
+        drawn_batch=min(tokens, drawn),
+    )
+    recipe = replace(
+        recipe,
+        per_device_train_batch_size=math.ceil(rows / parts),
+        gradient_accumulation_steps=parts,
+    )
+    return replace(setup, recipe=recipe, plan=plan, parts=parts)
 
 
 def peak_memory(setup: Setup) -> dict[str, float]:

@@ -91,7 +91,7 @@ WITH_IMAGES = """\
 QUANTIZED = """\
 compute = torch.float32
 if torch.cuda.is_available():
-    compute = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    compute = torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
 model = {kind}.from_pretrained(
     MODEL,
     dtype=compute,

@@ -61,14 +61,16 @@ class Recipe:
     per_device_train_batch_size: int = setting(
         8,
         "Batch size",
-        "Examples processed at once on each device. Halve it when memory runs out.",
+        "Examples of one batch on each device. A GPU without room for them computes them in parts "
+        "(the same result, slower); elsewhere halve it when memory runs out.",
         limits=(1, 1024),
         expert=False,
     )
     gradient_accumulation_steps: int = setting(
         1,
         "Gradient accumulation",
-        "Batches added up before each weight update: a larger batch without more memory.",
+        "Batches added up before each weight update: a larger batch without more memory. A GPU "
+        "with room for them computes them at once (the same result, faster).",
         limits=(1, 1024),
     )
     max_length: int = setting(

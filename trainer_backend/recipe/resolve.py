@@ -42,18 +42,23 @@ def _precision(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:
         note = f"QLoRA stores the model in 4 bits: int4 instead of {asked}."
         return replace(recipe, precision="int4"), [note] if asked != "auto" else []
     if asked == "auto":
-        return replace(recipe, precision=best_precision(machine)), []
+        best = best_precision(machine)
+        return replace(recipe, precision=best), [_in_fp16(machine)] if best == "fp16" else []
     if asked == "fp16" and machine.kind != "cuda":
         return replace(recipe, precision="fp32"), [
             f"fp16 needs an NVIDIA GPU; this machine ({machine.label()}) trains in fp32."
         ]
     if asked == "bf16" and machine.kind == "cuda" and not machine.bf16:
-        return replace(recipe, precision="fp16"), [f"{machine.name} has no bf16; training in fp16."]
+        return replace(recipe, precision="fp16"), [_in_fp16(machine)]
     if asked == "bf16" and machine.kind == "cpu" and not machine.bf16:
         return replace(recipe, precision="fp32"), [
             "This CPU has no bf16 instructions; training in fp32, which is faster here."
         ]
     return recipe, []
+
+
+def _in_fp16(machine: Hardware) -> str:
+    return f"{machine.name} has no bf16; training in fp16 with a gradient scaler."
 
 
 def best_precision(machine: Hardware) -> str:

@@ -151,6 +151,7 @@ ARGUMENTS = {
     "context_parallel": "bool",
     "merge_batches": "bool nothing",
     "loraplus_lr_ratio": "float",
+    "bf16_working_copy": "bool",
 }
 
 # of texts that a recipe may set: the words that mean something, others would be ignored

@@ -20,7 +20,7 @@ from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs.files import CHECKPOINTS, RECIPE, SPEC, START
 from trainer_backend.runs.run import Run
 from trainer_backend.runs.spec import file_facts, make_spec
-from trainer_backend.runs.state import LIVE, begin, is_run
+from trainer_backend.runs.state import begin, has_ended, is_run
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json")
 
@@ -215,11 +215,11 @@ def unreadable_runs(home: Path) -> list[tuple[Run, UserError]]:
 
 def unfinished_runs(home: Path) -> list[Run]:
     """Queued and active runs, in no order; fast, because the scheduler asks twice a second."""
-    found = []
-    for path in (home / "runs").glob("run-*"):
+    folder, found = str(home / "runs"), []
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
         try:
-            if Run(path).state()["state"] in LIVE:
-                found.append(Run(path))
+            if name.startswith("run-") and not has_ended(path := f"{folder}/{name}"):
+                found.append(Run(Path(path)))
         except (OSError, ValueError, KeyError):
             continue  # being created, or damaged
     return found

@@ -44,7 +44,8 @@ def curve_rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for event in events:
         if event["type"] == "resumed":
-            rows = [row for row in rows if row["step"] <= event["step"]]
+            while rows and rows[-1]["step"] > event["step"]:  # not all of them: resumes may be many
+                rows.pop()
         elif event["type"] in ("metrics", "eval"):
             rows.append(event)
     return rows

@@ -12,6 +12,7 @@ import psutil
 from trainer_backend.disk import free_bytes, in_words, is_disk_full
 from trainer_backend.errors import UserError, is_out_of_memory
 from trainer_backend.models import hub_failure
+from trainer_backend.nvidia import find_fault, others_memory
 from trainer_backend.processes import end_signal
 from trainer_backend.recipe import STARTER_MODEL, Recipe, changed_to, label
 from trainer_backend.redact import redact
@@ -44,9 +45,12 @@ def _other_model(code: str, run: Run) -> dict[str, Any] | None:
 def _from_exception(error: BaseException, run: Run) -> UserError:
     where, text = _place(run), _first_line(error)
     if is_out_of_memory(error):
-        return _out_of_memory(run)
+        tried, taken = getattr(error, "tried", ""), others_memory(str(error))
+        return _out_of_memory(run, tried=tried, taken=taken)
     if is_disk_full(error):
         return disk_full(run)
+    if (fault := find_fault(str(error))) is not None:
+        return UserError(fault.what, f"{where} ({text})", fault.fix, code="gpu")
     if isinstance(error, ModuleNotFoundError):
         what = f"The package “{error.name}” is not installed."
         fix = f"Install it with “{INSTALL}”, then resume."
@@ -124,36 +128,54 @@ def memory_kills() -> int | None:
     return None
 
 
-def _out_of_memory(run: Run, *, of_machine: bool = False) -> UserError:
-    recipe = run.recipe()
-    changes = smaller(recipe)
+def _out_of_memory(
+    run: Run, *, of_machine: bool = False, tried: str = "", taken: str = ""
+) -> UserError:
+    """`tried`: in how many parts a step was computed, in words; half the batch is no help then.
+
+    `taken`: what other programs hold of the device, in words.
+    """
+    recipe, rows = run.recipe(), run.state().get("batch_rows")
+    changes = smaller(recipe, rows, in_parts=bool(tried))
     same = " (the same result, slower)" if "per_device_train_batch_size" in changes else ""
     fix = "Choose a smaller model or the low-memory recipe."
     if changes:
         fix = f"Set {changed_to(changes)}{same}."
+    if taken:
+        fix = f"End that program, or: {fix}"
+    batch = recipe.per_device_train_batch_size
+    fewer = f" (of {rows} rows)" if rows and rows < batch else ""
+    where = f"{_place(run)}, batch size {batch}{fewer} × {recipe.max_length} tokens"
     return UserError(
-        f"The {'machine' if of_machine else 'device'} ran out of memory.",
-        f"{_place(run)}, batch size {recipe.per_device_train_batch_size} × "
-        f"{recipe.max_length} tokens",
+        f"The {'machine' if of_machine else 'device'} ran out of memory"
+        f"{f': {taken}' if taken else ''}.",
+        f"{where}. {tried}" if tried else where,
         fix,
         code="system_memory" if of_machine else "out_of_memory",
         offer={"retry": changes} if changes else None,
     )
 
 
-def halved_batch(recipe: Recipe) -> dict[str, int] | None:
-    """The settings with half the batch size and as many examples an optimizer step; None at one."""
+def halved_batch(recipe: Recipe, rows: int | None = None) -> dict[str, int] | None:
+    """The settings with half the batch size and as many examples an optimizer step; None at one.
+
+    `rows` are those really in a batch (None: as many as its size): half of these.
+    """
     batch = recipe.per_device_train_batch_size
-    half = next((size for size in range(batch // 2, 0, -1) if batch % size == 0), None)
+    most = min(batch, rows or batch) // 2
+    half = next((size for size in range(most, 0, -1) if batch % size == 0), None)
     if half is None:
         return None
     steps = recipe.gradient_accumulation_steps * (batch // half)
     return {"per_device_train_batch_size": half, "gradient_accumulation_steps": steps}
 
 
-def smaller(recipe: Recipe) -> dict[str, Any]:
-    """The change that saves memory and alters the result least; {} when none is left."""
-    if halved := halved_batch(recipe):
+def smaller(recipe: Recipe, rows: int | None = None, *, in_parts: bool = False) -> dict[str, Any]:
+    """The change that saves memory and alters the result least; {} when none is left.
+
+    `rows` are those really in a batch; `in_parts`: it was computed one row after the other.
+    """
+    if not in_parts and (halved := halved_batch(recipe, rows)):
         return halved
     if not recipe.gradient_checkpointing:
         return {"gradient_checkpointing": True}
@@ -171,9 +193,9 @@ def halve_batch(run: Run, error: dict[str, Any]) -> str | None:
     """
     if error["code"] not in MEMORY_CODES:
         return None
-    recipe = run.recipe()
-    changes = halved_batch(recipe) if recipe.on_out_of_memory == "halve_batch" else None
-    if changes is None:
+    changes = (error.get("offer") or {}).get("retry") or {}
+    halved = "per_device_train_batch_size" in changes
+    if not halved or run.recipe().on_out_of_memory != "halve_batch":
         return None
     run.change_recipe(changes, "out_of_memory")
     return (

@@ -17,3 +17,4 @@ STOP = "stop"  # exists after a stop was requested
 INTERRUPTED = "go_on"  # exists if the run stops only because its machine does
 START = "start"  # initial weights copied from another run
 CHECKPOINTS = "checkpoints"
+ROWS = "rows"  # a large dataset's rows and tokens, while a worker trains on them

@@ -4,6 +4,7 @@ An active worker is the only writer; before and after it the scheduler or a comm
 file is rebuilt from events.jsonl.
 """
 
+import os
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -129,6 +130,28 @@ def remembered_state(folder: Path) -> dict[str, Any]:
     return _rebuilt(folder)
 
 
+_ended: dict[str, tuple[int, int, int]] = {}  # state files that said so, as they were then
+
+
+def has_ended(folder: str) -> bool:
+    """Whether a run is over. Asked again while nothing changes, it costs one look at a file.
+
+    Raises FileNotFoundError for a folder without a run.
+    """
+    path = f"{folder}/{STATE}"
+    try:
+        found = os.stat(path)
+    except OSError:
+        return remembered_state(Path(folder))["state"] not in LIVE
+    signature = (found.st_mtime_ns, found.st_ino, found.st_size)
+    if _ended.get(path) == signature:
+        return True
+    over = remembered_state(Path(folder))["state"] not in LIVE
+    if over and time.time() - found.st_mtime >= SETTLED_S:
+        _ended[path] = signature
+    return over
+
+
 def _remembered(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
     try:
         found = path.stat()
@@ -139,7 +162,8 @@ def _remembered(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str,
     return _kept(read, path, (found.st_mtime_ns, found.st_ino, found.st_size))
 
 
-@lru_cache(maxsize=4096)
+# two entries a run: a list of more runs than fit would find none of them remembered the next time
+@lru_cache(maxsize=2**16)
 def _kept(
     read: Callable[[Path], dict[str, Any]], path: Path, signature: tuple[int, int, int]
 ) -> dict[str, Any]:

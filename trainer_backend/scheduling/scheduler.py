@@ -143,8 +143,10 @@ class Scheduler:
         waiting = [run.id for run in self._queued()]
         return waiting.index(run_id) + 1 if run_id in waiting else None
 
-    def _queued(self) -> list[Run]:
-        waiting = [(run.state(), run) for run in unfinished_runs(self.home)]
+    def _queued(self, live: list[Run] | None = None) -> list[Run]:
+        """The runs to start, in order; of `live`, if the folders have been looked at already."""
+        live = unfinished_runs(self.home) if live is None else live
+        waiting = [(run.state(), run) for run in live]
         waiting = [pair for pair in waiting if pair[0]["state"] == "queued"]
         waiting = [pair for pair in waiting if not pair[0].get("foreground")]
         order = sorted(waiting, key=lambda pair: (pair[0].get("queued_at", 0.0), pair[1].id))
@@ -163,7 +165,8 @@ class Scheduler:
     def tick(self) -> None:
         """One round: settle runs whose worker has ended, start queued runs on the free devices."""
         free = set(range(self._devices)) - self._held_after_the_end()
-        for run in unfinished_runs(self.home):
+        live = unfinished_runs(self.home)  # once: every folder is looked at for it
+        for run in live:
             if run.state()["state"] not in ACTIVE:
                 continue
             try:
@@ -172,7 +175,7 @@ class Scheduler:
                 logger.warning("run %s cannot be read: %s", run.id, error)
                 if run.id in self._workers and self._workers[run.id].poll() is None:
                     free.clear()  # it holds some devices, but which is unknown
-        for run in self._queued():
+        for run in self._queued(live):
             if run.stop_requested():  # from the command line
                 cancel(run.dir)
                 continue

@@ -31,17 +31,16 @@ from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_
 from trainer_backend.tokens.packing import pack_rows
 from trainer_backend.tokens.refusals import (
     ContentLost,
-    RowsRefused,
     beyond,
     encode_each,
     refused_rows,
 )
 from trainer_backend.tokens.stopping import (
     end_in_words,
-    endless_rows,
     stop_ids,
     unlearned_end,
 )
+from trainer_backend.tokens.token_columns import check_vocabulary, endless_at, teaching_at
 from trainer_backend.tokens.tokenise import IGNORED
 
 logger = logging.getLogger(__name__)
@@ -257,10 +256,10 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Data
     refused = refused_at(encoded, plan, name)
     cut = int((lengths > limit).sum()) if limit and plan.packing in (None, "bfd") else 0
     encoded = encoded.remove_columns(["length", "ledger", "refused"])
-    _check_vocabulary(encoded, plan.vocabulary, name)
-    endless = _endless(encoded, lengths, plan)
+    check_vocabulary(encoded, plan.vocabulary, name)
+    endless = endless_at(encoded, lengths, _kept_to(plan), stop_ids(plan.tokenizer))
     flags = flags | np.where(endless, NO_STOP, 0) | beyond(lengths, limit, plan.positions, name)
-    counts, kept = count_rows(_teaching(encoded), flags, refused, plan)
+    counts, kept = count_rows(teaching_at(encoded), flags, refused, plan)
     counts = replace(counts, cut=cut)
     rest = [c for c in dataset.column_names if c not in encoded.column_names]
     if plan.packing is None and rest:
@@ -281,35 +280,9 @@ def _prepare_table(dataset: Dataset, plan: Preparation, name: str) -> tuple[Data
     return encoded, counts
 
 
-def _tokens(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """All tokens of a column in one array, and the offsets of its rows in it [rows + 1]."""
-    lists = dataset.with_format("arrow")[:][column].combine_chunks()
-    starts = np.append(0, np.cumsum(lists.value_lengths()))
-    return lists.flatten().to_numpy(zero_copy_only=False), starts
-
-
-def _teaching(dataset: Dataset) -> np.ndarray:
-    """For each row, whether a token after its first is trained."""
-    labels, starts = _tokens(dataset, "labels")
-    learned = np.append(0, np.cumsum(labels != IGNORED))
-    first = np.minimum(starts[:-1] + 1, starts[1:])
-    return learned[starts[1:]] > learned[first]
-
-
-def _check_vocabulary(dataset: Dataset, vocabulary: int | None, name: str) -> None:
-    if vocabulary is None:
-        return
-    tokens, starts = _tokens(dataset, "input_ids")
-    wrong = np.flatnonzero((tokens < 0) | (tokens >= vocabulary))
-    if len(wrong):
-        row = int(np.searchsorted(starts, wrong[0], side="right"))
-        raise RowsRefused(
-            {name: [row - 1]},
-            f"Token {tokens[wrong[0]]} does not exist in a model of {vocabulary} tokens.",
-            f"{name} dataset, row {row}",
-            "Use the tokenizer that belongs to the model, or resize its embedding first.",
-            can_leave_out=False,
-        )
+def _kept_to(plan: Preparation) -> int | None:
+    """The tokens after which a row loses its end; None if it never does."""
+    return None if plan.options.truncation_mode == "keep_end" else plan.options.max_length
 
 
 def count_rows(
@@ -350,13 +323,6 @@ def refused_at(encoded: Dataset, plan: Preparation, name: str) -> np.ndarray:
             {row: TrainingDataError(*json.loads(said)) for row, said in reasons}, name
         )
     return at
-
-
-def _endless(dataset: Dataset, lengths: np.ndarray, plan: Preparation) -> np.ndarray:
-    """Rows that teach answers and no end of them, bool [rows], of those whose end is kept."""
-    limit = None if plan.options.truncation_mode == "keep_end" else plan.options.max_length
-    endless = endless_rows(*_tokens(dataset, "labels"), stop_ids(plan.tokenizer))
-    return endless if limit is None else endless & (lengths <= limit)
 
 
 def _pack(dataset: AnyDataset, plan: Preparation) -> AnyDataset:

@@ -108,8 +108,9 @@ def _is_prefix(model: torch.nn.Module) -> bool:
 def prepare_trainable(model: AnyModel, args: SFTConfig) -> QuickLora | None:
     """Let gradients reach an adapter through checkpointing, and choose the formats of weights.
 
-    On a quantised base trained weights become bf16; under bf16 autocast frozen ones do. Returns the
-    quick layers of an adapter. Raises ValueError when every weight is frozen.
+    On a quantised base trained weights become bf16; under bf16 autocast frozen ones do; for fp16's
+    gradient scaler trained ones become float32. Returns the quick layers of an adapter. Raises
+    ValueError when every weight is frozen.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
@@ -129,12 +130,21 @@ def prepare_trainable(model: AnyModel, args: SFTConfig) -> QuickLora | None:
             halve_frozen(model)
     if quantised:
         keep_unpacked(model)
-    if quantised and not args.fp16:  # a gradient scaler takes no bf16
+    if args.fp16:
+        _widen_trained(model)
+    elif quantised:
         for name, parameter in model.named_parameters():
             whole = any(part in name for part in _WHOLE) and not args.bf16
             if parameter.requires_grad and "magnitude_vector" not in name and not whole:
                 parameter.data = parameter.data.to(torch.bfloat16)
     return quick
+
+
+def _widen_trained(model: AnyModel) -> None:
+    """Trained weights in float32: a gradient scaler takes no gradients in half precision."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
 
 
 def _let_gradients_in(model: PeftModel, args: SFTConfig) -> None:

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.data_loader import SkipBatchSampler
 from accelerate.state import GradientState
 from datasets import Dataset, IterableDataset
 from torch.utils.data import Sampler
 
+from trainer_backend.tokens.token_columns import row_lengths
 from trainer_backend.tokens.tokenise import IGNORED
 
 ROW_LENGTHS = "row_lengths"
+TRAINED_AT = "trained_at"
 _WINDOW = 50  # batches whose rows are sorted by length together; their order stays random
 
 
@@ -32,6 +35,26 @@ class WithRowLengths:
         batch = self.collate(rows)
         if "seq_lengths" in batch:
             batch[ROW_LENGTHS] = [len(row["input_ids"]) for row in rows]
+        return batch
+
+
+@dataclass
+class WithTrainedPositions:
+    """A collator that adds `trained_at` (int64 [trained]) to a batch with labels.
+
+    Those are the places of the trained labels among all but the first of each row, flattened.
+    Found here, on the CPU, they need no question to the device, which would wait for its work.
+    """
+
+    collate: Callable[..., dict[str, Any]]
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Collate; a batch without labels is returned as it is."""
+        batch = self.collate(rows)
+        labels = batch.get("labels")
+        if labels is not None:
+            trained = labels[..., 1:].reshape(-1).numpy() != IGNORED
+            batch[TRAINED_AT] = torch.from_numpy(np.flatnonzero(trained))
         return batch
 
 
@@ -53,6 +76,7 @@ def ignore_repeats(batch: dict[str, Any], accelerator: Accelerator) -> dict[str,
     remainder = _remainder(state) if is_last else 0
     if remainder <= 0 or "labels" not in batch:
         return batch
+    batch.pop(TRAINED_AT, None)  # no longer true
     labels = batch["labels"]
     rows = len(labels) if lengths is None else len(lengths)
     new = min(max(remainder - accelerator.process_index * rows, 0), rows)
@@ -113,5 +137,4 @@ def group_by_length(dataset: object, batch_size: int, seed: int) -> LengthGroupe
     """The sampler for padded batches of a tokenised table; None for any other dataset."""
     if not isinstance(dataset, Dataset) or "input_ids" not in dataset.column_names:
         return None
-    rows = dataset.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"]
-    return LengthGroupedOrder(rows.combine_chunks().value_lengths().to_numpy(), batch_size, seed)
+    return LengthGroupedOrder(row_lengths(dataset), batch_size, seed)

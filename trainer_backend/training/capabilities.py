@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
 from trainer_backend.training.adapters import is_quantised
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
+from trainer_backend.training.kernels.front import front_of
 from trainer_backend.training.loss import LossSpec, head_loss, logits_loss, shift_and_select
 from trainer_backend.training.sft_config import SFTConfig
 
@@ -99,15 +100,25 @@ def goes_ahead(model: AnyModel, args: SFTConfig, device: str) -> bool:
 def probe_model(model: PreTrainedModel, spec: LossSpec) -> ModelTraits:
     """Try packing and the fused loss on 28 tokens; where packing works, attention is switched.
 
-    A model whose weights are spread over devices is not probed.
+    The first layers of every kind are tried; what they refuse is asked of the whole model again. A
+    model whose weights are spread over devices is not probed.
     """
     if _is_sharded(model):
         return ModelTraits(False, None, "its weights are spread over devices")
     with _quiet(model):
-        fused = next((s for s in _specs(model, spec) if _fused_agrees(model, s)), None)
-        packs = _switch_attention(model)
+        front = front_of(model)
+        fused = _agreeing(front, spec) if front is not None else None
+        fused = fused or _agreeing(model, spec)
+        packs = _switch_attention(model, front)
     why = "" if packs else f"{type(model).__name__} cannot keep packed examples apart"
     return ModelTraits(packs, fused, why)
+
+
+def settle_unused(model: AnyModel, args: SFTConfig) -> None:
+    """Keep DDP from searching for unused weights in every step, where none can be unused."""
+    several = args.world_size > 1 and args.ddp_find_unused_parameters is None
+    if several and not args.fsdp and every_weight_learns(model):
+        args.ddp_find_unused_parameters = False
 
 
 def every_weight_learns(model: AnyModel) -> bool:
@@ -164,6 +175,10 @@ def _specs(model: PreTrainedModel, spec: LossSpec) -> list[LossSpec]:
     ]
 
 
+def _agreeing(model: PreTrainedModel, spec: LossSpec) -> LossSpec | None:
+    return next((s for s in _specs(model, spec) if _fused_agrees(model, s)), None)
+
+
 def _fused_agrees(model: PreTrainedModel, spec: LossSpec) -> bool:
     ids = _ids(model)
     try:
@@ -178,7 +193,7 @@ def _fused_agrees(model: PreTrainedModel, spec: LossSpec) -> bool:
     return bool((fused.loss - plain.loss).abs() <= close * plain.loss.abs().clamp(min=1e-6))
 
 
-def _switch_attention(model: PreTrainedModel) -> bool:
+def _switch_attention(model: PreTrainedModel, front: PreTrainedModel | None) -> bool:
     before, config = model.config._attn_implementation, model.config.get_text_config()
     softcapped = getattr(config, "attn_logit_softcapping", None) is not None
     # ALiBi counts from the start of the row, and its bf16 bias is exact for 256 tokens only: a
@@ -189,7 +204,7 @@ def _switch_attention(model: PreTrainedModel) -> bool:
         model.set_attn_implementation(PER_DOCUMENT)
     elif before != PER_DOCUMENT and not str(before).startswith("flash_attention"):
         return False
-    packs = _keeps_apart(model)
+    packs = (front is not None and _keeps_apart(front)) or _keeps_apart(model)
     if not packs and before != PER_DOCUMENT:
         model.set_attn_implementation(before)
     return packs

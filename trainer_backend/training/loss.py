@@ -22,6 +22,7 @@ from trainer_backend.training.sft_config import SFTConfig
 CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 512 << 20}  # of float32 logits held at a time
 KERNEL_BYTES = 256 << 20  # of logits in their own format, which a kernel's gradient overwrites
 _kernels: dict[torch.device, Callable[..., None]] = {}
+_PLAIN = (Tensor, torch.nn.Parameter)  # a kernel cannot read a weight that is sharded
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,18 @@ def use_kernel(device: torch.device, kernel: Callable[..., None] | None) -> None
         _kernels[device] = kernel
 
 
-def shift_and_select(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def shift_and_select(
+    hidden: Tensor, labels: Tensor, chosen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Keep what predicts a trained token; position i predicts the label at i + 1.
 
     `hidden` [batch, tokens, width] and `labels` [batch, tokens] (-100: not trained) become
-    [trained, width] and [trained].
+    [trained, width] and [trained]. `chosen` [trained] are the places of the trained labels among
+    all but the first of each row, flattened; without them, they are asked of the device.
     """
     targets = labels[..., 1:].reshape(-1)
-    chosen = (targets != IGNORED).nonzero(as_tuple=True)[0]
+    if chosen is None:
+        chosen = (targets != IGNORED).nonzero(as_tuple=True)[0]
     states = hidden[..., :-1, :].reshape(-1, hidden.shape[-1])
     return states[chosen], targets[chosen]
 
@@ -84,7 +89,8 @@ def _chunks(count: int, vocabulary: int, device: torch.device) -> int:
 
 
 def _kernel_chunks(count: int, vocabulary: int, dtype: torch.dtype) -> int:
-    return max(1, min(count, max(KERNEL_BYTES // (dtype.itemsize * vocabulary), 32)))
+    size = KERNEL_BYTES // (dtype.itemsize * vocabulary)
+    return max(1, min(count, max(size - size % 64, 32)))  # whole tiles of the matrix product
 
 
 def _token_terms(
@@ -138,10 +144,14 @@ class _FusedHead(torch.autograd.Function):
             bias is not None and bias.requires_grad,
         ]
         grads = [
-            torch.zeros_like(t) if want and t is not None else None
+            # those of weights are sums over chunks, which bf16 would round; autograd casts them
+            torch.zeros_like(t, dtype=t.dtype if t is hidden else torch.float32)
+            if want and t is not None
+            else None
             for t, want in zip((hidden, weight, bias), wants, strict=True)
         ]
-        kernel, matrix = _kernels.get(hidden.device), weight.to(hidden.dtype)
+        matrix = weight.to(hidden.dtype)
+        kernel = _kernels.get(hidden.device) if type(matrix) in _PLAIN else None
         tensors = (hidden, matrix, bias, targets)
         sums = (
             _by_torch(*tensors, spec, grads)
@@ -262,7 +272,7 @@ def fused_linear_loss(
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     with torch.autocast(hidden.device.type, enabled=False):
         loss, stats = _FusedHead.apply(hidden, weight, bias, targets, spec)
-    count = torch.tensor(float(len(targets)), device=hidden.device)
+    count = torch.full((), float(len(targets)), device=hidden.device)
     return TokenSums(loss, stats[0], stats[1], count)
 
 
@@ -303,8 +313,19 @@ def logits_loss(logits: Tensor, targets: Tensor, spec: LossSpec) -> TokenSums:
         loss = (1 - spec.label_smoothing) * loss - spec.label_smoothing * logp.mean(dim=-1)
     if weight is not None:
         loss = loss * weight
-    count = torch.tensor(float(len(targets)), device=logits.device)
+    count = torch.full((), float(len(targets)), device=logits.device)
     return TokenSums(loss.sum(), hits.sum().float(), entropy.sum(), count)
+
+
+def model_logits_loss(
+    logits: Tensor, labels: Tensor, spec: LossSpec, chosen: Tensor | None = None
+) -> TokenSums:
+    """The sums for a model's logits [batch, tokens, vocabulary] and labels [batch, tokens].
+
+    Virtual tokens of prompts may come first; `chosen` as for shift_and_select().
+    """
+    own = logits[:, -labels.shape[1] :]
+    return logits_loss(*shift_and_select(own, labels, chosen), spec)
 
 
 # The fused loss as part of a model's forward pass
@@ -343,20 +364,29 @@ def _forward(
 ) -> Any:
     if not fused_loss:
         return type(self).forward(self, *args, **kwargs)
-    labels = kwargs.pop("labels")
+    labels, chosen = kwargs.pop("labels"), kwargs.pop("trained_at", None)
     spec = spec if self.training else spec.held_out()
     routed = uses_router(self)
     if routed:
         kwargs["output_router_logits"] = True
     outputs = self.base_model(*args, **{**kwargs, "use_cache": False})
-    sums = head_loss(self, outputs[0], labels, spec)
+    sums = head_loss(self, outputs[0], labels, spec, chosen)
     aux = router_loss(self, outputs.router_logits, kwargs.get("attention_mask")) if routed else None
     return FusedOutput(*sums, aux_loss=aux)
 
 
-def head_loss(model: PreTrainedModel, hidden: Tensor, labels: Tensor, spec: LossSpec) -> TokenSums:
-    """The sums for last hidden states [batch, tokens, hidden] and labels [batch, tokens]."""
-    states, targets = shift_and_select(hidden, labels)
+def head_loss(
+    model: PreTrainedModel,
+    hidden: Tensor,
+    labels: Tensor,
+    spec: LossSpec,
+    chosen: Tensor | None = None,
+) -> TokenSums:
+    """The sums for last hidden states [batch, tokens, hidden] and labels [batch, tokens].
+
+    `chosen`: places of the trained labels, as for shift_and_select().
+    """
+    states, targets = shift_and_select(hidden, labels, chosen)
     head = model.get_output_embeddings()
     if type(head) is torch.nn.Linear and not (head._forward_hooks or head._forward_pre_hooks):
         return fused_linear_loss(states, head.weight, head.bias, targets, spec)

@@ -3,7 +3,7 @@
 No loss is computed here, and nothing is logged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,16 +19,26 @@ class TokenMeter:
     """Adds up batches on the device; only read() waits for the device."""
 
     def __init__(self) -> None:
-        self._sums: Tensor | None = None
+        self._sums: Tensor | None = None  # float64 [6]: the names up to "aux"
+        self._counted = (0, 0)  # tokens and batches known without asking the device
         self.num_tokens = 0  # in training, since the run began
 
     def add(self, sums: TokenSums, tokens: Tensor | int, aux: Tensor | None) -> None:
-        """Add one batch: its token sums, its number of tokens without padding, its router loss."""
-        parts = (*sums, tokens, 0.0 if aux is None else aux, 1.0)
-        device = sums[0].device
-        row = torch.stack([torch.as_tensor(part, device=device).detach().float() for part in parts])
-        row = row if device.type == "mps" else row.double()
+        """Add one batch: its token sums, its number of tokens without padding, its router loss.
+
+        Waits for nothing: numbers of this side stay here, and those of the device there.
+        """
+        known = 0 if isinstance(tokens, Tensor) else tokens
+        none = sums.loss.new_zeros(())
+        parts = (
+            *sums,
+            tokens if isinstance(tokens, Tensor) else none,
+            none if aux is None else aux,
+        )
+        row = torch.stack([part.detach().to(none.device).float() for part in parts])
+        row = row if row.device.type == "mps" else row.double()
         self._sums = row if self._sums is None else self._sums + row
+        self._counted = self._counted[0] + known, self._counted[1] + 1
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Return the sums over all processes and reset them; empty if nothing was added.
@@ -37,9 +47,20 @@ class TokenMeter:
         """
         if self._sums is None:
             return {}
-        sums = accelerator.reduce(self._sums, reduction="sum").tolist()
-        self._sums = None
-        return dict(zip(_NAMES, sums, strict=True))
+        counted = torch.tensor(self._counted, dtype=self._sums.dtype, device=self._sums.device)
+        whole = torch.cat((self._sums, counted))
+        *sums, known, batches = accelerator.reduce(whole, reduction="sum").tolist()
+        self._sums, self._counted = None, (0, 0)
+        read = dict(zip(_NAMES, (*sums, batches), strict=True))
+        read["tokens"] += known
+        return read
+
+    def count(self, sums: Mapping[str, float], history: Sequence[Mapping[str, Any]]) -> None:
+        """Add the tokens of read() to `num_tokens`; `history` holds those of a resumed run."""
+        if self.num_tokens == 0:
+            seen = [row["num_tokens"] for row in history if "num_tokens" in row]
+            self.num_tokens = int(seen[-1]) if seen else 0
+        self.num_tokens += int(sums["tokens"])
 
 
 def averages(sums: dict[str, float], with_aux: bool) -> dict[str, float]:
@@ -49,6 +70,11 @@ def averages(sums: dict[str, float], with_aux: bool) -> dict[str, float]:
     if with_aux:
         shown["aux_loss"] = sums["aux"] / sums["batches"]
     return shown
+
+
+def mean_loss(sums: Mapping[str, float], shown: Mapping[str, float], balance: float) -> float:
+    """Loss per trained token in nats, and the router loss of `shown` weighted by `balance`."""
+    return sums["loss"] / sums["trained"] + balance * shown.get("aux_loss", 0.0)
 
 
 def num_tokens(inputs: Mapping[str, Any]) -> Tensor | int:

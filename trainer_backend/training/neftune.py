@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_lengths: list[Tensor] = []  # for each token of the batch in the forward pass, that of its document
+# of the batch in the forward pass: the lengths of its joined documents, or its padding mask
+_layouts: list[Sequence[int] | Tensor] = []
 
 
 @contextmanager
@@ -22,17 +23,16 @@ def noise_by_length(seq_lengths: Sequence[int] | None, mask: Tensor | None) -> I
     1 at each token of a row. Without either, all of a row is one document.
     """
     if seq_lengths:
-        counts = torch.tensor(seq_lengths)
-        _lengths.append(counts.repeat_interleave(counts)[None])
+        _layouts.append(seq_lengths)
     elif mask is not None and mask.dim() == 2:
-        _lengths.append(mask.sum(dim=1, keepdim=True).clamp(min=1))
+        _layouts.append(mask)
     else:
         yield
         return
     try:
         yield
     finally:
-        _lengths.pop()
+        _layouts.pop()
 
 
 @contextmanager
@@ -55,8 +55,16 @@ def noisy_embeddings(embedding: torch.nn.Module, alpha: float | None) -> Iterato
 def _noise(output: Tensor, alpha: float) -> Tensor:
     """Noise for embeddings [rows, tokens, width]."""
     rows, tokens, width = output.shape
-    counts = _lengths[-1].to(output.device) if _lengths else torch.tensor([[tokens]])
+    counts = _document_lengths(_layouts[-1]) if _layouts else torch.tensor([[tokens]])
     if counts.shape[0] not in (1, rows) or counts.shape[1] not in (1, tokens):
         counts = torch.tensor([[tokens]])  # another batch than that of the trainer
     bound = alpha / (counts.to(output.device) * width).float().sqrt()
     return torch.empty_like(output).uniform_(-1, 1) * bound[..., None].to(output.dtype)
+
+
+def _document_lengths(layout: Sequence[int] | Tensor) -> Tensor:
+    """For each token, or each row, the tokens of its document: [1, tokens] or [rows, 1]."""
+    if isinstance(layout, Tensor):
+        return layout.sum(dim=1, keepdim=True).clamp(min=1)
+    counts = torch.tensor(layout)
+    return counts.repeat_interleave(counts)[None]

@@ -24,17 +24,23 @@ def accelerator() -> str:
 def resolve_precision(bf16: bool | None, fp16: bool, device: str) -> tuple[bool | None, bool]:
     """Return (bf16, fp16) as this device supports them; warns when one is switched off.
 
-    On a CPU bf16=None stays None until the model is known: see settle_bf16().
+    A CUDA device without bf16 trains in fp16, with a gradient scaler. On a CPU bf16=None stays None
+    until the model is known: see settle_bf16().
     """
     if fp16 and device == "cpu":
         warnings.warn("fp16 needs a GPU; this CPU trains in float32.", stacklevel=4)
         fp16 = False
         bf16 = bool(bf16)
+    if fp16_instead(device) and (bf16 or (bf16 is None and not fp16)):
+        warnings.warn(
+            "This GPU has no bf16; training in fp16 with a gradient scaler.", stacklevel=4
+        )
+        bf16, fp16 = False, True
     if bf16 and not bf16_possible(device):
         warnings.warn(f"This {device} has no bf16; training in float32.", stacklevel=4)
         bf16 = False
     if bf16 is None and device != "cpu":
-        bf16 = not fp16 and device == "cuda" and bf16_possible(device)
+        bf16 = not fp16 and device == "cuda"
     return bf16, fp16
 
 
@@ -59,6 +65,11 @@ def halve_frozen(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if not parameter.requires_grad and parameter.dtype == torch.float32:
             parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def fp16_instead(device: str) -> bool:
+    """Whether half precision means fp16 on this device, which needs a gradient scaler."""
+    return device == "cuda" and not bf16_possible(device)
 
 
 def bf16_possible(device: str) -> bool:

@@ -166,6 +166,12 @@ class SFTConfig(TrainingArguments):
     activation_offloading: bool = field(
         default=False, metadata=_help("On a GPU: keep activations in main memory until needed.")
     )
+    fill_rows: bool | None = field(
+        default=None,
+        metadata=_help(
+            "Fill joined rows to few lengths with tokens that are not learned from; None: on CUDA."
+        ),
+    )
     long_rows: str = field(
         default="auto",
         metadata=_help(
@@ -189,6 +195,15 @@ class SFTConfig(TrainingArguments):
         metadata=_help("LoRA+ (arXiv 2402.12354): learning rate of B by that of A. 0: the same."),
     )
 
+    # how full training keeps its weights
+    bf16_working_copy: bool = field(
+        default=False,
+        metadata=_help(
+            "Full training in bf16: compute with a bf16 copy of the weights that the optimizer "
+            "writes from its float32 ones. Not yet measured on a GPU."
+        ),
+    )
+
     def __post_init__(self) -> None:
         device = "cpu" if self.use_cpu else accelerator()
         self.bf16, self.fp16 = resolve_precision(self.bf16, self.fp16, device)
@@ -204,6 +219,8 @@ class SFTConfig(TrainingArguments):
             self.use_cpu = True
         if device == "cpu":
             self.dataloader_pin_memory = False
+        elif self.dataloader_pin_memory and self.accelerator_config is None:
+            self.accelerator_config = {"non_blocking": True}  # pinned batches move meanwhile
         super().__post_init__()
         self._normalise()
         self._check()

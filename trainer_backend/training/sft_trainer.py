@@ -1,6 +1,7 @@
 """SFTTrainer: supervised fine-tuning on transformers' Trainer; no run folder is known here."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any
@@ -37,7 +38,9 @@ from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.vision import ROW_COLUMNS
 from trainer_backend.training.adapters import add_adapter, prepare_trainable
 from trainer_backend.training.batches import (
+    TRAINED_AT,
     WithRowLengths,
+    WithTrainedPositions,
     group_by_length,
     ignore_repeats,
     with_length,
@@ -45,12 +48,13 @@ from trainer_backend.training.batches import (
 from trainer_backend.training.capabilities import (
     asked_loss,
     causal_lm,
-    every_weight_learns,
     examine,
     router_weight,
+    settle_unused,
 )
 from trainer_backend.training.card import TAGS, write_card
 from trainer_backend.training.kernels.attention import document_layout
+from trainer_backend.training.kernels.choice import chosen_kernels
 from trainer_backend.training.kernels.lora_autocast import settle_lora
 from trainer_backend.training.lora.pissa import pissa_of
 from trainer_backend.training.lora.plus import quicken_b
@@ -58,11 +62,10 @@ from trainer_backend.training.loss import (
     TokenSums,
     balance_router,
     install_fused_head,
-    logits_loss,
-    shift_and_select,
+    model_logits_loss,
 )
 from trainer_backend.training.malloc import kept_memory
-from trainer_backend.training.metrics import TokenMeter, averages, num_tokens
+from trainer_backend.training.metrics import TokenMeter, averages, mean_loss, num_tokens
 from trainer_backend.training.neftune import noise_by_length, noisy_embeddings
 from trainer_backend.training.precision import settle_bf16
 from trainer_backend.training.sft_config import (
@@ -73,8 +76,11 @@ from trainer_backend.training.sft_config import (
 )
 from trainer_backend.training.special_tokens import prepare_tokens
 from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
+from trainer_backend.training.steps.bookkeeping import StepBooks, model_itself
 from trainer_backend.training.steps.context import OWN_TOKENS
+from trainer_backend.training.steps.filling import Row, filling_of
 from trainer_backend.training.steps.long_rows import LongRows, Way, asked_way
+from trainer_backend.training.steps.masters import ForgetTrials, masters_of, with_masters
 from trainer_backend.training.steps.merging import MergedSteps
 from trainer_backend.training.steps.paths import PathsTaken
 from trainer_backend.training.trainer_data import TrainerData
@@ -142,11 +148,7 @@ class SFTTrainer(Trainer):
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
-        several = args.world_size > 1 and args.ddp_find_unused_parameters is None
-        if several and not args.fsdp and every_weight_learns(model):
-            args.ddp_find_unused_parameters = (
-                False  # else DDP searches for unused weights every step
-            )
+        settle_unused(model, args)
         self._rows_wanted = compute_metrics is not None  # logits are compared row by row
         self._meters = {"train": TokenMeter(), "eval": TokenMeter()}
         self.args = args
@@ -178,6 +180,7 @@ class SFTTrainer(Trainer):
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
         settle_lora(quick_lora, self.model, args, self.paths.say)
+        self._books, self._filling = StepBooks(self), filling_of(self)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
         self.merging = MergedSteps.of(self)
@@ -186,6 +189,9 @@ class SFTTrainer(Trainer):
             install_fused_head(causal_lm(self.model), self._traits.spec)
         self.model.add_model_tags(list(TAGS))
         self.long_rows = LongRows(self)
+        made = optimizers[0] or optimizer_cls_and_kwargs
+        self._masters = masters_of(self.model, args, made, self.paths.say)
+        self.add_callback(ForgetTrials(self._masters))
 
     @property
     def data_counts(self) -> dict[str, Counts]:
@@ -216,6 +222,9 @@ class SFTTrainer(Trainer):
         by_row = evaluates and (self._rows_wanted or description == "test")
         if by_row and usual is self._usual:
             self.data_collator = self._padded
+        own = self.data_collator in (self._usual, self._padded)
+        if own and isinstance(dataset, Dataset):  # accelerate may cut batches of a stream
+            self.data_collator = WithTrainedPositions(self.data_collator)
         if self.args.world_size > 1:
             self.data_collator = WithRowLengths(self.data_collator)
             dataset = with_length(dataset) if evaluates else dataset
@@ -245,6 +254,10 @@ class SFTTrainer(Trainer):
         samples, num_items = super().get_batch_samples(batches, num_batches, device)
         return self.merging.waiting(samples), num_items
 
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        known = self._books.items(batch_samples, device)
+        return super()._get_num_items_in_batch(batch_samples, device) if known is None else known
+
     # Loss
 
     def compute_loss(
@@ -263,18 +276,19 @@ class SFTTrainer(Trainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True  # vision models ignore their config here
         lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
-        tokens = inputs.pop(OWN_TOKENS) if OWN_TOKENS in inputs else num_tokens(inputs)
+        chosen, shared = inputs.pop(TRAINED_AT, None), inputs.pop(OWN_TOKENS, None)
+        tokens = num_tokens(inputs) if shared is None else shared
+        if self._filling is not None and self.model.training and shared is None:
+            inputs, labels, lengths = self._filling.fill(Row(inputs, labels, lengths))
         with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
             if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
                 own_loss = {} if self.compute_loss_func is None else {"labels": labels}
                 outputs = model(**inputs, **own_loss, use_cache=False)
-                own = outputs.logits[:, -labels.shape[1] :]  # virtual tokens of prompts come first
-                states, targets = shift_and_select(own, labels)
                 spec = asked_loss(self.args)
                 spec = spec if model.training else spec.held_out()
-                sums = logits_loss(states, targets, spec)
+                sums = model_logits_loss(outputs.logits, labels, spec, chosen)
             else:
-                outputs = model(**inputs, labels=labels, fused_loss=True)
+                outputs = model(**inputs, labels=labels, fused_loss=True, trained_at=chosen)
                 sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.trained)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
@@ -311,12 +325,15 @@ class SFTTrainer(Trainer):
         return loss.detach(), outputs.logits, inputs["labels"]
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """The Trainer's; on a CPU freed memory is kept for the next step."""
-        embedding = causal_lm(self.model).get_input_embeddings()
+        """The Trainer's, with the kernels that suit; on a CPU freed memory is kept for a step."""
+        model, found = causal_lm(self.model), self._traits
+        embedding = model.get_input_embeddings()
         with (
             kept_memory(self.args.device.type),
+            chosen_kernels(model, self.args, found.spec, found.packs, self.paths.say),
             self.long_rows.ready(),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
+            self._masters.copied(),
         ):
             return super().train(*args, **kwargs)
 
@@ -326,6 +343,8 @@ class SFTTrainer(Trainer):
         optimizer = super().create_optimizer(model)
         if ratio and is_new:
             quicken_b(optimizer, self.model if model is None else model, ratio)
+        if is_new:
+            self._masters.take_over(optimizer)
         return optimizer
 
     def _way(self) -> Way:
@@ -340,10 +359,31 @@ class SFTTrainer(Trainer):
         """The Trainer's, of one batch or of all batches of a step; see MergedSteps."""
         return self.merging.run(self._compute_part, *args, **kwargs)
 
-    def _compute_part(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _compute_part(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass; activations are kept as long rows need it."""
+        step = self._books.step if self._books.quick else super().training_step
         with self.long_rows.step():
-            return self.long_rows.trained(super().training_step, *args, **kwargs)
+            return self.long_rows.trained(step, model_itself(model), *args, **kwargs)
+
+    # Book-keeping of a step
+
+    def _run_epoch(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        with self._books.epoch(model) as stepped:
+            super()._run_epoch(stepped, *args, **kwargs)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        holder = self._masters.updated(model)
+        return self._books.clip(holder, self.args.max_grad_norm, super()._clip_grad_norm)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        holder = self._masters.updated(model)
+        if grad_norm is None:  # nothing is clipped
+            grad_norm = self._books.clip(holder, math.inf, super()._get_grad_norm)
+        return super()._get_grad_norm(model_itself(holder), grad_norm)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """As the Trainer counts them; looked up once and multiplied by the tokens."""
+        return self._books.operations(inputs)
 
     # Saving
 
@@ -358,8 +398,10 @@ class SFTTrainer(Trainer):
             own = [tags] if isinstance(tags, str) else [*(tags or ())]
             write_card(self, str(self.args.output_dir), model_name, own, facts)
 
+    @with_masters
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        with self._books.arguments_as_given():
+            super()._save(output_dir, state_dict)
         settings = getattr(self.model, "generation_config", None)
         if settings is not None:  # an adapter is saved without them, and would not stop
             settings.save_pretrained(output_dir or str(self.args.output_dir))
@@ -367,33 +409,34 @@ class SFTTrainer(Trainer):
             self.pissa.convert(output_dir or str(self.args.output_dir))
         write_card(self, output_dir or str(self.args.output_dir))
 
+    @with_masters
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
     ) -> None:
-        if whole := self._whole_model():
-            load_weights(whole, resume_from_checkpoint)
-        elif self.pissa is not None:
-            self.pissa.load(resume_from_checkpoint)
-        else:
+        if not self._load_own(resume_from_checkpoint):
             with kept_formats(self.model):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    @with_masters
     def _load_best_model(self) -> None:
-        whole, best = self._whole_model(), self.state.best_model_checkpoint
-        if whole and best:
-            load_weights(whole, best)
-        elif self.pissa is not None and best:
-            self.pissa.load(best)
-        else:
+        best = self.state.best_model_checkpoint
+        if not (best and self._load_own(best)):
             super()._load_best_model()
 
-    def _whole_model(self) -> PreTrainedModel | None:
-        """The model, unless it has an adapter or is sharded."""
+    def _load_own(self, folder: str) -> bool:
+        """Load a whole model, or a PiSSA adapter; False where the Trainer loads it as well."""
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return self.model if isinstance(self.model, PreTrainedModel) and not sharded else None
+        if isinstance(self.model, PreTrainedModel) and not sharded:
+            load_weights(self.model, folder)
+        elif self.pissa is not None:
+            self.pissa.load(folder)
+        else:
+            return False
+        return True
 
     # Evaluation and logs
 
+    @with_masters
     def evaluate(
         self,
         eval_dataset: Rows | Mapping[str, Rows] | str | None = None,
@@ -420,14 +463,11 @@ class SFTTrainer(Trainer):
         sums = self._meters["eval"].read(self.accelerator)
         if sums and sums["trained"]:
             shown = averages(sums, self.aux_loss_enabled)
-            shown["num_tokens"] = self._meters["train"].num_tokens
             if self.compute_loss_func is None:
-                balance = self.router_aux_loss_coef * shown.get("aux_loss", 0.0)
-                shown["loss"] = sums["loss"] / sums["trained"] + balance
+                shown["loss"] = mean_loss(sums, shown, self.router_aux_loss_coef)
+            shown["num_tokens"] = self._meters["train"].num_tokens
             assert output.metrics is not None
-            output.metrics.update(
-                {f"{metric_key_prefix}_{key}": value for key, value in shown.items()}
-            )
+            output.metrics.update({f"{metric_key_prefix}_{key}": shown[key] for key in shown})
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -436,13 +476,7 @@ class SFTTrainer(Trainer):
         if "loss" in logs or "train_loss" in logs:
             sums = meter.read(self.accelerator)
             if sums:
-                self._resume_token_count()
-                meter.num_tokens += int(sums["tokens"])
+                meter.count(sums, self.state.log_history)
                 logs.update(averages(sums, self.aux_loss_enabled))
             logs["num_tokens"] = meter.num_tokens
         super().log(logs, start_time)
-
-    def _resume_token_count(self) -> None:
-        if self._meters["train"].num_tokens == 0:
-            seen = [row["num_tokens"] for row in self.state.log_history if "num_tokens" in row]
-            self._meters["train"].num_tokens = int(seen[-1]) if seen else 0

@@ -8,9 +8,13 @@ from datasets import Dataset
 from trainer_backend.errors import UserError
 from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
-from trainer_backend.runs.files import CHECKPOINTS
+from trainer_backend.recipe.resolve import QUANTIZED
+from trainer_backend.runs.files import CHECKPOINTS, ROWS
 from trainer_backend.tokens.training_rows import training_dataset
+from trainer_backend.training.distributed import first_goes_ahead
+from trainer_backend.training.precision import accelerator, fp16_instead
 from trainer_backend.training.sft_config import SFTConfig
+from trainer_backend.training.steps.merging import pays_on
 from trainer_backend.worker.facts import RunFacts
 
 NEVER = 2**31 - 1  # steps: evaluate and save only at the end of the run
@@ -40,7 +44,10 @@ def training_rows(facts: RunFacts) -> tuple[Dataset, Dataset]:
             facts.dataset.name,
             f"Lower “{label('eval_fraction')}” or add rows.",
         )
-    rows = training_dataset(facts.dataset, facts.recipe.system_prompt)
+    folder = facts.run.dir / ROWS
+    rows = first_goes_ahead(
+        lambda: training_dataset(facts.dataset, facts.recipe.system_prompt, folder)
+    )
     return rows.select(facts.train_at.tolist()), rows.select(facts.held_out_at.tolist())
 
 
@@ -80,9 +87,15 @@ def _given(facts: RunFacts, has_eval: bool, has_images: bool) -> dict[str, Any]:
         "eval_steps": _cadence(recipe.eval_steps) or NEVER,
         "per_device_eval_batch_size": recipe.per_device_train_batch_size,
         "bf16": recipe.precision == "bf16",
-        "fp16": recipe.precision == "fp16",
+        "fp16": recipe.precision == "fp16" or _quantised_in_fp16(recipe),
         "fsdp": shards_model(recipe),
+        "merge_batches": pays_on(accelerator()),  # on several devices too: the largest is tried
     }
+
+
+def _quantised_in_fp16(recipe: Recipe) -> bool:
+    """Whether 4- or 8-bit weights are multiplied in fp16, whose gradients need scaling."""
+    return recipe.precision in QUANTIZED and fp16_instead(accelerator())
 
 
 def _saving(facts: RunFacts) -> dict[str, Any]:

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from trainer_backend.errors import is_out_of_memory
 from trainer_backend.recipe import Recipe
@@ -15,24 +21,52 @@ LEAST_GAIN = 1e-6  # a smaller decrease of the evaluation loss is rounding error
 
 
 def evaluate_if_room(
-    evaluate: Callable[[], dict[str, float]], step: int, writer: RunWriter
+    evaluate: Callable[[], dict[str, float]], args: TrainingArguments, step: int, writer: RunWriter
 ) -> dict[str, float]:
-    """The metrics of `evaluate`; without memory for it, {} and a warning in the run."""
-    writer.mark("evaluating")
-    try:
-        return evaluate()
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-    writer.update(progress=None)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    writer.warn(
-        f"The memory ran out during the evaluation at step {step}: it has no eval loss. "
-        "Training continues; a smaller batch size leaves more memory."
+    """The metrics of `evaluate`; without memory for it, of half as many rows at a time, to one.
+
+    Without memory for a single row: {} and a warning in the run that says what was tried. Several
+    processes try once: if one of them ran out of memory, the others wait for it.
+    """
+    tried: list[int] = []
+    while True:
+        writer.mark("evaluating")
+        tried.append(args.per_device_eval_batch_size)
+        try:
+            metrics = evaluate()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            if len(tried) > 1:
+                writer.warn(_fewer_at_once(tried, step))
+            return metrics
+        writer.update(progress=None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if tried[-1] == 1 or args.world_size > 1:
+            writer.warn(_no_evaluation(tried, step))
+            return {}
+        args.per_device_eval_batch_size = max(1, tried[-1] // 2)
+
+
+def _fewer_at_once(tried: list[int], step: int) -> str:
+    rows = "1 row at a time" if tried[-1] == 1 else f"{tried[-1]} rows at a time"
+    return (
+        f"The memory ran out during the evaluation at step {step} with {tried[-2]} rows at a time: "
+        f"it is done with {rows} from now on (the same loss, slower)."
     )
-    return {}
+
+
+def _no_evaluation(tried: list[int], step: int) -> str:
+    *more, last = map(str, tried)
+    sizes = f"{', '.join(more)} and {last}" if more else last
+    return (
+        f"The memory ran out during the evaluation at step {step}: it has no eval loss. Tried with "
+        f"{sizes} {'row' if sizes == '1' else 'rows'} at a time. Training continues; a shorter "
+        "maximum length leaves more memory."
+    )
 
 
 def warn_without_rows(recipe: Recipe, writer: RunWriter) -> None:

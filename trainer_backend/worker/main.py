@@ -4,6 +4,7 @@ import faulthandler
 import gc
 import logging
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -25,6 +26,7 @@ from trainer_backend.runs import (
     redact_output,
     what_is_safe,
 )
+from trainer_backend.runs.files import ROWS
 from trainer_backend.scheduling import RankWatch
 from trainer_backend.scheduling.rank_watch import EXIT_CODE
 
@@ -66,6 +68,8 @@ def run_worker(folder: Path) -> int:
         with RankWatch(folder, lost) as ranks:
             return _train(run, writer, ranks)
     finally:
+        if first:
+            shutil.rmtree(folder / ROWS, ignore_errors=True)
         if writer.heart:
             writer.heart.close()
         lock.release()

@@ -19,6 +19,7 @@ from transformers import Trainer
 
 from trainer_backend.disk import GIB, in_words
 from trainer_backend.errors import UserError
+from trainer_backend.estimation.estimate import make_case
 from trainer_backend.estimation.memory import (
     GRADIENT_BYTES,
     WEIGHT_BYTES,
@@ -36,6 +37,7 @@ from trainer_backend.recipe import Recipe, changed_to
 from trainer_backend.training.capabilities import causal_lm
 from trainer_backend.training.malloc import give_back
 from trainer_backend.training.steps.long_rows import Way, asked_way
+from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.fsdp import own_shard
 
 try:
@@ -100,18 +102,18 @@ def _lighter(recipe: Recipe) -> list[Recipe]:
 def check_training_fits(trainer: Trainer, recipe: Recipe) -> None:
     """After the longest batch was tried: check the memory for optimizer state and gradients.
 
-    Raises UserError with both sizes, or torch.OutOfMemoryError where a smaller batch may help.
+    Raises UserError with both sizes, or torch.OutOfMemoryError where a smaller batch may help. Of a
+    GPU counts what is free or held by this process: others may hold a part of it.
     """
     assert trainer.model is not None
     weights = [one for one in trainer.model.parameters() if one.requires_grad]
     trainable = sum(own_shard(one).numel() for one in weights)
     state = optimizer_bytes(trainable, recipe)
     if torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        needed = torch.cuda.max_memory_allocated() + state
-        if needed > total:
-            numbers = f"about {in_words(needed)} needed, {in_words(total)} available"
-            raise torch.OutOfMemoryError(f"CUDA out of memory: {numbers}.")
+        unused, total = torch.cuda.mem_get_info()
+        ours = unused + torch.cuda.memory_reserved()
+        if missing := shortage(torch.cuda.max_memory_allocated() + state, ours, total):
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {missing}.")
         return
     give_back()
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -119,6 +121,29 @@ def check_training_fits(trainer: Trainer, recipe: Recipe) -> None:
     if needed > free:
         adapter = replace(recipe, adapter="lora") if recipe.adapter == "full" else None
         raise _too_large(recipe, needed, free, adapter)
+
+
+def shortage(needed: int, available: int, total: int) -> str:
+    """Both sizes in words, and what other programs hold of a GPU; "" if it is enough."""
+    if needed <= available:
+        return ""
+    numbers = f"about {in_words(needed)} needed, {in_words(available)} available"
+    if total - available > GIB:
+        numbers += f" (other programs hold {in_words(total - available)} of the GPU)"
+    return numbers
+
+
+def step_parts(facts: RunFacts) -> int:
+    """In how many parts a step fits into the memory that is free now, by the estimate.
+
+    Call it before the model is loaded. 1 where parts are not chosen: on other devices than a GPU,
+    or where the sizes of the model are not known.
+    """
+    machine = hardware()
+    if machine.kind != "cuda":
+        return 1
+    case = make_case(facts.run.home, facts.recipe, facts.dataset, machine)
+    return 1 if case.shape is None else case.setup(facts.recipe)[0].parts
 
 
 # How activations are kept
@@ -157,12 +182,18 @@ def _is_plain(model: AnyModel) -> bool:
 
 
 def longest_batch(trainer: Any) -> tuple[int, int] | None:
-    """Tokens of the largest batch and of its longest row; None where lengths are not known."""
+    """Tokens of the most that must be computed at once, and of its longest row.
+
+    On a GPU a step can be computed row by row, which costs less than to keep less of more rows.
+    None where lengths are not known.
+    """
     rows = trainer.train_dataset
     if not isinstance(rows, Dataset) or "input_ids" not in rows.column_names:
         return None
     lengths = pc.list_value_length(rows.with_format("arrow")["input_ids"]).to_numpy()
-    size = min(trainer.args.per_device_train_batch_size, len(lengths))
+    row_by_row = trainer.merging.retries and trainer.args.device.type == "cuda"
+    at_once = 1 if row_by_row else trainer.args.per_device_train_batch_size
+    size = min(at_once, len(lengths))
     if not size:
         return None
     most = np.partition(lengths, len(lengths) - size)[-size:]

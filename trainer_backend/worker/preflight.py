@@ -35,12 +35,14 @@ from trainer_backend.worker.memory import check_training_fits
 class Preflight(TrainerCallback):
     """Checks disk, tokens and labels, then runs forward and backward on the longest batch.
 
-    Random states, gradients, counters and weights are restored.
+    The batch holds the longest rows of a whole optimizer step where batches are merged, and is
+    tried in more parts until it fits; `parts` are those that the estimate begins with. Random
+    states, gradients, counters and weights are restored.
     """
 
-    def __init__(self, trainer: SFTTrainer, writer: RunWriter, recipe: Recipe):
+    def __init__(self, trainer: SFTTrainer, writer: RunWriter, recipe: Recipe, parts: int = 1):
         self.writer, self.recipe = writer, recipe
-        self._trainer = trainer
+        self._trainer, self._parts = trainer, parts
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any
@@ -54,23 +56,32 @@ class Preflight(TrainerCallback):
         rows = trainer.train_dataset
         if not isinstance(rows, Dataset) or "input_ids" not in rows.column_names:
             return  # rows with images and streams have no lengths beforehand
-        longest = longest_rows(rows, args.per_device_train_batch_size)
+        merging = trainer.merging
+        self.writer.update(batch_rows=min(len(rows), args.per_device_train_batch_size))
+        longest = longest_rows(rows, merging.rows_at_once)
         check_tokens(rows, model.get_input_embeddings().weight.shape[0])
         chosen = trainer._remove_unused_columns(rows.select(longest), "training")
         batch = trainer.data_collator(list(chosen))
         check_labels(batch, longest)
-        if state.global_step == 0:  # a resumed run has already tried it
+        # a resumed run has tried it already, and a step of several processes is not done again
+        if state.global_step == 0 or (merging.joins and not merging.retries):
             self._try(batch)
 
     def _try(self, batch: dict[str, Any]) -> None:
         trainer, tokens = self._trainer, batch["input_ids"].numel()
         what = f"Trying the longest batch ({tokens} tokens)"
         self.writer.progress(what, 0, 1, "step")
-        assert trainer.model is not None
-        with restored(trainer):
-            trainer.training_step(trainer.model_wrapped, batch, num_items_in_batch=None)
-            trainer.model.zero_grad()
-        check_training_fits(trainer, self.recipe)
+        merging = trainer.merging
+        if merging.able and merging.most is None and self._parts > 1:
+            why = "by the estimate all of it does not fit into the free memory"
+            merging.limit(math.ceil(tokens / self._parts), why)
+        with restored(trainer), peak_forgotten():
+            merging.try_out(
+                trainer._compute_part,
+                trainer.model_wrapped,
+                batch,
+                lambda: check_training_fits(trainer, self.recipe),
+            )
         self.writer.progress(what, 1, 1, "step")
 
 
@@ -172,6 +183,21 @@ def check_labels(batch: dict[str, Any], rows: list[int]) -> None:
             f"Raise “{label('max_length')}”, or check which column is the answer.",
             code="labels_empty",
         )
+
+
+@contextmanager
+def peak_forgotten() -> Iterator[None]:
+    """Count the peak memory of a GPU anew, before and after.
+
+    So that a run shows the peak of its steps. On a CPU the whole process is counted: what it has
+    once taken, the machine must have.
+    """
+    if not torch.cuda.is_available():
+        yield
+        return
+    torch.cuda.reset_peak_memory_stats()
+    yield
+    torch.cuda.reset_peak_memory_stats()
 
 
 @contextmanager

@@ -279,14 +279,14 @@ def work_done(trainer: SFTTrainer, recipe: Recipe, saves: int) -> Plan:
     rows, held_out = Tokens.of(trainer.train_dataset), Tokens.of(trainer.eval_dataset)
     steps, args = trainer.state.global_step, trainer.args
     seen = trainer._meters["train"].num_tokens / steps
-    largest = np.sort(rows.total)[-args.per_device_train_batch_size :]
+    largest = np.sort(rows.total)[-trainer.merging.rows_at_once :]
     learned = rows.trained.sum() / max(1, rows.total.sum())
     asked = min(recipe.answer_check_rows, len(held_out.documents))
     answered = held_out.trained.sum() / max(1, len(held_out.documents))
     return Plan(
         rows=len(rows.documents),
         steps=steps,
-        micro_batches=args.gradient_accumulation_steps,
+        micro_batches=1 if trainer.merging.joins else args.gradient_accumulation_steps,
         step_tokens=seen,
         step_trained=seen * learned,
         row_tokens=rows.document_mean,

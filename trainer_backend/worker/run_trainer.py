@@ -33,7 +33,8 @@ from trainer_backend.worker.saving import Saving
 class RunTrainer(SFTTrainer):
     """Trains one run: NaN guard, whole checkpoints, early stopping, FSDP shards, preflight checks.
 
-    `arguments` are those of SFTTrainer, without callbacks.
+    `parts` are those in which the estimate computes a step. `arguments` are those of SFTTrainer,
+    without callbacks.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class RunTrainer(SFTTrainer):
         writer: RunWriter,
         stop_requested: Callable[[], bool],
         clock: Stopwatch,
+        parts: int = 1,
         **arguments: Any,
     ):
         recipe = facts.recipe
@@ -53,14 +55,16 @@ class RunTrainer(SFTTrainer):
         super().__init__(**arguments, callbacks=[record, self.early, CurrentSchedule(), self.guard])
         self.remove_callback(PrinterCallback)  # RecordRun writes a readable log
         # before the callbacks that open an account of this run elsewhere (report_to)
-        self.callback_handler.callbacks.insert(0, Preflight(self, writer, recipe))
+        self.callback_handler.callbacks.insert(0, Preflight(self, writer, recipe, parts))
+        self.merging.most = writer.run.state().get("part_tokens")  # of an earlier attempt
 
     def _tell_of_content(self) -> None:
         """Nothing: the run's warnings name the rows as the file numbers them."""
 
     def _tell_path(self, sentence: str) -> None:
         super()._tell_path(sentence)
-        self.writer.update(now=True, paths=list(self.paths.sentences))
+        most = self.merging.most if hasattr(self, "merging") else None
+        self.writer.update(now=True, paths=list(self.paths.sentences), part_tokens=most)
 
     def _way(self) -> Way:
         return least_way(self)
@@ -71,10 +75,10 @@ class RunTrainer(SFTTrainer):
             raise self.guard.error()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's; without memory for it, warn and return {}."""
+        """As the Trainer's; without memory for it, in smaller batches, or warn and return {}."""
         evaluate = partial(super().evaluate, *args, **kwargs)
         with self.clock.during("evaluating"):
-            return evaluate_if_room(evaluate, self.state.global_step, self.writer)
+            return evaluate_if_room(evaluate, self.args, self.state.global_step, self.writer)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train no extra step when a run resumes at its final step (the Trainer would do one).

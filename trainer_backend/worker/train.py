@@ -20,6 +20,7 @@ from trainer_backend.estimation.timing import FETCHING, Stopwatch
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
 from trainer_backend.models.loaded.asking import AskedWith
+from trainer_backend.models.loaded.device import settle_card
 from trainer_backend.models.loaded.load import (
     fetch_model,
     load_adapter,
@@ -47,7 +48,7 @@ from trainer_backend.worker.arguments import shards_model, training_arguments, t
 from trainer_backend.worker.content import asked_about, file_rows, record_content, record_prompts
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
-from trainer_backend.worker.memory import check_model_fits
+from trainer_backend.worker.memory import check_model_fits, step_parts
 from trainer_backend.worker.preflight import check_images, check_shards, check_truncation
 from trainer_backend.worker.recorder import memory_used, record_timing
 from trainer_backend.worker.resume import resume_from, same_examples_a_step
@@ -62,6 +63,8 @@ def train(run: Run, writer: RunWriter) -> None:
     """Train a run from its last checkpoint to its end or a stop. Raises UserError and Stopped."""
     clock = Stopwatch.of_process("starting")
     stop_requested = _stop_signal(run)
+    for note in settle_card():
+        writer.warn(note)
     join()
     _measure_device(run, writer, clock)
     disable_progress_bars()  # progress goes into the run's state
@@ -70,6 +73,7 @@ def train(run: Run, writer: RunWriter) -> None:
     progress = _stoppable_progress(writer, stop_requested)
     clock.enter("loading")
     base = _pinned_base(facts, writer, progress, clock)
+    parts = first_decides(partial(step_parts, facts))
     check_model_fits(base, facts.recipe)
     progress("Loading the model", 0, 1, "step")
     processing = load_processing(base, facts.recipe.chat_template)
@@ -88,6 +92,7 @@ def train(run: Run, writer: RunWriter) -> None:
             writer,
             stop_requested,
             clock,
+            parts,
             model=model,
             args=args,
             train_dataset=train_rows,

@@ -172,5 +172,6 @@ def _machine_card(machine: Hardware) -> Markup:
     pairs = [
         ("Device", machine.label()),
         (kind, f"{machine.memory_free:.1f} of {machine.memory_total:.1f} GB"),
+        ("GPU", machine.problem or None),
     ]
     return markup.card("This machine", markup.facts(pairs))

@@ -174,3 +174,30 @@ def test_a_requested_stop_is_told_with_its_age_while_the_run_is_active(running):
     assert 0 <= feed.since({}, never)["stopping"] < 5
     enter(running, "paused", step=22)
     assert "stopping" not in feed.since({}, never)
+
+
+class Watched:
+    """A run of some points, as a feed and as a run."""
+
+    def __init__(self, run):
+        self.id, self.size = getattr(run, "id", run), 10
+
+
+@pytest.fixture
+def many(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_feed, "open_run", lambda home, run_id: Watched(run_id))
+    monkeypatch.setattr(run_feed, "RunFeed", Watched)
+    return RunFeeds(tmp_path)
+
+
+def test_hundreds_of_runs_may_be_watched_at_once(many):
+    first = [many.of(f"run-{number}") for number in range(200)]
+    assert [many.of(f"run-{number}") for number in range(200)] == first
+
+
+def test_feeds_nobody_asks_for_make_room_for_points(many, monkeypatch):
+    monkeypatch.setattr(run_feed, "MAX_POINTS", 25)
+    kept = [many.of(name) for name in "abc"]
+    assert [many.of(name) for name in "abc"] == kept  # 30 points: the newest does not count
+    many.of("d")
+    assert many.of("c") is kept[2] and many.of("a") is not kept[0]

@@ -106,3 +106,44 @@ def test_weights_are_counted_from_headers_alone(tmp_path):
     path.write_bytes(b"\xff" * 8)
     with pytest.raises(ValueError, match="safetensors"):
         stored_weights(tmp_path)
+
+
+SETTINGS = {"base_model": "meta-llama/Llama-3.2-1B-Instruct", "adapter": "lora"}
+SPLIT = SETTINGS | {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+WHOLE = SETTINGS | {"per_device_train_batch_size": 16}
+
+
+def on_gpu(free: float) -> Hardware:
+    return Hardware("cuda", "NVIDIA L40", 1, 48.0, free, 8, True)
+
+
+def test_a_gpu_with_room_computes_the_batches_of_a_step_at_once(home):
+    split = estimate(Recipe(**SPLIT), None, on_gpu(47.0), home=home)
+    whole = estimate(Recipe(**WHOLE), None, on_gpu(47.0), home=home)
+    assert split.memory_gb == whole.memory_gb and split.fits
+    assert any("The 2 batches of each step are computed at once" in one for one in split.notes)
+    assert not any("batches of each step" in one for one in whole.notes)
+    slow, fast = (estimate(Recipe(**one), None, CPU, home=home) for one in (SPLIT, WHOLE))
+    assert slow.memory_gb.likely < fast.memory_gb.likely  # a CPU takes one batch after the other
+    assert not any("at once" in one for one in slow.notes)
+
+
+def test_a_gpu_that_is_half_full_computes_a_step_in_parts_that_fit(home):
+    whole = estimate(Recipe(**SPLIT), None, on_gpu(47.0), home=home).memory_gb.likely
+    found = estimate(Recipe(**SPLIT), None, on_gpu(0.6 * whole), home=home)
+    assert found.fits and found.fix is None and found.memory_gb.likely <= 0.6 * whole
+    said = " ".join(found.notes)
+    assert "Each step of 16 rows is computed in about 2 parts" in said or "4 parts" in said
+    assert "Other programs hold" in said and "what is free counts" in said
+    one_row = estimate(Recipe(**SETTINGS, per_device_train_batch_size=1), None, on_gpu(47.0))
+    least = estimate(Recipe(**SPLIT), None, on_gpu(0.5), home=home)
+    assert not least.fits and least.memory_gb.likely == pytest.approx(
+        one_row.memory_gb.likely, rel=0.05
+    )
+    assert "per_device_train_batch_size" not in (least.fix or {})  # parts do that by themselves
+
+
+def test_a_gpu_that_is_not_used_is_a_note(home, dataset, tiny_model_dir):
+    machine = Hardware("cpu", "CPU", 1, 32.0, 32.0, 2, True, "Its driver is too old. Update it.")
+    found = estimate(Recipe(base_model=str(tiny_model_dir)), dataset, machine, home=home)
+    assert machine.problem in found.notes

@@ -31,7 +31,7 @@ APPLE = Hardware("mps", "Apple GPU", 1, 16.0, 9.0, 8, True)
         ({"precision": "auto"}, CPU_BF16, "bf16", False),
         ({"precision": "auto"}, APPLE, "fp32", False),
         ({"precision": "auto"}, H100, "bf16", False),
-        ({"precision": "auto"}, T4, "fp16", False),
+        ({"precision": "auto"}, T4, "fp16", True),
         ({"precision": "fp16"}, CPU, "fp32", True),
         ({"precision": "fp16"}, APPLE, "fp32", True),
         ({"precision": "bf16"}, T4, "fp16", True),

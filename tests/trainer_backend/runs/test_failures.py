@@ -32,6 +32,8 @@ CASES = [
     (RuntimeError(TORN_WRITE), "disk_full"),
     (ModuleNotFoundError("No module named 'tabby'", name="tabby"), "missing_package"),
     (ImportError("libcudart.so.13: cannot open shared object file"), "import_error"),
+    (RuntimeError("CUDA error: device-side assert triggered"), "gpu"),
+    (torch.AcceleratorError("CUDA error: unspecified launch failure"), "gpu"),
     (ValueError("something odd"), "failed"),
     (UserError("a", "b", "c", code="token_ids"), "token_ids"),
 ]
@@ -89,6 +91,29 @@ def test_a_halved_batch_keeps_the_examples_of_an_optimizer_step(batch, steps, ex
     assert found is None or found["per_device_train_batch_size"] * found[
         "gradient_accumulation_steps"
     ] == (batch * steps)
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows", "half"), [(1024, 190, 64), (1024, 5000, 512), (8, 3, 1), (8, 1, None)]
+)
+def test_the_batch_is_halved_from_the_rows_really_in_it(running, batch, rows, half):
+    recipe = Recipe(per_device_train_batch_size=batch, gradient_accumulation_steps=2)
+    found = halved_batch(recipe, rows)
+    assert (found and found["per_device_train_batch_size"]) == half
+    if found:
+        assert found["gradient_accumulation_steps"] * half == 2 * batch  # the same steps
+    set_state(running, batch_rows=3)
+    facts = describe(torch.OutOfMemoryError("CUDA out of memory."), running)
+    assert facts["offer"]["retry"]["per_device_train_batch_size"] == 1
+    assert "batch size 8 (of 3 rows)" in facts["where"]
+
+
+def test_a_step_tried_in_parts_is_offered_something_else_than_half_the_batch(running):
+    error = torch.OutOfMemoryError("CUDA out of memory.")
+    error.tried = "Tried in 1, 2 and 4 parts; the longest example alone does not fit."
+    facts = describe(error, running)
+    assert facts["where"].endswith(error.tried)
+    assert facts["offer"] == {"retry": {"gradient_checkpointing": True}}
 
 
 def test_the_offer_shrinks_until_nothing_is_left():
@@ -232,3 +257,19 @@ def test_a_model_that_never_came_offers_the_starter(home, dataset, run):
     assert again.recipe().base_model == STARTER_MODEL and again.name().startswith("SmolLM2")
     checkpoint(other, 2)
     assert describe(gone, other)["offer"] is None
+
+
+def test_a_card_that_another_program_fills_is_named(running):
+    said = "CUDA out of memory. Tried to allocate 2 GiB. Process 7 has 12.30 GiB memory in use."
+    facts = describe(torch.OutOfMemoryError(said), running)
+    assert facts["what"] == (
+        "The device ran out of memory: another program uses 12 GB of this card."
+    )
+    assert facts["fix"].startswith("End that program, or: Set") and facts["offer"]
+
+
+def test_a_fault_of_a_gpu_says_what_cuda_said(running):
+    text = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be late"
+    facts = describe(RuntimeError(text), running)
+    assert "faulty" in facts["what"] and "another card" in facts["fix"]
+    assert facts["where"] == "step 3 of 9 (CUDA error: uncorrectable ECC error encountered)"

@@ -1,13 +1,16 @@
+import os
 from itertools import product
 
 import pytest
 from run_files import append, set_state
 
 from trainer_backend.errors import UserError
-from trainer_backend.home import read_json
+from trainer_backend.home import read_json, write_json
 from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs import state as run_state
 from trainer_backend.runs.create import create_run, list_runs, unfinished_runs
 from trainer_backend.runs.events import read_event
+from trainer_backend.runs.files import STATE
 from trainer_backend.runs.run import Run
 from trainer_backend.runs.state import (
     ACTIVE,
@@ -24,6 +27,7 @@ from trainer_backend.runs.state import (
     cancel,
     enter,
     is_run,
+    remembered_state,
     write_state,
 )
 from trainer_backend.runs.writer import RunWriter
@@ -242,3 +246,44 @@ def test_only_a_run_that_waits_is_taken_out_of_the_queue(run):
 
 def test_a_stopped_run_is_paused_when_there_is_something_to_go_on_from(finished, run):
     assert (after_stop(finished.dir), after_stop(run.dir)) == ("paused", "stopped")
+
+
+def test_the_states_of_thousands_of_runs_stay_remembered(tmp_path, monkeypatch):
+    reads = []
+    read = run_state._read_state
+
+    def counting(path):
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(run_state, "_read_state", counting)
+    folders = [tmp_path / f"run-{number}" for number in range(4_200)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / STATE).write_text('{"state": "finished"}')
+        os.utime(folder / STATE, (1, 1))
+    for _ in range(3):
+        assert all(remembered_state(one)["state"] == "finished" for one in folders)
+    assert len(reads) == len(folders)
+
+
+def test_a_second_look_at_ended_runs_reads_no_state(tmp_path, monkeypatch):
+    folders = [tmp_path / "runs" / f"run-{number}" for number in range(5)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / STATE).write_text('{"state": "finished"}')
+        os.utime(folder / STATE, (1, 1))
+    (folders[3] / STATE).write_text('{"state": "queued"}')
+    looked = []
+
+    def looking(folder):
+        looked.append(folder.name)
+        return remembered_state(folder)
+
+    monkeypatch.setattr(run_state, "remembered_state", looking)
+    assert [run.id for run in unfinished_runs(tmp_path)] == ["run-3"] and len(looked) == 5
+    looked.clear()
+    assert [run.id for run in unfinished_runs(tmp_path)] == ["run-3"] and looked == ["run-3"]
+    write_json(folders[1] / STATE, {"state": "queued"})
+    found = {run.id for run in unfinished_runs(tmp_path)}
+    assert found == {"run-1", "run-3"} and unfinished_runs(tmp_path / "none") == []

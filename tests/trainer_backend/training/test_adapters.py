@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trainer_backend import SFTConfig, SFTTrainer
 from trainer_backend.errors import UserError
 from trainer_backend.models.loaded.load import load_adapter
-from trainer_backend.training.adapters import add_adapter
+from trainer_backend.training.adapters import add_adapter, prepare_trainable
 
 TASK = {"task_type": "CAUSAL_LM"}
 ADAPTERS = {
@@ -196,3 +196,14 @@ def test_an_adapter_is_usable_with_plain_peft(tmp_path, tiny_model_dir, tokenize
     with torch.no_grad():
         expected = trainer.model.eval()(input_ids=ids).logits
         assert torch.allclose(loaded(input_ids=ids).logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_what_a_gradient_scaler_trains_is_in_float32(tmp_path, tiny_model, dtype):
+    args = SFTConfig(str(tmp_path), bf16=False)
+    args.fp16 = True  # as on a card without bf16
+    whole = tiny_model.to(dtype)
+    whole.lm_head.requires_grad_(False)
+    prepare_trainable(whole, args)
+    assert whole.lm_head.weight.dtype == dtype
+    assert whole.model.embed_tokens.weight.dtype == torch.float32

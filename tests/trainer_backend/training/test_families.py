@@ -6,6 +6,8 @@ already has to go on doing so, or training would silently become slower.
 
 # ruff: noqa: E501 - a tiny config reads best as one line
 
+import copy
+
 import pytest
 import torch
 import transformers
@@ -15,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.training.capabilities import probe_model
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
+from trainer_backend.training.kernels.front import front_of
 from trainer_backend.training.loss import LossSpec, install_fused_head
 
 SMALL = {
@@ -162,3 +165,55 @@ def test_a_model_that_mixes_examples_is_never_packed():
     assert type(model).__name__ in traits.why_not
     assert model.config._attn_implementation == before
     assert model.training
+
+
+DEEP = {
+    **{name: {**sizes, "num_hidden_layers": 6} for name, sizes in FAMILIES.items()},
+    "deepseek_v3": {**SMALL, "num_hidden_layers": 6, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 1,
+                    "topk_group": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "q_lora_rank": 8,
+                    "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
+                    "first_k_dense_replace": 2},
+    "gpt_oss": {**SMALL, "num_hidden_layers": 6, "head_dim": 8, "num_local_experts": 4, "sliding_window": 5},
+    "qwen3_next": {**SMALL, "num_hidden_layers": 8, "head_dim": 8, "num_experts": 4, "moe_intermediate_size": 16,
+                   "shared_expert_intermediate_size": 16, "linear_num_value_heads": 2, "linear_num_key_heads": 2,
+                   "linear_key_head_dim": 8, "linear_value_head_dim": 8, "num_experts_per_tok": 2},
+}  # fmt: skip
+DEEP["gpt2"] = {**FAMILIES["gpt2"], "n_layer": 6}
+DEEP["bloom"] = {**FAMILIES["bloom"], "n_layer": 6}
+DEEP["gemma3_text"] = {**DEEP["gemma3_text"], "layer_types": [*["sliding_attention"] * 3, "full_attention"] * 2,
+                       "num_hidden_layers": 8}  # fmt: skip
+LAYERS = {
+    "gemma2": 2,
+    "gemma3_text": 4,
+    "llama": 2,
+    "smollm3": 4,
+    "deepseek_v3": 3,
+    "qwen3_next": 4,
+}
+WHOLE = {"mixtral"}  # its layers' router logits are recorded by hooks
+
+
+def layers_of(model) -> torch.nn.ModuleList:
+    return next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
+
+
+@pytest.mark.parametrize("family", DEEP)
+def test_the_front_decides_as_the_whole_model(family, monkeypatch):
+    model, alike = (build(family, copy.deepcopy(DEEP[family])) for _ in range(2))
+    modules, config = dict(model.named_modules()), model.config.to_dict()
+    front = front_of(model)
+    assert (front is None) == (family in WHOLE)
+    if front is not None:
+        assert type(front) is type(model) and front is not model
+        assert len(layers_of(front)) == LAYERS.get(family, 2) or family not in LAYERS
+        assert {id(p) for p in front.parameters()} < {id(p) for p in model.parameters()}
+    found = probe_model(model, LossSpec())
+    after = dict(model.named_modules())
+    assert modules.keys() == after.keys()
+    assert all(one is after[name] for name, one in modules.items())
+    switched = {key: value for key, value in model.config.to_dict().items() if value != config[key]}
+    assert switched.keys() <= {"_attn_implementation", "attn_implementation"}
+
+    monkeypatch.setattr("trainer_backend.training.capabilities.front_of", lambda _: None)
+    assert probe_model(alike, LossSpec()) == found
+    assert alike.config._attn_implementation == model.config._attn_implementation

@@ -156,3 +156,25 @@ def test_saved_arguments_of_an_earlier_version_still_load():
     assert stored.count(new) == 1  # protocol 2 names the class's module in plain text
     loaded = pickle.loads(stored.replace(new, old))
     assert type(loaded) is SFTConfig and loaded.packing
+
+
+@pytest.mark.parametrize(
+    ("bf16", "fp16", "wanted", "said"),
+    [
+        (None, False, (False, True), True),
+        (True, False, (False, True), True),
+        (False, False, (False, False), False),
+        (False, True, (False, True), False),
+        (None, True, (False, True), False),
+    ],
+)
+def test_a_card_without_bf16_trains_in_fp16_and_says_so(monkeypatch, bf16, fp16, wanted, said):
+    monkeypatch.setattr(precision, "bf16_possible", lambda device: device != "cuda")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert precision.resolve_precision(bf16, fp16, "cuda") == wanted
+    assert [str(one.message) for one in caught] == (
+        ["This GPU has no bf16; training in fp16 with a gradient scaler."] if said else []
+    )
+    monkeypatch.setattr(precision, "bf16_possible", lambda device: True)
+    assert precision.resolve_precision(None, False, "cuda") == (True, False)

@@ -7,6 +7,8 @@ import pytest
 
 from trainer_backend.errors import UserError
 from trainer_backend.recipe.recipe import Recipe
+from trainer_backend.runs.files import ROWS
+from trainer_backend.worker import arguments as room
 from trainer_backend.worker.arguments import NEVER, shards_model, training_arguments, training_rows
 from trainer_backend.worker.facts import RunFacts
 
@@ -43,3 +45,22 @@ def test_rows_are_those_of_the_split_and_none_is_a_mistake_of_the_user(make_fact
     assert (len(train), len(held_out)) == (len(facts.train_at), len(facts.held_out_at))
     with pytest.raises(UserError, match="No row is left"):
         training_rows(replace(facts, train_at=np.array([], np.int64)))
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [("int4", True), ("int8", True), ("fp32", False)])
+def test_quantised_weights_are_scaled_on_a_card_without_bf16(
+    make_facts, monkeypatch, precision, scaled
+):
+    monkeypatch.setattr(room, "SFTConfig", lambda **given: given)
+    assert training_arguments(make_facts(precision=precision), False)["fp16"] is False
+    monkeypatch.setattr(room, "fp16_instead", lambda device: True)
+    assert training_arguments(make_facts(precision=precision), False)["fp16"] is scaled
+
+
+def test_many_rows_lie_in_the_runs_folder(make_facts, monkeypatch):
+    facts = make_facts()
+    held = training_rows(facts)
+    monkeypatch.setattr("trainer_backend.tokens.training_rows.ON_DISK", 0)
+    filed = training_rows(facts)
+    assert [one[:] for one in filed] == [one[:] for one in held]
+    assert (facts.run.dir / ROWS).is_dir() and filed[0].cache_files

@@ -1,5 +1,7 @@
 """Early stopping, the best checkpoint, and memory that runs out only while measuring."""
 
+from types import SimpleNamespace
+
 import torch
 from run_files import append, set_state
 from small_runs import small_run, train_small, weights_of
@@ -126,8 +128,31 @@ def test_case_27_no_memory_while_measuring_costs_that_evaluation_only(
     run = train_small(home, dataset, tiny_model_dir)
     state = run.state()
     assert state["state"] == "finished" and run.summary()["eval_loss"] is None
-    assert any("during the evaluation at step 2" in one for one in state["warnings"])
+    said = next(one for one in state["warnings"] if "during the evaluation at step 2" in one)
+    assert "Tried with 4, 2 and 1 rows at a time" in said
     assert [row["type"] for row in run.metrics()] == ["metrics"] * 4
+
+
+def test_an_evaluation_without_room_is_done_with_fewer_rows_at_a_time(run):
+    args = SimpleNamespace(per_device_eval_batch_size=8, world_size=1)
+
+    def evaluate():
+        if args.per_device_eval_batch_size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return {"eval_loss": 1.5}
+
+    writer = RunWriter(run)
+    assert evaluation.evaluate_if_room(evaluate, args, 3, writer) == {"eval_loss": 1.5}
+    assert evaluation.evaluate_if_room(evaluate, args, 6, writer) == {"eval_loss": 1.5}
+    (said,) = run.state()["warnings"]
+    assert "with 4 rows at a time" in said and "with 2 rows at a time from now on" in said
+    shared = SimpleNamespace(per_device_eval_batch_size=8, world_size=2)
+
+    def never():
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    assert evaluation.evaluate_if_room(never, shared, 3, writer) == {}
+    assert "Tried with 8 rows at a time" in run.state()["warnings"][-1]
 
 
 def test_another_error_while_measuring_is_not_hidden(home, dataset, tiny_model_dir, monkeypatch):

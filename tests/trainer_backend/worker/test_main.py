@@ -12,6 +12,7 @@ from run_files import set_state
 from small_runs import small_run, weights_hash
 
 from trainer_backend.home import read_json
+from trainer_backend.runs.files import ROWS
 from trainer_backend.scheduling.rank_watch import RankWatch
 from trainer_backend.scheduling.worker_process import force_stop, settle, start_worker
 from trainer_backend.training.sft_trainer import SFTTrainer
@@ -87,6 +88,7 @@ def test_a_partner_that_is_lost_after_the_end_changes_nothing(run, monkeypatch):
 
     def train(run, writer):
         assert run.state()["state"] == "preparing"  # the worker's first word
+        (run.dir / ROWS).mkdir()
         for state in ("running", "finished"):
             writer.enter(state)
         told[0]({"what": "gone", "where": "process 2", "fix": "Resume.", "code": "rank_failed"})
@@ -97,6 +99,7 @@ def test_a_partner_that_is_lost_after_the_end_changes_nothing(run, monkeypatch):
     set_state(run, state="failed")
     assert run_worker(run.dir) == 0 and len(exits) == 1
     assert run.state()["state"] == "finished" and run.state()["error"] is None
+    assert not (run.dir / ROWS).exists()  # a worker leaves no rows behind
 
 
 def test_a_worker_whose_pid_is_gone_is_not_ended_twice(run):

@@ -1,5 +1,7 @@
 """What is refused before it fills the memory, and that what fits is not. The machine is made up."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,6 +12,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.hardware import Hardware
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.worker import memory
+from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.main import run_worker
 from trainer_backend.worker.memory import Stored, check_model_fits, least_bytes, stored_weights
 
@@ -100,3 +103,32 @@ def test_an_optimizer_that_cannot_fit_is_told_before_the_first_step(
     state = run.state()
     assert state["error"]["code"] == "memory_small" and not state.get("step")
     assert state["error"]["offer"] == {"retry": {"adapter": "lora"}}
+
+
+def test_of_a_gpu_counts_what_is_free_or_ours(monkeypatch):
+    """No GPU here: torch's answers are put where it would ask the driver."""
+    gpu = {
+        "is_available": True,
+        "mem_get_info": (5 * GIB, 16 * GIB),
+        "memory_reserved": 3 * GIB,
+        "max_memory_allocated": 8 * GIB,
+    }
+    for name, answer in gpu.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    trainer = SimpleNamespace(model=torch.nn.Linear(10, 10))
+    with pytest.raises(torch.OutOfMemoryError, match="8.0 GB available .other programs hold 8.0"):
+        memory.check_training_fits(trainer, Recipe())
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * GIB)
+    memory.check_training_fits(trainer, Recipe())
+    assert memory.shortage(9 * GIB, 8 * GIB, 8 * GIB).endswith("8.0 GB available")
+
+
+def test_the_parts_of_a_step_follow_from_the_memory_that_is_free(run, monkeypatch):
+    facts, parts = RunFacts.load(run), []
+    for kind, free in (("cpu", 8.0), ("cuda", 20.0), ("cuda", 0.1)):
+        machine = Hardware(kind, "NVIDIA L4", 1, 22.0, free, 8, True)
+        monkeypatch.setattr(memory, "hardware", lambda machine=machine: machine)
+        parts.append(memory.step_parts(facts))
+    recipe = facts.recipe
+    rows = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+    assert parts == [1, 1, rows]

@@ -15,6 +15,8 @@ from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.worker import preflight
 from trainer_backend.worker.main import run_worker
 
+ACCUMULATED = {"gradient_accumulation_steps": 2, "lora_dropout": 0.0}
+
 
 @pytest.mark.parametrize("settings", [{"lora_dropout": 0.2}, {"adapter": "full", "packing": True}])
 def test_a_run_is_the_same_with_and_without_the_checks(
@@ -98,11 +100,58 @@ def test_case_27_no_memory_for_the_longest_batch_is_told_before_the_first_step(
     def no_memory(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(SFTTrainer, "training_step", no_memory)
+    monkeypatch.setattr(SFTTrainer, "_compute_part", no_memory)
     run = small_run(home, dataset, tiny_model_dir)
     assert run_worker(run.dir) == 1
     error = run.state()["error"]
     assert error["code"] == "out_of_memory" and "batch size 4 × 128 tokens" in error["where"]
-    wanted = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    assert error["offer"] == {"retry": wanted}
+    assert "Tried in 1, 2 and 4 parts; the longest example alone" in error["where"]
+    assert error["offer"] == {"retry": {"gradient_checkpointing": True}}  # half the batch: no help
     assert "before the first step" in error["where"] and error["safe"]
+
+
+def test_a_merged_step_is_tried_and_halved_before_the_first_step(
+    home, dataset, tiny_model_dir, monkeypatch
+):
+    from trainer_backend.training.sft_trainer import SFTTrainer
+
+    plain = train_small(home, dataset, tiny_model_dir, per_device_train_batch_size=2, **ACCUMULATED)
+    compute, sizes = SFTTrainer._compute_part, []
+
+    def tight(self, model, inputs, num_items_in_batch=None):
+        sizes.append(inputs["input_ids"].numel())
+        if sizes[-1] >= sizes[0]:  # the first is the largest step, tried as a whole
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return compute(self, model, inputs, num_items_in_batch)
+
+    monkeypatch.setattr(SFTTrainer, "_compute_part", tight)
+    merged = {"per_device_train_batch_size": 2, "extra_arguments": '{"merge_batches": true}'}
+    run = train_small(home, dataset, tiny_model_dir, **ACCUMULATED, **merged)
+    state = run.state()
+    assert state["state"] == "finished" and state["part_tokens"] == -(-sizes[0] // 2)
+    assert losses_of(run) == pytest.approx(losses_of(plain), rel=1e-5)
+    assert any("The 2 batches of each optimizer step" in one for one in state["paths"])
+    assert any("in parts" in one and f"ran out at {sizes[0]:,}" in one for one in state["paths"])
+    assert state["batch_rows"] == 2
+
+
+def test_a_run_begins_with_the_parts_of_the_estimate(home, dataset, tiny_model_dir, monkeypatch):
+    from trainer_backend.worker import train
+
+    monkeypatch.setattr(train, "step_parts", lambda facts: 3)
+    run = train_small(home, dataset, tiny_model_dir, max_steps=1)
+    (said,) = [one for one in run.state()["paths"] if "in parts" in one]
+    assert "because by the estimate all of it does not fit into the free memory" in said
+    assert f"more than {run.state()['part_tokens']:,} tokens" in said
+
+
+def test_the_peak_of_a_gpu_is_counted_anew_around_the_trial(monkeypatch):
+    resets = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *args: resets.append(args))
+    with preflight.peak_forgotten():
+        pass
+    assert resets == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with preflight.peak_forgotten():
+        assert len(resets) == 1
+    assert len(resets) == 2

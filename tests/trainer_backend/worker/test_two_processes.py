@@ -41,9 +41,26 @@ args = SFTConfig(out, per_device_train_batch_size=batch, per_device_eval_batch_s
                  save_strategy="no", disable_tqdm=True, **settings)
 trainer = SFTTrainer(folder, args, train_dataset=rows, eval_dataset=rows[:5])
 trainer.train()
+joins = trainer.merging.joins
+
+
+def on_stream(merge):
+    # the course of a training on a stream, whose batches one process deals out
+    args = SFTConfig(out, per_device_train_batch_size=batch, max_steps=3, logging_steps=1,
+                     gradient_accumulation_steps=2, merge_batches=merge, report_to="none",
+                     save_strategy="no", disable_tqdm=True,
+                     accelerator_config={"dispatch_batches": True})
+    again = SFTTrainer(folder, args, train_dataset=Dataset.from_list(rows).to_iterable_dataset())
+    again.train()
+    return [[row[k] for k in ("loss", "grad_norm")] for row in again.state.log_history
+            if "loss" in row]
+
+
 sharded = type(trainer.model).__name__.startswith("FSDP")
 found = {"eval": trainer.evaluate()["eval_loss"], "by_row": evaluate(by_row, rows[:5]),
          "joined": evaluate(None, rows[:3]), "stream": evaluate(None, stream)}
+if joins:
+    found["streams"] = [on_stream(merge) for merge in (False, True)]
 if trainer.is_world_process_zero():
     log = [row for row in trainer.state.log_history if "loss" in row]
     keys = ("loss", "grad_norm", "mean_token_accuracy", "entropy")
@@ -67,6 +84,7 @@ def results(tmp_path_factory, tiny_model_dir) -> dict[str, dict]:
         ("one", [sys.executable], 4, {}),
         ("two", LAUNCH, 2, {}),
         ("fsdp", LAUNCH, 2, {"fsdp": True, "fsdp_config": {"version": 2}}),
+        ("merged", LAUNCH, 1, {"gradient_accumulation_steps": 2, "merge_batches": True}),
     ):
         arguments = [str(tiny_model_dir), str(folder / name), str(batch), json.dumps(settings)]
         command = [*launch, str(folder / "train.py"), *arguments]
@@ -90,6 +108,15 @@ def assert_same(found: dict, expected: dict) -> None:
 def test_a_script_under_accelerate_launch_gives_the_losses_of_one_process(results):
     assert results["two"]["searches"] is False  # a dense model: every weight gets a gradient
     assert_same(results["two"], results["one"])
+
+
+@pytest.mark.slow
+def test_merged_batches_of_two_processes_give_the_losses_of_one(results):
+    assert_same(results["merged"], results["one"])
+    plain, merged = results["merged"]["streams"]  # dealt out by one process
+    assert len(plain) == 3
+    for a, b in zip(merged, plain, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -83,12 +83,13 @@ def duplicate_groups(folder: Path) -> np.ndarray:
 def merge_groups(digests: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """The digests, made equal for the two examples of each pair (int64 (2, n)), through any chain.
 
-    Union-find over the distinct digests.
+    Union-find over the digests that occur in a pair.
     """
     if not pairs.shape[1]:
         return digests
     values, group = np.unique(digests, return_inverse=True)
-    parent = list(range(len(values)))
+    linked, edges = np.unique(group[pairs], return_inverse=True)  # only these have a chain
+    parent = list(range(len(linked)))
 
     def root(one: int) -> int:
         while parent[one] != one:
@@ -96,9 +97,11 @@ def merge_groups(digests: np.ndarray, pairs: np.ndarray) -> np.ndarray:
             one = parent[one]
         return one
 
-    for later, earlier in group[pairs].T.tolist():
+    for later, earlier in edges.reshape(pairs.shape).T.tolist():
         parent[root(later)] = root(earlier)
-    return values[[root(one) for one in range(len(values))]][group]
+    roots = np.arange(len(values))
+    roots[linked] = linked[[root(one) for one in range(len(linked))]]
+    return values[roots][group]
 
 
 def held_out_facts(

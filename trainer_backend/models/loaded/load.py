@@ -184,7 +184,8 @@ def best_device() -> str:
 def _compute_dtype(device: str) -> torch.dtype:
     """Format of the products with quantised weights."""
     if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if able else torch.float16
     return torch.float32
 
 

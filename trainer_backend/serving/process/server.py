@@ -25,7 +25,7 @@ from trainer_backend.downloads import POLL_S, Progress
 from trainer_backend.errors import UserError
 from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
-from trainer_backend.hardware import hardware
+from trainer_backend.hardware import hardware, hide_unusable_cards
 from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.generate import Sampling
 from trainer_backend.processes import lower_priority
@@ -247,6 +247,7 @@ def main() -> None:
     home, idle_limit = Path(sys.argv[1]), float(sys.argv[2])
     address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
     connection = Client(address, authkey=key)
+    hide_unusable_cards()
     lower_priority(5)  # training on the same cores has priority
     ModelServer(home, connection, idle_limit).serve()
 

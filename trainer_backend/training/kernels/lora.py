@@ -35,7 +35,7 @@ class QuickLora:
 
     def __init__(self, model: torch.nn.Module, layers: list[LoraLinear]):
         self.layers = layers
-        self.decoder = _decoder(model)
+        self.decoder = _decoder(model) if layers else None
         inside = set(self.decoder.modules()) if self.decoder is not None else set()
         self.groups = LoraGroups(model, [layer for layer in layers if layer in inside])
         self.copies = LoraCopies()
@@ -48,16 +48,17 @@ class QuickLora:
             # A method is replaced on the instance: peft creates these layers, also when it loads
             # an adapter, and accepts no other class for them.
             layer.forward = partial(self.forward, layer)  # type: ignore[method-assign]
-        if layers and self.decoder is not None:
+        if self.decoder is not None:
             self.decoder.register_forward_pre_hook(self._begin, with_kwargs=True)
             self.decoder.register_forward_hook(self._end, always_call=True)
 
     # A forward pass of the decoder
 
     def _begin(self, decoder: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        self._left, self._open = None, True
-        if not (decoder.training and torch.is_grad_enabled()):
+        self._open = decoder.training and torch.is_grad_enabled()
+        if not self._open:
             return
+        self._left = None
         self.groups.reset()
         device = next(decoder.parameters()).device.type
         halved = torch.is_autocast_enabled(device)

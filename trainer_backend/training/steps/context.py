@@ -14,12 +14,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer_backend.tokens.tokenise import IGNORED
+from trainer_backend.training.batches import TRAINED_AT
 from trainer_backend.training.kernels.attention import PER_DOCUMENT
 from trainer_backend.training.kernels.shared_attention import Share, shared_row
 
 Pieces = tuple[tuple[int, int], ...]
 OWN_TOKENS = "own_tokens"  # of a batch: how many of the row's tokens this process has
-_KEYS = {"input_ids", "labels", "position_ids", "seq_lengths"}
+_KEYS = {"input_ids", "labels", "position_ids", "seq_lengths", TRAINED_AT}
 
 
 class SharedRows:

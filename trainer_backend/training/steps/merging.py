@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trainer_backend.errors import is_out_of_memory
 from trainer_backend.tokens.tokenise import IGNORED
+from trainer_backend.training.batches import TRAINED_AT
 from trainer_backend.training.distributed import any_process
 
 Batch = Mapping[str, Any]
@@ -44,7 +45,7 @@ def is_joined(batch: Batch) -> bool:
     if not lengths:
         return False
     shape = (1, sum(lengths))
-    rest = (value for name, value in batch.items() if name != LENGTHS)
+    rest = (value for name, value in batch.items() if name not in (LENGTHS, TRAINED_AT))
     return all(isinstance(one, Tensor) and one.shape == shape for one in rest)
 
 
@@ -55,9 +56,13 @@ def join(batches: list[Batch]) -> dict[str, Any] | None:
     row: dict[str, Any] = {
         name: torch.cat([one[name] for one in batches], dim=1)
         for name in batches[0]
-        if name != LENGTHS
+        if name not in (LENGTHS, TRAINED_AT)
     }
     row[LENGTHS] = [n for one in batches for n in one[LENGTHS]]
+    if TRAINED_AT in batches[0]:  # the first label of a batch is never trained
+        starts = accumulate(map(_tokens, batches), initial=0)
+        places = [one[TRAINED_AT] + at for one, at in zip(batches, starts, strict=False)]
+        row[TRAINED_AT] = torch.cat(places)
     return row
 
 
@@ -76,7 +81,8 @@ def split(row: Batch, parts: int) -> list[dict[str, Any]]:
 
 def _documents(row: Batch, first: int, last: int, starts: list[int]) -> dict[str, Any]:
     tokens = slice(starts[first], starts[last])
-    part = {name: value[:, tokens] for name, value in row.items() if name != LENGTHS}
+    names = [name for name in row if name not in (LENGTHS, TRAINED_AT)]
+    part = {name: row[name][:, tokens] for name in names}
     return {**part, LENGTHS: list(row[LENGTHS][first:last])}
 
 
@@ -104,6 +110,7 @@ class MergedSteps:
     joins: bool
     retries: bool
     most: int | None = None  # tokens computed at once; None: the whole step
+    _whole: bool = True  # the batch at hand is all of its step: no gradient is older
 
     @classmethod
     def of(cls, trainer: Any) -> "MergedSteps":
@@ -122,6 +129,7 @@ class MergedSteps:
         The others do nothing, so that the loop counts, resumes and schedules as without merging.
         """
         row = join(batches) if self.joins and len(batches) > 1 else None
+        self._whole = row is not None or len(batches) == 1
         if row is None:
             return batches
         count = self.trainer.args.gradient_accumulation_steps
@@ -145,13 +153,27 @@ class MergedSteps:
         """
         if isinstance(inputs, Waiting):
             return torch.zeros((), device=self.trainer.args.device)
-        if not (self.retries or self.most) or not is_joined(inputs):
+        retries = self.retries and self._whole
+        if not (retries or self.most) or not is_joined(inputs):
             return compute(model, inputs, num_items_in_batch)
-        if self.retries:
+        if retries:
             return self._retried(compute, model, inputs, num_items_in_batch, lambda: None)
         return self._compute(compute, model, self._parts(inputs), num_items_in_batch)
 
-    def try_out(self, compute: Compute, model: torch.nn.Module, row: Batch, check: Callable) -> None:
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the dataset that are computed together unless memory is short."""
+        args = self.trainer.args
+        batches = args.gradient_accumulation_steps if self.joins else 1
+        return args.per_device_train_batch_size * batches
+
+    def try_out(
+        self,
+        compute: Compute,
+        model: torch.nn.Module,
+        row: Batch,
+        check: Callable[[], None],
+    ) -> None:
         """Find the parts in which a large step fits, by computing it; gradients are dropped.
 
         `check` is called after each try and may raise an out-of-memory error as well. A collective
@@ -250,7 +272,8 @@ def can_merge(trainer: Any) -> bool:
     """Whether a trainer's steps are sums over the tokens of joined rows, on an unsharded model."""
     ours = __name__.partition(".")[0] + "."
     own_step = any(not getattr(type(trainer), name).__module__.startswith(ours) for name in OWN)
-    shared = (trainer.get_tp_size(), trainer.get_cp_size(), trainer.get_sp_size())
+    shared = [trainer.get_tp_size(), trainer.get_cp_size(), trainer.get_sp_size()]
+    shared.append(1 + bool(getattr(trainer.args, "context_parallel", False)))
     return (
         trainer._traits.packs
         and getattr(trainer._usual, "padding_free", False)
@@ -267,7 +290,7 @@ class _Before:
     """Random states and training metrics before a step, to do it again from the same state."""
 
     def __init__(self, trainer: Any):
-        self._meter = trainer._meters["train"]
+        self._meter, self._masters = trainer._meters["train"], trainer._masters
         self._counted = vars(self._meter).copy()
         self._cpu = torch.get_rng_state()
         self._device = trainer.args.device
@@ -277,6 +300,7 @@ class _Before:
     def restore(self, model: torch.nn.Module) -> None:
         """Go back: without gradients, and with the memory of the failed step free."""
         model.zero_grad()
+        self._masters.forget()
         vars(self._meter).update(self._counted)
         torch.set_rng_state(self._cpu)
         if self._gpu is not None:
@@ -284,6 +308,7 @@ class _Before:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)  # of the steps as they are now
 
 
 def _tried_in_words(tried: list[int]) -> str:
@@ -292,5 +317,3 @@ def _tried_in_words(tried: list[int]) -> str:
         return "The longest example alone does not fit."
     counts = f"{', '.join(first)} and {last}"
     return f"Tried in {counts} parts; the longest example alone does not fit."
-
-

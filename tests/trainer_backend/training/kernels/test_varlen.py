@@ -150,3 +150,14 @@ def test_a_package_is_used_only_if_values_and_gradients_agree(monkeypatch):
     sentence = varlen.choose_varlen(device, torch.bfloat16)
     assert sentence.startswith("Attention: torch's") and "flash-attn 3" in sentence
     assert varlen.kernel_for(device, torch.bfloat16, 64, None) is TORCH
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_on_this_card_every_kernel_that_is_chosen_agrees(dtype):
+    device = torch.device("cuda", 0)
+    card = varlen._capability(device)
+    if not varlen.runs_on(card, dtype):
+        pytest.skip(f"compute capability {card} has no variable-length attention")
+    assert varlen.agrees(TORCH, device, dtype)
+    assert varlen.choose_varlen(device, dtype).startswith("Attention: ")

@@ -1,5 +1,7 @@
 """Batches of a step computed as one: the same losses, gradients, weights, rows and schedule."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from datasets import IterableDataset
@@ -8,7 +10,15 @@ from transformers import TrainerCallback
 
 from trainer_backend import SFTConfig, SFTTrainer
 from trainer_backend.tokens.collator import SFTCollator
-from trainer_backend.training.steps.merging import NoRoomError, is_joined, join, pays_on, split
+from trainer_backend.training.metrics import TokenMeter
+from trainer_backend.training.steps.merging import (
+    NoRoomError,
+    _Before,
+    is_joined,
+    join,
+    pays_on,
+    split,
+)
 
 ROWS = [{"prompt": "Who " * (1 + n % 4), "response": "Paris. " * (1 + n % 5)} for n in range(11)]
 USUAL = {
@@ -148,7 +158,7 @@ def no_room_above(tokens):
     return hook
 
 
-@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 1}], ids=["three_batches", "one"])
+@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 1}], ids=["many", "one"])
 def test_a_step_without_room_is_done_again_in_parts(trained, settings):
     plain, seen, _ = trained(False, **settings)
     whole = max(trained(True, **settings)[2])
@@ -184,6 +194,25 @@ def test_without_room_for_one_document_it_says_what_was_tried(trained):
         trained(True, hook=no_room_above(3))
     with pytest.raises(torch.OutOfMemoryError):  # accumulated gradients of the batches before
         trained(False, hook=no_room_above(3))
+
+
+def test_a_batch_that_is_not_all_of_its_step_keeps_the_gradients_before_it(made):
+    merging, model = made(), torch.nn.Linear(1, 1)
+    odd = {"input_ids": torch.ones(2, 3), "labels": torch.ones(2, 3)}  # cannot be joined
+    batches = [odd, row_of(4, 4)]
+    assert merging.waiting(batches) is batches
+    model.weight.grad = torch.ones(1, 1)
+
+    def compute(model, inputs, items):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError, match="memory.$"):
+        merging.run(compute, model, row_of(4, 4))
+    assert model.weight.grad is not None and merging.most is None
+    merging.waiting([row_of(4, 4)])
+    with pytest.raises(NoRoomError):
+        merging.run(compute, model, row_of(4, 4))
+    assert model.weight.grad is None
 
 
 def test_another_error_is_raised_as_it_is(trained):
@@ -239,6 +268,10 @@ def test_rows_are_joined_and_split_by_documents():
     assert joined["seq_lengths"] == [2, 3, 1]
     assert joined["input_ids"].tolist() == [[0, 1, 2, 3, 4, 0]]
     assert joined["labels"].tolist() == [[100, 101, 102, 103, 104, 100]]
+    placed = [{**row_of(2, 3), "trained_at": torch.tensor([0, 2])}, {**row_of(4)}]
+    placed[1]["trained_at"] = torch.tensor([1, 2])
+    assert join(placed)["trained_at"].tolist() == [0, 2, 5 + 1, 5 + 2]
+    assert all("trained_at" not in part for part in split(join(placed), 2))
     parts = split(joined, 2)
     assert [part["seq_lengths"] for part in parts] == [[2], [3, 1]]
     assert [part["labels"].tolist() for part in parts] == [[[100, 101]], [[102, 103, 104, 100]]]
@@ -258,3 +291,25 @@ def test_no_part_is_empty_and_none_loses_a_document(lengths, parts):
     assert all(part["input_ids"].numel() for part in found) and len(found) <= parts
     together = torch.cat([part["input_ids"] for part in found], dim=1)
     assert torch.equal(together, row_of(*lengths)["input_ids"])
+
+
+def test_a_failed_step_leaves_nothing_on_a_gpu(monkeypatch):
+    """No GPU here: what torch would be told is written down."""
+    told, model = [], torch.nn.Linear(2, 2)
+    fakes = {"get_rng_state": lambda device: torch.ones(1), "empty_cache": lambda: None}
+    for name in (*fakes, "set_rng_state", "reset_peak_memory_stats"):
+        answer = fakes.get(name, lambda *args: None)
+
+        def tell(*args, name=name, answer=answer):
+            told.append(name)
+            return answer(*args)
+
+        monkeypatch.setattr(torch.cuda, name, tell)
+    meter, args = TokenMeter(), SimpleNamespace(device=torch.device("cuda", 0))
+    before = _Before(SimpleNamespace(_meters={"train": meter}, args=args))
+    drawn = torch.rand(3)
+    meter.num_tokens, model.weight.grad = 7, torch.ones(2, 2)
+    before.restore(model)
+    assert told == ["get_rng_state", "set_rng_state", "empty_cache", "reset_peak_memory_stats"]
+    assert torch.equal(torch.rand(3), drawn)
+    assert meter.num_tokens == 0 and model.weight.grad is None

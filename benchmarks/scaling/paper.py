@@ -1,5 +1,0 @@
-"""x"""
-
-
-def paper_tables() -> list[str]:
-    return []
