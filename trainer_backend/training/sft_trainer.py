@@ -38,7 +38,6 @@ from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.vision import ROW_COLUMNS
 from trainer_backend.training.adapters import add_adapter, prepare_trainable
 from trainer_backend.training.batches import (
-    TRAINED_AT,
     WithRowLengths,
     WithTrainedPositions,
     group_by_length,
@@ -46,27 +45,23 @@ from trainer_backend.training.batches import (
     with_length,
 )
 from trainer_backend.training.capabilities import (
-    asked_loss,
     causal_lm,
     examine,
     router_weight,
     settle_unused,
 )
 from trainer_backend.training.card import TAGS, write_card
-from trainer_backend.training.kernels.attention import document_layout
 from trainer_backend.training.kernels.choice import chosen_kernels
 from trainer_backend.training.kernels.lora_autocast import settle_lora
 from trainer_backend.training.lora.pissa import pissa_of
 from trainer_backend.training.lora.plus import quicken_b
 from trainer_backend.training.loss import (
-    TokenSums,
     balance_router,
     install_fused_head,
-    model_logits_loss,
 )
 from trainer_backend.training.malloc import kept_memory
-from trainer_backend.training.metrics import TokenMeter, averages, mean_loss, num_tokens
-from trainer_backend.training.neftune import noise_by_length, noisy_embeddings
+from trainer_backend.training.metrics import TokenMeter, averages, mean_loss
+from trainer_backend.training.neftune import noisy_embeddings
 from trainer_backend.training.precision import settle_bf16
 from trainer_backend.training.sft_config import (
     SFTConfig,
@@ -75,10 +70,10 @@ from trainer_backend.training.sft_config import (
     settle_devices,
 )
 from trainer_backend.training.special_tokens import prepare_tokens
+from trainer_backend.training.steps.batch_loss import batch_loss
 from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
 from trainer_backend.training.steps.bookkeeping import StepBooks, model_itself
-from trainer_backend.training.steps.context import OWN_TOKENS
-from trainer_backend.training.steps.filling import Row, filling_of
+from trainer_backend.training.steps.filling import filling_of
 from trainer_backend.training.steps.long_rows import LongRows, Way, asked_way
 from trainer_backend.training.steps.masters import ForgetTrials, masters_of, with_masters
 from trainer_backend.training.steps.merging import MergedSteps
@@ -272,37 +267,7 @@ class SFTTrainer(Trainer):
         That is the number of trained tokens of all accumulated batches (None: of this batch).
         Returns (loss, outputs with logits) when `return_outputs`.
         """
-        inputs = dict(inputs)
-        if self.aux_loss_enabled:
-            inputs["output_router_logits"] = True  # vision models ignore their config here
-        lengths, labels = inputs.pop("seq_lengths", None), inputs.pop("labels")
-        chosen, shared = inputs.pop(TRAINED_AT, None), inputs.pop(OWN_TOKENS, None)
-        tokens = num_tokens(inputs) if shared is None else shared
-        if self._filling is not None and self.model.training and shared is None:
-            inputs, labels, lengths = self._filling.fill(Row(inputs, labels, lengths))
-        with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
-            if return_outputs or self._traits.spec is None or self.compute_loss_func is not None:
-                own_loss = {} if self.compute_loss_func is None else {"labels": labels}
-                outputs = model(**inputs, **own_loss, use_cache=False)
-                spec = asked_loss(self.args)
-                spec = spec if model.training else spec.held_out()
-                sums = model_logits_loss(outputs.logits, labels, spec, chosen)
-            else:
-                outputs = model(**inputs, labels=labels, fused_loss=True, trained_at=chosen)
-                sums = TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.trained)
-        if self.compute_loss_func is not None:
-            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
-        else:
-            items = sums.trained if num_items_in_batch is None else num_items_in_batch
-            loss = sums.loss / torch.as_tensor(items, device=sums.loss.device).clamp(min=1)
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
-        aux = outputs.get("aux_loss") if self.aux_loss_enabled else None
-        if aux is not None:
-            steps = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
-            loss = loss + self.router_aux_loss_coef * aux.to(loss.device) / steps
-        meter = self._meters["train" if self.model.training else "eval"]
-        meter.add(sums, tokens, aux)
+        loss, outputs = batch_loss(self, model, dict(inputs), return_outputs, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(
