@@ -17,8 +17,8 @@ from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.training.kernels import cpu_attention
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
 from trainer_backend.training.kernels.lora import quicken_lora
-from trainer_backend.training.kernels.tiled import tiled_layers
 from trainer_backend.training.steps.offloading import Offloader, Pages
+from trainer_backend.training.steps.tiled import tiled_layers
 
 TOKENS, TILE = 1024, 128
 # the ratios of an 8 B Llama, 1/32 as wide and 1/4 as deep
