@@ -142,6 +142,17 @@ def limit_memory(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
+def data_left() -> float:
+    """Bytes up to the limit that the system sets for the data of this process; inf without one."""
+    if sys.platform == "win32":
+        return float("inf")
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        return float("inf")
+    facts = psutil.Process().memory_info()
+    return float(limit - getattr(facts, "data", facts.rss))
+
+
 def peak_memory() -> int:
     """The most bytes of RAM that this process has held since it began (its resident set)."""
     facts = psutil.Process().memory_info()

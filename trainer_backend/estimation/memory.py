@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 from trainer_backend.errors import UserError
 from trainer_backend.estimation.plan import Plan
+from trainer_backend.estimation.setup import Setup as Setup
 from trainer_backend.estimation.shape import Shape
-from trainer_backend.estimation.weights import Stored
-from trainer_backend.hardware import GIB, Hardware
+from trainer_backend.hardware import GIB
 from trainer_backend.recipe import Recipe
 from trainer_backend.recipe.adapter_parts import parse_layers, parse_names
-from trainer_backend.recipe.resolve import QUANTIZED
 
 WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
 GRADIENT_BYTES = 4
@@ -47,70 +46,6 @@ MAX_ANSWER_TOKENS, ANSWERS_AT_ONCE = 512, 20  # of the answer check
 def optimizer_bytes(weights: int, recipe: Recipe) -> int:
     """Bytes of optimizer state for a number of trainable weights."""
     return weights * OPTIMIZER_BYTES.get(recipe.optim, 8)
-
-
-@dataclass(frozen=True)
-class Setup:
-    """All that decides the memory of a run; `recipe` is resolved: no “auto”."""
-
-    shape: Shape
-    recipe: Recipe
-    machine: Hardware
-    plan: Plan
-    processes: int = 1
-    stored: Stored | None = None  # None: the weights are not on this machine
-    bits: int | None = None  # 4 or 8: weights stored quantized
-    tiled: bool = False  # long rows go through norms and multi-layer perceptrons in tiles
-    parts: int = 1  # in which an optimizer step is computed, where its batches are merged
-
-    @property
-    def device(self) -> str:
-        return self.machine.kind
-
-    @property
-    def full(self) -> bool:
-        return self.recipe.adapter == "full"
-
-    @property
-    def quantized(self) -> bool:
-        return self.bits is not None or self.recipe.precision in QUANTIZED
-
-    @property
-    def half(self) -> bool:
-        """Whether products run in 16 bits: autocast, or on a GPU over quantized weights."""
-        if self.quantized:
-            return self.device == "cuda"
-        return self.recipe.precision in ("bf16", "fp16")
-
-    @property
-    def width(self) -> int:
-        """Bytes of a number in products."""
-        return 2 if self.half else 4
-
-    @property
-    def stream(self) -> int:
-        """Bytes of a number in the residual stream: full training keeps float32 weights."""
-        return 4 if self.full else self.width
-
-    @property
-    def offloads(self) -> bool:
-        """Whether activations wait in main memory; on a CPU they are there anyway."""
-        return self.recipe.activation_offloading and self.device == "cuda"
-
-    @property
-    def merges(self) -> bool:
-        """Whether the batches of a step are computed at once, in parts where memory is short.
-
-        As the trainer does it: on a GPU, for rows that are joined, without the load-balancing loss
-        of experts, with the whole model on each device.
-        """
-        joined = self.shape.packs and not self.shape.chosen_width
-        return self.device == "cuda" and joined and self.shards == 1
-
-    @property
-    def shards(self) -> int:
-        """Processes that share one copy of the weights (FSDP)."""
-        return self.processes if self.recipe.distributed == "fsdp" else 1
 
 
 @dataclass(frozen=True)
@@ -308,8 +243,7 @@ def _forward(setup: Setup, trained: Trained, tokens: int, learned: int) -> dict[
         activations = 2 * layer
     else:
         activations = shape.layers * layer
-    last_norm = 0 if setup.tiled else 4  # float32
-    activations += tokens * shape.hidden * (last_norm + 2 * setup.stream)  # with the embedding
+    activations += tokens * shape.hidden * (4 + 2 * setup.stream)  # embedding and last norm
     activations += 0.0 if setup.tiled else _transient(setup) * tokens
     return {
         "activations": activations * _heap(setup) + _cast_weights(setup),

@@ -97,12 +97,14 @@ class Recipe:
     gradient_checkpointing: bool = setting(
         False,
         "Gradient checkpointing",
-        "Saves memory by computing activations twice (about a quarter slower).",
+        "Saves memory by computing activations twice (about a quarter slower). A run whose longest "
+        "batch does not fit without it switches it on by itself.",
     )
     activation_offloading: bool = setting(
         False,
         "Activation offloading",
-        "On a GPU: keeps activations in main memory until they are needed. Saves memory, slower.",
+        "On a GPU: keeps activations in main memory until they are needed. Saves memory, slower. A "
+        "run whose longest batch does not fit without it switches it on by itself.",
     )
     lora_r: int = setting(
         16,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
@@ -33,17 +32,13 @@ from trainer_backend.estimation.shape import shape_of
 from trainer_backend.estimation.weights import Stored, stored_weights
 from trainer_backend.hardware import Hardware, hardware, ram
 from trainer_backend.models.loaded.pretrained import AnyModel
+from trainer_backend.processes import data_left
 from trainer_backend.recipe import Recipe, changed_to
 from trainer_backend.training.capabilities import causal_lm
 from trainer_backend.training.malloc import give_back
 from trainer_backend.training.steps.long_rows import Way, asked_way
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.fsdp import own_shard
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]  # there is no such limit
 
 
 def check_model_fits(folder: Path, recipe: Recipe) -> None:
@@ -256,18 +251,8 @@ def _plan(recipe: Recipe, tokens: int, row: int) -> Plan:
 def free_bytes(device: torch.device) -> float:
     """Bytes that this process may still take on a device."""
     if device.type != "cuda":
-        return min(ram()[1] * GIB, _allowed())
+        return min(ram()[1] * GIB, data_left())
     used = torch.cuda.memory_allocated(device)
     free, total = torch.cuda.mem_get_info(device)
     share = torch.cuda.get_per_process_memory_fraction(device)
     return float(min(free + torch.cuda.memory_reserved(device), share * total) - used)
-
-
-def _allowed() -> float:
-    """Bytes up to the limit that the system sets for the data of this process, if it sets one."""
-    if resource is None:
-        return float("inf")
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
-    if limit == resource.RLIM_INFINITY:
-        return float("inf")
-    return float(limit - psutil.Process().memory_info().data)

@@ -81,7 +81,7 @@ def test_the_longest_batch_is_joined_or_padded(made):
 def test_free_memory_heeds_the_limits_of_the_process(made, monkeypatch):
     import torch
 
-    monkeypatch.setattr(memory, "_allowed", lambda: 1234.0)
+    monkeypatch.setattr(memory, "data_left", lambda: 1234.0)
     assert free_bytes(torch.device("cpu")) == 1234.0
     used = {"mem_get_info": (60.0, 80.0), "memory_allocated": 5.0, "memory_reserved": 8.0}
     for name, value in used.items():

@@ -13,9 +13,9 @@ from peft import PeftModel
 from torch import Tensor
 
 from trainer_backend.training.capabilities import causal_lm
-from trainer_backend.training.kernels.tiled import tiled_layers
 from trainer_backend.training.steps.context import SharedRows
 from trainer_backend.training.steps.offloading import Offloader, in_main_memory, offloader_for
+from trainer_backend.training.steps.tiled import tiled_layers
 
 
 @dataclass(frozen=True)

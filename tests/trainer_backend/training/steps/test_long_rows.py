@@ -5,10 +5,10 @@ import torch
 from peft import LoraConfig
 
 from trainer_backend import SFTConfig, SFTTrainer
-from trainer_backend.training.kernels.tiled import tiled_layers
 from trainer_backend.training.steps import long_rows
 from trainer_backend.training.steps.long_rows import Way
 from trainer_backend.training.steps.offloading import Offloader, Pages
+from trainer_backend.training.steps.tiled import tiled_layers
 
 ADAPTER = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 
 from trainer_backend.training.kernels.lora import quicken_lora
-from trainer_backend.training.kernels.tiled import in_tiles, tiled_layers
+from trainer_backend.training.steps.tiled import in_tiles, tiled_layers
 
 TOKENS, TILE = 100, 16
 MODULES = ("norm", "input_layernorm", "post_attention_layernorm", "mlp")
