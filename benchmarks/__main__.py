@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 ALL = ("app_speed", "teaches", "data", "preparation", "throughput")
-LONG = ("estimates", "kill_storm", "many_runs", "viewers", "soak")
+LONG = ("estimates", "kill_storm", "many_runs", "viewers", "soak", "gpu")
 
 
 def main() -> int:

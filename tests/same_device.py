@@ -1,4 +1,4 @@
-"""Compares what a trainer left with tensors of a test: the one may be on a GPU, the other is not."""
+"""Compares what a trainer left on its device with tensors of a test on the CPU."""
 
 import torch
 
