@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 ALL = ("app_speed", "teaches", "data", "preparation", "throughput")
-LONG = ("lengths", "estimates", "kill_storm", "many_runs", "scale", "viewers", "soak")
+LONG = ("lengths", "estimates", "kill_storm", "many_runs", "scale", "viewers", "soak", "gpu")
 
 
 def main() -> int:

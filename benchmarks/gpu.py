@@ -24,7 +24,7 @@ from benchmarks.throughput import AGREE, ROOT, make_reference, sample, starter
 from benchmarks.tiny_model import ROWS, build
 
 # the shape of a Llama 3.2 of 1.2 billion weights, which are random
-ONE_BILLION = {
+ONE_BILLION: dict[str, Any] = {
     "vocab_size": 128256,
     "hidden_size": 2048,
     "intermediate_size": 8192,
@@ -92,15 +92,19 @@ def has_card() -> bool:
 
 
 def chosen(only: list[str]) -> dict[str, Side]:
-    """The sides whose names begin with one of `only`; all without any."""
+    """The sides named in `only`, by their whole names or how they begin; all without any."""
     sides = all_sides()
     unknown = [one for one in only if not any(name.startswith(one) for name in sides)]
     if unknown:
         raise SystemExit(f"There is no side {unknown[0]!r}; --list prints their names.")
+
+    def begins(name: str, one: str) -> bool:
+        return one not in sides and name.startswith(one)
+
     return {
         name: side
         for name, side in sides.items()
-        if not only or any(name.startswith(one) for one in only)
+        if not only or any(name == one or begins(name, one) for one in only)
     }
 
 
@@ -118,7 +122,7 @@ def run_all(sides: dict[str, Side], options: argparse.Namespace) -> tuple[dict, 
             python = python_of(side, options)
             results[name] = {"title": side.title, **run_side(python, name, folder, options, left)}
         except (subprocess.SubprocessError, OSError, RuntimeError) as error:
-            skipped.append(f"failed: {name}: {str(error).strip()[-300:]}")
+            skipped.append(f"failed: {name}: {(str(error).strip().splitlines() or ['?'])[-1]}")
             print(skipped[-1], flush=True)
             continue
         print(line(name, results[name]), flush=True)
@@ -139,7 +143,7 @@ def make_model(tiny: bool) -> Path:
         return build(folder, hidden_size=64, intermediate_size=128)
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM(LlamaConfig(**ONE_BILLION))
+        model: Any = LlamaForCausalLM(LlamaConfig(**ONE_BILLION))
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="50GB")
     AutoTokenizer.from_pretrained(starter()).save_pretrained(folder)
     return folder
@@ -183,9 +187,12 @@ def run_side(
     command += ["--data", str(options.data or rows_file(options.tiny)), "--batch", str(batch)]
     command += ["--max-length", "128" if options.tiny else "1024", "--warm", str(warm)]
     command += ["--steps", str(steps), "--profile", str(options.profile)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=left
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=left
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"it did not end within the {left:.0f} s that were left") from None
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.strip().splitlines()[-1])

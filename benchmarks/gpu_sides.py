@@ -153,7 +153,7 @@ def trainer_of(side: Side, options: argparse.Namespace) -> Any:
     if side.method == "qlora":
         given = dict(settings.get("model_init_kwargs") or (BF16 if side.who == "trl" else {}))
         settings["model_init_kwargs"] = {**given, **four_bits()}
-    return trainer_class(
+    return counting(trainer_class)(
         model=options.model,
         args=config_class(**settings),
         train_dataset=data_of(side, options),
@@ -187,7 +187,7 @@ def unsloth_trainer(side: Side, options: argparse.Namespace) -> Any:
         )
     settings = {**settings_of(side, options), "bf16": True, "gradient_checkpointing": False}
     rows = tokenised(data_of(side, options), tokenizer, options.max_length)
-    return SFTTrainer(
+    return counting(SFTTrainer)(
         model=model, args=SFTConfig(**settings), train_dataset=rows, processing_class=tokenizer
     )
 
@@ -218,11 +218,11 @@ def measured(trainer: Any, side: Side, options: argparse.Namespace) -> dict[str,
     import torch
 
     peak = ceiling(trainer.args.device)
-    seen, losses, marks = watch(trainer, options)
+    marks = watch(trainer, options)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     trainer.train()
-    part = seen[marks["from"][1] : marks["to"][1]]
+    part = trainer.seen[marks["from"][1] : marks["to"][1]]
     tokens, trained, slots = (sum(int(row[i]) for row in part) for i in range(3))
     seconds = marks["to"][0] - marks["from"][0]
     shape = trainer.model.config.to_dict()
@@ -237,38 +237,44 @@ def measured(trainer: Any, side: Side, options: argparse.Namespace) -> dict[str,
         "memory_gb": marks["memory"],
         "mfu": operations / seconds / peak,
         "ceiling_tflops": peak / 1e12,
-        "losses": [float(one) for one in losses[: options.warm + options.steps]],
+        "losses": [float(one) for one in trainer.losses[: options.warm + options.steps]],
         "device": device_name(),
         "torch": torch.__version__,
         "profile": profile.found if profile else None,
     }
 
 
-def watch(trainer: Any, options: argparse.Namespace) -> tuple[list, list, dict[str, Any]]:
-    """Note tokens and losses of each step, and the time at both ends of what is measured."""
+def counting(trainer_class: Any) -> Any:
+    """The trainer with the tokens (`seen`) and the loss (`losses`) of each step noted."""
+
+    class Counting(trainer_class):
+        seen: list[tuple[Any, Any, int]] = []
+        losses: list[Any] = []
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self.seen.append(counted(inputs))
+            loss = super().training_step(model, inputs, *args, **kwargs)
+            self.losses.append(loss.detach())
+            return loss
+
+    return Counting
+
+
+def watch(trainer: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Note the time at both ends of what is measured, the memory, and profile what follows."""
     from transformers import TrainerCallback
 
     from benchmarks.gpu_profile import StepProfile
 
-    seen: list[tuple[Any, Any, int]] = []
-    losses: list[Any] = []
     marks: dict[str, Any] = {}
     last = options.warm + options.steps
-    inner = trainer.training_step
-
-    def step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.append(counted(inputs))
-        losses.append(inner(model, inputs, *args, **kwargs).detach())
-        return losses[-1]
-
-    trainer.training_step = step  # every side's own step is measured as it is
 
     class Watch(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step == options.warm:
-                marks["from"] = (now(), len(seen))
+                marks["from"] = (now(), len(trainer.seen))
             if state.global_step == last:
-                marks["to"] = (now(), len(seen))
+                marks["to"] = (now(), len(trainer.seen))
                 marks["memory"] = peak_memory_gb()
                 if options.profile:
                     marks["profile"] = StepProfile(options.profile)
@@ -278,7 +284,7 @@ def watch(trainer: Any, options: argparse.Namespace) -> tuple[list, list, dict[s
                 marks["profile"].stop()
 
     trainer.add_callback(Watch())
-    return seen, losses, marks
+    return marks
 
 
 def counted(inputs: Any) -> tuple[Any, Any, int]:

@@ -190,7 +190,7 @@ def test_text_rows_train_a_vision_model_too(tmp_path, model, processor, packing)
     with torch.no_grad():
         alone = [
             type(model).forward(model, input_ids=ids, labels=ids).loss * (ids.shape[1] - 1)
-            for ids in (torch.tensor([row]) for row in tokens)
+            for ids in (torch.tensor([row], device=model.device) for row in tokens)
         ]
     count = sum(len(row) - 1 for row in tokens)
     found = trainer.evaluate(rows)["eval_loss"]

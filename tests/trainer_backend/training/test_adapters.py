@@ -61,7 +61,7 @@ def test_every_kind_trains_its_own_weights_only(
     )
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[1] < losses[0]
-    for name, p in trainer.model.get_base_model().named_parameters():
+    for name, p in trainer.model.cpu().get_base_model().named_parameters():
         original = name.replace("base_layer.", "").replace("original_module.", "")
         if not p.requires_grad and original in before:
             assert torch.equal(p, before[original]), name
@@ -114,9 +114,10 @@ def test_four_bit_gradients_are_those_of_the_plain_weights(
     )
     ids = torch.arange(5, 60)[None]
     if evaluated_before:
-        model.eval()(input_ids=ids)
+        model.eval()(input_ids=ids.to(model.device))
     adapter = LoraConfig(target_modules="all-linear", init_lora_weights=False, **TASK)
     trainer = run(tmp_path, model, tokenizer, pairs, adapter, max_steps=1)
+    ids = ids.to(trainer.args.device)
     trainer.evaluate(pairs)  # must not leave the weights in a form without gradient
 
     def gradients():
@@ -194,7 +195,7 @@ def test_an_adapter_is_usable_with_plain_peft(tmp_path, tiny_model_dir, tokenize
     loaded = PeftModel.from_pretrained(base, tmp_path / "adapter")
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
-        expected = trainer.model.eval()(input_ids=ids).logits
+        expected = trainer.model.cpu().eval()(input_ids=ids).logits
         assert torch.allclose(loaded(input_ids=ids).logits, expected, atol=1e-5)
 
 

@@ -240,7 +240,7 @@ def test_lora_trains_and_saves_only_the_adapter(tmp_path, tiny_model, tokenizer,
     files = {path.name for path in (tmp_path / "adapter").iterdir()}
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
     assert "chat_template.jinja" in files
-    for name, p in run.model.get_base_model().named_parameters():
+    for name, p in run.model.cpu().get_base_model().named_parameters():
         if "lora" not in name:
             assert torch.equal(p, before[name.replace("base_layer.", "")])
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
@@ -275,7 +275,7 @@ def test_the_model_still_generates_and_gives_logits(tmp_path, tiny_model, tokeni
     ids = torch.tensor([[5, 6, 7]])
     before = tiny_model(input_ids=ids, labels=ids)
     run = trainer(tmp_path, tiny_model, tokenizer, pairs)
-    after = run.model.eval()(input_ids=ids, labels=ids)
+    after = run.model.cpu().eval()(input_ids=ids, labels=ids)
     assert torch.allclose(before.logits, after.logits, atol=1e-6)
     assert torch.allclose(before.loss, after.loss)
     assert run.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] <= 6

@@ -85,7 +85,7 @@ def test_the_best_checkpoint_is_the_result_when_asked_for(
     assert run_target(run, 6).checkpoint.name == "checkpoint-6"
     best = weights_of(run.result())
     in_memory = {name.replace(".default", ""): tensor for name, tensor in seen.items()}
-    assert all(in_memory[name].equal(tensor) for name, tensor in best.items())
+    assert all(in_memory[name].cpu().equal(tensor) for name, tensor in best.items())
 
 
 def test_an_evaluation_shows_its_own_progress(home, dataset, tiny_model_dir, monkeypatch):

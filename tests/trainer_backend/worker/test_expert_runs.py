@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from run_files import ROWS
+from same_device import logits_of
 from small_runs import small_recipe, small_run, train_small
 from transformers import AutoModelForCausalLM
 
@@ -46,8 +47,7 @@ def trained(tmp_path_factory, tiny_model_dir):
 
 
 def logits(model) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(input_ids=IDS).logits
+    return logits_of(model, IDS)
 
 
 def test_every_setting_reaches_the_trainer(trained):

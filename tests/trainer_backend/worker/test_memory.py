@@ -97,6 +97,8 @@ def test_an_optimizer_that_cannot_fit_is_told_before_the_first_step(
     home, dataset, tiny_model_dir, monkeypatch
 ):
     monkeypatch.setattr("trainer_backend.worker.train.check_model_fits", lambda *_: None)
+    no_card = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+    monkeypatch.setattr(memory, "torch", no_card)  # a card's own memory would be read
     with_memory(monkeypatch, 1000)
     run = small_run(home, dataset, tiny_model_dir, adapter="full")
     assert run_worker(run.dir) == 2

@@ -79,6 +79,7 @@ def results(tmp_path_factory, tiny_model_dir) -> dict[str, dict]:
     folder = tmp_path_factory.mktemp("launched")
     (folder / "train.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["CUDA_VISIBLE_DEVICES"] = ""  # two processes on the CPU, also beside one GPU
     started = {}
     for name, launch, batch, settings in (
         ("one", [sys.executable], 4, {}),

@@ -62,6 +62,7 @@ def curve(run) -> dict:
 @pytest.fixture
 def app(home, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on the CPU, also beside one GPU
     one = Scheduler(home)
     one.start()
     yield one

@@ -75,7 +75,7 @@ def test_tied_embeddings_are_trained_as_one_and_survive_a_merge(
     trainer.save_model(str(tmp_path / "adapter"))
     ids = torch.arange(5, 20)[None]
     with torch.no_grad():
-        wanted = trainer.model.eval()(input_ids=ids).logits
+        wanted = trainer.model.cpu().eval()(input_ids=ids).logits
         loaded = PeftModel.from_pretrained(load(tmp_path / "base"), tmp_path / "adapter")
         loaded.merge_and_unload().save_pretrained(tmp_path / "merged")
         found = load(tmp_path / "merged").eval()(input_ids=ids).logits

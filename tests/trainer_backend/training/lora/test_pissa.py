@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from same_device import logits_of, same
 from transformers import AutoModelForCausalLM
 
 from trainer_backend import SFTConfig, SFTTrainer
@@ -24,8 +25,7 @@ def begin(tmp_path, folder, tokenizer, rows, settings, **more) -> SFTTrainer:
 
 
 def logits(model) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(input_ids=IDS).logits
+    return logits_of(model, IDS)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_run_that_is_resumed_goes_on_exactly(tmp_path, tiny_model_dir, tokeniz
     whole.train()
     again = begin(tmp_path, tiny_model_dir, tokenizer, pairs, {})
     again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
-    assert torch.equal(logits(again.model), logits(whole.model))
+    assert same(logits(again.model), logits(whole.model))
 
 
 def test_first_values_of_a_checkpoint_replace_the_models_own(
