@@ -29,6 +29,7 @@ from trainer_backend.errors import TrainingDataError
 from trainer_backend.tokens.encode import EncodeOptions, TokenArrays, encode_arrays
 from trainer_backend.tokens.inputs import AnyDataset, Rows, as_dataset, columns_of
 from trainer_backend.tokens.packing import pack_rows
+from trainer_backend.tokens.prepared.token_columns import check_vocabulary, endless_at, teaching_at
 from trainer_backend.tokens.refusals import (
     ContentLost,
     beyond,
@@ -40,7 +41,6 @@ from trainer_backend.tokens.stopping import (
     stop_ids,
     unlearned_end,
 )
-from trainer_backend.tokens.token_columns import check_vocabulary, endless_at, teaching_at
 from trainer_backend.tokens.tokenise import IGNORED
 
 logger = logging.getLogger(__name__)

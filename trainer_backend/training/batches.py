@@ -16,7 +16,7 @@ from accelerate.state import GradientState
 from datasets import Dataset, IterableDataset
 from torch.utils.data import Sampler
 
-from trainer_backend.tokens.token_columns import row_lengths
+from trainer_backend.tokens.prepared.token_columns import row_lengths
 from trainer_backend.tokens.tokenise import IGNORED
 
 ROW_LENGTHS = "row_lengths"

@@ -97,7 +97,8 @@ def merge_groups(digests: np.ndarray, pairs: np.ndarray) -> np.ndarray:
             one = parent[one]
         return one
 
-    for later, earlier in edges.reshape(pairs.shape).T.tolist():
+    laters, earliers = (one.tolist() for one in edges.reshape(2, -1))
+    for later, earlier in zip(laters, earliers, strict=True):
         parent[root(later)] = root(earlier)
     roots = np.arange(len(values))
     roots[linked] = linked[[root(one) for one in range(len(linked))]]

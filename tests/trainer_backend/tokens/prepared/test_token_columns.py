@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from trainer_backend.tokens import token_columns
-from trainer_backend.tokens.refusals import RowsRefused
-from trainer_backend.tokens.token_columns import (
+from trainer_backend.tokens.prepared import token_columns
+from trainer_backend.tokens.prepared.token_columns import (
     check_vocabulary,
     endless_at,
     row_lengths,
     teaching_at,
 )
+from trainer_backend.tokens.refusals import RowsRefused
 
 IGNORED = -100
 LABELS = [[1, 5], [IGNORED, IGNORED], [3], [IGNORED, 7, 9], [], [2, IGNORED], [IGNORED, 9]]

@@ -1,0 +1,1 @@
+"""Tables of token ids and labels that are ready to train on."""
