@@ -52,8 +52,7 @@ class NanGuard(TrainerCallback):
 
     def _wrong(self) -> str | None:
         """“loss” or “gradient” if it is not finite; None if both are, or the fp16 scaler skips."""
-        loss_ok = bool(torch.isfinite(self._trainer._tr_loss))
-        norm_ok = self.grad_norm is None or math.isfinite(float(self.grad_norm))
+        loss_ok, norm_ok = self._finite()
         if any_process(not loss_ok):
             return "loss"
         if any_process(not norm_ok):
@@ -62,6 +61,16 @@ class NanGuard(TrainerCallback):
             return None if scaled and self._overflows <= MAX_SCALED_IN_A_ROW else "gradient"
         self._overflows = 0
         return None
+
+    def _finite(self) -> tuple[bool, bool]:
+        """Whether the loss and the norm of the gradients are finite; asks the device once."""
+        loss, norm = self._trainer._tr_loss, self.grad_norm
+        if type(norm) is not torch.Tensor:  # none, a number, or sharded
+            known = norm is None or math.isfinite(float(norm))
+            return bool(torch.isfinite(loss)), known
+        both = torch.stack((loss.float(), norm.to(loss.device).float()))
+        loss_ok, norm_ok = torch.isfinite(both).tolist()
+        return loss_ok, norm_ok
 
     def _count(self, what: str, step: int) -> None:
         self.in_a_row += 1
