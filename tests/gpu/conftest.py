@@ -1,11 +1,15 @@
 """A home, a dataset and tiny models for the tests of CUDA paths; all of them are marked gpu."""
 
+from dataclasses import replace
+from functools import wraps
+
 import pytest
 from run_files import ROWS
 
 from trainer_backend.__main__ import main
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.home import open_home
+from trainer_backend.training.kernels import attention, varlen
 
 
 @pytest.fixture
@@ -37,3 +41,20 @@ def call(home, capsys):
         return code, capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture
+def varlen_calls(monkeypatch) -> list[int]:
+    """Gets a 1 for each call of torch's variable-length kernel."""
+    calls: list[int] = []
+    inner, usual = varlen.TORCH.function, attention.kernel_for
+
+    @wraps(inner)
+    def counted(*given, **named):
+        calls.append(1)
+        return inner(*given, **named)
+
+    kernel = replace(varlen.TORCH, function=counted)
+    chosen = lambda *given: None if usual(*given) is None else kernel  # noqa: E731
+    monkeypatch.setattr(attention, "kernel_for", chosen)
+    return calls

@@ -14,7 +14,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from trainer_backend.models.loaded.pretrained import keep_unpacked
 from trainer_backend.tokens.collator import SFTCollator
 from trainer_backend.training.capabilities import causal_lm, probe_model
-from trainer_backend.training.kernels import attention
 from trainer_backend.training.kernels.attention import document_layout
 from trainer_backend.training.kernels.lora import quicken_lora
 from trainer_backend.training.loss import LossSpec, install_fused_head
@@ -99,14 +98,6 @@ def packed(model, device: str, on_device):
 
 
 @pytest.fixture
-def kernel_calls(monkeypatch):
-    """How often torch's varlen kernel is called."""
-    calls, inner = [], attention._varlen
-    monkeypatch.setattr(attention, "_varlen", lambda *a: (calls.append(1), inner(*a))[1])
-    return calls
-
-
-@pytest.fixture
 def without_tf32():
     """The reference is float32 in full."""
     before = torch.get_float32_matmul_precision()
@@ -121,7 +112,7 @@ def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_in_bf16_is_as_near_to_fp32_as_one_at_a_time(
-    family, device, on_device, kernel_calls, without_tf32
+    family, device, on_device, varlen_calls, without_tf32
 ):
     loss, wanted = alone(build(family, torch.float32, device), device, bf16=False)
     one_loss, one = alone(build(family, torch.bfloat16, device), device, bf16=True)
@@ -130,7 +121,7 @@ def test_packed_in_bf16_is_as_near_to_fp32_as_one_at_a_time(
     assert abs(got_loss - loss) <= LOSS * loss and abs(one_loss - loss) <= LOSS * loss
     assert apart(got, wanted) <= limit
     if device == "cuda" and "softcap" not in family:
-        assert len(kernel_calls) >= 3, "attention did not run in torch's varlen kernel"
+        assert len(varlen_calls) >= 3, "attention did not run in torch's varlen kernel"
 
 
 def test_packed_on_a_base_in_four_bits_is_one_at_a_time(tmp_path, device, on_device):
