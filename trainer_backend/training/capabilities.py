@@ -41,6 +41,7 @@ class ModelTraits:
     packs: bool  # attention keeps packed documents apart
     spec: LossSpec | None  # of the fused loss; None: the loss needs the model's own logits
     why_not: str = ""  # the reason when packs is False
+    takes_mask: bool = False  # a joined row may come with a mask of ones, which changes nothing
 
 
 def causal_lm(model: AnyModel) -> PreTrainedModel:
@@ -110,8 +111,40 @@ def probe_model(model: PreTrainedModel, spec: LossSpec) -> ModelTraits:
         fused = _agreeing(front, spec) if front is not None else None
         fused = fused or _agreeing(model, spec)
         packs = _switch_attention(model, front)
+        takes_mask = (
+            packs
+            and waits_without_mask(input_embedding(model).device)
+            and (takes_whole_mask(model if front is None else front))
+        )
     why = "" if packs else f"{type(model).__name__} cannot keep packed examples apart"
-    return ModelTraits(packs, fused, why)
+    return ModelTraits(packs, fused, why, takes_mask)
+
+
+def waits_without_mask(device: torch.device) -> bool:
+    """Whether transformers' look for packed rows, which a mask saves, waits for this device."""
+    return device.type != "cpu"
+
+
+def takes_whole_mask(model: PreTrainedModel) -> bool:
+    """Whether a mask of ones leaves the logits of packed documents equal to the bit.
+
+    Without a mask transformers asks the device in every forward pass whether the positions restart,
+    and so waits for all that it still has to compute.
+    """
+    ids = _ids(model)
+    positions = torch.cat([torch.arange(n, device=ids.device) for n in _LENGTHS])[None]
+    try:
+        with document_layout(_LENGTHS):
+            without = _logits(model, ids, position_ids=positions)
+            masked = _logits(model, ids, position_ids=positions, attention_mask=whole_mask(ids))
+    except _REFUSALS:
+        return False
+    return torch.equal(without, masked)
+
+
+def whole_mask(ids: torch.Tensor) -> torch.Tensor:
+    """A mask [batch, tokens] of ones for these ids: nothing is padding."""
+    return torch.ones_like(ids)
 
 
 def settle_unused(model: AnyModel, args: SFTConfig) -> None:

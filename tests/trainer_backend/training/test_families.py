@@ -15,7 +15,7 @@ from mixing_model import mixing_model
 from transformers import AutoModelForCausalLM
 
 from trainer_backend.tokens.collator import SFTCollator
-from trainer_backend.training.capabilities import probe_model
+from trainer_backend.training.capabilities import probe_model, takes_whole_mask
 from trainer_backend.training.kernels.attention import PER_DOCUMENT, document_layout
 from trainer_backend.training.kernels.front import front_of
 from trainer_backend.training.loss import LossSpec, install_fused_head
@@ -123,6 +123,7 @@ def test_packed_equals_one_at_a_time(family):
     model = build(family, PACKS[family])
     traits = probe_model(model, LossSpec())
     assert traits.packs, family
+    assert takes_whole_mask(model)
     assert model.config._attn_implementation == PER_DOCUMENT
     expect_packed_equals_alone(model, traits, build(family, PACKS[family], **EAGER))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer_backend.training.batches import TRAINED_AT
-from trainer_backend.training.capabilities import asked_loss
+from trainer_backend.training.capabilities import asked_loss, whole_mask
 from trainer_backend.training.kernels.attention import document_layout
 from trainer_backend.training.loss import TokenSums, model_logits_loss
 from trainer_backend.training.metrics import num_tokens
@@ -37,6 +37,8 @@ def batch_loss(
     if trainer._filling is not None and trainer.model.training and shared is None:
         inputs, labels, lengths = trainer._filling.fill(Row(inputs, labels, lengths))
     with document_layout(lengths), noise_by_length(lengths, inputs.get("attention_mask")):
+        if lengths and trainer._traits.takes_mask and not trainer.aux_loss_enabled:
+            inputs = {**inputs, "attention_mask": whole_mask(inputs["input_ids"])}
         outputs, sums = _outputs(trainer, model, inputs, labels, chosen, with_logits)
     if trainer.compute_loss_func is not None:
         loss = trainer.compute_loss_func(outputs, labels, num_items_in_batch=items)
