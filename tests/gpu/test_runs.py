@@ -55,7 +55,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     whole = train_small(home, dataset, tiny_model_dir, **settings)
     run = small_run(home, dataset, tiny_model_dir, **settings)
     with monkeypatch.context() as patch:
-        inner = SFTTrainer.training_step
+        inner = SFTTrainer._compute_part
 
         def step(self, *args, **kwargs):
             if self.state.global_step == 2:
@@ -75,7 +75,7 @@ def test_memory_that_runs_out_is_told_before_the_first_step(
     """On a card the process is allowed next to nothing of it; a CPU plays the exception."""
     run = small_run(home, dataset, tiny_model_dir, precision=precision_of(device))
     if device == "cuda":
-        inner = SFTTrainer.training_step
+        inner = SFTTrainer._compute_part
 
         def step(self, *args, **kwargs):
             kept = torch.empty(2**40, dtype=torch.uint8, device="cuda")  # more than any card has
@@ -85,7 +85,7 @@ def test_memory_that_runs_out_is_told_before_the_first_step(
         def step(self, *args, **kwargs):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1024.00 GiB.")
 
-    monkeypatch.setattr(SFTTrainer, "training_step", step)
+    monkeypatch.setattr(SFTTrainer, "_compute_part", step)
     assert run_worker(run.dir) == 1
     error = run.state()["error"]
     assert error["code"] == "out_of_memory" and "before the first step" in error["where"]

@@ -34,7 +34,7 @@ def ready(make_model, tmp_path, change=None, **settings):
     model = get_peft_model(model, LoraConfig(**{**usual, "init_lora_weights": False, **settings}))
     if change is not None:
         change(model)
-    args = SFTConfig(output_dir=str(tmp_path), bf16=True, report_to=[])
+    args = SFTConfig(output_dir=str(tmp_path), bf16=True, report_to=[], use_cpu=True)
     quick = prepare_trainable(model, args)
     examine(model, args)
     told = []
@@ -132,7 +132,7 @@ def test_the_trainer_says_how_it_computes(make_model, tokenizer, pairs, tmp_path
     rows = [{"prompt": row["prompt"], "completion": row["response"]} for row in pairs]
     trainer = SFTTrainer(
         make_model().to(torch.bfloat16),
-        SFTConfig(output_dir=str(tmp_path), bf16=True, max_steps=2, report_to=[]),
+        SFTConfig(output_dir=str(tmp_path), bf16=True, max_steps=2, report_to=[], use_cpu=True),
         train_dataset=rows,
         processing_class=tokenizer,
         peft_config=LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"),
@@ -168,7 +168,7 @@ def expect_no_more_noise(family: str, device: str, tmp_path):
     wanted = gradients(of_family(family, torch.float32, device), False)
     usual = gradients(of_family(family, torch.bfloat16, device), True)
     model = of_family(family, torch.bfloat16, device)
-    args = SFTConfig(output_dir=str(tmp_path), bf16=True, report_to=[])
+    args = SFTConfig(output_dir=str(tmp_path), bf16=True, report_to=[], use_cpu=device == "cpu")
     quick = prepare_trainable(model, args)
     examine(model, args)
     settle_lora(quick, model, args, lambda _: None)
