@@ -67,6 +67,9 @@ class Estimate:
         return asdict(self)
 
 
+SWITCHES = ("gradient_checkpointing", "activation_offloading")  # that settle() may switch on
+
+
 @dataclass(frozen=True)
 class Case:
     """One recipe on one machine, with all that is known of its model and its data."""
@@ -98,7 +101,8 @@ class Case:
         room = ROOM * self.machine.memory_free * GIB
         smallest = self._merged(setup, 0.0) if setup.merges else setup
         kept = settle(smallest, room)
-        saving = replace(setup, recipe=kept.recipe, tiled=kept.tiled)
+        switched = {name: getattr(kept.recipe, name) for name in SWITCHES}
+        saving = replace(setup, recipe=replace(ready, **switched), tiled=kept.tiled)
         about = said(smallest, kept)
         told = [*notes, *more, *([about] if about else [])]
         if not setup.merges:

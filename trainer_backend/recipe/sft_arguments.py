@@ -149,6 +149,7 @@ ARGUMENTS = {
     "activation_offloading": "bool",
     "long_rows": "text",
     "context_parallel": "bool",
+    "fill_rows": "bool nothing",
     "merge_batches": "bool nothing",
     "loraplus_lr_ratio": "float",
     "bf16_working_copy": "bool",

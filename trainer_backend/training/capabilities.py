@@ -49,6 +49,11 @@ def causal_lm(model: AnyModel) -> PreTrainedModel:
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
+def has_virtual_tokens(model: AnyModel) -> bool:
+    """Whether an adapter puts tokens of its own before every row (prompt or prefix tuning)."""
+    return isinstance(model, PeftModel) and bool(model.active_peft_config.is_prompt_learning)
+
+
 def asked_loss(args: SFTConfig) -> LossSpec:
     """The loss of the settings; label smoothing applies to "nll" only."""
     smoothing = args.label_smoothing_factor if args.loss_type == "nll" else 0.0
@@ -70,7 +75,7 @@ def examine(model: AnyModel, args: SFTConfig) -> ModelTraits:
     if goes_ahead(model, args, args.device.type):
         cast(torch.nn.Module, model).to(args.device)
     traits = probe_model(causal_lm(model), asked_loss(args))
-    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+    if has_virtual_tokens(model):
         traits = replace(traits, packs=False, why_not="virtual tokens precede every row")
     if not traits.packs:
         logger.warning(

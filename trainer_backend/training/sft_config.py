@@ -25,6 +25,8 @@ _DEPRECATED = {
     "loss_type": {"chunked_nll": "nll"},
 }
 
+LONG_ROWS = ("auto", "tiles", "off")
+
 
 def _help(text: str) -> dict[str, str]:
     return {"help": text}
@@ -177,7 +179,8 @@ class SFTConfig(TrainingArguments):
         metadata=_help(
             "tiles: norms and perceptrons of rows above 8,192 tokens are computed in tiles; "
             "auto: a run adds checkpointing, tiles, offloading where memory demands; off: never."
-        ),
+        )
+        | {"choices": LONG_ROWS},
     )
     context_parallel: bool = field(
         default=False,
@@ -253,7 +256,7 @@ class SFTConfig(TrainingArguments):
             "control_tokens": ("auto", "text", "tokens"),
             "lost_content": ("train_without", "leave_out", "ask"),
             "thinking": ("auto", "on", "off"),
-            "long_rows": ("auto", "tiles", "off"),
+            "long_rows": LONG_ROWS,
         }
         if not is_template_text(self.chat_template):
             choices["chat_template"] = tuple(SETTINGS["chat_template"].choices)

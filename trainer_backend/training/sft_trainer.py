@@ -186,7 +186,8 @@ class SFTTrainer(Trainer):
         self.long_rows = LongRows(self)
         made = optimizers[0] or optimizer_cls_and_kwargs
         self._masters = masters_of(self.model, args, made, self.paths.say)
-        self.add_callback(ForgetTrials(self._masters))
+        if args.bf16_working_copy:
+            self.add_callback(ForgetTrials(self._masters))
 
     @property
     def data_counts(self) -> dict[str, Counts]:

@@ -34,7 +34,7 @@ from trainer_backend.hardware import Hardware, hardware, ram
 from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.processes import data_left
 from trainer_backend.recipe import Recipe, changed_to
-from trainer_backend.training.capabilities import causal_lm
+from trainer_backend.training.capabilities import causal_lm, has_virtual_tokens
 from trainer_backend.training.malloc import give_back
 from trainer_backend.training.steps.long_rows import Way, asked_way
 from trainer_backend.worker.facts import RunFacts
@@ -171,7 +171,7 @@ def least_way(trainer: Any) -> Way:
 
 def _is_plain(model: AnyModel) -> bool:
     """Whether layers of this model can be computed again."""
-    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+    if has_virtual_tokens(model):
         return False
     return bool(causal_lm(model).supports_gradient_checkpointing)
 

@@ -13,6 +13,7 @@ from trainer_backend.hardware import Hardware
 from trainer_backend.recipe.recipe import Recipe
 
 CPU = Hardware("cpu", "CPU", 1, 32.0, 32.0, 2, True)
+ROOMY = Hardware("cpu", "CPU", 1, 256.0, 256.0, 2, True)
 CONTRACT = {"fits", "memory_gb", "parts", "memory_free_gb", "steps", "tokens", "seconds"}
 CONTRACT |= {"download_gb", "disk_gb", "based_on", "fix"}
 
@@ -123,7 +124,7 @@ def test_a_gpu_with_room_computes_the_batches_of_a_step_at_once(home):
     assert split.memory_gb == whole.memory_gb and split.fits
     assert any("The 2 batches of each step are computed at once" in one for one in split.notes)
     assert not any("batches of each step" in one for one in whole.notes)
-    slow, fast = (estimate(Recipe(**one), None, CPU, home=home) for one in (SPLIT, WHOLE))
+    slow, fast = (estimate(Recipe(**one), None, ROOMY, home=home) for one in (SPLIT, WHOLE))
     assert slow.memory_gb.likely < fast.memory_gb.likely  # a CPU takes one batch after the other
     assert not any("at once" in one for one in slow.notes)
 
@@ -137,9 +138,8 @@ def test_a_gpu_that_is_half_full_computes_a_step_in_parts_that_fit(home):
     assert "Other programs hold" in said and "what is free counts" in said
     one_row = estimate(Recipe(**SETTINGS, per_device_train_batch_size=1), None, on_gpu(47.0))
     least = estimate(Recipe(**SPLIT), None, on_gpu(0.5), home=home)
-    assert not least.fits and least.memory_gb.likely == pytest.approx(
-        one_row.memory_gb.likely, rel=0.05
-    )
+    # single rows, of which as little as possible is kept
+    assert not least.fits and least.memory_gb.likely < one_row.memory_gb.likely
     assert "per_device_train_batch_size" not in (least.fix or {})  # parts do that by themselves
 
 

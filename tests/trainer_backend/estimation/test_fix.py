@@ -48,9 +48,9 @@ def test_the_least_harmful_change_comes_first(home):
     full = Recipe(**{**large.to_dict(), "adapter": "full"})
     assert estimate(full, None, CPU, home=home).fix["adapter"] == "lora"
     fix = estimate(
-        Recipe(**{**large.to_dict(), "per_device_train_batch_size": 64}), None, CPU, home=home
+        Recipe(**{**large.to_dict(), "per_device_train_batch_size": 256}), None, CPU, home=home
     ).fix
-    assert fix["per_device_train_batch_size"] < 64 and "max_length" not in fix
+    assert fix["per_device_train_batch_size"] < 256 and "max_length" not in fix
 
 
 def test_a_shorter_length_is_the_last_resort_and_is_said(home, dataset):

@@ -89,7 +89,7 @@ def test_no_step_is_trained_beyond_the_last(make, monkeypatch):
     monkeypatch.setattr(Trainer, "_run_epoch", lambda *_: trained.append(1))
     trainer = make()
     trainer.state.max_steps, trainer.state.global_step = 4, 3
-    trainer._run_epoch()
+    trainer._run_epoch(trainer.model)
     trainer.state.global_step = 4
-    trainer._run_epoch()
+    trainer._run_epoch(trainer.model)
     assert trained == [1] and trainer.control.should_training_stop

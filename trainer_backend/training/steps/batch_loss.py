@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer_backend.training.batches import TRAINED_AT
-from trainer_backend.training.capabilities import asked_loss, whole_mask
+from trainer_backend.training.capabilities import asked_loss, has_virtual_tokens, whole_mask
 from trainer_backend.training.kernels.attention import document_layout
 from trainer_backend.training.loss import TokenSums, model_logits_loss
 from trainer_backend.training.metrics import num_tokens
@@ -71,5 +71,7 @@ def _outputs(
         spec = asked_loss(trainer.args)
         spec = spec if model.training else spec.held_out()
         return outputs, model_logits_loss(outputs.logits, labels, spec, chosen)
+    if has_virtual_tokens(trainer.model):
+        chosen = None  # every place is later by those tokens
     outputs = model(**inputs, labels=labels, fused_loss=True, trained_at=chosen)
     return outputs, TokenSums(outputs.loss, outputs.correct, outputs.entropy, outputs.trained)

@@ -223,7 +223,8 @@ def test_adapters_and_16_bit_weights_have_none(tmp_path, tokenizer):
     assert [*run._masters.parameters()] == []
     half = trainer(tmp_path, tokenizer, model().to(torch.bfloat16), **COPY)
     assert "not all of its weights are float32" in half.paths.sentences[-1]
-    assert trainer(tmp_path, tokenizer).paths.sentences == run.paths.sentences[:-1]
+    told = " ".join(trainer(tmp_path, tokenizer).paths.sentences)
+    assert "working copy" not in told and "bf16 copy" not in told
 
 
 def test_gradients_of_several_passes_are_summed_in_float32():

@@ -308,10 +308,12 @@ def test_a_failed_step_leaves_nothing_on_a_gpu(monkeypatch):
 
         monkeypatch.setattr(torch.cuda, name, tell)
     meter, args = TokenMeter(), SimpleNamespace(device=torch.device("cuda", 0))
-    before = _Before(SimpleNamespace(_meters={"train": meter}, args=args))
+    masters = SimpleNamespace(forget=lambda: told.append("forget"))
+    before = _Before(SimpleNamespace(_meters={"train": meter}, _masters=masters, args=args))
     drawn = torch.rand(3)
     meter.num_tokens, model.weight.grad = 7, torch.ones(2, 2)
     before.restore(model)
-    assert told == ["get_rng_state", "set_rng_state", "empty_cache", "reset_peak_memory_stats"]
+    usual = ["get_rng_state", "forget", "set_rng_state", "empty_cache"]
+    assert told == [*usual, "reset_peak_memory_stats"]
     assert torch.equal(torch.rand(3), drawn)
     assert meter.num_tokens == 0 and model.weight.grad is None
