@@ -178,12 +178,11 @@ class SFTTrainer(Trainer):
         self._books, self._filling = StepBooks(self), filling_of(self)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
-        self.merging = MergedSteps.of(self)
+        self.merging, self.long_rows = MergedSteps.of(self), LongRows(self)
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
         self.model.add_model_tags(list(TAGS))
-        self.long_rows = LongRows(self)
         made = optimizers[0] or optimizer_cls_and_kwargs
         self._masters = masters_of(self.model, args, made, self.paths.say)
         if args.bf16_working_copy:
