@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from allocator import peak_bytes
 from peft import LoraConfig, get_peft_model
-from torch.profiler import ProfilerActivity, profile
 
 from trainer_backend.estimation import memory
 from trainer_backend.estimation.memory import Setup, trained_weights
@@ -35,18 +35,6 @@ class AtOnce:
 
     def wait(self, ticket):
         """Nothing is under way."""
-
-
-def peak_bytes(step) -> int:
-    """The most bytes that the allocator held at a time, beyond those before the step."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda one: one.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
 
 
 def measured(

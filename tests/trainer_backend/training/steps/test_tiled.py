@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from allocator import peak_bytes
 from peft import LoraConfig, get_peft_model
-from torch.profiler import ProfilerActivity, profile
 
 from trainer_backend.training.kernels.lora import quicken_lora
 from trainer_backend.training.steps.tiled import in_tiles, tiled_layers
@@ -93,18 +93,6 @@ def test_what_mixes_tokens_or_gives_no_row_is_left_alone(make_model):
         changed = [name for name, one in model.named_modules() if "forward" in vars(one)]
     assert "model.layers.1.mlp" not in changed and "model.layers.0.mlp" in changed
     assert "model.layers.0.self_attn" not in changed
-
-
-def peak_bytes(step) -> int:
-    """The most bytes that the CPU allocator held at a time in a step, beyond those before it."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda one: one.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
 
 
 def test_a_long_row_takes_a_fraction_of_the_memory(make_model):
