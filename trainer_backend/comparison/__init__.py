@@ -1,0 +1,1 @@
+"""Runs beside each other: settings, curves, scores, and blind tests between models."""

@@ -1,0 +1,1 @@
+"""Answers that a person corrected, as rows of a dataset to train on."""

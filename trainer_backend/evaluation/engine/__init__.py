@@ -1,0 +1,1 @@
+"""Asks loaded models: losses and answers of held-out rows. Imports torch."""

@@ -1,0 +1,1 @@
+"""Measures of an answer against the expected one, intervals of their means, the verdict."""

@@ -1,0 +1,1 @@
+"""Groups of runs that try several values of a few settings."""
