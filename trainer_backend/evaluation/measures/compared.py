@@ -56,9 +56,10 @@ def compare_answers(
             metrics[name] = _mean_metric(pairs, seed)
     if "label_f1" in metrics and choice.labels:
         kept = [row for row, found in enumerate(scores) if "label_f1" in found]
-        metrics["label_f1"] = _label_metric(
-            choice.labels, *([part[row] for row in kept] for part in (expected, base, tuned)), seed
-        )
+        numbers = [
+            _numbers([part[row] for row in kept], choice.labels) for part in (expected, base, tuned)
+        ]
+        metrics["label_f1"] = _label_metric(numbers[0], numbers[1], numbers[2], seed)
     control = shuffled_control(choice.main, expected, base, tuned, choice.labels, seed)
     return Compared(metrics, scores, control)
 
@@ -104,33 +105,27 @@ def _mean_metric(pairs: Sequence[tuple[float, float]], seed: int) -> Metric:
     return Metric(float(base.mean()), float(tuned.mean()), "higher", interval, len(pairs))
 
 
-def _label_metric(
-    labels: tuple[str, ...],
-    expected: Sequence[Answer],
-    base: Sequence[Answer],
-    tuned: Sequence[Answer],
-    seed: int,
-) -> Metric:
-    """Macro F1 over all rows, with the interval of the difference of the two."""
-    right, first, second = (_numbers(part, labels) for part in (expected, base, tuned))
+def _label_metric(right: np.ndarray, base: np.ndarray, tuned: np.ndarray, seed: int) -> Metric:
+    """Macro F1 over all rows, with the interval of the difference of the two.
+
+    It is made at least as wide as that of right and wrong rows, since few rows may hold no mistake.
+    """
     once = np.full((1, len(right)), 1 / len(right))
-    before, after = (float(macro_f1(right, part, once)[0]) for part in (first, second))
-    # the two rows added for what few rows have not shown: one for, one against each model
-    row_gain = paired_interval(
-        (first == right).astype(float), (second == right).astype(float), seed
-    )
-    if len(right) < 2:
-        return Metric(before, after, "higher", row_gain, len(right))
-    low, high = bootstrap(
-        len(right),
-        lambda weights: macro_f1(right, second, weights) - macro_f1(right, first, weights),
-        seed,
-    )
-    # at least as wide as that of right and wrong: few rows may hold no mistake
-    accuracy = float((hits[1] - hits[0]).mean())
-    low = min(low, after - before - (accuracy - row_gain[0]))
-    high = max(high, after - before + (row_gain[1] - accuracy))
-    return Metric(before, after, "higher", (max(low, -1.0), min(high, 1.0)), len(right))
+    before, after = (float(macro_f1(right, part, once)[0]) for part in (base, tuned))
+    hits = [(part == right).astype(float) for part in (base, tuned)]
+    share = float((hits[1] - hits[0]).mean())
+    low, high = (end - share for end in paired_interval(hits[0], hits[1], seed))
+    if len(right) > 1:
+        found = bootstrap(len(right), lambda lines: _f1_gain(right, base, tuned, lines), seed)
+        low, high = min(low, found[0] - (after - before)), max(high, found[1] - (after - before))
+    interval = (max(after - before + low, -1.0), min(after - before + high, 1.0))
+    return Metric(before, after, "higher", interval, len(right))
+
+
+def _f1_gain(
+    right: np.ndarray, base: np.ndarray, tuned: np.ndarray, lines: np.ndarray
+) -> np.ndarray:
+    return macro_f1(right, tuned, lines) - macro_f1(right, base, lines)
 
 
 def _numbers(answers: Sequence[Answer], labels: tuple[str, ...]) -> np.ndarray:

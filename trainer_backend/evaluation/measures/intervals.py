@@ -17,9 +17,10 @@ _ADDED = 0.6  # size of the two rows that are added, as a share of the largest d
 _AT_ONCE = 4_000_000  # weights that are held in memory together
 
 Interval = tuple[float, float]
+Scores = Sequence[float] | np.ndarray
 
 
-def paired_interval(base: Sequence[float], tuned: Sequence[float], seed: int = 0) -> Interval:
+def paired_interval(base: Scores, tuned: Scores, seed: int = 0) -> Interval:
     """The 95 % interval of the mean of tuned - base over rows that both were asked.
 
     The percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over rows and two more, whose
