@@ -45,6 +45,13 @@ def number(name: str, value: float) -> str:
     return f"{value:.2f}" if name in GRADED else f"{round(value * 100, 1):g}%"
 
 
+def score_words(name: str, value: float) -> str:
+    """The score of one answer: a match, none, or how much of one."""
+    if value >= 1:
+        return "match"
+    return "different" if value <= 0 and name not in GRADED else number(name, value)
+
+
 def interval(name: str, metric: Metric) -> str:
     """The 95 % interval of tuned - base, in the measure's own unit; "" where it is not known."""
     if not all(map(isfinite, metric.interval)):

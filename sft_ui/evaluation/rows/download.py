@@ -3,7 +3,7 @@
 import csv
 import io
 
-from sft_ui.evaluation.table import SIDES, marks_of, measures_of
+from sft_ui.evaluation.rows.table import SIDES, marks_of, measures_of
 from trainer_backend.data.store import safe_cell
 from trainer_backend.evaluation.results import Asked, Evaluation
 

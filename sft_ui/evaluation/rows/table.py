@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from sft_ui.evaluation.differences import Piece, differences, excerpt
-from sft_ui.evaluation.words import is_wrong, number
+from sft_ui.evaluation.rows.differences import Piece, differences, excerpt
+from sft_ui.evaluation.words import GRADED, is_wrong, score_words
 from trainer_backend.evaluation.results import LOSSES, Asked, Evaluation
 
 PAGE, MOST_ROWS = 40, 500
@@ -129,11 +129,16 @@ def compared(one: Asked, side: str) -> tuple[Piece, ...]:
 
 
 def shown_score(one: Asked, measure: str, side: str) -> dict[str, Any] | None:
-    """A score with the mark that says whether the answer counts as wrong; None without a score."""
+    """A score in words, and whether the answer counts as wrong; None without a score.
+
+    A graded score below 1 is neither right nor wrong to a reader.
+    """
     value = score(one, measure, side)
     if value is None:
         return None
-    return {"text": number(measure, value), "wrong": is_wrong(measure, value), "value": value}
+    is_graded = measure in GRADED and value < 1
+    wrong = is_wrong(measure, value)
+    return {"text": score_words(measure, value), "wrong": wrong, "graded": is_graded}
 
 
 def marks_of(one: Asked, side: str) -> list[str]:
