@@ -81,10 +81,10 @@ function makeAsking(root, ask, done) {
     take(await ask("stop_evaluation", {}), true);
   });
 
-  return function show(run, choices, isShown) {
+  return function show(run, choices, isShown, several) {
     const other = run !== known.run;
     known.run = run;
-    root.querySelector(".hero-tools").hidden = !choices.can && !isShown;
+    root.querySelector(".hero-tools").hidden = !choices.can && !several;
     root.querySelector(".evaluate").hidden = part("options").hidden = !choices.can;
     button.textContent = isShown ? "Evaluate again" : "Evaluate this run";
     part("note").textContent = choices.note;

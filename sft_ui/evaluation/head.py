@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 from sft_ui.evaluation.rows.table import MOST_ROWS, PAGE, measures_of
-from sft_ui.evaluation.words import MARKS, help_of, interval, number, title, wrong_words
+from sft_ui.evaluation.words import MARKS, help_of, interval, number, wrong_words
+from trainer_backend.downloads import time_in_words
 from trainer_backend.evaluation.results import LOSSES, Evaluation
+from trainer_backend.evaluation.shown import harness_lines, measure_label, rows_in_words
 
 TONES = {"better": "good", "worse": "error"}
 COUNTED = ("exact_match", "contains", "json_valid", "tool_call_match")  # of a row 0 or 1
@@ -38,7 +40,12 @@ def head_of(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _choice(name: str) -> dict[str, str]:
-    return {"name": name, "title": title(name), "help": help_of(name), "wrong": wrong_words(name)}
+    return {
+        "name": name,
+        "title": measure_label(name),
+        "help": help_of(name),
+        "wrong": wrong_words(name),
+    }
 
 
 def measured(evaluation: Evaluation, name: str) -> dict[str, Any] | None:
@@ -48,7 +55,7 @@ def measured(evaluation: Evaluation, name: str) -> dict[str, Any] | None:
         return None
     found = {
         "name": name,
-        "title": title(name),
+        "title": measure_label(name),
         "help": help_of(name),
         "interval": interval(name, metric),
         "rows": metric.rows,
@@ -73,13 +80,8 @@ def label_of(evaluation: Evaluation) -> str:
 
 def facts_of(evaluation: Evaluation) -> list[str]:
     """Rows, data, checkpoint, duration and time of an evaluation."""
-    rows = "1 row" if evaluation.rows == 1 else f"{evaluation.rows:,} rows"
-    held = "held-out " if evaluation.held_out else ""
-    data = f" of “{evaluation.dataset}”" if evaluation.dataset else ""
-    took = f"took {evaluation.seconds:,.0f} s" if evaluation.seconds else ""
-    step = f"checkpoint of step {evaluation.checkpoint:,}"
-    counted = rows.replace(" ", f" {held}", 1)
-    return list(filter(None, [f"{counted}{data}", step, took, when(evaluation.created_at)]))
+    took = f"took {time_in_words(evaluation.seconds)}" if evaluation.seconds else ""
+    return list(filter(None, [rows_in_words(evaluation), took, when(evaluation.created_at)]))
 
 
 def when(moment: float) -> str:
@@ -88,15 +90,8 @@ def when(moment: float) -> str:
 
 
 def harness_of(evaluation: Evaluation) -> list[str]:
-    """The numbers of other programs by task, in lines: {task: {metric: {"base", "tuned"}}}."""
-    lines = []
-    for task, found in evaluation.harness.items():
-        numbers = found.items() if isinstance(found, dict) else [("", found)]
-        lines.append(f"{task}: {', '.join(_harness_number(*one) for one in numbers)}")
-    return lines
-
-
-def _harness_number(name: str, value: object) -> str:
-    if isinstance(value, dict) and {"base", "tuned"} <= value.keys():
-        return f"{name} {value['base']} → {value['tuned']}"
-    return f"{name} {value}".strip()
+    """The numbers of lm-eval in lines."""
+    return [
+        f"lm-eval, {task}: {name} {base} → {tuned} (standard error {error})"
+        for task, name, base, tuned, error in harness_lines(evaluation)
+    ]

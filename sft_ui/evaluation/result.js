@@ -9,9 +9,7 @@ const picker = root.querySelector('[data-result="picker"]');
 
 const ask = (name, given) => server[name]({ run: known.run, ...given });
 const showHead = makeResultHead(root);
-const showTable = makeResultTable(root, ask, (answer) =>
-  trigger("correct", { run: known.run, ...answer }),
-);
+const showTable = makeResultTable(root, ask, (answer) => trigger("correct", answer));
 const showAsking = makeAsking(root, ask, (evaluation) => {
   known.chosen = evaluation;
   load();
@@ -42,7 +40,7 @@ async function load() {
   if (answer.error) return;
   fillPicker(answer.evaluations, shown?.id);
   showHead(shown);
-  showAsking(known.run, choices, Boolean(shown));
+  showAsking(known.run, choices, Boolean(shown), answer.evaluations.length > 1);
   showTable(shown);
   if (shown) root.querySelector('[data-result="said"]').textContent = shown.sentence;
 }

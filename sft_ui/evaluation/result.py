@@ -14,12 +14,12 @@ from sft_ui.context import Studio
 from sft_ui.evaluation.earlier import answers_of
 from sft_ui.evaluation.head import head_of, label_of
 from sft_ui.evaluation.options import choices_of, read_options
-from sft_ui.evaluation.rows.download import table_csv
 from sft_ui.evaluation.rows.table import detail_of, page_of, view_of
 from sft_ui.evaluation.under_way import UnderWay
 from sft_ui.theme import static_text
 from trainer_backend.errors import UserError
 from trainer_backend.evaluation.results import Evaluation, evaluations_of
+from trainer_backend.evaluation.shown import answers_csv
 from trainer_backend.runs import Run, open_run
 from trainer_backend.runs.files import EVALUATIONS
 
@@ -35,7 +35,8 @@ def build_result(studio: Studio) -> gr.HTML:
     """The component; it shows the run that the live view shows.
 
     Its event `correct` carries an answer that a person wants to correct: {"run", "evaluation",
-    "at", "row"}; `evaluated` tells that a new result is kept: {"run", "evaluation"}.
+    "messages", "tools", "answer", "reasoning", "checkpoint", "place"} and, for a row of the run's
+    own data, "row". `evaluated` tells that a new result is kept: {"run", "evaluation"}.
     """
     return gr.HTML(
         "",
@@ -80,7 +81,7 @@ def _looking(studio: Studio) -> list[Endpoint]:
         """The table as CSV."""
         evaluation = chosen(studio, asked)
         name = f"{evaluation.run}-{evaluation.id}-step-{evaluation.checkpoint}.csv"
-        return {"name": name, "text": table_csv(evaluation)}
+        return {"name": name, "text": answers_csv(evaluation)}
 
     return [result_of_run, rows_of_result, row_of_result, csv_of_result]
 
@@ -92,7 +93,7 @@ def _evaluating(studio: Studio) -> list[Endpoint]:
     def evaluate_run(asked: dict) -> Answer:
         """Start an evaluation."""
         run = open_run(studio.home, str(asked.get("run")))
-        return {"under_way": under_way.start(run.id, read_options(studio, run, asked))}
+        return {"under_way": under_way.start(run.id, read_options(run, asked))}
 
     @answered
     def stop_evaluation(asked: dict) -> Answer:

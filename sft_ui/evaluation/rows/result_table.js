@@ -86,10 +86,7 @@ function makeResultTable(root, ask, correct) {
     line.after(full);
     const answer = await ask("row_of_result", { evaluation: known.id, at });
     if (answer.error) inside.textContent = `${answer.error.what} ${answer.error.fix}`;
-    else
-      inside.replaceChildren(
-        drawnDetail(answer, titleOf, () => correct({ evaluation: known.id, at, row: answer.row })),
-      );
+    else inside.replaceChildren(drawnDetail(answer, titleOf, () => correct(answer.correction)));
   }
 
   function showPage(page) {
