@@ -7,8 +7,8 @@ from typing import Any
 
 from trainer_backend.comparison.compare import Comparison
 from trainer_backend.comparison.curves import CURVES
+from trainer_backend.data.store import safe_cell
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate
 FACTS = ("name", "state", "dataset", "base_model", "step", "total_steps", "elapsed_seconds", "loss")
 
 
@@ -50,4 +50,4 @@ def _cell(value: object) -> object:
     """A value as it is; a text that a spreadsheet would calculate gets a mark before it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return safe_cell(value) if isinstance(value, str) else value

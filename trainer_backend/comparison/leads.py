@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from trainer_backend.comparison.answers import SharedRow
 from trainer_backend.comparison.compared import Compared
 from trainer_backend.comparison.scores import LOSS_NAMES, columns_of, mean
-
-DRAWS = 2_000
+from trainer_backend.evaluation.measures import paired_interval
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,3 @@ def leads(runs: Sequence[Compared], shared: Sequence[SharedRow]) -> list[Lead]:
             ahead = means[best] - means[other]
             found.append(Lead(measure, best, other, ahead, (low, high), len(shared)))
     return found
-
-
-def paired_interval(
-    base: Sequence[float], tuned: Sequence[float], seed: int = 0
-) -> tuple[float, float]:
-    """The 95 % interval of the mean of tuned - base over the same rows: bootstrap percentiles.
-
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
-    """
-    apart = np.asarray(tuned, dtype=float) - np.asarray(base, dtype=float)
-    drawn = np.random.default_rng(seed).integers(0, len(apart), (DRAWS, len(apart)))
-    low, high = np.percentile(apart[drawn].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)

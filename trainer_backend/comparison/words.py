@@ -11,22 +11,9 @@ from trainer_backend.comparison.scores import (
     counted_differently,
     same_tokenizer,
 )
+from trainer_backend.evaluation.shown import measure_label, value_in_words
 from trainer_backend.recipe import SETTINGS, label
 
-MEASURES = {
-    "eval_loss": "Eval loss",
-    "loss": "Loss on the answers",
-    "perplexity": "Perplexity",
-    "exact_match": "Exact match",
-    "contains": "Contains the answer",
-    "token_f1": "Token F1",
-    "chrf": "chrF",
-    "rouge_l": "ROUGE-L",
-    "json_valid": "Valid JSON",
-    "json_fields": "JSON fields",
-    "label_f1": "Label F1",
-    "tool_call_match": "Tool calls",
-}
 OTHERS = {"dataset": "Data", "started_from": "Started from"}
 SHORT = {
     "exact_match": "exact",
@@ -43,7 +30,7 @@ SHORT = {
 
 def measure_name(name: str) -> str:
     """A measure as a heading; an unknown one keeps its own name."""
-    return MEASURES.get(name, name)
+    return "Eval loss" if name == "eval_loss" else measure_label(name)
 
 
 def setting_name(name: str) -> str:
@@ -59,22 +46,16 @@ def setting_words(name: str, value: object) -> str:
 
 
 def score_words(name: str, value: float | None) -> str:
-    """A score for a person: “92 %”, a loss as “0.813”, “–” for none."""
+    """A score for a person: “92%”, a loss as “0.813”, “–” for none."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if name in LOSS_NAMES else percent(value)
-
-
-def percent(share: float) -> str:
-    """A share as whole percent, with a digit more below 10 % and from 99 % on."""
-    shown = f"{100 * share:.1f}"
-    return f"{float(shown):g} %" if not 0.1 <= share < 0.99 else f"{100 * share:.0f} %"
+    return value_in_words("loss" if name == "eval_loss" else name, value)
 
 
 def short_score(name: str, value: float) -> str:
-    """A score for a narrow column: “92 % exact”, “loss 0.813”."""
-    short = SHORT.get(name, measure_name(name))
-    return f"{short} {value:.4g}" if name in LOSS_NAMES else f"{percent(value)} {short}"
+    """A score for a narrow column: “92% exact”, “loss 0.813”."""
+    short, shown = SHORT.get(name, measure_name(name)), score_words(name, value)
+    return f"{short} {shown}" if name in LOSS_NAMES else f"{shown} {short}"
 
 
 def lead_words(lead: Lead, runs: Sequence[Compared]) -> str:
@@ -82,11 +63,10 @@ def lead_words(lead: Lead, runs: Sequence[Compared]) -> str:
     best, other = runs[lead.best].label, runs[lead.other].label
     low, high = sorted((abs(lead.interval[0]), abs(lead.interval[1])))
     size = f"{lead.rows:,} shared rows"
-    if lead.measure in LOSS_NAMES:
-        apart, spread = f"{abs(lead.difference):.3g} lower", f"{low:.3g} to {high:.3g}"
-    else:
-        apart = f"{100 * abs(lead.difference):.3g} points higher"
-        spread = f"{100 * low:.3g} to {100 * high:.3g}"
+    is_loss = lead.measure in LOSS_NAMES
+    unit, times = ("lower", 1) if is_loss else ("points higher", 100)
+    apart = f"{times * abs(lead.difference):.3g} {unit}"
+    spread = f"{times * low:.3g} to {times * high:.3g}"
     name = measure_name(lead.measure)
     if lead.is_clear:
         return (

@@ -22,7 +22,7 @@ def test_the_table_marks_the_best(call, pair):
     code, out, _ = call("compare", *(run.id for run in pair))
     lines = [line.split() for line in out.splitlines()]
     assert code == 0 and lines[0] == ["Low", "High"]
-    assert ["Exact", "match", "25", "%", "75", "%", "*"] in lines
+    assert ["Exact", "match", "25%", "75%", "*"] in lines
     assert ["Learning", "rate", "0.0001", "0.001"] in lines
     assert "No clear difference between “High” and “Low”" in out
 
