@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
+from trainer_backend.cli.compare import add_compare
 from trainer_backend.cli.evaluate_options import add_evaluate
 from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
@@ -69,6 +70,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
         if name == "retry":
             _add_settings(one, "other settings than those suggested")
 
+    add_compare(command)
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
     _add_chat_options(command("chat", "talk to a run or a base model"))
@@ -203,10 +205,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import data, estimate, evaluate, prepare, runs
+    from trainer_backend.cli import compare, data, estimate, evaluate, prepare, runs
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate, evaluate)
+    modules = (runs, data, prepare, estimate, evaluate, compare)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

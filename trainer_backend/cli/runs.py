@@ -40,6 +40,7 @@ from trainer_backend.runs import (
 )
 from trainer_backend.runs.asking import Asking, asking_of, read_tools
 from trainer_backend.runs.files import SPEC
+from trainer_backend.runs.notes import Notes
 from trainer_backend.scheduling import (
     Fleet,
     check_fleet,
@@ -166,9 +167,19 @@ def _print_run(run: Run, as_json: bool) -> int:
         shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
         for name in (*shown, "eval_loss", "dir"):
             print(f"{name:>12}  {summary[name]}")
+        for line in note_lines(run.notes()):
+            print(line)
         for said in said_first(run):
             print(f"{'evaluation':>12}  {said}")
     return 0
+
+
+def note_lines(notes: Notes) -> list[str]:
+    """The tags and the note of a run as lines of its table; none for an empty one."""
+    lines = [f"{'tags':>12}  {', '.join(notes.tags)}"] if notes.tags else []
+    first, *more = notes.text.splitlines() or [""]
+    lines += [f"{'notes':>12}  {first}", *(f"{'':>12}  {line}" for line in more)] if first else []
+    return lines
 
 
 def do_runs(home: Path, arguments: argparse.Namespace) -> int:
