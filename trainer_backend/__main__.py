@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
+from trainer_backend.cli.corrections import add_corrections
 from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
@@ -35,6 +36,9 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     which = "a preset name or a YAML file; with --from the recipe of that run"
     train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
     _add_new_run_options(train)
+    train.add_argument(
+        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
+    )
     train.add_argument("--json", action="store_true")
 
     estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
@@ -65,6 +69,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
+    add_corrections(command)
     _add_chat_options(command("chat", "talk to a run or a base model"))
 
     export = command("export", "write a run's model into a folder")
@@ -197,10 +202,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import data, estimate, prepare, runs
+    from trainer_backend.cli import corrections, data, estimate, prepare, runs
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate)
+    modules = (runs, data, prepare, estimate, corrections)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 
