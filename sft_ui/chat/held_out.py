@@ -24,6 +24,7 @@ class HeldOut:
     system: str = ""
     tools: list[Any] = field(default_factory=list)
     image: Path | None = None
+    row: int | None = None  # its number in the file
 
 
 def held_out_turn(run: Run) -> HeldOut:
@@ -61,7 +62,7 @@ def first_turn(
         return None
     image = dataset.dir / str(images[0]) if images and dataset else None
     text = question.replace(IMAGE_MARK, "").strip() if images else question
-    return HeldOut(text, expected, system or system_prompt, example.tools or [], image)
+    return HeldOut(text, expected, system or system_prompt, example.tools or [], image, example.row)
 
 
 def _expected(message: dict[str, Any]) -> Answer | None:
