@@ -115,10 +115,22 @@ def build_conversation() -> Controls:
             "Correct this answer", interactive=False, min_width=150, elem_id="correct-answer"
         )
         clear = gr.Button("New conversation", min_width=150, elem_id="chat-clear")
+    talks = gr.BrowserState({}, storage_key=KEPT_IN_BROWSER, secret="sft-studio")
     return Controls(
-        *(gr.State(new_conversation()), sides, expected, message, image, is_result),
-        *(send, stop, ask, correct, clear, gr.State(None), gr.State(0)),
-        gr.BrowserState({}, storage_key=KEPT_IN_BROWSER, secret="sft-studio"),
+        gr.State(new_conversation()),
+        sides,
+        expected,
+        message,
+        image,
+        is_result,
+        send,
+        stop,
+        ask,
+        correct,
+        clear,
+        held_out=gr.State(None),
+        seed=gr.State(0),
+        talks=talks,
     )
 
 

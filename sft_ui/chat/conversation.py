@@ -205,7 +205,9 @@ def _number_of(turns: Turns, at: int) -> int:
 
 
 def _as_message(turn: Turn) -> Message:
-    return Message(turn["content"], next(iter(turn.get("images") or ()), None), turn["role"] == "tool")
+    return Message(
+        turn["content"], next(iter(turn.get("images") or ()), None), turn["role"] == "tool"
+    )
 
 
 def answer_of(turn: Turn) -> Answer:

@@ -1,6 +1,7 @@
 // The buttons under the turns of a conversation: copies a text here, asks the page for the rest.
 // In scope: from gr.HTML element and trigger.
 
+const ASKED = ["edit", "retry", "correct"]; // of the page
 const copied = async (text) => {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
   const box = document.createElement("textarea"); // without https a browser has no clipboard
@@ -18,7 +19,7 @@ element.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-act]");
   if (!button) return;
   const { act, at } = button.dataset;
-  if (act !== "copy") {
+  if (ASKED.includes(act)) {
     const side = button.closest("[data-side]").dataset.side;
     trigger(act, { side, at: Number(at) });
     return;

@@ -1,40 +1,37 @@
 """The Chat tab: base and tuned model side by side, asked as the run was trained."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from sft_ui import markup
 from sft_ui.alerts import show_user_errors
+from sft_ui.chat.controls import NEWEST, Asks, Controls, build_asks, build_conversation
 from sft_ui.chat.conversation import (
     MODEL_PREFIX,
-    Message,
-    Question,
     Talk,
-    calls_open,
-    marked_stopped,
-    new_conversation,
-    stream_talk,
-    waiting_for,
+    answer_of,
+    as_asked,
+    last_answer,
+    marked_corrected,
+    with_system,
 )
-from sft_ui.chat.held_out import HeldOut, held_out_turn
-from sft_ui.chat.panes import call_cards, pane, panes
-from sft_ui.context import PRIVATE, QUICK, SILENT, Options, Studio
+from sft_ui.chat.held_out import HeldOut
+from sft_ui.chat.panes import panes
+from sft_ui.chat.sending import as_json, wire_sending
+from sft_ui.context import PRIVATE, QUICK, Studio
+from sft_ui.corrections.editor import Editor, opened
+from sft_ui.corrections.kept_list import KeptList, build_kept_list
+from trainer_backend.corrections import Wrong
 from trainer_backend.errors import UserError
 from trainer_backend.models import locate_model
 from trainer_backend.models.loaded.answer_parts import tool_names
 from trainer_backend.recipe.labels import label
 from trainer_backend.recipe.recipe import SETTINGS
 from trainer_backend.runs import list_runs, open_run
-from trainer_backend.runs.asking import Asking, asking_of, has_switch, read_tools, reads_images
+from trainer_backend.runs.asking import Asking, asking_of, has_switch, reads_images
 from trainer_backend.runs.checkpoints import Checkpoint
-
-NEWEST = -1
 
 
 @dataclass(frozen=True)
@@ -44,18 +41,85 @@ class ChatTab:
     run: gr.Dropdown
     checkpoint: gr.Dropdown
     system: gr.Textbox
+    corrections: KeptList
 
 
-def build_chat_tab(studio: Studio) -> ChatTab:
-    """Build the tab and its events."""
+def build_chat_tab(studio: Studio, editor: Editor) -> ChatTab:
+    """Build the tab and its events; `editor` is where a wrong answer is corrected."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=8, min_width=340):
-            controls = _build_conversation()
+            controls = build_conversation()
         with gr.Column(scale=3, min_width=260):
-            asks = _build_asks()
-    _wire_sending(studio, controls, asks)
+            asks = build_asks()
+            corrections = build_kept_list()
+    wire_sending(studio, controls, asks)
     _wire_choices(studio, controls, asks)
-    return ChatTab(asks.run, asks.checkpoint, asks.system)
+    _wire_correcting(studio, controls, asks, editor)
+    return ChatTab(asks.run, asks.checkpoint, asks.system, corrections)
+
+
+def _wire_correcting(studio: Studio, parts: Controls, asks: Asks, editor: Editor) -> None:
+    """Open an answer of the tuned model in the editor; mark it once a better one is kept."""
+
+    @show_user_errors
+    def last(talk: Talk, row: HeldOut | None, run: str) -> list[Any]:
+        at = last_answer(talk["tuned"])
+        return _opened(studio, talk, -1 if at is None else at, row, run)
+
+    @show_user_errors
+    def chosen(talk: Talk, row: HeldOut | None, run: str, event: gr.EventData) -> list[Any]:
+        return _opened(studio, talk, int(event.at), row, run)
+
+    given = [parts.talk, parts.held_out, asks.run]
+    parts.correct.click(last, given, editor.outputs(), **PRIVATE)
+    for pane in parts.panes:
+        pane.correct(chosen, given, editor.outputs(), **PRIVATE)
+
+    def mark(talk: Talk, run: str, kept: dict[str, Any]) -> list[Any]:
+        if kept.get("run") != run:
+            return [gr.skip()] * (1 + len(parts.panes))
+        marked = marked_corrected(talk, str(kept["answer"]))
+        return [marked, *panes(marked)]
+
+    editor.kept.change(mark, [parts.talk, asks.run, editor.kept], parts.shown(), **QUICK)
+
+
+def _opened(studio: Studio, talk: Talk, at: int, row: HeldOut | None, run: str) -> list[Any]:
+    """Updates that open an answer in the editor. Raises UserError for what is none."""
+    wrong = wrong_answer(talk, at, row, run)
+    trained = open_run(studio.home, run).recipe().thinking
+    asked = talk["tuned"][at].get("asked") or {}
+    words = SETTINGS["thinking"].words
+    differs = asked.get("thinking", trained) != trained
+    note = (
+        f"It was asked with “{label('thinking')}” {words(asked['thinking'])}; training on it uses "
+        f"the run's own setting, {words(trained)}."
+    )
+    return opened(wrong, note if differs else "")
+
+
+def wrong_answer(talk: Talk, at: int, row: HeldOut | None, run: str | None) -> Wrong:
+    """The tuned model's answer `at` with all that it was asked with. Raises UserError."""
+    turns = talk["tuned"]
+    if not run or run.startswith(MODEL_PREFIX):
+        what = "Only the answers of a run can be corrected."
+        raise UserError(what, "Correct this answer", "Choose a run first.")
+    if not 0 < at < len(turns) or turns[at]["role"] != "assistant":
+        what = "There is no answer of the tuned model to correct."
+        raise UserError(what, "Correct this answer", "Ask something first.")
+    asked, step = turns[at].get("asked") or {}, (turns[at].get("asked") or {}).get("checkpoint")
+    from_row = row is not None and at == 1 and turns[0]["content"] == row.question
+    if any(turn.get("lost_images") for turn in turns[:at]):
+        what = "The picture of this conversation is not kept over a reload."
+        raise UserError(what, "Correct this answer", "Ask again with the picture, then correct it.")
+    return Wrong(
+        run,
+        with_system(as_asked(turns[:at]), asked.get("system")),
+        answer_of(turns[at]),
+        asked.get("tools") or [],
+        step if isinstance(step, int) and step >= 0 else None,
+        row=row.row if row is not None and from_row else None,
+    )
 
 
 def _wire_choices(studio: Studio, parts: Controls, asks: Asks) -> None:
@@ -104,7 +168,7 @@ def run_choices(studio: Studio, run_id: str | None) -> list[Any]:
         gr.update(choices=choices, value=NEWEST),
         asking.system,
         gr.update(label=_tools_words(asking), open=False),
-        _as_json(asking.tools) if asking.tools else "",
+        as_json(asking.tools) if asking.tools else "",
         asking.gives_tools,
         *_switches(asking),
     ]
@@ -133,10 +197,6 @@ def _tools_words(asking: Asking) -> str:
     names = tool_names(asking.tools)
     listed = shorten(", ".join(names), 40, placeholder=" …")
     return f"Tools: {listed}" if names else "Tools"
-
-
-def _as_json(tools: list[Any]) -> str:
-    return json.dumps(tools, ensure_ascii=False, indent=2)
 
 
 def warm_up(studio: Studio, run: str | None) -> None:

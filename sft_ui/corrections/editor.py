@@ -123,7 +123,11 @@ def _about(wrong: Wrong, note: str) -> Markup:
     asked = shorten(last, 400, placeholder=" …")
     said = [markup.line(ABOUT, "quiet"), *([markup.line(note, "quiet")] if note else [])]
     head = Markup('<h3 id="correction-title">Correct this answer</h3>')
-    return head + Markup('<blockquote class="asked">{}</blockquote>').format(asked) + Markup().join(said)
+    return (
+        head
+        + Markup('<blockquote class="asked">{}</blockquote>').format(asked)
+        + Markup().join(said)
+    )
 
 
 def open_correction(studio: Studio, editor: Editor, event: Any) -> None:
@@ -149,7 +153,9 @@ def wrong_of(studio: Studio, data: Mapping[str, Any]) -> Wrong:
     messages, tools = data.get("messages"), data.get("tools") or []
     well = isinstance(messages, list) and isinstance(tools, list)
     if not well or not all(map(_is_message, messages or [])) or len(str(data)) > MOST_LETTERS:
-        raise UserError("This answer cannot be corrected.", "Correct this answer", "Ask it in Chat.")
+        raise UserError(
+            "This answer cannot be corrected.", "Correct this answer", "Ask it in Chat."
+        )
     plain = [{key: one[key] for key in one if key != "images"} for one in messages or []]
     given = _answer(data)
     row = data.get("row") if isinstance(data.get("row"), int) else None
