@@ -11,7 +11,6 @@ from trainer_backend.recipe.labels import label
 from trainer_backend.recipe.recipe import SETTINGS
 
 NEWEST = -1
-KEPT_IN_BROWSER = "sft-studio-chats"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Asks:
         return {**{name: getattr(self, name) for name in names}, **self.sampling}
 
 
-def build_conversation() -> Controls:
+def build_conversation(talks: gr.BrowserState) -> Controls:
     """Both sides, the message, and the buttons."""
     with gr.Row(equal_height=True):
         sides = [build_pane(side) for side in SIDES]
@@ -106,16 +105,19 @@ def build_conversation() -> Controls:
         elem_id="chat-is-result",
     )
     with gr.Row():
-        send = gr.Button("Send", variant="primary", min_width=100, elem_id="chat-send")
+        send = gr.Button("Send", variant="primary", size="md", min_width=100, elem_id="chat-send")
         stop = gr.Button(
-            "Stop", variant="stop", interactive=False, min_width=90, elem_id="chat-stop"
+            "Stop", variant="stop", interactive=False, size="md", min_width=90, elem_id="chat-stop"
         )
-        ask = gr.Button("Ask a held-out row", min_width=150, elem_id="chat-held-out")
+        ask = gr.Button("Ask a held-out row", size="md", min_width=150, elem_id="chat-held-out")
         correct = gr.Button(
-            "Correct this answer", interactive=False, min_width=150, elem_id="correct-answer"
+            "Correct this answer",
+            interactive=False,
+            size="md",
+            min_width=150,
+            elem_id="correct-answer",
         )
-        clear = gr.Button("New conversation", min_width=150, elem_id="chat-clear")
-    talks = gr.BrowserState({}, storage_key=KEPT_IN_BROWSER, secret="sft-studio")
+        clear = gr.Button("New conversation", size="md", min_width=150, elem_id="chat-clear")
     return Controls(
         gr.State(new_conversation()),
         sides,

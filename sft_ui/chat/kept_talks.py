@@ -6,12 +6,19 @@ Only texts are kept: what comes back from a browser is read as text, never as a 
 import json
 from typing import Any
 
+import gradio as gr
+
 from sft_ui.chat.conversation import SIDES, Talk, Turn, Turns, answered, new_conversation
 
 MOST_RUNS = 6
 MOST_LETTERS = 200_000  # of one conversation; a browser keeps 5 MB for a site
 _CUTS = ("stopped", "limit")
 Talks = dict[str, Any]  # {run: talk}, the latest last
+
+
+def build_talks() -> gr.BrowserState:
+    """The kept conversations. Built outside the tabs: inside one, a browser reads them too late."""
+    return gr.BrowserState({}, storage_key="sft-studio-chats", secret="sft-studio")
 
 
 def with_talk(kept: Any, run: str, talk: Talk) -> Talks:

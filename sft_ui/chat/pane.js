@@ -12,7 +12,7 @@ const copied = async (text) => {
   box.remove();
 };
 const textOf = (turn) =>
-  [...turn.querySelectorAll(":scope > .said, :scope > .call pre")]
+  [...turn.querySelectorAll(":scope > .spoken, :scope > .call pre")]
     .map((one) => one.textContent)
     .join("\n");
 element.addEventListener("click", async (event) => {

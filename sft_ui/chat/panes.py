@@ -78,7 +78,7 @@ def _inside(turn: Turn) -> Markup:
         _thought(reasoning, still_open=not (content or calls)) if reasoning else "",
         Markup('<span class="who">Tool result</span>') if turn["role"] == "tool" else "",
         markup.each(PICTURE, ((f"{SERVED}{path}",) for path in turn.get("images") or ())),
-        Markup('<span class="said">{}</span>').format(content) if content else "",
+        Markup('<span class="spoken">{}</span>').format(content) if content else "",
         "" if content or reasoning or calls or turn.get("cut") else turn.get("waiting") or WAITING,
         call_cards(calls or []),
         *(Markup('<span class="who cut-note">{}</span>').format(one) for one in _notes(turn)),

@@ -44,11 +44,14 @@ class ChatTab:
     corrections: KeptList
 
 
-def build_chat_tab(studio: Studio, editor: Editor) -> ChatTab:
-    """Build the tab and its events; `editor` is where a wrong answer is corrected."""
+def build_chat_tab(studio: Studio, editor: Editor, talks: gr.BrowserState) -> ChatTab:
+    """Build the tab and its events.
+
+    `editor` is where a wrong answer is corrected, `talks` where conversations are kept.
+    """
     with gr.Row(equal_height=False):
         with gr.Column(scale=8, min_width=340):
-            controls = build_conversation()
+            controls = build_conversation(talks)
         with gr.Column(scale=3, min_width=260):
             asks = build_asks()
             corrections = build_kept_list()
