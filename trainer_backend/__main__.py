@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer_backend import __version__
 from trainer_backend.cli.compare import add_compare
+from trainer_backend.cli.corrections import add_corrections
 from trainer_backend.cli.evaluate_options import add_evaluate
 from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
@@ -37,6 +38,9 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     which = "a preset name or a YAML file; with --from the recipe of that run"
     train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
     _add_new_run_options(train)
+    train.add_argument(
+        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
+    )
     train.add_argument("--json", action="store_true")
 
     estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
@@ -73,6 +77,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add_compare(command)
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
+    add_corrections(command)
     _add_chat_options(command("chat", "talk to a run or a base model"))
 
     export = command("export", "write a run's model into a folder")
@@ -205,10 +210,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import compare, data, estimate, evaluate, prepare, runs
+    from trainer_backend.cli import compare, corrections, data, estimate, evaluate, prepare, runs
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate, evaluate, compare)
+    modules = (runs, data, prepare, estimate, evaluate, compare, corrections)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 
