@@ -6,7 +6,7 @@ what a person has seen is what the vote is on.
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,7 +82,7 @@ def asked_messages(question: Question, side: Side, images: Path | None) -> list[
 
 def ask(
     test: BlindTest, work: Work, client: Client, images: Path | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Send a request; yields what the client yields. Raises UserError as it does."""
     question = test.questions[work.question]
     sides = [test.side(one) for one in work.sides]

@@ -66,9 +66,8 @@ def new_test(
         count = max(1, min(int(wanted.rows), MOST_QUESTIONS))
         found = HeldOutRows(run, against, sides, dice)
         questions, dataset, notes = found.take(count), found.dataset, found.notes
-    about = {"dataset_id": dataset.id, "dataset": dataset.label} if dataset else {}
-    shuffled = shuffle_sides(questions, dice)
-    return BlindTest(run.id, sides, shuffled, seed=seed, notes=notes, **about)
+    test = BlindTest(run.id, sides, shuffle_sides(questions, dice), seed=seed, notes=notes)
+    return replace(test, dataset_id=dataset.id, dataset=dataset.label) if dataset else test
 
 
 def shuffle_sides(questions: list[Question], dice: random.Random) -> list[Question]:
