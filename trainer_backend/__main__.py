@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
+from trainer_backend.cli.blind_options import add_blind
 from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
@@ -66,6 +67,8 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
     _add_chat_options(command("chat", "talk to a run or a base model"))
+
+    add_blind(command("blind", "vote on unnamed answers of two models, or let a judge vote"))
 
     export = command("export", "write a run's model into a folder")
     export.add_argument("run", metavar="RUN")
@@ -197,10 +200,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import data, estimate, prepare, runs
+    from trainer_backend.cli import blind, data, estimate, prepare, runs
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate)
+    modules = (runs, data, prepare, estimate, blind)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

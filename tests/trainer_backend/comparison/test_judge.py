@@ -1,11 +1,11 @@
 """A judge on a stub server: clear, biased to a place, talkative, slow, broken, absent."""
 
-import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import pytest
+from judge_stub import serving
 
 from trainer_backend.comparison.blind.blind_test import JUDGE
 from trainer_backend.comparison.blind.judging import judge_test, open_pairs, pair_of
@@ -29,60 +29,20 @@ KEY = "a-key-that-nobody-may-see-1234"
 PAIR = Pair("User: Which?", "good answer", "bad answer")
 
 
-class Stub(ThreadingHTTPServer):
-    """A server of chat completions; `say(prompt)` is text, a status code, or (status, headers)."""
-
-    daemon_threads = True
-
-    def __init__(self, say):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.say, self.bodies, self.keys = say, [], []
-
-    @property
-    def judge(self) -> Judge:
-        return Judge(f"http://127.0.0.1:{self.server_port}/v1", "stub", "STUB_KEY")
-
-    def asking(self, **more) -> Asking:
-        return Asking(self.judge, **{"wait_s": (0.01, 0.01), "request_s": 5.0, **more})
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.bodies.append({**body, "path": self.path})
-        self.server.keys.append(self.headers.get("Authorization"))
-        said = self.server.say(body["messages"][-1]["content"])
-        status = said if isinstance(said, int) else 200
-        reply = {"choices": [{"message": {"role": "assistant", "content": said}}]}
-        if status != 200:
-            reply = {"error": {"message": f"refused, key {self.headers.get('Authorization')}"}}
-        sent = said if isinstance(said, bytes) else json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-        self.send_header("Content-Length", str(len(sent)))
-        self.end_headers()
-        self.wfile.write(sent)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def serve(monkeypatch):
     """Start a stub: serve(say)."""
     monkeypatch.setenv("STUB_KEY", KEY)
-    servers = []
+    with ExitStack() as stack:
+        yield lambda say: stack.enter_context(serving(say))
 
-    def start(say) -> Stub:
-        server = Stub(say)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+def judge_of(stub) -> Judge:
+    return Judge(stub.url, "stub", "STUB_KEY")
+
+
+def asking_of(stub, **more) -> Asking:
+    return Asking(judge_of(stub), **{"wait_s": (0.01, 0.01), "request_s": 5.0, **more})
 
 
 def better(prompt: str) -> str:
@@ -92,8 +52,8 @@ def better(prompt: str) -> str:
 
 def test_a_clear_judge_is_asked_in_both_orders(serve):
     stub = serve(better)
-    assert stub.asking().compare(PAIR) == Verdict("one")
-    assert stub.asking().compare(PAIR.swapped()) == Verdict("other")
+    assert asking_of(stub).compare(PAIR) == Verdict("one")
+    assert asking_of(stub).compare(PAIR.swapped()) == Verdict("other")
     first, second = stub.bodies[:2]
     assert first["path"] == "/v1/chat/completions" and first["model"] == "stub"
     assert first["messages"][1]["content"] != second["messages"][1]["content"]
@@ -102,16 +62,16 @@ def test_a_clear_judge_is_asked_in_both_orders(serve):
 
 @pytest.mark.parametrize("always", ["[[A]]", "[[B]]"])
 def test_a_preference_for_a_place_is_a_tie(serve, always):
-    assert serve(lambda prompt: always).asking().compare(PAIR) == Verdict("tie", flipped=True)
+    assert asking_of(serve(lambda prompt: always)).compare(PAIR) == Verdict("tie", flipped=True)
 
 
 def test_a_tie_in_both_orders_is_no_flip(serve):
-    assert serve(lambda prompt: "[[C]]").asking().compare(PAIR) == Verdict("tie")
+    assert asking_of(serve(lambda prompt: "[[C]]")).compare(PAIR) == Verdict("tie")
 
 
 def test_nonsense_is_no_verdict(serve):
     for said in ("I like turtles.", "", b"<html>", b'{"choices": []}', b"[1]"):
-        assert serve(lambda prompt, said=said: said).asking().compare(PAIR) == Verdict(None)
+        assert asking_of(serve(lambda prompt, said=said: said)).compare(PAIR) == Verdict(None)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +102,14 @@ def test_verdicts_are_read_leniently(text, verdict):
 def test_a_busy_server_is_asked_again(serve, code):
     replies = [code, code]
     stub = serve(lambda prompt: replies.pop() if replies else better(prompt))
-    assert stub.asking().compare(PAIR) == Verdict("one")
+    assert asking_of(stub).compare(PAIR) == Verdict("one")
     assert len(stub.bodies) == 4
 
 
 @pytest.mark.parametrize("code", [401, 404, 429, 302])
 def test_a_refusal_is_said_without_the_key(serve, code):
     with pytest.raises(UserError) as caught:
-        serve(lambda prompt: code).asking().compare(PAIR)
+        asking_of(serve(lambda prompt: code)).compare(PAIR)
     assert str(code) in caught.value.what and "refused" in caught.value.where
     assert KEY not in str(caught.value.to_dict())
 
@@ -157,7 +117,7 @@ def test_a_refusal_is_said_without_the_key(serve, code):
 def test_a_server_that_knows_fewer_settings_is_asked_without_them(serve):
     stub = serve(better)
     stub.say = lambda prompt: 400 if "temperature" in stub.bodies[-1] else better(prompt)
-    assert stub.asking().compare(PAIR) == Verdict("one")
+    assert asking_of(stub).compare(PAIR) == Verdict("one")
     assert ["temperature" in body for body in stub.bodies] == [True, False, False]
 
 
@@ -165,8 +125,8 @@ def test_a_slow_judge_is_given_up_and_a_stop_is_heard_at_once(serve):
     release = threading.Event()
     stub = serve(lambda prompt: release.wait(20) and "[[A]]")
     with pytest.raises(UserError, match="too slow"):
-        stub.asking(request_s=0.3).compare(PAIR)
-    asking = stub.asking(request_s=20)
+        asking_of(stub, request_s=0.3).compare(PAIR)
+    asking = asking_of(stub, request_s=20)
     threading.Timer(0.2, asking.stop.set).start()
     began = time.monotonic()
     with pytest.raises(Stopped):
@@ -230,51 +190,51 @@ def test_a_judge_votes_on_the_whole_test_once(serve, trained, kept):
     stub = serve(prefers_tuned)
     for at, question in enumerate(kept.questions[:4]):
         vote(trained, kept.id, at, "right" if question.swapped else "left")
-    assert open_pairs(trained, kept.id, stub.judge) == 10
-    *_, test = judge_test(trained, kept.id, stub.asking())
+    assert open_pairs(trained, kept.id, judge_of(stub)) == 10
+    *_, test = judge_test(trained, kept.id, asking_of(stub))
     judged = count_of_judge(test)
     assert (judged.count.wins, judged.count.losses, judged.flips) == (10, 0, 0)
     assert judged.agreement.n == 4 and judged.agreement.share == 1
-    assert len(stub.bodies) == 20 and len(list(judge_test(trained, kept.id, stub.asking()))) == 1
-    assert len(stub.bodies) == 20 and open_pairs(trained, kept.id, stub.judge) == 0
+    assert len(stub.bodies) == 20 and len(list(judge_test(trained, kept.id, asking_of(stub)))) == 1
+    assert len(stub.bodies) == 20 and open_pairs(trained, kept.id, judge_of(stub)) == 0
     assert KEY not in (trained.dir / "votes" / f"{kept.id}.json").read_text()
 
 
 def test_flips_are_counted_as_ties(serve, trained, kept):
-    *_, test = judge_test(trained, kept.id, serve(lambda prompt: "[[A]]").asking())
+    *_, test = judge_test(trained, kept.id, asking_of(serve(lambda prompt: "[[A]]")))
     found = result_dict(test)["judge"]
     assert (found["ties"], found["flips"], found["asked"], found["win_rate"]) == (10, 10, 10, None)
 
 
 def test_another_judge_starts_anew(serve, trained, kept):
-    list(judge_test(trained, kept.id, serve(prefers_tuned).asking()))
+    list(judge_test(trained, kept.id, asking_of(serve(prefers_tuned))))
     other = serve(lambda prompt: "[[C]]")
-    assert open_pairs(trained, kept.id, other.judge) == 10
-    *_, test = judge_test(trained, kept.id, other.asking())
+    assert open_pairs(trained, kept.id, judge_of(other)) == 10
+    *_, test = judge_test(trained, kept.id, asking_of(other))
     assert count_of_judge(test).count.ties == 10 and len(test.votes) == 10
 
 
 def test_a_broken_judge_ends_in_words_and_goes_on_later(serve, trained, kept):
     stub = serve(prefers_tuned)
     stub.say = lambda prompt: 500 if len(stub.bodies) > 6 else prefers_tuned(prompt)
-    *_, test = judge_test(trained, kept.id, stub.asking())
+    *_, test = judge_test(trained, kept.id, asking_of(stub))
     assert "error 500" in test.judge.problem and len(test.votes_by(JUDGE)) == 3
     vote(trained, kept.id, 0, "tie")  # the person goes on without it
     stub.say = prefers_tuned
-    *_, test = judge_test(trained, kept.id, stub.asking())
+    *_, test = judge_test(trained, kept.id, asking_of(stub))
     assert test.judge.problem == "" and len(test.votes_by(JUDGE)) == 10
 
 
 def test_a_judge_that_only_talks_nonsense_is_given_up(serve, trained, kept):
     stub = serve(lambda prompt: "Lovely answers!")
-    *_, test = judge_test(trained, kept.id, stub.asking())
+    *_, test = judge_test(trained, kept.id, asking_of(stub))
     assert "no verdict that can be read" in test.judge.problem
     assert len(test.judge.unusable) == 5 and len(stub.bodies) == 10
 
 
 def test_stopping_keeps_what_is_there(serve, trained, kept):
     stub = serve(prefers_tuned)
-    asking = stub.asking()
+    asking = asking_of(stub)
     for test in judge_test(trained, kept.id, asking):
         if len(test.votes_by(JUDGE)) == 2:
             asking.stop.set()
