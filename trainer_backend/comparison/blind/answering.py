@@ -130,7 +130,7 @@ class Answering:
         self.run, self.test_id, self.client = run, test_id, client
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._at = 0
+        self._at, self._begun = 0, False
         self._loaded = ""
         self._stopped = threading.Event()
         self._words = ""
@@ -139,7 +139,7 @@ class Answering:
     def begin(self, at: int) -> None:
         """Have question `at` answered, and those behind it; returns at once."""
         with self._lock:
-            self._at, self._error = at, None
+            self._at, self._error, self._begun = at, None, True
             self._stopped.clear()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True)
@@ -160,6 +160,18 @@ class Answering:
                 self.begin(at)
             yield self._words
             self._stopped.wait(POLL_S)
+
+    def look(self, at: int) -> tuple[str, UserError | OSError | None]:
+        """How far question `at` is, in words, and the error that ended the work on it.
+
+        Begins the work where another question was looked at before. Returns at once.
+        """
+        with self._lock:
+            same, idle = self._at == at and self._begun, self._thread is None
+            words, error = self._words, self._error if same else None
+        if not same or (idle and error is None):
+            self.begin(at)
+        return words, error
 
     def stop(self) -> None:
         """End the work after the answer that is under way is given up."""
