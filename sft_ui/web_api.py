@@ -21,6 +21,7 @@ from trainer_backend.data.reading import start_reading
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.estimation import estimate
+from trainer_backend.evaluation.shown import with_evaluations
 from trainer_backend.recipe import recipe_from_request
 from trainer_backend.recipe.recipe import parse_settings
 from trainer_backend.runs import create_run, list_runs, open_run
@@ -119,8 +120,8 @@ def _training(studio: Studio) -> None:
 def _reading(studio: Studio) -> None:
     @answer_user_errors
     def run_status(run_id: str) -> dict:
-        """Status of a run: state, step, total_steps, loss, eval_loss and more."""
-        return public(open_run(studio.home, run_id).summary())
+        """Status of a run: state, step, total_steps, loss, eval_loss, evaluations and more."""
+        return public(with_evaluations(open_run(studio.home, run_id), examples=False))
 
     @answer_user_errors
     def run_metrics(run_id: str, since: int = 0) -> list[dict]:
@@ -129,7 +130,7 @@ def _reading(studio: Studio) -> None:
 
     def list_all() -> list[dict]:
         """All runs, newest first."""
-        return [public(run.summary()) for run in list_runs(studio.home)]
+        return [public(with_evaluations(run, examples=False)) for run in list_runs(studio.home)]
 
     gr.api(run_status, api_name="run_status", concurrency_limit=8)
     gr.api(run_metrics, api_name="run_metrics", concurrency_limit=8)

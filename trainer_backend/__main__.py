@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer_backend import __version__
 from trainer_backend.cli.blind_options import add_blind
+from trainer_backend.cli.evaluate_options import add_evaluate
 from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
@@ -45,6 +46,11 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     _add_columns(estimate)
     _add_settings(estimate, "a setting of the recipe: adapter=qlora")
     estimate.add_argument("--json", action="store_true")
+
+    evaluate = command("evaluate", "ask base and tuned model held-out rows; kept with the run")
+    add_evaluate(evaluate)
+    _add_reading(evaluate)
+    _add_columns(evaluate)
 
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
@@ -200,10 +206,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import blind, data, estimate, prepare, runs
+    from trainer_backend.cli import blind, data, estimate, evaluate, prepare, runs
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate, blind)
+    modules = (runs, data, prepare, estimate, evaluate, blind)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

@@ -24,6 +24,7 @@ from trainer_backend.comparison.blind import result_dict, tests_of
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.shown import said_first, with_evaluations
 from trainer_backend.models import require_model
 from trainer_backend.models.loaded.answer_parts import Answer, tool_names
 from trainer_backend.recipe import Recipe, resolve_recipe, samples
@@ -159,7 +160,7 @@ def do_show(home: Path, arguments: argparse.Namespace) -> int:
 
 
 def _print_run(run: Run, as_json: bool) -> int:
-    summary = run.summary()
+    summary = with_evaluations(run, examples=True)
     if as_json:
         tests = [result_dict(one) for one in tests_of(run)]
         print(json.dumps({**summary, "blind_tests": tests}, ensure_ascii=False))
@@ -167,6 +168,8 @@ def _print_run(run: Run, as_json: bool) -> int:
         shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
         for name in (*shown, "eval_loss", "dir"):
             print(f"{name:>12}  {summary[name]}")
+        for said in said_first(run):
+            print(f"{'evaluation':>12}  {said}")
     return 0
 
 
@@ -174,7 +177,7 @@ def do_runs(home: Path, arguments: argparse.Namespace) -> int:
     """List the runs, newest first."""
     for run in unfinished_runs(home):
         settle_alone(run)
-    summaries = [run.summary() for run in list_runs(home)]
+    summaries = [with_evaluations(run, examples=False) for run in list_runs(home)]
     if arguments.json:
         print(json.dumps(summaries, ensure_ascii=False))
     else:

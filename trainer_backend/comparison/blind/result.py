@@ -18,7 +18,7 @@ from trainer_backend.comparison.blind.blind_test import (
     BlindTest,
     Side,
 )
-from trainer_backend.comparison.blind.interval import wilson
+from trainer_backend.evaluation.measures import wilson
 
 MOST_VOTES = 1_000  # more are not worth a number
 

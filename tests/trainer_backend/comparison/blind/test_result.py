@@ -7,7 +7,6 @@ import pytest
 
 from trainer_backend.comparison.blind.agreement import agreement
 from trainer_backend.comparison.blind.blind_test import JudgeFacts, Vote
-from trainer_backend.comparison.blind.interval import wilson
 from trainer_backend.comparison.blind.result import (
     MOST_VOTES,
     count,
@@ -17,6 +16,7 @@ from trainer_backend.comparison.blind.result import (
     result_dict,
     verdict,
 )
+from trainer_backend.evaluation.measures import wilson
 from trainer_backend.models.loaded.answer_parts import Answer
 
 
