@@ -20,6 +20,7 @@ from trainer_backend.cli.data import (
 )
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.cli.quiet import quiet_libraries
+from trainer_backend.comparison.blind import result_dict, tests_of
 from trainer_backend.corrections import plan_replay, train_on_corrections
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
@@ -176,7 +177,8 @@ def do_show(home: Path, arguments: argparse.Namespace) -> int:
 def _print_run(run: Run, as_json: bool) -> int:
     summary = with_evaluations(run, examples=True)
     if as_json:
-        print(json.dumps(summary, ensure_ascii=False))
+        tests = [result_dict(one) for one in tests_of(run)]
+        print(json.dumps({**summary, "blind_tests": tests}, ensure_ascii=False))
     else:
         shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
         for name in (*shown, "eval_loss", "dir"):
