@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer_backend import __version__
 from trainer_backend.cli.offers import offer_lines
+from trainer_backend.cli.sweep_options import add_sweep
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
@@ -44,6 +45,11 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     _add_columns(estimate)
     _add_settings(estimate, "a setting of the recipe: adapter=qlora")
     estimate.add_argument("--json", action="store_true")
+
+    sweep = add_sweep(command)
+    _add_reading(sweep)
+    _add_columns(sweep)
+    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
 
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
@@ -197,10 +203,10 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import data, estimate, prepare, runs
+    from trainer_backend.cli import data, estimate, prepare, runs, sweep
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate)
+    modules = (runs, data, prepare, estimate, sweep)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 
