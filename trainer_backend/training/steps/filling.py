@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trainer_backend.tokens.packing import filled_length
 from trainer_backend.tokens.tokenise import IGNORED
 from trainer_backend.training.kernels.attention import Layout
 from trainer_backend.training.sft_config import SFTConfig
 
-SHORTEST = 8  # tokens: every length is a multiple of it
-PARTS = 16  # lengths from a power of two to the next
 FILLED = (
     "Joined rows are filled to one of few lengths with up to 6 % of tokens that are not learned "
     "from, so that the device meets the same shapes again; the loss stays the same."
@@ -29,15 +28,6 @@ class Row(NamedTuple):
     inputs: dict[str, Any]
     labels: Tensor
     lengths: Sequence[int] | Layout | None
-
-
-def filled_length(tokens: int) -> int:
-    """The shortest of the fixed lengths that holds `tokens`: at most 1/16 longer from 128 on.
-
-    From one power of two to the next there are 16 lengths, evenly spaced.
-    """
-    step = max(SHORTEST, (1 << tokens.bit_length() - 1) // PARTS) if tokens else SHORTEST
-    return tokens + -tokens % step
 
 
 def fills_rows(args: SFTConfig, device: str, routed: bool, own_loss: bool) -> bool:
