@@ -225,7 +225,7 @@ def _wire_runs(studio: Studio, page: Page) -> None:
             **QUICK,
         )
     for event in (train.chart.statuschange, page.opened["runs"].select):
-        event(lambda run: show_runs(studio, run), runs.chosen, runs.refreshed, **QUICK)
+        event(lambda *asked: show_runs(studio, *asked), runs.asked, runs.refreshed, **QUICK)
     runs.open.click(
         lambda run: (run, gr.Tabs(selected="train")),
         runs.chosen,
@@ -257,7 +257,8 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
             field_update(name, values[name], visible=shown.get(name, True)) if recipe else gr.skip()
             for name in names
         ]
-        asked = request.query_params.get("tab", "")
+        known = request.query_params
+        asked = known.get("tab", "runs" if known.get("compare") else "")
         selected = asked if asked in page.opened else "train" if run_id else ""
         tab = gr.Tabs(selected=selected) if selected else gr.skip()
         chats = chat_choices(studio, base_model, run_id or None)
