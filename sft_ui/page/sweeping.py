@@ -45,7 +45,8 @@ def wire_sweep(studio: Studio, page: Page) -> None:
 
     shown = {"inputs_kwargs": inputs, "outputs": [fold.said, fold.queue], **QUICK}
     shown["trigger_mode"] = "always_last"
-    events = [one.change for one in (*fold.names, *fold.values, fold.halving)]
+    changing: list[Any] = [*fold.names, *fold.values, fold.halving]
+    events = [one.change for one in changing]
     for event in (*events, fold.box.expand, page.opened["train"].select):
         event(said, **shown)
     for name, values in zip(fold.names, fold.values, strict=True):

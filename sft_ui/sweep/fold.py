@@ -58,7 +58,7 @@ def build_sweep() -> SweepFold:
     """Build the fold, closed."""
     choices = [
         ("–", NONE),
-        *((one.label, name) for name, one in SETTINGS.items() if _offered(name)),
+        *((label(name), name) for name in OFFERED),
     ]
     names, values = [], []
     with gr.Accordion(WHERE, open=False, elem_id="sweep") as box:
