@@ -53,10 +53,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     _add_settings(estimate, "a setting of the recipe: adapter=qlora")
     estimate.add_argument("--json", action="store_true")
 
-    sweep = add_sweep(command)
-    _add_reading(sweep)
-    _add_columns(sweep)
-    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
+    add_sweep(command, (_add_reading, _add_columns, _add_settings))
 
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
