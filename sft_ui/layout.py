@@ -27,6 +27,7 @@ from sft_ui.navigation.restoring import restored, run_to_show
 from sft_ui.navigation.stepper import build_stepper, stepper, steps_done
 from sft_ui.page.parts import Page
 from sft_ui.page.settings import card_outputs, cards, wire_settings
+from sft_ui.page.sweeping import wire_sweep
 from sft_ui.recipe_form import field_update, read_form, relevance
 from sft_ui.runs.tab import build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
@@ -90,6 +91,7 @@ def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> 
         page = _build_tabs(studio)
         _wire_way(studio, page)
         wire_settings(studio, page)
+        wire_sweep(studio, page)
         _wire_runs(studio, page)
         _wire_load(studio, page, app)
         build_web_api(studio)
@@ -230,7 +232,7 @@ def _wire_runs(studio: Studio, page: Page) -> None:
             **QUICK,
         )
     for event in (train.chart.statuschange, page.opened["runs"].select):
-        event(lambda run: show_runs(studio, run), runs.chosen, runs.refreshed, **QUICK)
+        event(lambda *asked: show_runs(studio, *asked), runs.asked, runs.refreshed, **QUICK)
     runs.open.click(
         lambda run: (run, gr.Tabs(selected="train")),
         runs.chosen,
@@ -262,7 +264,8 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
             field_update(name, values[name], visible=shown.get(name, True)) if recipe else gr.skip()
             for name in names
         ]
-        asked = request.query_params.get("tab", "")
+        known = request.query_params
+        asked = known.get("tab", "runs" if known.get("compare") else "")
         selected = asked if asked in page.opened else "train" if run_id else ""
         tab = gr.Tabs(selected=selected) if selected else gr.skip()
         chats = chat_choices(studio, base_model, run_id or None)
