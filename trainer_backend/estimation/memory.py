@@ -393,8 +393,9 @@ def _answering(setup: Setup) -> dict[str, float]:
     batch = min(plan.answer_rows, ROWS_AT_ONCE)
     each = 2 * shape.layers * shape.kv_heads * shape.head_dim * setup.stream
     cache = batch * (1.5 * plan.prompt_tokens + plan.answer_limit) * each
+    left = setup.machine.memory_free * GIB - weight_bytes(setup)  # fewer rows where it is little
     parts = {
-        "activations": 1.2 * min(cache, KEYS_SHARE * setup.machine.memory_free * GIB),
+        "activations": 1.2 * min(cache, KEYS_SHARE * max(0.0, left)),
         "logits": batch * shape.vocabulary * 8.0,
     }
     if setup.full or setup.recipe.init_lora_weights == "pissa":

@@ -73,7 +73,7 @@ def test_weights_stored_in_four_bits_are_unpacked_in_every_pass():
 
 
 def test_without_evaluation_saves_and_answers_their_phases_are_empty():
-    found = seconds(plan(eval_runs=0, eval_tokens=0, saves=0, answer_rows=0))
+    found = seconds(plan(eval_runs=0, eval_tokens=0, saves=0, answer_rows=0, loss_groups=0))
     assert found["evaluating"] == found["saving"] == found["comparing"] == 0
 
 
