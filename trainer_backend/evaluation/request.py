@@ -56,13 +56,17 @@ class Request:
 
     def check(self, run: Run) -> list[int]:
         """The steps of the checkpoints to evaluate. Raises UserError if it cannot be done."""
-        _check_idle(run)
-        steps = steps_of(run, self.checkpoint)
+        steps = self.steps(run)
         if self.dataset is None:
             _check_held_out(run)
         elif not self.dataset.num_examples:
             raise UserError("These data have no rows.", self.dataset.name, GIVE_DATA)
         return steps
+
+    def steps(self, run: Run) -> list[int]:
+        """The steps meant, whatever rows there are. Raises UserError, also while it trains."""
+        _check_idle(run)
+        return steps_of(run, self.checkpoint)
 
 
 def request_of(run: Run, values: Mapping[str, Any], where: str = "options_json") -> Request:
