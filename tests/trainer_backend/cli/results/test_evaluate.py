@@ -45,7 +45,7 @@ def test_people_read_warnings_the_sentence_the_table_and_the_worst_rows(call, en
     rows = [line for line in told if line.startswith("  row ")]
     assert rows == ["  row 3: Say 3", "  row 2: Say 2"], "the others are right"
     assert "    tuned     3! {+or so+}" in told
-    kept = next((ended.dir / "evaluations").iterdir())
+    [kept] = (ended.dir / "evaluations").glob("eval-*.json")
     assert told[-1] == f"Kept in {kept}"
 
 
