@@ -1,16 +1,13 @@
 """The answers to a few held-out prompts while a run trains, by step, with what changed in each.
 
-Reads the file that the run writes; the browser draws.
+Reads the file that the run writes, for the live view; the browser draws.
 """
 
 import json
 from typing import Any
 
-import gradio as gr
-
 from sft_ui.evaluation.rows.differences import Piece, differences, excerpt
 from sft_ui.evaluation.rows.table import cut
-from sft_ui.theme import static_text
 from trainer_backend.runs import Run
 from trainer_backend.runs.files import SAMPLES
 
@@ -88,14 +85,3 @@ def _sample(line: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return {**texts, **numbers, "cut": bool(found.get("cut"))}
-
-
-def build_timeline() -> gr.HTML:
-    """The component; the live view hands it the samples of the run it shows."""
-    return gr.HTML(
-        "",
-        html_template=static_text("evaluation/samples/timeline.html"),
-        js_on_load=static_text("evaluation/rows/pieces.js", "evaluation/samples/timeline.js"),
-        elem_id="samples",
-        apply_default_css=False,
-    )
