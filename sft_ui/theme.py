@@ -9,6 +9,8 @@ STYLE_SHEETS = [
     PAGE / name
     for name in (
         "style.css",
+        "chat/chat.css",
+        "corrections/corrections.css",
         "model/model.css",
         "train/live_chart.css",
         "evaluation/result.css",

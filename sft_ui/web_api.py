@@ -14,6 +14,7 @@ import gradio as gr
 
 from sft_ui.alerts import answer_user_errors
 from sft_ui.context import Studio
+from trainer_backend.comparison.compare import compare_runs
 from trainer_backend.data.formats import ROLE_NAMES, mapping_of
 from trainer_backend.data.images import from_data_url, image_suffix, is_data_url
 from trainer_backend.data.readers.options import OFFERED, ReadOptions
@@ -136,6 +137,12 @@ def _reading(studio: Studio) -> None:
         """All runs, newest first."""
         return [public(with_evaluations(run, examples=False)) for run in list_runs(studio.home)]
 
+    @answer_user_errors
+    def compare(run_ids_json: str) -> dict:
+        """2 to 6 runs beside each other; run_ids_json is a JSON list of run ids."""
+        return compare_runs(studio.home, read_ids(run_ids_json)).to_dict()
+
+    gr.api(compare, api_name="compare_runs", concurrency_limit=4)
     gr.api(run_status, api_name="run_status", concurrency_limit=8)
     gr.api(run_metrics, api_name="run_metrics", concurrency_limit=8)
     gr.api(list_all, api_name="list_runs", concurrency_limit=4)
@@ -270,6 +277,18 @@ def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dic
         found = None
     if not isinstance(found, dict):
         raise UserError("This is not a JSON object.", name, f"Send {EXAMPLES[name]}.")
+    return found
+
+
+def read_ids(value: str | list) -> list[str]:
+    """A list of ids sent as JSON or as a list. Raises UserError when it is anything else."""
+    try:
+        found = value if isinstance(value, list) else json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        example = '["run-0123456789ab", "run-ba9876543210"]'
+        raise UserError("This is not a list of run ids.", "run_ids_json", f"Send {example}.")
     return found
 
 
