@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from evaluated import evaluation
 
+from sft_ui.evaluation.rows.correction import correction_of
 from sft_ui.evaluation.rows.table import MOST_ROWS, detail_of, page_of, turn_of, view_of
 
 
@@ -95,3 +96,19 @@ def test_a_row_without_messages_shows_its_prompt(found):
         {"role": "user", "text": "Say 1", "thought": "", "calls": []}
     ]
     assert turn_of({"role": "user"})["text"] == ""
+
+
+@pytest.mark.parametrize(
+    "text, content, calls",
+    [
+        ('Sure.\nf({"a": 1})\nf({})', "Sure.", [("f", {"a": 1}), ("f", {})]),
+        ('f({"a": 1})', "", [("f", {"a": 1})]),
+        ('g({"a": 1})', 'g({"a": 1})', []),  # no tool of this row
+        ("f({broken})", "f({broken})", []),
+    ],
+)
+def test_the_calls_of_an_answer_are_corrected_as_calls(found, text, content, calls):
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    correction = correction_of(found, replace(found.examples[0], tuned=text, tools=tools))
+    assert correction["answer"] == content
+    assert [(one["name"], one["arguments"]) for one in correction["calls"]] == calls

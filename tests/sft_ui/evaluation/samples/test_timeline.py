@@ -7,6 +7,7 @@ import pytest
 from sft_ui.evaluation.samples import timeline
 from sft_ui.evaluation.samples.timeline import Timeline
 from sft_ui.train.run_feed import RunFeed
+from trainer_backend.evaluation.samples import forget_after
 
 
 def add(run, step, text, row=7, **more):
@@ -43,11 +44,17 @@ def test_a_viewer_gets_only_what_is_new(run):
     assert len(shown.since(99)["samples"]["new"]) == 2
 
 
-def test_a_resumed_run_is_compared_with_the_step_before(run):
-    add(run, 0, "zero")
-    add(run, 20, "twenty")
-    add(run, 10, "zero")
-    assert Timeline(run).since(0)["samples"]["new"][-1]["changed"] is False
+def test_a_resumed_run_is_told_anew_from_its_checkpoint_on(run):
+    for step, text in ((0, "zero"), (10, "ten"), (20, "twenty")):
+        add(run, step, text)
+    shown = Timeline(run)
+    at = shown.since(0)["samples"]["at"]
+    forget_after(run, 10)
+    add(run, 20, "ten")
+    told = shown.since(at)["samples"]
+    assert told["fresh"] and [one["step"] for one in told["new"]] == [0, 10, 20]
+    assert told["new"][-1]["changed"] is False
+    assert shown.since(told["at"]) == {}
 
 
 def test_a_damaged_or_unfinished_line_is_left_out(run):
