@@ -22,6 +22,7 @@ from trainer_backend.data.reading import start_reading
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.estimation import estimate
+from trainer_backend.evaluation.request import request_of
 from trainer_backend.evaluation.shown import with_evaluations
 from trainer_backend.recipe import recipe_from_request
 from trainer_backend.recipe.recipe import parse_settings
@@ -32,7 +33,9 @@ EXAMPLES = {
     "recipe_json": '{"preset": "quick_try"}',
     "changes_json": '{"max_steps": 200}',
     "options_json": '{"columns": {"prompt": "Question", "completion": "Answer"}}',
+    "evaluation options": '{"rows": 40, "checkpoint": "best"}',
 }  # of the JSON objects that a script sends
+EVALUATION_OPTIONS = "evaluation options"
 
 
 def build_web_api(studio: Studio) -> None:
@@ -41,6 +44,7 @@ def build_web_api(studio: Studio) -> None:
     _training(studio)
     _reading(studio)
     _chat(studio)
+    _evaluation(studio)
 
 
 def _files(studio: Studio) -> None:
@@ -184,6 +188,28 @@ def _chat(studio: Studio) -> None:
         return answer
 
     gr.api(chat, api_name="chat", concurrency_limit=4)
+
+
+def _evaluation(studio: Studio) -> None:
+    @answer_user_errors
+    def evaluate_run(run_id: str, options_json: Any = "") -> Any:
+        """Base and tuned model on the run's held-out rows; the result is kept with the run.
+
+        options_json is {"dataset_id", "rows", "checkpoint", "metrics"}, all optional. The
+        checkpoint “all” gives a list with one evaluation for each checkpoint that is kept.
+        """
+        run = open_run(studio.home, run_id)
+        options = read_json_object(options_json, EVALUATION_OPTIONS)
+        request_of(run, options).check(run)  # in words, before a process is started for it
+        parts = studio.model_process.evaluate(run.id, **options)
+        found = [part["evaluation"] for part in parts if "evaluation" in part]
+        return found if options.get("checkpoint") == "all" else found[0]
+
+    with gr.Row(visible=False):
+        run_id, options = gr.Textbox(label="run_id"), gr.JSON({}, label="options_json")
+        result, button = gr.JSON(label="evaluation"), gr.Button("evaluate_run")
+    given = [run_id, options]
+    button.click(evaluate_run, given, result, api_name="evaluate_run", concurrency_limit=2)
 
 
 def reading_options(options_json: Any) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from trainer_backend.cli.data import (
 )
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.cli.quiet import quiet_libraries
+from trainer_backend.comparison.blind import result_dict, tests_of
+from trainer_backend.corrections import plan_replay, train_on_corrections
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.errors import UserError
@@ -58,7 +60,20 @@ if TYPE_CHECKING:
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
     """Create a run and train it in the foreground."""
+    if arguments.corrections:
+        return follow(_corrected_run(home, arguments), arguments.json)
     return follow(_new_run(home, arguments, arguments.recipe), arguments.json)
+
+
+def _corrected_run(home: Path, arguments: argparse.Namespace) -> Run:
+    """Create a run on the corrections kept for --from, with old rows; says what it trains on."""
+    if not arguments.start or arguments.data or arguments.recipe or arguments.settings:
+        fix = "Give --from RUN, and neither a recipe nor --data nor --set."
+        raise UserError("The corrections of which run?", "--corrections", fix)
+    run = find_run(home, arguments.start)
+    for line in plan_replay(run).sentences():
+        print(line, file=sys.stderr)
+    return train_on_corrections(run, name=arguments.name, foreground=True)
 
 
 def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None) -> Run:
@@ -162,7 +177,8 @@ def do_show(home: Path, arguments: argparse.Namespace) -> int:
 def _print_run(run: Run, as_json: bool) -> int:
     summary = with_evaluations(run, examples=True)
     if as_json:
-        print(json.dumps(summary, ensure_ascii=False))
+        tests = [result_dict(one) for one in tests_of(run)]
+        print(json.dumps({**summary, "blind_tests": tests}, ensure_ascii=False))
     else:
         shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
         for name in (*shown, "eval_loss", "dir"):

@@ -12,7 +12,7 @@ from typing import Any
 from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
-from trainer_backend.evaluation.results import Evaluation
+from trainer_backend.evaluation.results import LOSSES, Evaluation
 from trainer_backend.evaluation.shown import LABELS
 from trainer_backend.runs import ACTIVE, Run, best_of
 
@@ -43,14 +43,14 @@ class Request:
 
         Raises UserError before the first one if it cannot be done.
         """
-        steps = self.check(run)
-        for step in steps:
+        scores = [name for name in self.metrics or () if name not in LOSSES]  # those always come
+        for step in self.check(run):
             yield evaluate(
                 run,
                 rows=self.rows,
-                dataset=self.dataset,
+                dataset=self.dataset.id if self.dataset else None,
                 checkpoint=step,
-                metrics=self.metrics,
+                metrics=",".join(scores) or None,
                 progress=progress,
             )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_backend.data.store import safe_cell
+from trainer_backend.evaluation.measures import MEASURE_LABELS
 from trainer_backend.evaluation.results import (
     LOSSES,
     Asked,
@@ -25,19 +26,7 @@ from trainer_backend.home import read_json
 from trainer_backend.runs.files import EVALUATIONS
 from trainer_backend.runs.run import Run
 
-LABELS = {
-    "loss": "Loss",
-    "perplexity": "Perplexity",
-    "exact_match": "Exact match",
-    "contains": "Contains",
-    "token_f1": "Token F1",
-    "chrf": "chrF",
-    "rouge_l": "ROUGE-L",
-    "json_valid": "JSON valid",
-    "json_fields": "JSON fields",
-    "label_f1": "Label F1",
-    "tool_call_match": "Tool calls",
-}
+LABELS = {**MEASURE_LABELS, "loss": "Loss", "perplexity": "Perplexity"}
 GRADED = ("token_f1", "chrf", "rouge_l")  # of one answer they are seldom 0 or 1
 HEADERS = ("Measure", "Base", "Tuned", "95 % interval of the difference")
 
