@@ -27,6 +27,7 @@ from sft_ui.navigation.restoring import restored, run_to_show
 from sft_ui.navigation.stepper import build_stepper, stepper, steps_done
 from sft_ui.page.parts import Page
 from sft_ui.page.settings import card_outputs, cards, wire_settings
+from sft_ui.page.sweeping import wire_sweep
 from sft_ui.recipe_form import field_update, read_form, relevance
 from sft_ui.runs.tab import build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
@@ -90,6 +91,7 @@ def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> 
         page = _build_tabs(studio)
         _wire_way(studio, page)
         wire_settings(studio, page)
+        wire_sweep(studio, page)
         _wire_runs(studio, page)
         _wire_load(studio, page, app)
         build_web_api(studio)

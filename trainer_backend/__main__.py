@@ -15,6 +15,7 @@ from trainer_backend.cli.compare import add_compare
 from trainer_backend.cli.corrections import add_corrections
 from trainer_backend.cli.evaluate_options import add_evaluate
 from trainer_backend.cli.offers import offer_lines
+from trainer_backend.cli.sweep_options import add_sweep
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
@@ -51,6 +52,11 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     _add_columns(estimate)
     _add_settings(estimate, "a setting of the recipe: adapter=qlora")
     estimate.add_argument("--json", action="store_true")
+
+    sweep = add_sweep(command)
+    _add_reading(sweep)
+    _add_columns(sweep)
+    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
 
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
@@ -225,10 +231,11 @@ def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
         evaluate,
         prepare,
         runs,
+        sweep,
     )
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate, evaluate, compare, corrections, blind)
+    modules = (runs, data, prepare, estimate, evaluate, compare, corrections, blind, sweep)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

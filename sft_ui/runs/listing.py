@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sft_ui.runs.view import ALL_TAGS, Row, all_tags
 from trainer_backend.errors import UserError
 from trainer_backend.runs import Run
 from trainer_backend.runs.files import EVALUATIONS
+from trainer_backend.sweeps import best_runs
 
 SETTLED_S = 2.0  # a folder that changed later may change again without another time of change
 
@@ -38,6 +40,8 @@ def listed_rows(home: Path) -> list[Row]:
             if time.time() - max(stamp) / 1e9 > SETTLED_S:
                 now[name] = found
     _known[home] = now
+    best = best_runs(home)
+    rows = [replace(row, is_best=True) if row.summary["id"] in best else row for row in rows]
     return sorted(rows, key=lambda row: (row.summary["created_at"], row.summary["id"]))[::-1]
 
 
