@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
-from trainer_backend.cli.blind_options import add_blind
-from trainer_backend.cli.compare import add_compare
-from trainer_backend.cli.corrections import add_corrections
-from trainer_backend.cli.evaluate_options import add_evaluate
 from trainer_backend.cli.offers import offer_lines
+from trainer_backend.cli.results.blind_options import add_blind
+from trainer_backend.cli.results.compare import add_compare
+from trainer_backend.cli.results.corrections import add_corrections
+from trainer_backend.cli.results.evaluate_options import add_evaluate
 from trainer_backend.cli.sweep_options import add_sweep
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
@@ -36,28 +36,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     _add_data_commands(command)
 
-    train = command("train", "train in the foreground and print the run folder")
-    which = "a preset name or a YAML file; with --from the recipe of that run"
-    train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
-    _add_new_run_options(train)
-    train.add_argument(
-        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
-    )
-    train.add_argument("--json", action="store_true")
-
-    estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
-    estimate.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
-    estimate.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a dataset")
-    _add_reading(estimate)
-    _add_columns(estimate)
-    _add_settings(estimate, "a setting of the recipe: adapter=qlora")
-    estimate.add_argument("--json", action="store_true")
-
-    sweep = add_sweep(command)
-    _add_reading(sweep)
-    _add_columns(sweep)
-    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
-
+    _add_training_commands(command)
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
     )
@@ -88,6 +67,31 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     )
     export.add_argument("--out", type=Path, metavar="DIR")
     return parser
+
+
+def _add_training_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add train, estimate and sweep."""
+    train = command("train", "train in the foreground and print the run folder")
+    which = "a preset name or a YAML file; with --from the recipe of that run"
+    train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
+    _add_new_run_options(train)
+    train.add_argument(
+        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
+    )
+    train.add_argument("--json", action="store_true")
+
+    estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
+    estimate.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
+    estimate.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a dataset")
+    _add_reading(estimate)
+    _add_columns(estimate)
+    _add_settings(estimate, "a setting of the recipe: adapter=qlora")
+    estimate.add_argument("--json", action="store_true")
+
+    sweep = add_sweep(command)
+    _add_reading(sweep)
+    _add_columns(sweep)
+    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
 
 
 def _add_result_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -222,17 +226,8 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import (
-        blind,
-        compare,
-        corrections,
-        data,
-        estimate,
-        evaluate,
-        prepare,
-        runs,
-        sweep,
-    )
+    from trainer_backend.cli import data, estimate, prepare, runs, sweep
+    from trainer_backend.cli.results import blind, compare, corrections, evaluate
 
     function = "do_" + name
     modules = (runs, data, prepare, estimate, evaluate, compare, corrections, blind, sweep)

@@ -8,7 +8,7 @@ import pytest
 from evaluated import FakeEngine, evaluation
 from run_files import set_state
 
-from trainer_backend.cli.evaluate import differences
+from trainer_backend.cli.results.evaluate import differences
 from trainer_backend.data.store import open_dataset
 from trainer_backend.evaluation.results import keep
 from trainer_backend.runs.checkpoints import commit

@@ -26,7 +26,7 @@ def add_compare(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
 
 def do_compare(home: Path, arguments: argparse.Namespace) -> int:
     """Print the comparison; with --csv write its numbers too."""
-    from trainer_backend.cli.compare_table import lines_of
+    from trainer_backend.cli.results.compare_table import lines_of
     from trainer_backend.comparison.as_csv import as_csv
     from trainer_backend.comparison.compare import compare_runs
     from trainer_backend.runs import unfinished_runs

@@ -27,7 +27,7 @@ class Client(Answers):
 @pytest.fixture
 def client(monkeypatch):
     made = Client()
-    monkeypatch.setattr("trainer_backend.cli.blind.ModelProcess", lambda home: made)
+    monkeypatch.setattr("trainer_backend.cli.results.blind.ModelProcess", lambda home: made)
     return made
 
 
@@ -92,7 +92,7 @@ def test_a_judge_votes_unattended(call, trained, client, monkeypatch):
 
 def test_a_judge_that_is_not_there_ends_with_1_and_words(call, trained, client, monkeypatch):
     judge = ("--judge", "http://127.0.0.1:9/v1", "--judge-model", "none")
-    monkeypatch.setattr("trainer_backend.cli.blind.Asking", partial(Asking, wait_s=(0.0,)))
+    monkeypatch.setattr("trainer_backend.cli.results.blind.Asking", partial(Asking, wait_s=(0.0,)))
     code, out, err = call("blind", trained.id, "--rows", 2, *judge)
     assert code == 1 and "cannot be reached" in err and "No votes yet" in out
 
