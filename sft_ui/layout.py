@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from sft_ui import access
 from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.blind.room import build_blind
 from sft_ui.chat.tab import build_chat_tab, chat_choices, warm_up
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Studio
 from sft_ui.data.dataset_files import build_routes
@@ -85,6 +86,7 @@ def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> 
     ) as app:
         gr.HTML(header(hardware()), js_on_load=SWITCH_THEME)
         page = _build_tabs(studio)
+        build_blind(studio)
         _wire_way(studio, page)
         wire_settings(studio, page)
         _wire_runs(studio, page)

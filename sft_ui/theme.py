@@ -16,6 +16,7 @@ STYLE_SHEETS = [
         "data/lengths/length_chart.css",
         "model/search.css",
         "model/form_view.css",
+        "blind/blind.css",
     )
 ]
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.blind.button import build_blind_button
 from sft_ui.context import IN_TURN, PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
 from sft_ui.runs.table import runs_table
 from sft_ui.theme import static_text
@@ -70,6 +71,7 @@ def build_runs_tab(studio: Studio) -> RunsTab:
     with gr.Column(visible=False) as panel, gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             changes = _build_changes()
+            build_blind_button("runs")
         with gr.Column(scale=6, min_width=320):
             format = gr.Radio(FORMATS, value="adapter", label="Export as", elem_id="export-format")
             export = gr.Button(EXPORT, variant="primary", elem_id="export-run")
