@@ -7,11 +7,13 @@ function tile(words, value, kind) {
 }
 
 function tiles(found, names) {
-  const ties = found.same ? `Ties, ${found.same} of them the same answers` : "Ties";
+  const same = found.same === 1 ? "1 same answer" : `${found.same} same answers`;
+  const rate = found.rate === null ? "–" : percent(found.rate);
   return [
-    tile(names.first, found.wins, "first"),
-    tile(names.second, found.losses, "second"),
-    tile(ties, found.ties),
+    tile(`Win rate of ${names.first}`, rate, "rate"),
+    tile(`for ${names.first}`, found.wins),
+    tile(`for ${names.second}`, found.losses),
+    tile(found.same ? `ties (${same})` : "ties", found.ties),
   ];
 }
 
@@ -39,7 +41,7 @@ function makeResult(root, ask, show, startAgain) {
     if (found.interval) {
       const [low, high] = found.interval.map(percent);
       words.push(
-        `Win rate of “${view.names.first}”: ${percent(found.rate)}, 95% interval ${low} to ${high} (Wilson). Ties are left out of it.`,
+        `The 95% interval of the win rate is ${low} to ${high} (Wilson); ties are left out of both.`,
       );
     }
     if (view.left_out) words.push(`${view.left_out} of ${view.total} questions were left out.`);
