@@ -14,8 +14,11 @@ from markupsafe import Markup
 from sft_ui import access
 from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.blind.room import build_blind
+from sft_ui.chat.kept_talks import build_talks
 from sft_ui.chat.tab import build_chat_tab, chat_choices, warm_up
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Studio
+from sft_ui.corrections.editor import build_correction
+from sft_ui.corrections.kept_list import wire_corrections
 from sft_ui.data.dataset_files import build_routes
 from sft_ui.data.tab import build_data_tab
 from sft_ui.model.basis import read_basis
@@ -145,6 +148,7 @@ def _build_tabs(studio: Studio) -> Page:
         opened[name] = gr.Tab(name.capitalize(), id=name)
         return opened[name]
 
+    editor, talks = build_correction(studio), build_talks()
     with gr.Tabs(selected="data") as tabs:
         with tab("data"):
             data = build_data_tab(studio)
@@ -155,9 +159,10 @@ def _build_tabs(studio: Studio) -> Page:
             train = build_train_tab(studio)
             to_chat = gr.Button("Next: chat →", interactive=False, elem_id="next-to-chat")
         with tab("chat"):
-            chat = build_chat_tab(studio)
+            chat = build_chat_tab(studio, editor, talks)
         with tab("runs"):
             runs = build_runs_tab(studio)
+    wire_corrections(studio, editor, chat.corrections, chat.run, (train.run_id, tabs))
     parts = (tabs, data, model, train, chat, runs, draft, opened)
     return Page(*parts, steps, address, to_train, to_chat)
 

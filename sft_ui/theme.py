@@ -9,8 +9,12 @@ STYLE_SHEETS = [
     PAGE / name
     for name in (
         "style.css",
+        "chat/chat.css",
+        "corrections/corrections.css",
         "model/model.css",
         "train/live_chart.css",
+        "evaluation/result.css",
+        "evaluation/rows/rows.css",
         "data/data_room.css",
         "data/chats_and_columns.css",
         "data/lengths/length_chart.css",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from trainer_backend import __version__
 from trainer_backend.cli.blind_options import add_blind
+from trainer_backend.cli.compare import add_compare
+from trainer_backend.cli.corrections import add_corrections
 from trainer_backend.cli.evaluate_options import add_evaluate
 from trainer_backend.cli.offers import offer_lines
 from trainer_backend.disk import for_people
@@ -37,6 +39,9 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     which = "a preset name or a YAML file; with --from the recipe of that run"
     train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
     _add_new_run_options(train)
+    train.add_argument(
+        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
+    )
     train.add_argument("--json", action="store_true")
 
     estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
@@ -46,11 +51,6 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     _add_columns(estimate)
     _add_settings(estimate, "a setting of the recipe: adapter=qlora")
     estimate.add_argument("--json", action="store_true")
-
-    evaluate = command("evaluate", "ask base and tuned model held-out rows; kept with the run")
-    add_evaluate(evaluate)
-    _add_reading(evaluate)
-    _add_columns(evaluate)
 
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
@@ -72,9 +72,8 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
+    _add_result_commands(command)
     _add_chat_options(command("chat", "talk to a run or a base model"))
-
-    add_blind(command("blind", "vote on unnamed answers of two models, or let a judge vote"))
 
     export = command("export", "write a run's model into a folder")
     export.add_argument("run", metavar="RUN")
@@ -83,6 +82,17 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     )
     export.add_argument("--out", type=Path, metavar="DIR")
     return parser
+
+
+def _add_result_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add the commands about what runs have learned: evaluate, compare, blind, corrections."""
+    evaluate = command("evaluate", "ask base and tuned model held-out rows; kept with the run")
+    add_evaluate(evaluate)
+    _add_reading(evaluate)
+    _add_columns(evaluate)
+    add_compare(command)
+    add_blind(command("blind", "vote on unnamed answers of two models, or let a judge vote"))
+    add_corrections(command)
 
 
 def _add_settings(command: argparse.ArgumentParser, help: str | None = None) -> None:
@@ -206,10 +216,19 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import blind, data, estimate, evaluate, prepare, runs
+    from trainer_backend.cli import (
+        blind,
+        compare,
+        corrections,
+        data,
+        estimate,
+        evaluate,
+        prepare,
+        runs,
+    )
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate, evaluate, blind)
+    modules = (runs, data, prepare, estimate, evaluate, compare, corrections, blind)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

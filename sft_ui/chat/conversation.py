@@ -16,7 +16,8 @@ MODEL_PREFIX = "model:"
 SECONDS_BETWEEN_UPDATES = 0.05
 SIDES = ("base", "tuned")
 # {"role", "content"}, "images" of a user; of answers "reasoning", "calls", "waiting" before them,
-# and "cut" where they are not complete: "stopped" or "limit"
+# "cut" where they are not complete: "stopped" or "limit"; "tokens", and the "seconds" for those
+# after the first; "asked": what it was asked with; "corrected" once a person has kept a better one
 Turn = dict[str, Any]
 Turns = list[Turn]
 Talk = dict[str, Turns]  # by side: "base", "tuned"
@@ -62,6 +63,12 @@ def stream_talk(studio: Studio, talk: Talk, message: Message, question: Question
         talk[side] += [_turn(message, talk[side]), {"role": "assistant", "content": ""}]
     yield talk
     asked = {side: with_system(as_asked(talk[side][:-1]), question.system) for side in sides}
+    with_what = {
+        "system": question.system,
+        "tools": question.asked.get("tools") or [],
+        "thinking": question.asked.get("thinking", "auto"),
+        "checkpoint": question.checkpoint,
+    }
     shown_at = 0.0
     for part in _answers(studio, asked, question):
         if "fetching" in part:
@@ -70,7 +77,7 @@ def stream_talk(studio: Studio, talk: Talk, message: Message, question: Question
             yield talk
             continue
         talk = waiting_for(talk, "")
-        talk[part["which"]][-1] = _answer(part)
+        talk[part["which"]][-1] = _answer(part) | {"asked": with_what}
         if time.monotonic() - shown_at > SECONDS_BETWEEN_UPDATES:
             shown_at = time.monotonic()
             yield talk
@@ -102,7 +109,8 @@ def _turn(message: Message, before: Turns) -> Turn:
 def _answer(part: dict[str, Any]) -> Turn:
     turn: Turn = {"role": "assistant", "content": part.get("content", part["text"])}
     cut = {"cut": "limit"} if part.get("cut") else {}
-    return turn | {name: part[name] for name in ("reasoning", "calls") if part.get(name)} | cut
+    known = ("reasoning", "calls", "tokens", "seconds")
+    return turn | {name: part[name] for name in known if part.get(name)} | cut
 
 
 def as_asked(turns: Turns) -> Turns:
@@ -110,8 +118,7 @@ def as_asked(turns: Turns) -> Turns:
     messages: Turns = []
     for turn in turns:
         if turn["role"] == "assistant":
-            answer = Answer(turn["content"], turn.get("reasoning", ""), turn.get("calls", []))
-            messages.append(answer.as_message())
+            messages.append(answer_of(turn).as_message())
         elif turn["role"] == "tool":
             call = messages[-1]["tool_calls"][0]["id"]
             messages.append({**turn, "tool_call_id": call})
@@ -158,6 +165,73 @@ def marked_stopped(turns: Turns) -> Turns:
     if not turns or turns[-1]["role"] != "assistant" or turns[-1].get("cut"):
         return turns
     return [*turns[:-1], {**turns[-1], "cut": "stopped"}]
+
+
+def retried(talk: Talk) -> tuple[Talk, Message]:
+    """The conversation before its last question, and that question. Raises UserError without one.
+
+    Both sides go back one answer, each to its own question.
+    """
+    shown = answered(talk["tuned"]) or answered(talk["base"])
+    if len(shown) < 2:
+        raise UserError("There is no answer to try again.", "Chat", "Ask something first.")
+    asked = shown[-2]
+    before = {side: answered(turns)[:-2] for side, turns in talk.items()}
+    return before, _as_message(asked)
+
+
+def before_turn(talk: Talk, side: str, at: int) -> tuple[Talk, Message]:
+    """The conversation before a person's turn `at` of a side, and that turn. Raises UserError.
+
+    The other side goes back to the same words.
+    """
+    turns = talk[side] if side in SIDES else []
+    if not (0 <= at < len(turns)) or turns[at]["role"] == "assistant":
+        raise UserError("This message is gone.", "Chat", "Choose one of the conversation.")
+    asked, counted = turns[at], _number_of(turns, at)
+    cut = {}
+    for one, own in talk.items():
+        same = [i for i, turn in enumerate(own) if turn["content"] == asked["content"]]
+        same = [i for i in same if own[i]["role"] != "assistant"]
+        end = at if one == side else same[min(counted, len(same) - 1)] if same else len(own)
+        cut[one] = own[:end]
+    return cut, _as_message(asked)
+
+
+def _number_of(turns: Turns, at: int) -> int:
+    """How many earlier turns of the person say the same as turn `at`."""
+    said = turns[at]["content"]
+    return sum(one["content"] == said and one["role"] != "assistant" for one in turns[:at])
+
+
+def _as_message(turn: Turn) -> Message:
+    return Message(
+        turn["content"], next(iter(turn.get("images") or ()), None), turn["role"] == "tool"
+    )
+
+
+def answer_of(turn: Turn) -> Answer:
+    """An answer as it was given."""
+    return Answer(turn["content"], turn.get("reasoning", ""), turn.get("calls", []))
+
+
+def last_answer(turns: Turns) -> int | None:
+    """The place of the last answer that says something."""
+    turns = answered(turns)
+    return len(turns) - 1 if turns and turns[-1]["role"] == "assistant" else None
+
+
+def marked_corrected(talk: Talk, words: str) -> Talk:
+    """The conversation with the last tuned answer of these words marked as corrected."""
+    turns = list(talk["tuned"])
+    same = [
+        at
+        for at, turn in enumerate(turns)
+        if turn["role"] == "assistant" and answer_of(turn).in_words() == words
+    ]
+    if same:
+        turns[same[-1]] = {**turns[same[-1]], "corrected": True}
+    return {**talk, "tuned": turns}
 
 
 def calls_open(talk: Talk) -> bool:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sft_ui.chat.conversation import SIDES, Talk, answer_of, last_answer
 from trainer_backend.data.formats import Example
 from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.measures import MEASURE_LABELS, choose_measures, score_answer
 from trainer_backend.models.loaded.answer_parts import Answer, calls_of, read_answer
 from trainer_backend.runs import Run
 
@@ -24,6 +26,7 @@ class HeldOut:
     system: str = ""
     tools: list[Any] = field(default_factory=list)
     image: Path | None = None
+    row: int | None = None  # its number in the file
 
 
 def held_out_turn(run: Run) -> HeldOut:
@@ -61,7 +64,19 @@ def first_turn(
         return None
     image = dataset.dir / str(images[0]) if images and dataset else None
     text = question.replace(IMAGE_MARK, "").strip() if images else question
-    return HeldOut(text, expected, system or system_prompt, example.tools or [], image)
+    return HeldOut(text, expected, system or system_prompt, example.tools or [], image, example.row)
+
+
+def scores_in_words(expected: Answer, talk: Talk) -> str:
+    """How near the last answers came, as in “Exact match: base model 0.00, tuned model 1.00”."""
+    choice = choose_measures([expected])
+    said = []
+    for side in SIDES:
+        at = last_answer(talk[side])
+        given = answer_of(talk[side][at]) if at is not None else None
+        score = given and score_answer(choice.main, given, expected, choice.labels)
+        said += [f"{side} model {score:.2f}"] if isinstance(score, float) else []
+    return f"{MEASURE_LABELS[choice.main]}: {', '.join(said)}" if said else ""
 
 
 def _expected(message: dict[str, Any]) -> Answer | None:

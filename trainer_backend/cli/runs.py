@@ -21,6 +21,7 @@ from trainer_backend.cli.data import (
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.comparison.blind import result_dict, tests_of
+from trainer_backend.corrections import plan_replay, train_on_corrections
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.errors import UserError
@@ -41,6 +42,7 @@ from trainer_backend.runs import (
 )
 from trainer_backend.runs.asking import Asking, asking_of, read_tools
 from trainer_backend.runs.files import SPEC
+from trainer_backend.runs.notes import Notes
 from trainer_backend.scheduling import (
     Fleet,
     check_fleet,
@@ -58,7 +60,20 @@ if TYPE_CHECKING:
 
 def do_train(home: Path, arguments: argparse.Namespace) -> int:
     """Create a run and train it in the foreground."""
+    if arguments.corrections:
+        return follow(_corrected_run(home, arguments), arguments.json)
     return follow(_new_run(home, arguments, arguments.recipe), arguments.json)
+
+
+def _corrected_run(home: Path, arguments: argparse.Namespace) -> Run:
+    """Create a run on the corrections kept for --from, with old rows; says what it trains on."""
+    if not arguments.start or arguments.data or arguments.recipe or arguments.settings:
+        fix = "Give --from RUN, and neither a recipe nor --data nor --set."
+        raise UserError("The corrections of which run?", "--corrections", fix)
+    run = find_run(home, arguments.start)
+    for line in plan_replay(run).sentences():
+        print(line, file=sys.stderr)
+    return train_on_corrections(run, name=arguments.name, foreground=True)
 
 
 def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None) -> Run:
@@ -168,9 +183,19 @@ def _print_run(run: Run, as_json: bool) -> int:
         shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
         for name in (*shown, "eval_loss", "dir"):
             print(f"{name:>12}  {summary[name]}")
+        for line in note_lines(run.notes()):
+            print(line)
         for said in said_first(run):
             print(f"{'evaluation':>12}  {said}")
     return 0
+
+
+def note_lines(notes: Notes) -> list[str]:
+    """The tags and the note of a run as lines of its table; none for an empty one."""
+    lines = [f"{'tags':>12}  {', '.join(notes.tags)}"] if notes.tags else []
+    first, *more = notes.text.splitlines() or [""]
+    lines += [f"{'notes':>12}  {first}", *(f"{'':>12}  {line}" for line in more)] if first else []
+    return lines
 
 
 def do_runs(home: Path, arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from evaluated import FakeEngine, evaluation
 from run_files import set_state
 
 from trainer_backend.cli.evaluate import differences
+from trainer_backend.data.store import open_dataset
 from trainer_backend.evaluation.results import keep
 from trainer_backend.runs.checkpoints import commit
 
@@ -52,7 +53,7 @@ def test_programs_read_the_contract_and_show_has_the_same_numbers(call, ended, e
     code, out, err = call("evaluate", ended.dir, "--json", "--rows", 5, "--metrics", "chrf")
     found = json.loads(out)
     assert code == 0 and err == ""
-    assert engine.calls == [{"rows": 5, "dataset": None, "checkpoint": 4, "metrics": ("chrf",)}]
+    assert engine.calls == [{"rows": 5, "dataset": None, "checkpoint": 4, "metrics": "chrf"}]
     assert (found["run"], found["checkpoint"], found["rows"]) == (ended.id, 4, 8)
     assert found["verdict"] == "better" and found["metrics"]["loss"]["better"] == "lower"
     assert found["metrics"]["exact_match"]["interval"] == [0.25, 0.5]
@@ -81,13 +82,13 @@ def test_answers_go_into_a_csv_file(call, ended, engine, tmp_path):
     assert len(engine.calls) == 1
 
 
-def test_other_rows_are_read_as_check_reads_them(call, ended, engine, tmp_path):
+def test_other_rows_are_read_as_check_reads_them(call, ended, engine, home, tmp_path):
     data = tmp_path / "own.csv"
     data.write_text("Frage;Antwort\nWie?;So.\nWann?;Jetzt.\n")
     columns = "prompt=Frage,completion=Antwort"
     options = ("--data", data, "--delimiter", ";", "--columns", columns, "--json")
     assert call("evaluate", ended.id, *options)[0] == 0
-    assert engine.calls[0]["dataset"].num_examples == 2
+    assert open_dataset(home, engine.calls[0]["dataset"]).num_examples == 2
 
 
 @pytest.mark.parametrize(

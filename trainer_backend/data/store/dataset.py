@@ -27,6 +27,7 @@ STEPS = {
     "edits": "Edits",
     "held_out": "Held-out file",
     "mix": "Mix",
+    "corrections": "Corrections",
 }  # what made a version, and its label
 
 

@@ -137,13 +137,14 @@ def _part(
 
     def rows() -> Iterator[dict[str, Any]]:
         for _ in range(rounds):
-            yield from (_as_row(dataset, one) for one in dataset.examples(range(size)))
-        yield from (_as_row(dataset, one) for one in dataset.examples(chosen.tolist()))
+            yield from (mixed_row(dataset, one) for one in dataset.examples(range(size)))
+        yield from (mixed_row(dataset, one) for one in dataset.examples(chosen.tolist()))
 
     return rows()
 
 
-def _as_row(dataset: StoredDataset, example: Example) -> dict[str, Any]:
+def mixed_row(dataset: StoredDataset, example: Example) -> dict[str, Any]:
+    """An example as a row of a mix, with where it comes from."""
     row: dict[str, Any] = {"messages": example.messages}
     if example.messages is None:
         row = {"text": example.text}

@@ -1,120 +1,316 @@
-"""Greedy answers to many prompts at once, token for token those of one prompt at a time.
+"""Greedy answers to many prompts at once: those of one prompt at a time, several times as fast.
 
-What all prompts begin with is computed once, rows that have ended leave the batch, and only the
-last position of each row gets logits. Which prompts are asked is not decided here.
+What all prompts begin with is computed once, rows that have ended leave the batch, and nothing is
+copied to grow. A model that does not answer the same in this way is asked by its own generate().
+Which prompts are asked is not decided here.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
+from itertools import takewhile
 from typing import Any, cast
 
+import psutil
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationMixin
+from transformers import GenerationMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.cache_utils import Cache, DynamicLayer
 
-from trainer_backend.models.loaded.generate import stop_tokens
+from trainer_backend.errors import is_out_of_memory
+from trainer_backend.evaluation.engine.kept_keys import KeptKeys, layers_that_keep, row_bytes
+from trainer_backend.evaluation.limits import ROWS_AT_ONCE
+from trainer_backend.models.loaded.generate import ended_at_mark, stop_tokens
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
+from trainer_backend.tokens.stopping import ending_of
+from trainer_backend.training.capabilities import causal_lm, has_virtual_tokens
 
-FEWER = 0.75  # of the rows left: the others are taken out of the cache
-
-
-class RoomyLayer(DynamicLayer):
-    """Keys and values in a buffer with room for the whole answer: a token is written, not joined.
-
-    It keeps what a sliding window no longer sees; the model's mask leaves that out.
-    """
-
-    def __init__(self, room: int):
-        super().__init__()
-        self.room, self.length = room, 0
-        self._whole: tuple[Tensor, Tensor] | None = None  # [rows, heads, room, width]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write the tokens behind those that are there; returns all of them."""
-        if self._whole is None:
-            self.lazy_initialization(key_states, value_states)
-            self._whole = self._empty(key_states), self._empty(value_states)
-        end = self.length + key_states.shape[-2]
-        for whole, states in zip(self._whole, (key_states, value_states), strict=True):
-            whole[:, :, self.length : end] = states
-        self.length = end
-        self._show()
-        return self.keys, self.values
-
-    def _empty(self, states: Tensor) -> Tensor:
-        rows, heads, _, width = states.shape
-        return states.new_zeros(rows, heads, self.room, width)
-
-    def _show(self) -> None:
-        assert self._whole is not None
-        self.keys, self.values = (whole[:, :, : self.length] for whole in self._whole)
-
-    def take(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may be named several times."""
-        if self._whole is not None:
-            keys, values = self._whole
-            self._whole = keys[rows], values[rows]
-            self._show()
+MEMORY_SHARE = 0.25  # of what is free, for keys and values
+CLOSE = {torch.float32: 1e-3}  # of the logits' spread, by number format
+CLOSE_IN_HALF = 0.1
+MARK_EVERY = 8  # tokens between two looks for an end that is plain text
+_REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError,
+             NotImplementedError)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Written:
-    """The ids of one answer without what ended it; `cut`: the limit of tokens ended it."""
+    """One answer: its ids without what ended it; `cut`: the limit of tokens ended it."""
 
     ids: list[int]
     cut: bool = False
 
 
-@torch.inference_mode()
-def write_answers(
-    model: AnyModel, tokenizer: Tokenizer, prompts: Sequence[list[int]], limit: int
-) -> list[Written]:
-    stops = torch.tensor(sorted(stop_tokens(model, tokenizer)))
-    shared = common_prefix(prompts)
-    device = input_embedding(model).device
-    rests = [p[shared:] for p in prompts]
-    width = max(map(len, rests))
-    pad = tokenizer.pad_token_id or 0
-    cache = Cache(layers=[RoomyLayer(shared + width + limit) for _ in range(model.config.get_text_config().num_hidden_layers)])
-    if shared:
-        model(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        for l in cache.layers: l.take(torch.zeros(len(prompts), dtype=torch.long))
-    ids = torch.tensor([[pad]*(width-len(r))+r for r in rests])
-    mask = torch.ones(len(prompts), shared+width+limit, dtype=torch.long)
-    for at, r in enumerate(rests):
-        mask[at, shared:shared+width-len(r)] = 0
-    lengths = torch.tensor([len(p) for p in prompts])
-    positions = (mask.cumsum(1)-1).clamp(min=0)
-    out=[[] for _ in prompts]; rows=list(range(len(prompts))); cut=[True]*len(prompts)
-    at = shared
-    cur=ids
-    seen=at+width
-    first=True
-    for _ in range(limit):
-        pos = positions[:, seen-cur.shape[1]:seen]
-        logits = model(input_ids=cur, attention_mask=mask[:, :seen], position_ids=pos, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-        nxt = logits[:, -1].argmax(-1)
-        ended = torch.isin(nxt, stops)
-        keep=[]
-        for i,(row,tk,e) in enumerate(zip(rows, nxt.tolist(), ended.tolist())):
-            if e: cut[row]=False
-            else:
-                out[row].append(tk); keep.append(i)
-        if not keep: break
-        if len(keep)<len(rows):
-            k=torch.tensor(keep)
-            for l in cache.layers: l.take(k)
-            mask=mask[k]; positions=positions[k]; nxt=nxt[k]; rows=[rows[i] for i in keep]
-        cur=nxt[:,None]; seen+=1
-    return [Written(o,c) for o,c in zip(out,cut)]
+@dataclass
+class Batch:
+    """Rows that are answered together. Tensors are [rows, tokens], on the model's device."""
 
-def common_prefix(prompts):
-    n=min(map(len,prompts))-1
-    a=prompts[0]
-    k=0
-    while k<n and all(p[k]==a[k] for p in prompts): k+=1
-    return k
+    cache: KeptKeys
+    rows: list[int]  # of the prompts
+    mask: Tensor  # int64: 1 where a row has a token, for the whole room
+    positions: Tensor
+    seen: int  # columns that the model has read
+    waiting: Tensor  # the ids it reads next
+
+    def keep(self, at: list[int]) -> None:
+        """Go on with these rows alone."""
+        if len(at) == len(self.rows):
+            return
+        chosen = torch.tensor(at, dtype=torch.long, device=self.mask.device)
+        if at:
+            self.cache.take(chosen)
+        self.mask, self.positions = self.mask[chosen], self.positions[chosen]
+        self.waiting = self.waiting[chosen]
+        self.rows = [self.rows[one] for one in at]
+
+
+def write_answers(
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[list[int]],
+    limits: Sequence[int],
+    done: Callable[[int], None] = lambda answers: None,
+    at_once: int = ROWS_AT_ONCE,
+) -> list[Written]:
+    """The greedy answers to prompts (token ids), each of at most its own limit of tokens.
+
+    `done` is called after every token with the number of answers that have ended; what it raises
+    ends the work. Without memory for `at_once` rows, half as many are answered at a time.
+    Raises RuntimeError or MemoryError when there is none for a single row.
+    """
+    found: dict[int, Written] = {}
+    if not prompts:
+        return []
+    with torch.no_grad(), _evaluated(model), _whole_states(model):
+        writer = Writer(model, tokenizer, prompts, limits, lambda more: done(len(found) + more))
+        waiting = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
+        at_once = min(at_once, writer.fitting())
+        while waiting:
+            part = waiting[:at_once]
+            try:
+                found |= writer.answer(part)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or at_once == 1:
+                    raise
+                at_once = max(1, min(at_once, len(part)) // 2)
+            else:
+                waiting = waiting[len(part) :]
+                continue
+            _free()
+    return [found[at] for at in range(len(prompts))]
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _evaluated(model: AnyModel) -> Iterator[None]:
+    """Evaluation mode; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _whole_states(model: AnyModel) -> Iterator[None]:
+    """Give the head states without gaps between the rows.
+
+    Of others, which are the last of a longer text, a CPU copies the whole head for every row.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class Writer:
+    """Answers some of the prompts at a time, with the model as it is."""
+
+    def __init__(
+        self,
+        model: AnyModel,
+        tokenizer: Tokenizer,
+        prompts: Sequence[list[int]],
+        limits: Sequence[int],
+        done: Callable[[int], None],
+    ):
+        self.model, self.tokenizer, self.prompts, self.limits = model, tokenizer, prompts, limits
+        self.done, self.plain = done, causal_lm(model)
+        self.device = input_embedding(model).device
+        self.stops = stop_tokens(model, tokenizer)
+        self.marks = ending_of(tokenizer).texts
+        self.layers = 0 if has_virtual_tokens(model) else layers_that_keep(self.plain)
+        taken = signature(type(self.plain).forward).parameters
+        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+        self.together = self.layers > 0 and self._agrees()
+
+    def fitting(self) -> int:
+        """How many of the longest rows fit into the memory that may be taken."""
+        if not self.together:
+            return ROWS_AT_ONCE
+        most = max(len(p) + n for p, n in zip(self.prompts, self.limits, strict=True))
+        free = psutil.virtual_memory().available
+        if self.device.type == "cuda":
+            held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated()
+            free = torch.cuda.mem_get_info(self.device)[0] + held
+        return max(1, int(MEMORY_SHARE * free // max(1, row_bytes(self.plain, most))))
+
+    def answer(self, rows: list[int]) -> dict[int, Written]:
+        """The answers to these prompts, by their places."""
+        return self._together(rows) if self.together else self._by_generate(rows)
+
+    # One token for all rows at a time
+
+    def _together(self, rows: list[int]) -> dict[int, Written]:
+        batch = self._begin([self.prompts[at] for at in rows], [self.limits[at] for at in rows])
+        written: list[list[int]] = [[] for _ in rows]
+        ended: dict[int, bool] = {}  # whether the answer was cut
+        while batch.rows:
+            tokens = self._next(batch)
+            going = []
+            for place, (row, token) in enumerate(zip(batch.rows, tokens.tolist(), strict=True)):
+                cut = self._takes(written[row], token, self.limits[rows[row]])
+                if cut is None:
+                    going.append(place)
+                else:
+                    ended[row] = cut
+            batch.waiting = tokens[:, None]
+            batch.keep(going)
+            self.done(len(ended))
+        return {at: self._whole(written[row], ended[row]) for row, at in enumerate(rows)}
+
+    def _takes(self, written: list[int], token: int, limit: int) -> bool | None:
+        """Note the next token of a row. None: it goes on; else whether its answer is cut."""
+        if limit <= 0 or token in self.stops:
+            return limit <= 0
+        written.append(token)
+        if self.marks and len(written) % MARK_EVERY == 0:
+            if ended_at_mark(str(self.tokenizer.decode(written)), self.tokenizer)[1]:
+                return False
+        return True if len(written) >= limit else None
+
+    def _whole(self, ids: list[int], cut: bool) -> Written:
+        """The answer; one that has an end in plain text was not cut."""
+        ended = self.marks and ended_at_mark(str(self.tokenizer.decode(ids)), self.tokenizer)[1]
+        return Written(ids, cut and not ended)
+
+    def _begin(self, prompts: list[list[int]], limits: list[int]) -> Batch:
+        """Read what all prompts begin with, once; their rests wait, padded on the left."""
+        shared = common_beginning(prompts)
+        rests = [one[shared:] for one in prompts]
+        width, pad = max(map(len, rests)), self.tokenizer.pad_token_id or 0
+        room = shared + width + max([*limits, 1])
+        cache = KeptKeys(self.layers, room)
+        if shared:
+            first = torch.tensor([prompts[0][:shared]], device=self.device)
+            self._read(first, cache, {})
+            cache.take(torch.zeros(len(prompts), dtype=torch.long, device=self.device))
+        ids = [[pad] * (width - len(rest)) + rest for rest in rests]
+        mask = torch.ones(len(prompts), room, dtype=torch.long)
+        for at, rest in enumerate(rests):
+            mask[at, shared : shared + width - len(rest)] = 0
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        onto = self.device
+        waiting = torch.tensor(ids, device=onto)
+        return Batch(
+            cache, [*range(len(prompts))], mask.to(onto), positions.to(onto), shared, waiting
+        )
+
+    def _next(self, batch: Batch) -> Tensor:
+        """The likeliest next token of each row, int64 [rows]; the batch has read what waited."""
+        begin, batch.seen = batch.seen, batch.seen + batch.waiting.shape[1]
+        places = batch.positions[:, begin : batch.seen]
+        given = {"attention_mask": batch.mask[:, : batch.seen], "position_ids": places}
+        return self._read(batch.waiting, batch.cache, given)[:, -1].argmax(-1)
+
+    def _read(self, ids: Tensor, cache: KeptKeys, given: dict[str, Any]) -> Tensor:
+        out = self.model(
+            input_ids=ids, past_key_values=cache, use_cache=True, **given, **self.last_only
+        )
+        return out.logits
+
+    # Whether a model can be asked so
+
+    def _agrees(self) -> bool:
+        """Whether padded rows behind a kept beginning have the logits that each has alone."""
+        ids = [(7 * at + 3) % len(input_embedding(self.model)) for at in range(11)]
+        tries = [ids, ids[:4] + ids[6:9]]
+        try:
+            batch = self._begin(tries, [1, 1])
+            batch.seen += batch.waiting.shape[1]
+            begin = batch.seen - batch.waiting.shape[1]
+            given = {
+                "attention_mask": batch.mask[:, : batch.seen],
+                "position_ids": batch.positions[:, begin : batch.seen],
+            }
+            together = self._read(batch.waiting, batch.cache, given)[:, -1].float()
+            alone = [
+                self.model(
+                    input_ids=torch.tensor([one], device=self.device), use_cache=False
+                ).logits[:, -1]
+                for one in tries
+            ]
+        except _REFUSALS as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        expected = torch.cat(alone).float()
+        off = (together - expected).norm() / (expected - expected.mean()).norm().clamp(min=1e-9)
+        return float(off) <= CLOSE.get(self._format(), CLOSE_IN_HALF)
+
+    def _format(self) -> torch.dtype:
+        kind = self.device.type
+        half = torch.is_autocast_enabled(kind) or self.plain.dtype != torch.float32
+        return torch.bfloat16 if half else torch.float32
+
+    # By the model's own generate()
+
+    def _by_generate(self, rows: list[int]) -> dict[int, Written]:
+        """Rows of one length at a time: nothing is padded."""
+        found: dict[int, Written] = {}
+        for length in sorted({len(self.prompts[at]) for at in rows}):
+            same = [at for at in rows if len(self.prompts[at]) == length]
+            ids = torch.tensor([self.prompts[at] for at in same], device=self.device)
+            most = max(self.limits[at] for at in same)
+            out = cast(GenerationMixin, self.model).generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max(1, most),
+                do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=sorted(self.stops),
+            )
+            for at, one in zip(same, out[:, length:].tolist(), strict=True):
+                found[at] = self._until_end(one, self.limits[at])
+            self.done(len(found))
+        return found
+
+    def _until_end(self, ids: list[int], limit: int) -> Written:
+        written = list(takewhile(lambda token: token not in self.stops, ids))
+        return self._whole(written[:limit], len(written) >= limit)
+
+
+def common_beginning(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with; at least one of each is left."""
+    first, last = min(prompts), max(prompts)  # all others begin with what these two share
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return min(sum(1 for _ in same), *(len(one) - 1 for one in prompts))
+
+
+def answer_text(written: Written, tokenizer: Tokenizer) -> str:
+    """The text of an answer with its special tokens: a call may be written with such."""
+    return ended_at_mark(str(tokenizer.decode(written.ids)), tokenizer)[0]

@@ -61,13 +61,16 @@ _TO = re.compile(r"to=(?:functions\.)?([\w.\-]+)")
 class Answer:
     """An answer's text without its reasoning and calls; a call is {"name", "arguments"}.
 
-    `cut`: the model was stopped by the limit of tokens before it had ended.
+    `cut`: the model was stopped by the limit of tokens before it had ended. `tokens` are those it
+    has written, `seconds` the time for those after the first; 0 where nobody has counted.
     """
 
     content: str
     reasoning: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
     cut: bool = field(default=False, compare=False)
+    tokens: int = field(default=0, compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
     def in_words(self) -> str:
         """The text and the calls, one call a line, as a person reads them."""

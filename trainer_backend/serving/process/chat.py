@@ -4,6 +4,7 @@ Prompts are built by the same function as for training, and answers are taken ap
 text and calls.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -79,8 +80,9 @@ class ChatModel:
         """
         prompt = self.prompt(messages, asked)
         written: list[int] = []
-        text = ""
-        for token in self._tokens(prompt, which, sampling):
+        spent, text = 0.0, ""
+        for token, seconds in _timed(self._tokens(prompt, which, sampling)):
+            spent += seconds if written else 0.0
             written.append(token)
             text = str(self.tokenizer.decode(written))
             text, ended = ended_at_mark(text, self.tokenizer)
@@ -89,9 +91,10 @@ class ChatModel:
             if not text.endswith("\ufffd"):  # a character may need several tokens
                 yield prompt.read(text, growing=True)
         else:
-            yield replace(prompt.read(text), cut=len(written) >= sampling.max_new_tokens)
+            cut = len(written) >= sampling.max_new_tokens
+            yield replace(prompt.read(text), cut=cut, tokens=len(written), seconds=spent)
             return
-        yield prompt.read(text)
+        yield replace(prompt.read(text), tokens=len(written), seconds=spent)
 
     def _tokens(self, prompt: Prompt, which: str, sampling: Sampling) -> Iterator[int]:
         """The ids that the model writes after the prompt."""
@@ -143,6 +146,14 @@ class ChatModel:
         if self._full_base is None:  # full training has no adapter to switch off: a second copy
             self._full_base = load_base(self._folder, self.target.precision).eval()
         return self._full_base, nullcontext
+
+
+def _timed(tokens: Iterator[int]) -> Iterator[tuple[int, float]]:
+    """Tokens, each with the seconds it took to write it."""
+    began = time.monotonic()
+    for token in tokens:
+        yield token, time.monotonic() - began
+        began = time.monotonic()
 
 
 def _limited(sampling: Sampling, model: AnyModel, length: int) -> Sampling:
