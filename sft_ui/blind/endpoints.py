@@ -11,6 +11,7 @@ from typing import cast
 import gradio as gr
 from starlette.requests import HTTPConnection
 
+from sft_ui.blind.correcting import keep_corrected
 from sft_ui.blind.judge_form import is_personal, judge_named, listed_judges
 from sft_ui.blind.under_way import UnderWay
 from sft_ui.blind.views import View, question_view, result_view, setup_view, votes_csv
@@ -60,7 +61,7 @@ class Endpoints:
     def all(self) -> list[Endpoint]:
         """The functions for the component; the browser calls them by their names."""
         voting = (self.blind_choices, self.blind_start, self.blind_question, self.blind_vote)
-        more = (self.blind_skip, self.blind_take_back, self.blind_go_on)
+        more = (self.blind_skip, self.blind_take_back, self.blind_go_on, self.blind_correct)
         after = (self.blind_result, self.blind_csv)
         judge = (self.blind_judge, self.blind_judges, self.blind_judge_stop)
         return [answered(one) for one in (*voting, *more, *after, *judge)]
@@ -113,6 +114,14 @@ class Endpoints:
         run, test = self._known(asked)
         test, at = take_back(run, test.id)
         return self._shown(run, test, next_question(test) if at is None else at)
+
+    def blind_correct(self, asked: dict) -> View:
+        """Keep a corrected answer as a row to train on; the votes stay as they are."""
+        _, test = self._known(asked)
+        kept = keep_corrected(self.studio.home, test, _place(asked.get("at"), test), asked)
+        count = len(kept.corrections)
+        some = "There is 1 correction" if count == 1 else f"There are {count:,} corrections"
+        return {"said": f"Kept. {some} for this data; Chat offers to train on them."}
 
     def blind_result(self, asked: dict) -> View:
         """The result; `reveal` ends the votes for it."""

@@ -6,7 +6,7 @@ const LOOK_MS = 400,
 const CHOICES = { "blind-left": "left", "blind-right": "right", "blind-tie": "tie" };
 const KEYS = { 1: "left", 2: "right", 0: "tie" };
 
-function makeQuestion(root, ask, show, correct) {
+function makeQuestion(root, ask, show, corrected) {
   const part = (name) => root.querySelector(`[data-question="${name}"]`),
     bar = root.querySelector(".blind-bar"),
     votes = [...root.querySelectorAll(".vote")],
@@ -76,7 +76,7 @@ function makeQuestion(root, ask, show, correct) {
       drawAsked(view);
       root.closest("dialog").scrollTop = 0;
     }
-    Object.assign(known, { at: view.at, ready: view.ready, busy: false });
+    Object.assign(known, { view, at: view.at, ready: view.ready, busy: false });
     if (isNew) {
       known.drawnAt = performance.now();
       drawAnswers(view);
@@ -117,14 +117,35 @@ function makeQuestion(root, ask, show, correct) {
 
   function closeCorrection() {
     part("correction").hidden = true;
+    part("kept").textContent = "";
   }
 
+  const right = (name) => root.querySelector(`[data-right="${name}"]`);
+
   function openCorrection(place) {
+    const answer = known.view[place];
     known.place = place;
-    const text = root.querySelector(`[data-place="${place}"] [data-answer="body"] > .blind-text`);
+    part("kept").textContent = "";
     part("correction").hidden = false;
-    part("correction").querySelector("textarea").value = text?.textContent ?? "";
-    part("correction").querySelector("textarea").focus();
+    right("answer").value = answer.content;
+    right("calls").value = answer.calls;
+    right("reasoning").value = answer.reasoning;
+    right("calls-field").hidden = !answer.calls && !known.view.tools;
+    right("reasoning-field").hidden = !answer.reasoning;
+    right("answer").focus();
+  }
+
+  async function keepCorrection(event) {
+    event.preventDefault();
+    const given = Object.fromEntries(
+      ["answer", "calls", "reasoning"].map((name) => [name, right(name).value]),
+    );
+    const answer = await ask("blind_correct", { at: known.at, place: known.place, ...given });
+    show({ error: answer.error });
+    if (answer.error) return;
+    closeCorrection();
+    part("kept").textContent = answer.said;
+    corrected();
   }
 
   for (const one of votes) one.addEventListener("click", () => vote(CHOICES[one.id]));
@@ -134,12 +155,7 @@ function makeQuestion(root, ask, show, correct) {
   part("end").addEventListener("click", () => send("blind_result", { reveal: true }));
   part("again").addEventListener("click", () => send("blind_question", { again: true }));
   part("no-correction").addEventListener("click", closeCorrection);
-  part("correction").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const answer = part("correction").querySelector("textarea").value;
-    correct({ at: known.at, place: known.place, answer });
-    closeCorrection();
-  });
+  part("correction").addEventListener("submit", keepCorrection);
   for (const one of root.querySelectorAll("[data-correct]"))
     one.addEventListener("click", () => openCorrection(one.dataset.correct));
 

@@ -1,6 +1,6 @@
 // The dialog of the blind test: opens for a run or the test that the address names, and switches its views.
 // In scope: makeQuestion, makeResult, makeJudge, made, and from gr.HTML element, server, trigger.
-// Fires `correct` {run, test, at, place, answer} when a person has corrected an answer.
+// Fires `correct` {run} when a corrected answer was kept.
 
 const dialog = element.querySelector("dialog");
 const field = (name) => dialog.querySelector(`[data-blind="${name}"]`);
@@ -66,8 +66,8 @@ function show(answer) {
   }
 }
 
-const question = makeQuestion(viewOf("question"), ask, show, (fixed) =>
-  trigger("correct", { run: now.run, test: now.test, ...fixed }),
+const question = makeQuestion(viewOf("question"), ask, show, () =>
+  trigger("correct", { run: now.run }),
 );
 const result = makeResult(viewOf("result"), ask, show, () => setUp(now.run));
 const judge = makeJudge(viewOf("result"), ask, show);

@@ -6,6 +6,7 @@ be read from it. Nothing is asked or written here.
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +107,7 @@ def question_view(test: BlindTest, at: int, words: str, error: UserError | None)
         "asked": last,
         "images": [image_address(test.dataset_id, name) for name in question.images],
         "expected": question.expected,
+        "tools": bool(question.tools),
         "ready": question.is_answered,
         "words": words,
         "error": error.to_dict() if error else None,
@@ -125,6 +127,8 @@ def _message(message: dict[str, Any]) -> View:
 def _answer(answer: Answer) -> View:
     return {
         "text": answer.in_words(),
+        "content": answer.content,
+        "calls": json.dumps(answer.calls, ensure_ascii=False, indent=2) if answer.calls else "",
         "reasoning": answer.reasoning,
         "cut": answer.cut,
     }

@@ -9,9 +9,9 @@ from played_runs import wait_until
 
 from sft_ui.blind.endpoints import Endpoints
 from sft_ui.blind.judge_form import VARIABLE
-from sft_ui.blind.room import corrected_answer
 from sft_ui.blind.under_way import UnderWay
 from sft_ui.context import Studio
+from trainer_backend.corrections import kept_for
 from trainer_backend.errors import UserError
 
 
@@ -137,14 +137,27 @@ def test_what_cannot_be_tested_is_said(page, trained, given):
     assert page("blind_start", **{"rows": "4", **given})["error"]["fix"]
 
 
-def test_a_corrected_answer_is_looked_up_by_its_ids(page, begun, trained, studio):
-    event = SimpleNamespace(**page.now, at=0, place="left", answer="Right.")
-    found = corrected_answer(studio, event)
-    assert found["row"] == begun["row"] and found["answer"] == "Right."
-    assert found["said"].content == begun["left"]["text"] and found["run"] == trained.id
-    assert [one["role"] for one in found["messages"]] == ["user"]
-    with pytest.raises(UserError):
-        corrected_answer(studio, SimpleNamespace(**page.now, at=9, place="left", answer="x"))
+def test_a_corrected_answer_is_kept_to_train_on(page, begun, trained):
+    said = page("blind_correct", at=0, place="left", answer="Right.", calls="", reasoning="")
+    assert said["said"].startswith("Kept. There is 1 correction for this data")
+    [kept] = kept_for(trained).corrections
+    assert kept.answer.content == "Right." and kept.said == begun["left"]["text"]
+    assert (kept.row, kept.place, kept.checkpoint) == (begun["row"], "blind test", 4)
+    assert page("blind_question")["voted"] == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"place": "middle", "answer": "x"},
+        {"place": "left", "answer": " "},
+        {"place": "left", "answer": "x", "calls": "no JSON"},
+        {"place": "left", "answer": "x", "at": 99},
+    ],
+)
+def test_what_is_no_correction_is_refused(page, begun, trained, given):
+    assert page("blind_correct", **{"at": 0, **given})["error"]["fix"]
+    assert kept_for(trained).corrections == []
 
 
 def test_a_judge_is_asked_only_after_it_was_said_where_texts_go(page, begun):
