@@ -35,7 +35,7 @@ from trainer_backend.evaluation.results import best_known
 from trainer_backend.models.loaded.answer_parts import Answer, calls_of
 from trainer_backend.runs import Run, list_runs
 
-ROLES = {"user": "User", "assistant": "Assistant", "system": "System prompt", "tool": "Tool result"}
+ROLES = {"user": "User", "assistant": "Assistant", "system": "System text", "tool": "Tool result"}
 MOST_LISTED = 20  # earlier tests of a run
 View = dict[str, Any]
 
