@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt
+from sft_ui.blind.button import build_blind_button
 from sft_ui.context import QUICK, Studio
 from sft_ui.evaluation.result import build_result
 from sft_ui.sweep.fold import SweepFold, build_sweep
@@ -90,6 +91,7 @@ def build_train_tab(studio: Studio) -> TrainTab:
             use_settings = gr.Button(
                 "Use this run's settings", size="md", visible=False, elem_id="use-settings"
             )
+            build_blind_button("train")
             after = build_after_run()
             next_card = build_next_card()
     next_run = NextRun(*question, next_card, commands)
