@@ -8,7 +8,7 @@ Which prompts are asked is not decided here.
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from inspect import signature
 from itertools import takewhile
 from typing import Any, cast
@@ -16,7 +16,7 @@ from typing import Any, cast
 import psutil
 import torch
 from torch import Tensor
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.errors import is_out_of_memory

@@ -32,6 +32,7 @@ from trainer_backend.processes import lower_priority
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Target, find_target, open_run
 from trainer_backend.serving.process.chat import ChatModel
+from trainer_backend.serving.process.many import AT_ONCE, answer_some
 from trainer_backend.serving.process.template_view import view_template
 from trainer_backend.serving.process.token_view import count_job, view_row
 from trainer_backend.tokens.counts import iter_token_lengths
@@ -217,6 +218,29 @@ class ModelServer:
                 if request.stopped():
                     return
                 yield {"which": side, "text": answer.in_words(), **asdict(answer)}
+
+    def do_answers(  # noqa: PLR0913 - what many prompts are asked with
+        self,
+        request: Request,
+        run: str,
+        asked: list[list[dict]],
+        sides: list[str],
+        checkpoint: int | None = None,
+        given: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Iterator[dict]:
+        def tick() -> None:
+            if request.stopped():
+                raise Stopped
+
+        sampling, asks = Sampling(**options), AskedWith(**(given or {}))
+        for start in range(0, len(asked), AT_ONCE):
+            some = asked[start : start + AT_ONCE]
+            with self._model_alone(request):  # between two parts another request may have a turn
+                model = self._load(find_target(self.home, run, checkpoint), request.progress)
+                for side in sides:
+                    for at, part in enumerate(answer_some(model, some, side, sampling, asks, tick)):
+                        yield {"at": start + at, **part}
 
     def _load(self, target: Target, progress: Progress) -> ChatModel:
         if self._loaded is None or self._loaded.target != target:
