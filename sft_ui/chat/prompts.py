@@ -204,7 +204,9 @@ def _table(sheet: Sheet) -> dict[str, Any]:
     heads = ["Row", "Prompt", *(HEADS[side] for side in sheet.sides), *(["Note"] if notes else [])]
     cells = [list(row.values())[: len(heads)] for row in rows]
     value = {"headers": heads, "data": cells, "metadata": None}
-    return gr.update(value=value, visible=bool(rows))
+    share = 72 // (len(heads) - 2)
+    widths = ["8%", "20%", *[f"{share}%"] * (len(heads) - 2)]
+    return gr.update(value=value, visible=bool(rows), column_widths=widths)
 
 
 def _ended(sheet: Sheet, found: Prompts | None) -> list[Any]:

@@ -68,12 +68,12 @@ def answer_file(
 def _answered(
     model: "ChatModel", found: "Prompts", system: str, how: "tuple[str, Sampling, AskedWith]"
 ) -> "Iterator[Answered]":
-    from trainer_backend.serving.process.many import AT_ONCE, answer_some
+    from trainer_backend.serving.process.many import answer_some, parts_of
     from trainer_backend.serving.prompts import Answered
 
     which, sampling, given = how
-    for start in range(0, len(found.prompts), AT_ONCE):
-        some = found.prompts[start : start + AT_ONCE]
+    for places in parts_of(len(found.prompts)):
+        some = [found.prompts[at] for at in places]
         asked: list[list[dict[str, Any]]] = [list(one.messages(system)) for one in some]
         parts = answer_some(model, asked, which, sampling, given, lambda: None)
         for prompt, part in zip(some, parts, strict=True):

@@ -13,7 +13,15 @@ from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.generate import Sampling
 from trainer_backend.serving.process.chat import ChatModel
 
-AT_ONCE = 16  # so that the first answers come soon, and a stop is not waited for
+FIRST, AT_ONCE = 4, 16  # so that the first answers come soon, and others have a turn between
+
+
+def parts_of(count: int) -> Iterator[range]:
+    """The places of `count` prompts, part by part: a small part first."""
+    start, size = 0, FIRST
+    while start < count:
+        yield range(start, min(count, start + size))
+        start, size = start + size, AT_ONCE
 
 
 def answer_some(

@@ -32,7 +32,7 @@ from trainer_backend.processes import lower_priority
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Target, find_target, open_run
 from trainer_backend.serving.process.chat import ChatModel
-from trainer_backend.serving.process.many import AT_ONCE, answer_some
+from trainer_backend.serving.process.many import answer_some, parts_of
 from trainer_backend.serving.process.template_view import view_template
 from trainer_backend.serving.process.token_view import count_job, view_row
 from trainer_backend.tokens.counts import iter_token_lengths
@@ -234,13 +234,14 @@ class ModelServer:
                 raise Stopped
 
         sampling, asks = Sampling(**options), AskedWith(**(given or {}))
-        for start in range(0, len(asked), AT_ONCE):
-            some = asked[start : start + AT_ONCE]
+        for places in parts_of(len(asked)):
+            some = [asked[at] for at in places]
             with self._model_alone(request):  # between two parts another request may have a turn
                 model = self._load(find_target(self.home, run, checkpoint), request.progress)
                 for side in sides:
-                    for at, part in enumerate(answer_some(model, some, side, sampling, asks, tick)):
-                        yield {"at": start + at, **part}
+                    parts = answer_some(model, some, side, sampling, asks, tick)
+                    for at, part in zip(places, parts, strict=True):
+                        yield {"at": at, **part}
 
     def _load(self, target: Target, progress: Progress) -> ChatModel:
         if self._loaded is None or self._loaded.target != target:
