@@ -13,6 +13,8 @@ STYLE_SHEETS = [
         "corrections/corrections.css",
         "model/model.css",
         "train/live_chart.css",
+        "evaluation/result.css",
+        "evaluation/rows/rows.css",
         "data/data_room.css",
         "data/chats_and_columns.css",
         "data/lengths/length_chart.css",

@@ -14,6 +14,7 @@ import gradio as gr
 
 from sft_ui.alerts import answer_user_errors
 from sft_ui.context import Studio
+from trainer_backend.comparison.compare import compare_runs
 from trainer_backend.data.formats import ROLE_NAMES, mapping_of
 from trainer_backend.data.images import from_data_url, image_suffix, is_data_url
 from trainer_backend.data.readers.options import OFFERED, ReadOptions
@@ -21,6 +22,8 @@ from trainer_backend.data.reading import start_reading
 from trainer_backend.data.store import open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.estimation import estimate
+from trainer_backend.evaluation.request import request_of
+from trainer_backend.evaluation.shown import with_evaluations
 from trainer_backend.recipe import recipe_from_request
 from trainer_backend.recipe.recipe import parse_settings
 from trainer_backend.runs import create_run, list_runs, open_run
@@ -30,7 +33,9 @@ EXAMPLES = {
     "recipe_json": '{"preset": "quick_try"}',
     "changes_json": '{"max_steps": 200}',
     "options_json": '{"columns": {"prompt": "Question", "completion": "Answer"}}',
+    "evaluation options": '{"rows": 40, "checkpoint": "best"}',
 }  # of the JSON objects that a script sends
+EVALUATION_OPTIONS = "evaluation options"
 
 
 def build_web_api(studio: Studio) -> None:
@@ -39,6 +44,7 @@ def build_web_api(studio: Studio) -> None:
     _training(studio)
     _reading(studio)
     _chat(studio)
+    _evaluation(studio)
 
 
 def _files(studio: Studio) -> None:
@@ -119,8 +125,8 @@ def _training(studio: Studio) -> None:
 def _reading(studio: Studio) -> None:
     @answer_user_errors
     def run_status(run_id: str) -> dict:
-        """Status of a run: state, step, total_steps, loss, eval_loss and more."""
-        return public(open_run(studio.home, run_id).summary())
+        """Status of a run: state, step, total_steps, loss, eval_loss, evaluations and more."""
+        return public(with_evaluations(open_run(studio.home, run_id), examples=False))
 
     @answer_user_errors
     def run_metrics(run_id: str, since: int = 0) -> list[dict]:
@@ -129,8 +135,14 @@ def _reading(studio: Studio) -> None:
 
     def list_all() -> list[dict]:
         """All runs, newest first."""
-        return [public(run.summary()) for run in list_runs(studio.home)]
+        return [public(with_evaluations(run, examples=False)) for run in list_runs(studio.home)]
 
+    @answer_user_errors
+    def compare(run_ids_json: str) -> dict:
+        """2 to 6 runs beside each other; run_ids_json is a JSON list of run ids."""
+        return compare_runs(studio.home, read_ids(run_ids_json)).to_dict()
+
+    gr.api(compare, api_name="compare_runs", concurrency_limit=4)
     gr.api(run_status, api_name="run_status", concurrency_limit=8)
     gr.api(run_metrics, api_name="run_metrics", concurrency_limit=8)
     gr.api(list_all, api_name="list_runs", concurrency_limit=4)
@@ -176,6 +188,28 @@ def _chat(studio: Studio) -> None:
         return answer
 
     gr.api(chat, api_name="chat", concurrency_limit=4)
+
+
+def _evaluation(studio: Studio) -> None:
+    @answer_user_errors
+    def evaluate_run(run_id: str, options_json: Any = "") -> Any:
+        """Base and tuned model on the run's held-out rows; the result is kept with the run.
+
+        options_json is {"dataset_id", "rows", "checkpoint", "metrics"}, all optional. The
+        checkpoint “all” gives a list with one evaluation for each checkpoint that is kept.
+        """
+        run = open_run(studio.home, run_id)
+        options = read_json_object(options_json, EVALUATION_OPTIONS)
+        request_of(run, options).check(run)  # in words, before a process is started for it
+        parts = studio.model_process.evaluate(run.id, **options)
+        found = [part["evaluation"] for part in parts if "evaluation" in part]
+        return found if options.get("checkpoint") == "all" else found[0]
+
+    with gr.Row(visible=False):
+        run_id, options = gr.Textbox(label="run_id"), gr.JSON({}, label="options_json")
+        result, button = gr.JSON(label="evaluation"), gr.Button("evaluate_run")
+    given = [run_id, options]
+    button.click(evaluate_run, given, result, api_name="evaluate_run", concurrency_limit=2)
 
 
 def reading_options(options_json: Any) -> dict[str, Any]:
@@ -243,6 +277,18 @@ def read_json_object(value: str | dict | None, name: str = "recipe_json") -> dic
         found = None
     if not isinstance(found, dict):
         raise UserError("This is not a JSON object.", name, f"Send {EXAMPLES[name]}.")
+    return found
+
+
+def read_ids(value: str | list) -> list[str]:
+    """A list of ids sent as JSON or as a list. Raises UserError when it is anything else."""
+    try:
+        found = value if isinstance(value, list) else json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        example = '["run-0123456789ab", "run-ba9876543210"]'
+        raise UserError("This is not a list of run ids.", "run_ids_json", f"Send {example}.")
     return found
 
 

@@ -1,6 +1,6 @@
 """The training library: data to tokens, training, run folders. It has no page.
 
-Importing it is cheap: `SFTTrainer` and `SFTConfig` load torch on first use,
+Importing it is cheap: `SFTTrainer`, `SFTConfig` and `evaluate` load torch on first use,
 `estimate` never does.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {"SFTTrainer": "training.sft_trainer", "SFTConfig": "training.sft_config"}
-_LAZY["estimate"] = "estimation.estimate"
+_LAZY |= {"estimate": "estimation.estimate", "evaluate": "evaluation.evaluate"}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +20,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
-__all__ = ["SFTConfig", "SFTTrainer", "__version__", "estimate"]
+__all__ = ["SFTConfig", "SFTTrainer", "__version__", "estimate", "evaluate"]

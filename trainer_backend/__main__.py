@@ -10,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
-from trainer_backend.cli.corrections import add_corrections
 from trainer_backend.cli.offers import offer_lines
 from trainer_backend.cli.prompts import add_prompts
+from trainer_backend.cli.results.blind_options import add_blind
+from trainer_backend.cli.results.compare import add_compare
+from trainer_backend.cli.results.corrections import add_corrections
+from trainer_backend.cli.results.evaluate_options import add_evaluate
+from trainer_backend.cli.sweep_options import add_sweep
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
@@ -33,23 +37,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     _add_data_commands(command)
 
-    train = command("train", "train in the foreground and print the run folder")
-    which = "a preset name or a YAML file; with --from the recipe of that run"
-    train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
-    _add_new_run_options(train)
-    train.add_argument(
-        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
-    )
-    train.add_argument("--json", action="store_true")
-
-    estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
-    estimate.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
-    estimate.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a dataset")
-    _add_reading(estimate)
-    _add_columns(estimate)
-    _add_settings(estimate, "a setting of the recipe: adapter=qlora")
-    estimate.add_argument("--json", action="store_true")
-
+    _add_training_commands(command)
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
     )
@@ -70,7 +58,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     command("runs", "list the runs, newest first").add_argument("--json", action="store_true")
 
-    add_corrections(command)
+    _add_result_commands(command)
     _add_chat_options(command("chat", "talk to a run or a base model"))
 
     export = command("export", "write a run's model into a folder")
@@ -80,6 +68,42 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     )
     export.add_argument("--out", type=Path, metavar="DIR")
     return parser
+
+
+def _add_training_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add train, estimate and sweep."""
+    train = command("train", "train in the foreground and print the run folder")
+    which = "a preset name or a YAML file; with --from the recipe of that run"
+    train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
+    _add_new_run_options(train)
+    train.add_argument(
+        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
+    )
+    train.add_argument("--json", action="store_true")
+
+    estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
+    estimate.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
+    estimate.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a dataset")
+    _add_reading(estimate)
+    _add_columns(estimate)
+    _add_settings(estimate, "a setting of the recipe: adapter=qlora")
+    estimate.add_argument("--json", action="store_true")
+
+    sweep = add_sweep(command)
+    _add_reading(sweep)
+    _add_columns(sweep)
+    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
+
+
+def _add_result_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add the commands about what runs have learned: evaluate, compare, blind, corrections."""
+    evaluate = command("evaluate", "ask base and tuned model held-out rows; kept with the run")
+    add_evaluate(evaluate)
+    _add_reading(evaluate)
+    _add_columns(evaluate)
+    add_compare(command)
+    add_blind(command("blind", "vote on unnamed answers of two models, or let a judge vote"))
+    add_corrections(command)
 
 
 def _add_settings(command: argparse.ArgumentParser, help: str | None = None) -> None:
@@ -204,10 +228,11 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import corrections, data, estimate, prepare, runs
+    from trainer_backend.cli import data, estimate, prepare, runs, sweep
+    from trainer_backend.cli.results import blind, compare, corrections, evaluate
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate, corrections)
+    modules = (runs, data, prepare, estimate, evaluate, compare, corrections, blind, sweep)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

@@ -1,4 +1,5 @@
-// The live view of one run: polls the server and fills tiles, chart, warnings, answers and log.
+// The live view of one run: polls the server and fills tiles, chart, warnings and log; tells other
+// components what it watches.
 // In scope: makeLineChart, shortNumber, makeEndNotice, makeRunProgress, makeRunLog, saveFile, duration, LIVE (the live states), WORDS (their names), and from gr.HTML element, props, server, watch, trigger.
 // Texts are set with textContent, so nothing a user or a model wrote becomes markup.
 
@@ -36,6 +37,7 @@ const known = {
   run: "",
   rev: null,
   seq: 0,
+  samples: 0,
   stamp: null,
   state: {},
   status: "idle",
@@ -55,6 +57,7 @@ function forget(run) {
     run,
     rev: null,
     seq: 0,
+    samples: 0,
     stamp: null,
     state: {},
     stopping: null,
@@ -158,61 +161,6 @@ function fillList(box, list) {
     );
 }
 
-const shortText = (text) => (text.length > 400 ? text.slice(0, 400) + "…" : text);
-
-// runs of earlier versions say only what was answered
-const isRight = (example, key) =>
-  example[`${key}_right`] ?? (example[key] ?? "").trim() === (example.expected ?? "").trim();
-
-function note(words) {
-  const line = document.createElement("span");
-  line.className = "quiet";
-  line.textContent = words;
-  return line;
-}
-
-function folded(title, text) {
-  const details = document.createElement("details"),
-    summary = document.createElement("summary"),
-    body = document.createElement("div");
-  summary.textContent = title;
-  body.textContent = text;
-  details.append(summary, body);
-  return details;
-}
-
-function showAnswers(answers) {
-  const card = part("answers");
-  card.hidden = !answers;
-  if (!answers) return;
-  const share = (part) =>
-    `${Math.round(part * 100)}% (${Math.round(part * answers.rows)} of ${answers.rows})`;
-  put(
-    "answers_score",
-    `Right answers on held-out rows: base model ${share(answers.base)}, tuned model ${share(answers.tuned)}.`,
-  );
-  const rows = (answers.examples ?? []).map((example) => {
-    const row = document.createElement("tr");
-    for (const key of ["prompt", "expected", "base", "tuned"]) {
-      const cell = document.createElement("td"),
-        text = document.createElement("div");
-      text.textContent = shortText(example[key] ?? "");
-      cell.append(text);
-      if (key === "prompt" && example.images)
-        cell.append(
-          note(example.images === 1 ? "with 1 picture" : `with ${example.images} pictures`),
-        );
-      const thought = example[`${key}_reasoning`];
-      if (thought) cell.append(folded("Thought", shortText(thought)));
-      if (key === "base" || key === "tuned")
-        cell.className = isRight(example, key) ? "right" : "wrong";
-      row.append(cell);
-    }
-    return row;
-  });
-  card.querySelector("tbody").replaceChildren(...rows);
-}
-
 function isStopping() {
   const pressed = Date.now() - known.pressed < 3000;
   return LIVE.includes(known.status) && (known.stopping != null || pressed);
@@ -248,6 +196,12 @@ function showAdvance() {
   showState(showProgress(known.state, known.status, { live, stopping: isStopping() }));
 }
 
+// The result and the samples of the run are components of their own; they read no run by themselves.
+function tellWatchers(samples) {
+  const detail = { run: known.run, stamp: `${known.status} ${known.state.evaluations}`, samples };
+  document.dispatchEvent(new CustomEvent("studio-watched", { detail }));
+}
+
 function take(answer) {
   if (answer.rev !== known.rev) {
     known.curves = {};
@@ -260,12 +214,13 @@ function take(answer) {
     known.stamp = answer.stamp;
     known.state = answer.state;
   }
+  if (answer.samples) known.samples = answer.samples.at;
   setStatus(known.state.state, answer.stopping ?? null);
   showAdvance();
+  tellWatchers(answer.samples);
   if (answer.state) {
     showTiles(answer.state);
     showFindings(answer.state);
-    showAnswers(answer.state.answers);
     const say = (name) => part(name).textContent;
     root
       .querySelector("canvas")
@@ -279,10 +234,10 @@ function take(answer) {
 
 function showNothing() {
   setStatus("idle");
+  tellWatchers();
   showTiles({});
   showAdvance();
   showFindings({});
-  showAnswers(null);
   showChart();
 }
 
@@ -306,6 +261,7 @@ async function poll() {
         seq: known.seq,
         stamp: known.stamp,
         log_at: log.isOpen() ? log.at : null,
+        samples_at: known.samples,
       });
       if (wanted === (props.value || "") && wanted === known.run) {
         if (answer.gone) {

@@ -13,9 +13,10 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+from sft_ui.evaluation.samples.timeline import Timeline
 from trainer_backend.errors import UserError
 from trainer_backend.runs import ACTIVE, LIVE, Run, open_run, read_event
-from trainer_backend.runs.files import EVENTS, LOG, NAME, STALLED, STATE
+from trainer_backend.runs.files import EVALUATIONS, EVENTS, LOG, NAME, STALLED, STATE
 
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gb")
 WIDTH = len(CURVES)
@@ -30,7 +31,7 @@ SLOW_TO_READ = 2 * 2**20  # bytes of unread events that are better read in a thr
 SHOWN = (
     *("state", "step", "total_steps", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"),
     *("tokens_per_second", "memory_gb", "eta_seconds", "elapsed_seconds", "progress", "error"),
-    *("warnings", "paths", "answers", "skipped_steps"),
+    *("warnings", "paths", "skipped_steps"),
 )
 
 
@@ -109,7 +110,7 @@ class RunFeed:
         self._num_epochs = recipe.num_train_epochs if recipe.max_steps < 0 else None
         self._checks_answers = recipe.answer_check_rows > 0
         self._offset, self._resumes = 0, 0
-        self._curve = Curve()
+        self._curve, self._timeline = Curve(), Timeline(run)
         self._whole: tuple[int, list[list[float | None]]] = (0, [])
         self._state: dict[str, Any] = {}
         self._file_stamp, self._placed = "", float("-inf")
@@ -127,7 +128,7 @@ class RunFeed:
         return self._lock.locked() or unread > SLOW_TO_READ
 
     def since(self, asked: dict, queue_position: Callable[[str], int | None]) -> dict[str, Any]:
-        """Answer a poll {"rev", "seq", "stamp", "log_at"}: points, state and log where new.
+        """Answer a poll {"rev", "seq", "stamp", "log_at", "samples_at"}: what is new of each.
 
         A `rev` other than the current one (the run was resumed) gets the whole curve.
         """
@@ -149,6 +150,7 @@ class RunFeed:
             and (asked_for := self.run.stopping_seconds()) is not None
         ):
             answer["stopping"] = round(asked_for, 1)
+        answer |= self._timeline.since(asked.get("samples_at"))
         return answer | self._log_after(asked.get("log_at"))
 
     def _whole_curve(self) -> list[list[float | None]]:
@@ -184,7 +186,7 @@ class RunFeed:
                         yield event
 
     def _read_state(self, queue_position: Callable[[str], int | None]) -> str:
-        files = [self.run.dir / name for name in (STATE, NAME, STALLED)]
+        files = [self.run.dir / name for name in (STATE, NAME, STALLED, EVALUATIONS)]
         stamp = "-".join(str(file.stat().st_mtime_ns) for file in files if file.exists())
         if stamp != self._file_stamp:
             state = self.run.state()
@@ -192,6 +194,8 @@ class RunFeed:
             self._state |= {"name": self.run.name(), "num_train_epochs": self._num_epochs}
             if self._checks_answers and state.get("num_eval_rows"):
                 self._state["answer_check"] = True
+            if (kept := self.run.dir / EVALUATIONS).is_dir():
+                self._state["evaluations"] = str(kept.stat().st_mtime_ns)
             if state["state"] in LIVE and (stalled := self.run.stalled()):
                 self._state["no_progress"] = stalled
             self._file_stamp, self._placed = stamp, float("-inf")

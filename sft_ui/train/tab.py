@@ -14,6 +14,8 @@ from markupsafe import Markup
 from sft_ui import markup
 from sft_ui.alerts import attempt
 from sft_ui.context import QUICK, Studio
+from sft_ui.evaluation.result import build_result
+from sft_ui.evaluation.samples.timeline import build_timeline
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from sft_ui.train.decision import Decision, build_decision
 from sft_ui.train.live_chart import build_live_chart
@@ -51,6 +53,7 @@ class TrainTab:
     use_settings: gr.Button
     run_card: gr.HTML
     chart: gr.HTML
+    result: gr.HTML
     after: AfterRun
     shown: Dependency  # the event after which another run is shown
 
@@ -73,12 +76,14 @@ def build_train_tab(studio: Studio) -> TrainTab:
         resume = gr.Button("Resume", interactive=False, min_width=90, elem_id="resume-training")
         talk = gr.Button("Chat with it →", interactive=False, min_width=120, elem_id="talk-to-it")
     stopping = Stopping(stop, resume, *build_late())
+    result = build_result(studio)
     decision = build_decision()
     question = build_fit_question()
     commands = build_commands()
     with gr.Row(equal_height=False):
         with gr.Column(scale=9, min_width=340):
             chart = build_live_chart(studio)
+            build_timeline()
         with gr.Column(scale=3, min_width=260):
             run_card = gr.HTML(elem_id="run-card")
             use_settings = gr.Button(
@@ -94,7 +99,7 @@ def build_train_tab(studio: Studio) -> TrainTab:
     wire_after_run(studio, after, run_id, buttons, run_buttons)
     return TrainTab(
         *(run_id, start_key, start, stop, resume, talk, next_run, decision),
-        *(use_settings, run_card, chart, after, shown),
+        *(use_settings, run_card, chart, result, after, shown),
     )
 
 

@@ -11,7 +11,7 @@ from run_files import set_state
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run
-from trainer_backend.runs.heartbeat import Heartbeat
+from trainer_backend.runs.watched.heartbeat import Heartbeat
 from trainer_backend.runs.writer import RunWriter
 
 ROWS = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(30)]

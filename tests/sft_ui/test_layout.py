@@ -22,7 +22,7 @@ IDS = (
 ).split()
 API = (
     "load_dataset estimate start_training run_status run_metrics stop_training resume_training "
-    "list_runs chat export_run"
+    "list_runs chat export_run evaluate_run compare_runs"
 ).split()
 
 

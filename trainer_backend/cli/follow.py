@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from trainer_backend.evaluation.shown import said_first, with_evaluations
 from trainer_backend.processes import on_stop_signal
 from trainer_backend.runs import ACTIVE, Run
 from trainer_backend.scheduling import HangWatch, force_stop, settle, start_worker
@@ -103,18 +104,14 @@ def _phase(run: Run, state: dict[str, Any]) -> list[str]:
 
 
 def _report_end(run: Run, as_json: bool) -> int:
-    summary = run.summary()
+    summary = with_evaluations(run, examples=True)
     error = summary["error"]
     if error:
         _print_error(run, error)
     for warning in summary["warnings"]:
         print(f"Note: {warning}", file=sys.stderr)
-    if answers := summary["answers"]:
-        print(
-            f"Right answers on {answers['rows']} held-out rows: "
-            f"base {answers['base']:.0%}, tuned {answers['tuned']:.0%}.",
-            file=sys.stderr,
-        )
+    for said in said_first(run):
+        print(said, file=sys.stderr)
     if not as_json:
         print(f"Run folder: {run.dir}")
     print(json.dumps(summary, ensure_ascii=False))

@@ -21,10 +21,12 @@ from trainer_backend.cli.data import (
 from trainer_backend.cli.follow import POLL_S, follow
 from trainer_backend.cli.prompts import answer_file, check_options
 from trainer_backend.cli.quiet import quiet_libraries
+from trainer_backend.comparison.blind import result_dict, tests_of
 from trainer_backend.corrections import plan_replay, train_on_corrections
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.shown import said_first, with_evaluations
 from trainer_backend.models import require_model
 from trainer_backend.models.loaded.answer_parts import Answer, tool_names
 from trainer_backend.recipe import Recipe, resolve_recipe, samples
@@ -41,6 +43,7 @@ from trainer_backend.runs import (
 )
 from trainer_backend.runs.asking import Asking, asking_of, read_tools
 from trainer_backend.runs.files import SPEC
+from trainer_backend.runs.notes import Notes
 from trainer_backend.scheduling import (
     Fleet,
     check_fleet,
@@ -68,7 +71,7 @@ def _corrected_run(home: Path, arguments: argparse.Namespace) -> Run:
     if not arguments.start or arguments.data or arguments.recipe or arguments.settings:
         fix = "Give --from RUN, and neither a recipe nor --data nor --set."
         raise UserError("The corrections of which run?", "--corrections", fix)
-    run = _find(home, arguments.start)
+    run = find_run(home, arguments.start)
     for line in plan_replay(run).sentences():
         print(line, file=sys.stderr)
     return train_on_corrections(run, name=arguments.name, foreground=True)
@@ -76,7 +79,7 @@ def _corrected_run(home: Path, arguments: argparse.Namespace) -> Run:
 
 def _new_run(home: Path, arguments: argparse.Namespace, recipe_name: str | None) -> Run:
     """Create a run from the options of train; no scheduler starts it."""
-    before, preset = _find(home, arguments.start) if arguments.start else None, None
+    before, preset = find_run(home, arguments.start) if arguments.start else None, None
     if recipe_name:
         recipe, preset = resolve_recipe(recipe_name)
     elif before:
@@ -119,7 +122,7 @@ def do_launch(home: Path, arguments: argparse.Namespace) -> int:
     """Print how to train a run on several machines."""
     folders = (home / "runs" / arguments.run, Path(arguments.run))
     known = any((one / SPEC).exists() for one in folders)
-    run = _find(home, arguments.run) if known else _new_run(home, arguments, arguments.run)
+    run = find_run(home, arguments.run) if known else _new_run(home, arguments, arguments.run)
     if not known:
         leave_to_others(run)
     each = arguments.processes_per_node
@@ -142,21 +145,21 @@ def do_launch(home: Path, arguments: argparse.Namespace) -> int:
 
 def do_resume(home: Path, arguments: argparse.Namespace) -> int:
     """Resume a run in the foreground, for more steps if --set says so."""
-    run = _find(home, arguments.run)
+    run = find_run(home, arguments.run)
     queue_again(run, foreground=True, changes=chosen_settings(arguments))
     return follow(run, arguments.json)
 
 
 def do_retry(home: Path, arguments: argparse.Namespace) -> int:
     """Start a failed run again in the foreground with the settings its error suggests."""
-    run = _find(home, arguments.run)
+    run = find_run(home, arguments.run)
     changes = chosen_settings(arguments) or None
     return follow(retry_run(run, changes, foreground=True), arguments.json)
 
 
 def do_stop(home: Path, arguments: argparse.Namespace) -> int:
     """Ask a run to stop and wait until it has; a queued one leaves the queue."""
-    run = _find(home, arguments.run)
+    run = find_run(home, arguments.run)
     if run.state()["state"] not in LIVE:
         raise UserError("This run is not running.", run.name(), "Nothing to stop.")
     while run.state()["state"] in LIVE:
@@ -169,25 +172,38 @@ def do_stop(home: Path, arguments: argparse.Namespace) -> int:
 
 def do_show(home: Path, arguments: argparse.Namespace) -> int:
     """Print a run."""
-    return _print_run(_find(home, arguments.run), arguments.json)
+    return _print_run(find_run(home, arguments.run), arguments.json)
 
 
 def _print_run(run: Run, as_json: bool) -> int:
-    summary = run.summary()
+    summary = with_evaluations(run, examples=True)
     if as_json:
-        print(json.dumps(summary, ensure_ascii=False))
+        tests = [result_dict(one) for one in tests_of(run)]
+        print(json.dumps({**summary, "blind_tests": tests}, ensure_ascii=False))
     else:
         shown = ("id", "name", "state", "base_model", "dataset", "step", "total_steps", "loss")
         for name in (*shown, "eval_loss", "dir"):
             print(f"{name:>12}  {summary[name]}")
+        for line in note_lines(run.notes()):
+            print(line)
+        for said in said_first(run):
+            print(f"{'evaluation':>12}  {said}")
     return 0
+
+
+def note_lines(notes: Notes) -> list[str]:
+    """The tags and the note of a run as lines of its table; none for an empty one."""
+    lines = [f"{'tags':>12}  {', '.join(notes.tags)}"] if notes.tags else []
+    first, *more = notes.text.splitlines() or [""]
+    lines += [f"{'notes':>12}  {first}", *(f"{'':>12}  {line}" for line in more)] if first else []
+    return lines
 
 
 def do_runs(home: Path, arguments: argparse.Namespace) -> int:
     """List the runs, newest first."""
     for run in unfinished_runs(home):
         settle_alone(run)
-    summaries = [run.summary() for run in list_runs(home)]
+    summaries = [with_evaluations(run, examples=False) for run in list_runs(home)]
     if arguments.json:
         print(json.dumps(summaries, ensure_ascii=False))
     else:
@@ -238,7 +254,7 @@ def _asked(home: Path, arguments: argparse.Namespace) -> tuple[Asking, "AskedWit
     from trainer_backend.models.loaded.asking import AskedWith
 
     is_run = arguments.run.startswith("run-") or (Path(arguments.run).expanduser() / SPEC).exists()
-    asking = asking_of(_find(home, arguments.run)) if is_run else Asking()
+    asking = asking_of(find_run(home, arguments.run)) if is_run else Asking()
     tools = asking.given if arguments.tools is None else _read_tools(arguments.tools)
     if tools and arguments.tools is None:
         names = ", ".join(tool_names(tools))
@@ -285,14 +301,14 @@ def do_export(home: Path, arguments: argparse.Namespace) -> int:
     quiet_libraries()
     from trainer_backend.export.exporter import export_run
 
-    run, show = _find(home, arguments.run), download_line(quiet=False)
+    run, show = find_run(home, arguments.run), download_line(quiet=False)
     folder = export_run(run, arguments.format, arguments.out, show)
     clear_bar(quiet=False)
     print(folder)
     return 0
 
 
-def _find(home: Path, run: str) -> Run:
+def find_run(home: Path, run: str) -> Run:
     """RUN of the command line, an id or a folder; a run whose worker is gone is closed first."""
     folder = Path(run).expanduser()
     is_folder = (folder / SPEC).exists()

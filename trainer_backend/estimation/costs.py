@@ -133,7 +133,8 @@ def trial(work: Work, plan: Plan) -> float:
 def step(work: Work, plan: Plan) -> float:
     """One optimizer step: its micro-batches one after the other, then the update."""
     parts = max(1, plan.micro_batches)
-    tokens, trained = (n / parts / work.devices for n in (plan.step_tokens, plan.step_trained))
+    whole = (plan.step_tokens + plan.filler, plan.step_trained)
+    tokens, trained = (n / parts / work.devices for n in whole)
     batch = Batch(tokens, trained, plan.row_tokens)
     return parts * (forward(work, batch) + backward(work, batch)) + update(work)
 

@@ -14,6 +14,7 @@ from trainer_backend.estimation.shape import Shape
 from trainer_backend.hardware import GIB
 from trainer_backend.recipe import Recipe
 from trainer_backend.recipe.adapter_parts import parse_layers, parse_names
+from trainer_backend.tokens.packing import filled_length
 
 WEIGHT_BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5}
 GRADIENT_BYTES = 4
@@ -113,6 +114,7 @@ def in_parts(setup: Setup, whole: Plan, parts: int) -> Setup:
     recipe, plan = setup.recipe, setup.plan
     rows = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
     tokens = max(math.ceil(whole.longest_batch / parts), whole.longest_row)
+    tokens = filled_length(tokens) if whole.filler else tokens
     drawn, learned = drawn_batch(whole)
     learned = round(tokens * learned / max(drawn, 1))
     plan = replace(
@@ -121,6 +123,7 @@ def in_parts(setup: Setup, whole: Plan, parts: int) -> Setup:
         longest_batch=tokens,
         longest_trained=learned,
         drawn_batch=min(tokens, drawn),
+        filler=whole.filler if parts == 1 else plan.filler,
     )
     recipe = replace(
         recipe,

@@ -13,7 +13,7 @@ import numpy as np
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.estimation.lengths import RowLengths
 from trainer_backend.recipe import Recipe
-from trainer_backend.tokens.packing import best_fit_bins
+from trainer_backend.tokens.packing import LENGTHS, SHORTEST, best_fit_bins, filled_length
 
 PACKED_AT_ONCE = 1_000  # rows that the trainer packs together
 MOST_PACKED = 60  # of such groups: of more rows some are packed, and the rest counted like them
@@ -48,6 +48,7 @@ class Plan:
     drawn_batch: int = 0  # tokens of the largest micro-batch that a run is likely to draw
     eval_batch: int = 0  # tokens of the largest batch of held-out rows
     eval_learned: int = 0  # of these: learned
+    filler: float = 0.0  # mean tokens of one optimizer step that only fill rows, beside step_tokens
 
     @property
     def tokens(self) -> int:
@@ -69,6 +70,7 @@ class Batches:
     longest_trained: int
     drawn_batch: int  # tokens of a large batch of rows drawn at random
     sampled: bool = False  # packing was tried on some of the rows
+    filler: float = 0.0  # filler by tokens read, where rows are filled to few lengths
 
 
 NOTHING = Batches(0, 0, 0, 0, 0.0, 0, 0, 0, 0)
@@ -81,8 +83,12 @@ def plan_run(
     *,
     devices: int = 1,
     packs: bool = True,
+    fills: bool = False,
 ) -> tuple[Plan, list[str]]:
-    """The plan of a run on a stored dataset, and notes. `packs`: packed examples are kept apart."""
+    """The plan of a run on a stored dataset, and notes.
+
+    `packs`: packed examples are kept apart. `fills`: joined rows are filled to few lengths.
+    """
     train_at, held_at = _split(dataset, recipe.eval_fraction, recipe.seed)
     names = [f"{dataset.dir} {dataset.hash} {lengths.key} {part}" for part in ("train", "eval")]
     train = _batches(recipe, lengths, names[0], train_at, packs)
@@ -90,7 +96,26 @@ def plan_run(
     steps = steps_of(recipe, train.packed, devices)
     plan = _counts(recipe, train, held, steps, devices)
     plan = replace(plan, **_answers(recipe, dataset, lengths, held_at))
+    plan = filled(plan, train.filler) if fills and packs else plan
     return plan, _notes(recipe, lengths, train, train_at, packs)
+
+
+def filled(plan: Plan, share: float) -> Plan:
+    """The plan with rows that are filled: `share` is the filler by the tokens that are read."""
+    return replace(
+        plan,
+        longest_batch=filled_length(plan.longest_batch) if plan.longest_batch else 0,
+        drawn_batch=filled_length(plan.drawn_batch) if plan.drawn_batch else 0,
+        filler=plan.step_tokens * share,
+    )
+
+
+def filler_share(rows: np.ndarray, at_once: int) -> float:
+    """Filler by tokens where so many rows of these tokens (int64) are joined and filled."""
+    joined = np.add.reduceat(rows, np.arange(0, len(rows), at_once))
+    exponents = np.frexp(joined)[1].astype(np.int64) - 1
+    steps = np.maximum(SHORTEST, (1 << np.maximum(exponents, 0)) // LENGTHS)
+    return float((-joined % steps).sum() / max(1, joined.sum()))
 
 
 def _split(
@@ -247,6 +272,7 @@ def _made(
         longest_trained=int(trained[most].sum()),
         drawn_batch=min(longest, math.ceil(drawn)),
         sampled=sampled,
+        filler=filler_share(total, size) if joins else 0.0,
     )
 
 

@@ -3,9 +3,12 @@
 Nothing is measured here.
 """
 
+import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from trainer_backend.home import new_id, read_json, write_json
@@ -14,6 +17,7 @@ from trainer_backend.runs.run import Run
 
 VERDICTS = ("better", "worse", "no clear difference")
 LOSSES = ("loss", "perplexity")  # lower is better; every other measure runs from 0 to 1
+HEAD = "head-"  # before the name of a file: the same evaluation without its examples
 
 
 @dataclass(frozen=True)
@@ -114,20 +118,77 @@ def keep(run: Run, evaluation: Evaluation) -> None:
     folder = run.dir / EVALUATIONS
     folder.mkdir(exist_ok=True)
     write_json(folder / f"{evaluation.id}.json", evaluation.to_dict())
+    write_json(folder / f"{HEAD}{evaluation.id}.json", evaluation.to_dict(examples=False))
 
 
 def evaluations_of(run: Run) -> list[Evaluation]:
     """The evaluations of a run, newest first; damaged files are left out."""
-    found = []
-    for path in (run.dir / EVALUATIONS).glob("eval-*.json"):
-        try:
-            values: Any = read_json(path, {})
-            found.append(Evaluation.from_dict(values))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
-            continue
-    return sorted(found, key=lambda one: one.created_at, reverse=True)
+    found = (_read(path) for path in (run.dir / EVALUATIONS).glob("eval-*.json"))
+    return sorted(filter(None, found), key=lambda one: one.created_at, reverse=True)
 
 
 def best_known(run: Run) -> Evaluation | None:
     """The evaluation that stands for a run: its newest one on its own held-out rows, or None."""
     return next((one for one in evaluations_of(run) if one.held_out), None)
+
+
+def heads_of(run: Run) -> list[Evaluation]:
+    """The evaluations of a run without their examples, newest first.
+
+    For lists of many runs: a small file is read, and only when it has changed.
+    """
+    found = (_head(path, stamp) for path, stamp in _head_files(run.dir / EVALUATIONS))
+    return sorted(filter(None, found), key=lambda one: one.created_at, reverse=True)
+
+
+def best_head(run: Run) -> Evaluation | None:
+    """`best_known` without its examples."""
+    return next((one for one in heads_of(run) if one.held_out), None)
+
+
+def whole(run: Run, head: Evaluation) -> Evaluation:
+    """The evaluation of a head with its examples; the head itself if its file is damaged."""
+    path = run.dir / EVALUATIONS / f"{head.id}.json"
+    try:
+        found = path.stat()
+    except OSError:
+        return head
+    return _whole(str(path), (found.st_mtime_ns, found.st_ino, found.st_size)) or head
+
+
+def _head_files(folder: Path) -> list[tuple[str, tuple[int, int, int]]]:
+    """The file to read for the head of each evaluation, and its stamp."""
+    try:
+        with os.scandir(folder) as entries:
+            files = {entry.name: entry.stat() for entry in entries if entry.name[0] != "."}
+    except OSError:
+        return []
+    found = []
+    for name, at in files.items():
+        if not name.startswith("eval-") or not name.endswith(".json"):
+            continue
+        head = files.get(HEAD + name)  # none, or an older one: written by someone else, or a crash
+        use, chosen = (HEAD + name, head) if head and head.st_mtime >= at.st_mtime else (name, at)
+        stamp = (chosen.st_mtime_ns, chosen.st_ino, chosen.st_size)
+        found.append((os.path.join(folder, use), stamp))
+    return found
+
+
+@lru_cache(maxsize=2**14)
+def _head(path: str, stamp: tuple[int, int, int]) -> Evaluation | None:
+    found = _read(path)
+    return replace(found, examples=[]) if found else None
+
+
+@lru_cache(maxsize=16)
+def _whole(path: str, stamp: tuple[int, int, int]) -> Evaluation | None:
+    return _read(path)
+
+
+def _read(path: str | Path) -> Evaluation | None:
+    """The evaluation in a file; None if it is damaged or gone."""
+    try:
+        values: Any = read_json(Path(path), {})
+        return Evaluation.from_dict(values)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
+        return None

@@ -77,7 +77,7 @@ def export_run(
         write(work, progress)
         check_weights(work)
         shown = str(out) if out else format  # a path of this machine means nothing in a zip
-        (work / "README.md").write_text(model_card(run, format, shown), encoding="utf-8")
+        (work / "README.md").write_text(model_card(run, format, shown, step), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
     finally:

@@ -27,9 +27,10 @@ from trainer_backend.runs.files import (
     STOP,
     WORKER,
 )
+from trainer_backend.runs.notes import Notes, read_notes
 from trainer_backend.runs.spec import check_changes, damaged_file
 from trainer_backend.runs.state import ACTIVE, LIVE, STATE_KEYS, remembered_spec, remembered_state
-from trainer_backend.runs.worker_log import log_tail
+from trainer_backend.runs.watched.worker_log import log_tail
 
 MAX_NAME = 120
 
@@ -97,7 +98,7 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """The run as one flat object, as `show --json` prints it; missing facts are None."""
-        spec, state, recipe = self.spec(), self.state(), self.settings()
+        spec, state, recipe, notes = self.spec(), self.state(), self.settings(), self.notes()
         facts = {
             "id": self.id,
             "name": self.name(),
@@ -110,10 +111,16 @@ class Run:
             "created_at": spec["created_at"],
             "num_train_epochs": recipe["num_train_epochs"],
             "no_progress": self.stalled() if state["state"] in ACTIVE else None,
+            "notes": notes.text,
+            "tags": list(notes.tags),
             "dir": str(self.dir),
         }
         empty: dict[str, Any] = dict.fromkeys(STATE_KEYS)
         return {**empty, "step": 0, "total_steps": 0, "warnings": [], **facts, **state}
+
+    def notes(self) -> Notes:
+        """What a person wrote about the run."""
+        return read_notes(self.dir)
 
     def stalled(self) -> dict[str, Any] | None:
         """{"phase", "seconds", "limit", "frozen"} while the worker makes no progress, else None."""

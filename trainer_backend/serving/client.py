@@ -121,6 +121,16 @@ class ModelProcess:
         except UserError:
             pass  # the request for an answer will raise it again
 
+    def evaluate(self, run_id: str, **options: Any) -> Generator[dict[str, Any]]:
+        """Evaluate a run: yields {"progress": facts}, then {"evaluation": it} for each checkpoint.
+
+        Options: dataset_id, rows, checkpoint (a step, “best”, “last”, “all”), metrics. The facts
+        are {"what", "done", "total", "unit", "words"}. Closing the generator stops it; checkpoints
+        that were evaluated before stay kept with the run.
+        """
+        for part in self._stream("evaluate", run=run_id, options=options):
+            yield {"progress": part["fetching"]} if "fetching" in part else part
+
     def export(self, run_id: str, format: str) -> Path:
         """Export a run and return the finished zip file."""
         return Path(self._ask("export", run=run_id, format=format)["path"])

@@ -34,6 +34,7 @@ from trainer_backend.hardware import Hardware, hardware, ram
 from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.processes import data_left
 from trainer_backend.recipe import Recipe, changed_to
+from trainer_backend.tokens.packing import filled_length
 from trainer_backend.training.capabilities import causal_lm, has_virtual_tokens
 from trainer_backend.training.malloc import give_back
 from trainer_backend.training.steps.long_rows import Way, asked_way
@@ -207,7 +208,8 @@ def setup_of(trainer: Any, longest: tuple[int, int]) -> Setup | None:
     if shape is None:
         return None
     recipe = recipe_of(args, model)
-    plan = _plan(recipe, *longest)
+    fills = trainer._filling is not None
+    plan = _plan(recipe, filled_length(longest[0]) if fills else longest[0], longest[1])
     free = free_bytes(args.device) / GIB
     machine = Hardware(args.device.type, "", args.world_size, free, free, 1, True)
     return Setup(shape, recipe, machine, plan, processes=args.world_size, bits=bits)

@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer_backend.estimation.device import machine_key
-from trainer_backend.estimation.plan import Plan
+from trainer_backend.estimation.plan import Plan, filler_share
 from trainer_backend.estimation.shape import shape_of
 from trainer_backend.estimation.timing import Stopwatch, Timing, write_timing
 from trainer_backend.hardware import hardware
@@ -283,6 +283,8 @@ def work_done(trainer: SFTTrainer, recipe: Recipe, saves: int) -> Plan:
     learned = rows.trained.sum() / max(1, rows.total.sum())
     asked = min(recipe.answer_check_rows, len(held_out.documents))
     answered = held_out.trained.sum() / max(1, len(held_out.documents))
+    fills = trainer._filling is not None and len(rows.total) > 0
+    share = filler_share(rows.total, trainer.merging.rows_at_once) if fills else 0.0
     return Plan(
         rows=len(rows.documents),
         steps=steps,
@@ -301,6 +303,7 @@ def work_done(trainer: SFTTrainer, recipe: Recipe, saves: int) -> Plan:
         answer_tokens=answered,
         prompt_tokens=held_out.documents.sum() / max(1, len(held_out.documents)) - answered,
         longest_answer=int(held_out.trained.max(initial=0)),
+        filler=seen * share,
     )
 
 

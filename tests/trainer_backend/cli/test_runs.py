@@ -95,7 +95,13 @@ def test_training_prints_the_run_and_it_can_be_shown_and_listed(call, data, reci
     assert lines[-2] == f"Run folder: {summary['dir']}"
     _, out, _ = call("show", summary["id"], "--json")
     shown = json.loads(out)
-    assert shown == summary and {"id", "state", "step", "total_steps", "loss"} <= set(shown)
+    assert shown == {**summary, "blind_tests": []} and {
+        "id",
+        "state",
+        "step",
+        "total_steps",
+        "loss",
+    } <= set(shown)
     _, out, _ = call("runs", "--json")
     assert [one["id"] for one in json.loads(out)] == [summary["id"]]
     assert "mine" in call("runs")[1] and "finished" in call("show", summary["dir"])[1]

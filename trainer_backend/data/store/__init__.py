@@ -5,7 +5,12 @@ A stored dataset never changes; every edit makes a new version.
 
 from trainer_backend.data.store.build import label
 from trainer_backend.data.store.dataset import StoredDataset, list_datasets, open_dataset
-from trainer_backend.data.store.downloads import download_dataset, download_folder, save_rows
+from trainer_backend.data.store.downloads import (
+    download_dataset,
+    download_folder,
+    safe_cell,
+    save_rows,
+)
 from trainer_backend.data.store.held_out import with_held_out
 from trainer_backend.data.store.length_report import LengthReport, read_report, stored_report
 from trainer_backend.data.store.lookup import resolve_data

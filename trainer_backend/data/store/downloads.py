@@ -127,7 +127,7 @@ def _columns(rows: Iterable[dict]) -> list[str]:
 
 
 def _write_csv(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool) -> None:
-    safe = _safe if neutralise else str
+    safe = safe_cell if neutralise else str
     columns = _columns(rows())
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
@@ -136,7 +136,7 @@ def _write_csv(rows: Callable[[], Iterator[dict]], path: Path, neutralise: bool)
             writer.writerow([safe(cell_text(row.get(name))) for name in columns])
 
 
-def _safe(text: str) -> str:
+def safe_cell(text: str) -> str:
     """The text, with a ' before it if a spreadsheet would run it (OWASP: CSV injection)."""
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from inspect import signature
 from itertools import takewhile
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import psutil
 import torch
@@ -21,6 +22,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.errors import is_out_of_memory
 from trainer_backend.evaluation.engine.kept_keys import KeptKeys, layers_that_keep, row_bytes
+from trainer_backend.evaluation.engine.losses import evaluated
 from trainer_backend.evaluation.limits import ROWS_AT_ONCE
 from trainer_backend.models.loaded.generate import ended_at_mark, stop_tokens
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
@@ -33,6 +35,9 @@ CLOSE_IN_HALF = 0.1
 MARK_EVERY = 8  # tokens between two looks for an end that is plain text
 _REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError,
              NotImplementedError)  # fmt: skip
+
+
+_agreeing: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # found out by trying
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def write_answers(
     found: dict[int, Written] = {}
     if not prompts:
         return []
-    with torch.no_grad(), _evaluated(model), _whole_states(model):
+    with torch.no_grad(), evaluated(model), _whole_states(model):
         writer = Writer(model, tokenizer, prompts, limits, lambda more: done(len(found) + more))
         waiting = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
         at_once = min(at_once, writer.fitting())
@@ -106,18 +111,6 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-@contextmanager
-def _evaluated(model: AnyModel) -> Iterator[None]:
-    """Evaluation mode; afterwards every module is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager
@@ -156,7 +149,9 @@ class Writer:
         self.layers = 0 if has_virtual_tokens(model) else layers_that_keep(self.plain)
         taken = signature(type(self.plain).forward).parameters
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
-        self.together = self.layers > 0 and self._agrees()
+        if self.plain not in _agreeing:
+            _agreeing[self.plain] = self.layers > 0 and self._agrees()
+        self.together = _agreeing[self.plain]
 
     def fitting(self) -> int:
         """How many of the longest rows fit into the memory that may be taken."""

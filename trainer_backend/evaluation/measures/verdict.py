@@ -9,6 +9,11 @@ from trainer_backend.evaluation.results import Metric
 
 FEWEST_ROWS = 6  # a sign test cannot tell anything from five (2 * 0.5 ** 5 > 0.05)
 SOON_TOLD = 100  # rows from which a tie is put down to the run, not to their small number
+_UNCLEAR = "no clear difference"
+_ONLY_FORM = (
+    "the answers fit other rows nearly as well as their own: these rows show that the run learned "
+    "the form of the answers, not which answer belongs to which prompt."
+)
 _CHECKS = {"token_f1": "chrf", "chrf": "token_f1"}  # free text: both must not disagree
 
 
@@ -46,15 +51,19 @@ def verdict_of(
     loss = metrics.get("loss")
     warnings = _loss_warnings(loss, learning or Learning())
     if metric is None or not metric.rows:
-        return Verdict("no clear difference", _nothing_scored(main), warnings)
+        return Verdict(_UNCLEAR, _nothing_scored(main), warnings)
     verdict = _side(metric)
     numbers = _SENTENCES[main](metric)
     if verdict == "worse":
         grave = f"The run made the model worse: {numbers}."
         return Verdict(verdict, f"Worse: {numbers}.", [grave, *warnings])
-    if verdict == "better" and (reason := _against(main, metrics, control)):
-        warnings = [reason, *warnings] if control and control.interval[0] <= 0 else warnings
-        return Verdict("no clear difference", f"No clear difference: {numbers}. {reason}", warnings)
+    if verdict == "better" and _opposed(main, metrics):
+        return Verdict(
+            _UNCLEAR, f"No clear difference: {numbers}. {_opposed(main, metrics)}", warnings
+        )
+    if verdict == "better" and control and control.interval[0] <= 0:
+        said = f"No clear difference: {numbers}. But {_ONLY_FORM}"
+        return Verdict(_UNCLEAR, said, [_ONLY_FORM[0].upper() + _ONLY_FORM[1:], *warnings])
     if verdict == "better":
         return Verdict(verdict, f"Better: {numbers}.", warnings)
     sentence = f"No clear difference: {numbers}. {_so_few(metric)}".rstrip()
@@ -63,22 +72,17 @@ def verdict_of(
 
 def _side(metric: Metric) -> str:
     if metric.rows < FEWEST_ROWS or metric.interval[0] <= 0 <= metric.interval[1]:
-        return "no clear difference"
+        return _UNCLEAR
     return "better" if (metric.interval[0] > 0) == (metric.better == "higher") else "worse"
 
 
-def _against(main: str, metrics: Mapping[str, Metric], control: Metric | None) -> str:
-    """What speaks against “better”, or nothing."""
-    other = metrics.get(_CHECKS.get(main, ""))
-    if other and _side(other) == "worse":
-        label = MEASURE_LABELS[_CHECKS[main]]
-        return f"{label} says the opposite: {_two(other)}."
-    if control and control.interval[0] <= 0:
-        return (
-            "But the answers fit other rows nearly as well as their own, so these rows show that "
-            "the run learned the form of the answers, not which answer belongs to which prompt."
-        )
-    return ""
+def _opposed(main: str, metrics: Mapping[str, Metric]) -> str:
+    """That the other measure of free text got clearly worse, or nothing."""
+    name = _CHECKS.get(main, "")
+    other = metrics.get(name)
+    if other is None or _side(other) != "worse":
+        return ""
+    return f"{MEASURE_LABELS[name]} says the opposite: {_two(other)}."
 
 
 def _nothing_scored(main: str) -> str:

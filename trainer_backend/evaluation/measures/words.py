@@ -129,9 +129,13 @@ def _rouge_kind(char: str) -> str:
     category = unicodedata.category(char)
     if category[0] == "M":
         return "mark"
-    if category[0] not in "LN" or "LATIN" in unicodedata.name(char, "") or category == "No":
+    if category[0] not in "LN" or category == "No" or _is_latin(char):
         return ""
     return "alone" if _without_spaces(char) else "word"
+
+
+def _is_latin(char: str) -> bool:
+    return char in "ªº" or "LATIN" in unicodedata.name(char, "")
 
 
 def _without_spaces(char: str) -> bool:

@@ -1,4 +1,4 @@
-"""The model process: answers token views, token counts, chat and export with one loaded model.
+"""The model process: token views, token counts, chat, export, evaluation with one loaded model.
 
 It reads the address and key of its connection from standard input and ends with the connection.
 Nothing is trained here.
@@ -23,6 +23,8 @@ from trainer_backend.data.store import open_dataset
 from trainer_backend.data.store.length_report import remember_report
 from trainer_backend.downloads import POLL_S, Progress
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.engine.evaluate import evaluate_run
+from trainer_backend.evaluation.request import request_of
 from trainer_backend.export.exporter import export_run
 from trainer_backend.export.files import zip_folder
 from trainer_backend.hardware import hardware, hide_unusable_cards
@@ -78,11 +80,11 @@ class Request:
 
 
 class ModelServer:
-    """Answers each request in a thread of its own; chat and export take turns at the one model.
+    """Answers each request in a thread of its own; what needs the model takes turns at it.
 
     A request {"number", "op", "arguments"} calls do_<op>, a generator of values, each of which is
     sent as a reply {"number", "kind", "value"} of kind “value”; then comes “done” or “error”.
-    Replies of kind “progress” tell of a download on the way.
+    Replies of kind “progress” tell how far a download or an evaluation is.
     """
 
     def __init__(self, home: Path, connection: Connection, idle_limit: float):
@@ -196,6 +198,19 @@ class ModelServer:
             archive = zip_folder(folder)
             shutil.rmtree(folder)
             yield {"path": str(archive)}
+
+    def do_evaluate(
+        self, request: Request, run: str, options: dict[str, Any] | None = None
+    ) -> Iterator[dict]:
+        found = open_run(self.home, run)
+        asked = request_of(found, options or {})
+        asked.check(found)
+        with self._model_alone(request):
+            self._loaded = None  # an evaluation loads its models itself: there may be no room
+            for one in asked.evaluations(found, evaluate_run, request.progress):
+                yield {"evaluation": one.to_dict()}
+                if request.stopped():
+                    return
 
     def do_chat(
         self,

@@ -40,7 +40,7 @@ class LongRows:
     def __init__(self, trainer: Any):
         self._trainer = trainer
         self._offloader: Offloader | None = None
-        self._offloads = False
+        self.offloads = self.tiles = False
         self._shared: SharedRows | None = None
 
     @contextmanager
@@ -58,7 +58,7 @@ class LongRows:
 
     def step(self) -> AbstractContextManager[None]:
         """The context of one forward and backward pass."""
-        device = self._trainer.args.device.type if self._offloads else "cpu"
+        device = self._trainer.args.device.type if self.offloads else "cpu"
         checkpointed = self._trainer.args.gradient_checkpointing
         return in_main_memory(self._offloader if checkpointed else None, device)
 
@@ -76,9 +76,10 @@ class LongRows:
             args.gradient_checkpointing = args.activation_checkpointing = True
             if isinstance(trainer.model, PeftModel):
                 trainer.model.enable_input_require_grads()
+        self.tiles = way.tiles
         if way.tiles:
             held.enter_context(tiled_layers(causal_lm(trainer.model)))
-        self._offloads = way.offloading
+        self.offloads = way.offloading
         if way.offloading:
             self._offloader = offloader_for(args.device)
         if way.sentence:

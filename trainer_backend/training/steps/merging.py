@@ -20,6 +20,7 @@ from trainer_backend.errors import is_out_of_memory
 from trainer_backend.tokens.tokenise import IGNORED
 from trainer_backend.training.batches import TRAINED_AT
 from trainer_backend.training.distributed import any_process
+from trainer_backend.training.steps.random_states import RandomStates
 
 Batch = Mapping[str, Any]
 Compute = Callable[[torch.nn.Module, Batch, Tensor | int | None], Tensor]
@@ -270,20 +271,31 @@ def pays_on(device_type: str) -> bool:
 
 def can_merge(trainer: Any) -> bool:
     """Whether a trainer's steps are sums over the tokens of joined rows, on an unsharded model."""
-    ours = __name__.partition(".")[0] + "."
-    own_step = any(not getattr(type(trainer), name).__module__.startswith(ours) for name in OWN)
     shared = [trainer.get_tp_size(), trainer.get_cp_size(), trainer.get_sp_size()]
     shared.append(1 + bool(getattr(trainer.args, "context_parallel", False)))
+    return (
+        sums_joined_rows(trainer)
+        and not is_changed(trainer, *OWN)
+        and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+        and max(shared) == 1
+    )
+
+
+def sums_joined_rows(trainer: Any) -> bool:
+    """Whether a trainer's batches are joined rows and its loss a sum over their tokens."""
     return (
         trainer._traits.packs
         and getattr(trainer._usual, "padding_free", False)
         and trainer.data_collator is trainer._usual
         and trainer.compute_loss_func is None
         and not trainer.aux_loss_enabled
-        and not own_step
-        and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
-        and max(shared) == 1
     )
+
+
+def is_changed(trainer: Any, *names: str) -> bool:
+    """Whether a script has put methods of its own in the place of these."""
+    ours = __name__.partition(".")[0] + "."
+    return any(not getattr(type(trainer), name).__module__.startswith(ours) for name in names)
 
 
 class _Before:
@@ -292,19 +304,16 @@ class _Before:
     def __init__(self, trainer: Any):
         self._meter, self._masters = trainer._meters["train"], trainer._masters
         self._counted = vars(self._meter).copy()
-        self._cpu = torch.get_rng_state()
-        self._device = trainer.args.device
-        on_gpu = self._device.type == "cuda"
-        self._gpu = torch.cuda.get_rng_state(self._device) if on_gpu else None
+        self._device, self._graphs = trainer.args.device, trainer.graphs
+        self._random = RandomStates.now(self._device)
 
     def restore(self, model: torch.nn.Module) -> None:
         """Go back: without gradients, and with the memory of the failed step free."""
         model.zero_grad()
         self._masters.forget()
+        self._graphs.give_up("the memory of the device ran out")
         vars(self._meter).update(self._counted)
-        torch.set_rng_state(self._cpu)
-        if self._gpu is not None:
-            torch.cuda.set_rng_state(self._gpu, self._device)
+        self._random.restore()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from trainer_backend.runs.files import HEARTBEAT
-from trainer_backend.runs.worker_log import cap_log
+from trainer_backend.runs.watched.worker_log import cap_log
 
 EVERY_S = 2.0
 LIMITS_S = {"preparing": 900.0, "saving": 600.0, "evaluating": 300.0, "running": 120.0}

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from trainer_backend.redact import HIDDEN
-from trainer_backend.runs.worker_log import RedactedStream, cap_log, log_tail
+from trainer_backend.runs.watched.worker_log import RedactedStream, cap_log, log_tail
 
 
 def test_case_34_a_flood_of_output_stalls_nobody_and_is_cut_at_the_cap(tmp_path):

@@ -1,0 +1,1 @@
+"""The blind test on the page: votes on unnamed answers, the result, and a judge."""

@@ -1,0 +1,1 @@
+"""Answers to a few held-out prompts while a run trains."""
