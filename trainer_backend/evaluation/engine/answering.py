@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import psutil
 import torch
 from torch import Tensor
-from transformers import GenerationMixin
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from trainer_backend.errors import is_out_of_memory
