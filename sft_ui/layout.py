@@ -16,7 +16,7 @@ from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.chat.kept_talks import build_talks
 from sft_ui.chat.tab import build_chat_tab, chat_choices, warm_up
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Studio
-from sft_ui.corrections.editor import build_correction
+from sft_ui.corrections.editor import build_correction, open_correction
 from sft_ui.corrections.kept_list import wire_corrections
 from sft_ui.data.dataset_files import build_routes
 from sft_ui.data.tab import build_data_tab
@@ -160,6 +160,7 @@ def _build_tabs(studio: Studio) -> Page:
             chat = build_chat_tab(studio, editor, talks)
         with tab("runs"):
             runs = build_runs_tab(studio)
+    open_correction(studio, editor, train.result.correct)
     wire_corrections(studio, editor, chat.corrections, chat.run, (train.run_id, tabs))
     parts = (tabs, data, model, train, chat, runs, draft, opened)
     return Page(*parts, steps, address, to_train, to_chat)
