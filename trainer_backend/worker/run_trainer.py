@@ -83,7 +83,7 @@ class RunTrainer(SFTTrainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train no extra step when a run resumes at its final step (the Trainer would do one).
 
-        Such a run was killed during its answer check, perhaps after early stopping.
+        Such a run was killed during its evaluation, perhaps after early stopping.
         """
         if self.early.stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
