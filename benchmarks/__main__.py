@@ -7,7 +7,17 @@ import subprocess
 import sys
 
 ALL = ("app_speed", "teaches", "data", "preparation", "throughput")
-LONG = ("lengths", "estimates", "kill_storm", "many_runs", "scale", "viewers", "soak", "gpu")
+LONG = (
+    "answers",
+    "lengths",
+    "estimates",
+    "kill_storm",
+    "many_runs",
+    "scale",
+    "viewers",
+    "soak",
+    "gpu",
+)
 
 
 def main() -> int:
