@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 import time
+from queue import Queue
 
 import pytest
 from fake_hub import SHA, FakeHub, for_processes, running
@@ -146,3 +148,21 @@ def test_it_evaluates_a_run_and_stops_when_nobody_listens(process, finished):
         list(process.evaluate(finished.id, checkpoint=3))
     said = last(process.chat(finished.id, MESSAGES, which="tuned", max_new_tokens=2))
     assert isinstance(said, str), "the model is free for a chat again"
+
+
+def test_progress_keeps_an_evaluation_alive_longer_than_silence_may_last(process, monkeypatch):
+    monkeypatch.setattr("trainer_backend.serving.client.SILENCE_LIMIT_S", 2.0)
+    replies = Queue()
+    monkeypatch.setattr(process, "_send", lambda op, arguments: (1, replies))
+
+    def answer():
+        for done in range(8):
+            time.sleep(0.4)  # 3.2 s in all
+            replies.put(("progress", {"what": "Evaluating", "done": done}))
+        replies.put(("value", {"evaluation": {"id": "eval-1"}}))
+        replies.put(("done", None))
+
+    threading.Thread(target=answer).start()
+    *told, found = process.evaluate("run-1")
+    assert [one["progress"]["done"] for one in told] == list(range(8))
+    assert found == {"evaluation": {"id": "eval-1"}}
