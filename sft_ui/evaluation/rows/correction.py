@@ -35,7 +35,8 @@ def correction_of(evaluation: Evaluation, one: Asked) -> dict[str, Any]:
 
 def parted(text: str, names: list[str]) -> tuple[str, list[dict[str, Any]]]:
     """The text of an answer and the calls that follow it, a line each; only of known tools."""
-    lines, calls = text.split("\n"), []
+    lines = text.split("\n")
+    calls: list[dict[str, Any]] = []
     while lines and (call := _call(lines[-1], names)):
         calls.insert(0, call)
         lines.pop()
