@@ -9,17 +9,16 @@ from typing import Any
 
 from sft_ui.run_words import state_words
 from sft_ui.runs.score import Score
-from trainer_backend.runs import LIVE
+from trainer_backend.runs import LIVE, RESUMABLE
 
 ALL_STATES, ALL_TAGS = "", ""
-STATES = [
+STATE_CHOICES = [
     ("All states", ALL_STATES),
     ("Under way", "live"),
     ("Finished", "finished"),
     ("Stopped", "stopped"),
     ("Failed", "failed"),
 ]
-STOPPED = ("paused", "stopped")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,9 @@ def _is_wanted(row: Row, view: View) -> bool:
 def _has_state(state: str, wanted: str) -> bool:
     if wanted == "live":
         return state in LIVE
-    return state in STOPPED if wanted == "stopped" else state == wanted
+    if wanted == "stopped":
+        return state in RESUMABLE and state != "failed"
+    return state == wanted
 
 
 def all_tags(rows: Iterable[Row]) -> list[str]:
