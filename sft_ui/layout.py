@@ -13,10 +13,12 @@ from markupsafe import Markup
 
 from sft_ui import access
 from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.blind.room import build_blind
 from sft_ui.chat.kept_talks import build_talks
 from sft_ui.chat.tab import build_chat_tab, chat_choices, warm_up
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Studio
-from sft_ui.corrections.editor import build_correction
+from sft_ui.corrections.editor import build_correction, open_correction
+from sft_ui.corrections.kept_list import shown as shown_corrections
 from sft_ui.corrections.kept_list import wire_corrections
 from sft_ui.data.dataset_files import build_routes
 from sft_ui.data.tab import build_data_tab
@@ -89,6 +91,11 @@ def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> 
     ) as app:
         gr.HTML(header(hardware()), js_on_load=SWITCH_THEME)
         page = _build_tabs(studio)
+        build_blind(studio).correct(
+            lambda run: shown_corrections(studio, run),
+            *(page.chat.run, page.chat.corrections.outputs()),
+            **SETS_STATE,
+        )
         _wire_way(studio, page)
         wire_settings(studio, page)
         wire_sweep(studio, page)
@@ -162,6 +169,7 @@ def _build_tabs(studio: Studio) -> Page:
             chat = build_chat_tab(studio, editor, talks)
         with tab("runs"):
             runs = build_runs_tab(studio)
+    open_correction(studio, editor, train.result.correct)
     wire_corrections(studio, editor, chat.corrections, chat.run, (train.run_id, tabs))
     parts = (tabs, data, model, train, chat, runs, draft, opened)
     return Page(*parts, steps, address, to_train, to_chat)

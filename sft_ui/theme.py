@@ -22,6 +22,7 @@ STYLE_SHEETS = [
         "model/form_view.css",
         "runs/runs.css",
         "runs/compare/compare.css",
+        "blind/blind.css",
     )
 ]
 

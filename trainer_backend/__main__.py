@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer_backend import __version__
 from trainer_backend.cli.offers import offer_lines
+from trainer_backend.cli.prompts import add_prompts
 from trainer_backend.cli.results.blind_options import add_blind
 from trainer_backend.cli.results.compare import add_compare
 from trainer_backend.cli.results.corrections import add_corrections
@@ -88,10 +89,7 @@ def _add_training_commands(command: Callable[[str, str], argparse.ArgumentParser
     _add_settings(estimate, "a setting of the recipe: adapter=qlora")
     estimate.add_argument("--json", action="store_true")
 
-    sweep = add_sweep(command)
-    _add_reading(sweep)
-    _add_columns(sweep)
-    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
+    add_sweep(command, (_add_reading, _add_columns, _add_settings))
 
 
 def _add_result_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -194,6 +192,7 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
 def _add_chat_options(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("run", metavar="RUN", help="a run id, a run folder or a model id")
     chat.add_argument("--prompt", metavar="TEXT", help="answer this and exit")
+    add_prompts(chat)
     chat.add_argument("--system", metavar="TEXT", help="system text, if not the run's own")
     chat.add_argument(
         "--tools",

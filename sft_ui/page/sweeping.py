@@ -8,7 +8,7 @@ from sft_ui.alerts import attempt, show_user_errors
 from sft_ui.context import QUICK, SETS_STATE, Studio
 from sft_ui.page.parts import Page
 from sft_ui.recipe_form import read_form
-from sft_ui.sweep.fold import hint, planned, queue_plan, queued, shown_plan
+from sft_ui.sweep.fold import planned, queue_plan, queued, shown_plan, values_label
 from sft_ui.train.decision import undecided
 from sft_ui.train.next_run_card.next_run import missing
 from trainer_backend.data.store import StoredDataset, open_dataset
@@ -50,7 +50,7 @@ def wire_sweep(studio: Studio, page: Page) -> None:
     for event in (*events, fold.box.expand, page.opened["train"].select):
         event(said, **shown)
     for name, values in zip(fold.names, fold.values, strict=True):
-        name.change(lambda chosen: gr.update(info=hint(chosen)), name, values, **QUICK)
+        name.change(lambda chosen: gr.update(label=values_label(chosen)), name, values, **QUICK)
     fold.queue.click(
         start,
         inputs_kwargs=inputs,

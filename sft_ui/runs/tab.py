@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.blind.button import build_blind_button
 from sft_ui.context import IN_TURN, PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
 from sft_ui.runs.compare.component import build_comparison
 from sft_ui.runs.listing import listed_rows, tag_choices
@@ -71,6 +72,7 @@ def build_runs_tab(studio: Studio) -> RunsTab:
     with gr.Column(visible=False, elem_id="run-panel") as box, gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             panel = build_panel()
+            build_blind_button("runs")
         with gr.Column(scale=6, min_width=320):
             format = gr.Radio(FORMATS, value="adapter", label="Export as", elem_id="export-format")
             export = gr.Button(EXPORT, variant="primary", elem_id="export-run")

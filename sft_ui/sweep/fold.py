@@ -76,9 +76,9 @@ def build_sweep() -> SweepFold:
                 )
                 values.append(
                     gr.Textbox(
-                        label="Values, with commas",
-                        info=hint(FIRST if at == 1 else NONE),
+                        label=values_label(FIRST if at == 1 else NONE),
                         placeholder="0.0001, 0.0002" if at == 1 else "",
+                        max_lines=1,
                         min_width=170,
                         elem_id=f"sweep-values-{at}",
                     )
@@ -90,37 +90,50 @@ def build_sweep() -> SweepFold:
             elem_id="sweep-halving",
         )
         said = gr.HTML(elem_id="sweep-said")
-        queue = gr.Button(QUEUE, interactive=False, size="md", elem_id="queue-sweep")
+        with gr.Row():
+            queue = gr.Button(
+                QUEUE, interactive=False, size="md", scale=0, min_width=200, elem_id="queue-sweep"
+            )
     return SweepFold(box, names, values, halving, said, queue)
 
 
-def hint(name: str) -> str:
-    """What values a setting takes."""
-    if name == NONE or name not in SETTINGS:
-        return "Choose a setting first."
+def values_label(name: str) -> str:
+    """The label of the values of a setting: what they may be."""
+    if name not in SETTINGS:
+        return "Values"
     setting = SETTINGS[name]
     if setting.choices:
-        return f"Of: {', '.join(setting.choices)}"
+        return f"Values, of {', '.join(setting.choices)}"
     if setting.kind is bool:
-        return "true, false"
+        return "Values, of true, false"
     if setting.limits:
         low, high = setting.limits
-        return f"From {low:g} to {high:,.10g}"
-    return "Texts; between | if they hold commas"
+        return f"Values from {low:g} to {high:,.10g}, with commas"
+    return "Values, with commas; with | if they hold commas"
 
 
 def read_lines(given: Sequence[Any]) -> tuple[dict[str, list[str]], bool]:
     """({setting: values}, whether to stop early) of the values of `SweepFold.given`.
 
-    Lines without a setting or without values are left out. Raises UserError for a setting that is
-    chosen twice.
+    Lines without values are left out. Raises UserError for values without a setting, a setting
+    that is chosen twice, and a setting without values beside others.
     """
     names, texts, halving = given[:LINES], given[LINES : 2 * LINES], bool(given[-1])
-    lines = [
-        f"{name}={text}"
-        for name, text in zip(names, texts, strict=True)
-        if name and str(text or "").strip()
+    pairs = [
+        (name or NONE, str(text or "").strip()) for name, text in zip(names, texts, strict=True)
     ]
+    for at, (name, text) in enumerate(pairs, 1):
+        if text and not name:
+            raise UserError(
+                "These values belong to no setting.", f"Setting {at}: {text}", "Choose a setting."
+            )
+        if name and not text and any(other for _, other in pairs):
+            raise UserError(
+                f"“{label(name)}” has no values.",
+                f"Setting {at}",
+                "Write two or more, or choose “–” for no setting.",
+            )
+    lines = [f"{name}={text}" for name, text in pairs if text]
     return parse_tries(lines), halving
 
 
@@ -139,7 +152,7 @@ def planned(
 
 def shown_plan(plan: Plan | None, reason: str = "", error: UserError | None = None) -> list[Any]:
     """Updates of what is said and of the button."""
-    off = gr.update(value=QUEUE, interactive=False, variant="secondary")
+    off = gr.update(value=QUEUE, interactive=False)
     if error is not None:
         return [markup.error_card(error), off]
     if plan is None:
@@ -147,7 +160,7 @@ def shown_plan(plan: Plan | None, reason: str = "", error: UserError | None = No
     notes = markup.each(Markup('<p class="quiet">{}</p>'), ((note,) for note in plan.notes))
     said = Markup('<p role="status"><b>{}</b></p>{}').format(f"{plan.sentence()}.", notes)
     words = f"Queue {len(plan.runs)} runs"
-    return [said, gr.update(value=words, interactive=True, variant="primary")]
+    return [said, gr.update(value=words, interactive=True)]
 
 
 def queue_plan(studio: Studio, plan: Plan, dataset: StoredDataset, preset: str) -> Sweep:
@@ -163,5 +176,5 @@ def queued(sweep: Sweep) -> list[Any]:
     text = f"{len(sweep.runs)} runs are queued, one for each value of {names}."
     return [
         markup.line(f"{text} The Runs tab shows them and marks the best.", "quiet"),
-        gr.update(value=QUEUE, interactive=False, variant="secondary"),
+        gr.update(value=QUEUE, interactive=False),
     ]

@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt
+from sft_ui.blind.button import build_blind_button
 from sft_ui.context import QUICK, Studio
 from sft_ui.evaluation.result import build_result
-from sft_ui.evaluation.samples.timeline import build_timeline
 from sft_ui.sweep.fold import SweepFold, build_sweep
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from sft_ui.train.decision import Decision, build_decision
@@ -86,12 +86,12 @@ def build_train_tab(studio: Studio) -> TrainTab:
     with gr.Row(equal_height=False):
         with gr.Column(scale=9, min_width=340):
             chart = build_live_chart(studio)
-            build_timeline()
         with gr.Column(scale=3, min_width=260):
             run_card = gr.HTML(elem_id="run-card")
             use_settings = gr.Button(
                 "Use this run's settings", size="md", visible=False, elem_id="use-settings"
             )
+            build_blind_button("train")
             after = build_after_run()
             next_card = build_next_card()
     next_run = NextRun(*question, next_card, commands)

@@ -3,12 +3,15 @@
 A stop, a full memory or a full disk costs the evaluation and never the run.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from peft import PeftModel
 
+from trainer_backend.corrections import trained_corrections, with_outcome
 from trainer_backend.disk import GIB, size_of
 from trainer_backend.downloads import Progress
 from trainer_backend.errors import UserError, is_out_of_memory
@@ -20,7 +23,7 @@ from trainer_backend.evaluation.engine.evaluate import (
 from trainer_backend.evaluation.engine.losses import HeldOutRows
 from trainer_backend.evaluation.engine.sampling import SampleAnswers
 from trainer_backend.evaluation.engine.sides import Sides, of_adapter, of_two
-from trainer_backend.evaluation.results import keep
+from trainer_backend.evaluation.results import LOSSES, keep
 from trainer_backend.hardware import hardware
 from trainer_backend.models.loaded.load import load_base, load_tuned
 from trainer_backend.models.loaded.pretrained import AnyModel, tokenizer_of
@@ -30,6 +33,8 @@ from trainer_backend.training.sft_trainer import SFTTrainer
 from trainer_backend.worker.arguments import shards_model
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.run_trainer import RunTrainer
+
+MOST_CORRECTIONS = 200  # asked at the end of a run that was trained on them
 
 
 class Stopped(Exception):
@@ -81,8 +86,25 @@ def _evaluated(
     )
     processing: Any = trainer.processing_class  # the tokenizer or processor given to it
     found, scored = evaluate_models(task, sides, _held_out(trainer), processing, progress)
-    keep(facts.run, found)
+    if found.main not in LOSSES:
+        _ask_corrections(task, sides, processing, progress, found.main)
+    keep(facts.run, with_outcome(facts.run, found))
     return {"rows": len(found.examples), **scored.right} if scored.right else None
+
+
+def _ask_corrections(
+    task: Task, sides: Sides, processing: Any, progress: Progress, main: str
+) -> None:
+    """Ask the corrections that the run was trained on, if any, and keep how they are answered."""
+    corrections = trained_corrections(task.run)
+    if corrections is None:
+        return
+    at = np.arange(corrections.num_examples, dtype=np.int64)
+    asked = min(len(at), MOST_CORRECTIONS)
+    again = replace(
+        task, stored=corrections, at=at, asked=asked, wanted=(main,), held_out=False, notes=()
+    )
+    keep(task.run, evaluate_models(again, sides, None, processing, progress)[0])
 
 
 def _held_out(trainer: SFTTrainer) -> HeldOutRows | None:

@@ -4,7 +4,7 @@ import json
 
 from trainer_backend.corrections.correction import Wrong
 from trainer_backend.corrections.kept import keep_correction
-from trainer_backend.evaluation.results import best_known
+from trainer_backend.evaluation.results import best_known, evaluations_of
 from trainer_backend.models.loaded.answer_parts import Answer
 from trainer_backend.runs.create import list_runs
 
@@ -31,5 +31,7 @@ def test_corrections_are_listed_trained_on_and_taken_back(call, finished):
     assert run.name() == "Corrected" and run.state()["state"] == "finished"
     assert run.spec()["start"]["run"] == finished.id and run.state()["total_steps"] == 12
     assert len(run.split()[1]) == len(finished.split()[1])
-    assert best_known(run) is None or best_known(run).held_out
+    (asked,) = (one for one in evaluations_of(run) if one.dataset_id == kept.dataset.id)
+    assert [one.prompt for one in asked.examples] == ["Say 70"]
+    assert "Corrected rows: " in best_known(run).sentence
     assert call("corrections", run.id, "--take-back", 1)[1].startswith("No corrections")
