@@ -87,7 +87,7 @@ def compare_two(page, first, second):
     view.locator("[data-tool=close]").click()
     expect(view).to_be_hidden()
     table.locator("[data-clear]").click()
-    page.locator("#runs-filter input, #runs-filter textarea").first.fill("returning 3")
+    page.locator("#runs-filter input, #runs-filter textarea").first.fill("failed")
     expect(table.locator("tr[data-pick]")).to_have_count(1)
     page.locator("#runs-filter input, #runs-filter textarea").first.fill("returning")
     table.locator("[data-sort=name]").click()

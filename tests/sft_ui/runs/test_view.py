@@ -52,6 +52,10 @@ def test_filters_and_order(home, runs, view, found):
     assert names(home, *view) == found
 
 
+def test_a_run_is_found_by_its_id(home, runs):
+    assert names(home, runs["Old"].id[-6:]) == ["Old"]
+
+
 def test_states_are_filtered_as_the_page_calls_them(home, runs):
     set_state(runs["Low"], state="paused")
     set_state(runs["Old"], state="running")
