@@ -40,8 +40,11 @@ def runs_table(
     rows: Sequence[Row], chosen: str, view: View = EVERYTHING, left_out: int = 0
 ) -> Markup:
     """The runs in the order of the view, and how many more match but are not shown."""
-    if not rows:
-        return _nothing(view)
+    shown = _list(rows, chosen, view, left_out) if rows else _nothing(view)
+    return Markup('<div data-filter="{}">{}</div>').format(view.text, shown)
+
+
+def _list(rows: Sequence[Row], chosen: str, view: View, left_out: int) -> Markup:
     more = f"{left_out:,} more {'run' if left_out == 1 else 'runs'} not shown: filter the list, or "
     more += "“python -m trainer_backend runs” lists them all."
     note = markup.line(more, "quiet") if left_out else ""

@@ -92,6 +92,7 @@ def compare_two(page, first, second):
     page.locator("#runs-filter input, #runs-filter textarea").first.fill("returning")
     table.locator("[data-sort=name]").click()
     expect(table.locator("button.pick")).to_have_text([f"Returning {n}" for n in range(5)])
+    page.locator("#runs-filter input, #runs-filter textarea").first.fill("")
 
 
 def test_a_returning_user_with_five_runs(app, open_page, five_runs):
