@@ -10,11 +10,18 @@ let asked = Date.now();
 
 setInterval(() => {
   const seen = !document.hidden && element.isConnected && element.offsetParent,
-    wait = element.querySelector("[data-live]") ? LIVE_MS : QUIET_MS;
+    wait = isLate() ? 0 : element.querySelector("[data-live]") ? LIVE_MS : QUIET_MS;
   if (!seen || Date.now() - asked < wait) return;
   asked = Date.now();
   trigger("stale");
 }, 1000);
+
+// Whether the table is of an older filter: the answer to another question came after it.
+function isLate() {
+  const typed = document.querySelector("#runs-filter input, #runs-filter textarea"),
+    shown = element.querySelector("[data-filter]");
+  return Boolean(typed && shown && typed.value !== shown.dataset.filter);
+}
 
 function set(node, key, value) {
   if (node && node[key] !== value) node[key] = value;

@@ -23,7 +23,7 @@ from sft_ui.runs.compare.component import build_comparison
 from sft_ui.runs.listing import listed_rows, tag_choices
 from sft_ui.runs.panel import Panel, build_panel, deleted_words
 from sft_ui.runs.table import LARGEST_FIRST, runs_table
-from sft_ui.runs.view import STATES, Row, View, next_sort, shown_rows
+from sft_ui.runs.view import STATE_CHOICES, Row, View, next_sort, shown_rows
 from sft_ui.theme import static_text
 from trainer_backend.errors import UserError
 from trainer_backend.models import snippet
@@ -63,7 +63,9 @@ def build_runs_tab(studio: Studio) -> RunsTab:
             hint = "Filter by name, model, data, tag or note"
             text = gr.Textbox(label="Filter", placeholder=hint, elem_id="runs-filter", **wide)
             small: Options = {"container": False, "scale": 1, "min_width": 130}
-            state = gr.Dropdown(STATES, value="", label="State", elem_id="runs-state", **small)
+            state = gr.Dropdown(
+                STATE_CHOICES, value="", label="State", elem_id="runs-state", **small
+            )
             tags: list[tuple[str, str]] = tag_choices([])
             tag = gr.Dropdown(tags, value="", label="Tag", elem_id="runs-tag", **small)
         table = gr.HTML(runs_table([], ""), elem_id="runs-table", js_on_load=_script())

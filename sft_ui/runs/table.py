@@ -40,8 +40,11 @@ def runs_table(
     rows: Sequence[Row], chosen: str, view: View = EVERYTHING, left_out: int = 0
 ) -> Markup:
     """The runs in the order of the view, and how many more match but are not shown."""
-    if not rows:
-        return _nothing(view)
+    shown = _list(rows, chosen, view, left_out) if rows else _nothing(view)
+    return Markup('<div data-filter="{}">{}</div>').format(view.text, shown)
+
+
+def _list(rows: Sequence[Row], chosen: str, view: View, left_out: int) -> Markup:
     more = f"{left_out:,} more {'run' if left_out == 1 else 'runs'} not shown: filter the list, or "
     more += "“python -m trainer_backend runs” lists them all."
     note = markup.line(more, "quiet") if left_out else ""
@@ -103,17 +106,21 @@ def _name(row: Row, is_chosen: bool) -> Markup:
     below = one["id"][-6:] if is_plain else f"{one['id'][-6:]} · {model} on {one['dataset']}"
     template = Markup(
         '<button type="button" class="pick" data-pick="{}" aria-pressed="{}">{}</button>'
-        '<div class="cell quiet below">{}</div>{}{}'
+        '<div class="cell quiet run-about">{}</div>{}{}'
     )
     pressed = "true" if is_chosen else "false"
     return template.format(one["id"], pressed, one["name"], below, _tags(row), _note(one))
 
 
 def _tags(row: Row) -> Markup:
-    best = Markup('<span class="tag best">★ Best of its sweep</span>') if row.is_best else Markup()
+    best = (
+        Markup('<span class="run-tag best">★ Best of its sweep</span>') if row.is_best else Markup()
+    )
     tags = ((tag,) for tag in row.summary.get("tags") or ())
-    inside = markup.each(Markup('<span class="tag">{}</span>'), tags)
-    return Markup('<div class="tags">{}{}</div>').format(best, inside) if best + inside else best
+    inside = markup.each(Markup('<span class="run-tag">{}</span>'), tags)
+    return (
+        Markup('<div class="run-tags">{}{}</div>').format(best, inside) if best + inside else best
+    )
 
 
 def _note(one: Mapping[str, Any]) -> Markup:
@@ -121,7 +128,7 @@ def _note(one: Mapping[str, Any]) -> Markup:
     if not text:
         return Markup()
     shown = text if len(text) <= NOTE_SHOWN else f"{text[:NOTE_SHOWN]}…"
-    return Markup('<div class="cell below note">{}</div>').format(shown)
+    return Markup('<div class="cell run-note">{}</div>').format(shown)
 
 
 def _cells(row: Row) -> list[tuple[str, object]]:
@@ -141,7 +148,7 @@ def _cells(row: Row) -> list[tuple[str, object]]:
 def _score(row: Row) -> Markup:
     score = row.score
     template = Markup(
-        '<span class="score{}" title="{}">{} <span class="mark {}" aria-hidden="true">{}</span>'
+        '<span class="run-score{}" title="{}">{} <span class="mark {}" aria-hidden="true">{}</span>'
         '<span class="visually-hidden"> {}</span></span>'
     )
     kind = score.verdict.partition(" ")[0]

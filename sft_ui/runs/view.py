@@ -9,17 +9,17 @@ from typing import Any
 
 from sft_ui.run_words import state_words
 from sft_ui.runs.score import Score
-from trainer_backend.runs import LIVE
+from trainer_backend.runs import LIVE, RESUMABLE
 
 ALL_STATES, ALL_TAGS = "", ""
-STATES = [
+ID_LETTERS = 6  # of a word that may be a part of an id; shorter ones are in most ids
+STATE_CHOICES = [
     ("All states", ALL_STATES),
     ("Under way", "live"),
     ("Finished", "finished"),
     ("Stopped", "stopped"),
     ("Failed", "failed"),
 ]
-STOPPED = ("paused", "stopped")
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,21 @@ def _is_wanted(row: Row, view: View) -> bool:
         return False
     if view.state and not _has_state(one["state"], view.state):
         return False
-    fields = ("id", "name", "base_model", "dataset", "notes", "preset")
+    fields = ("name", "base_model", "dataset", "notes", "preset")
     texts = [str(one.get(name) or "") for name in fields] + list(one.get("tags") or ())
     haystack = "\n".join([*texts, state_words(one), row.score.text]).casefold()
-    return all(word in haystack for word in view.text.casefold().split())
+    return all(
+        word in haystack or (len(word) >= ID_LETTERS and word in str(one["id"]))
+        for word in view.text.casefold().split()
+    )
 
 
 def _has_state(state: str, wanted: str) -> bool:
     if wanted == "live":
         return state in LIVE
-    return state in STOPPED if wanted == "stopped" else state == wanted
+    if wanted == "stopped":
+        return state in RESUMABLE and state != "failed"
+    return state == wanted
 
 
 def all_tags(rows: Iterable[Row]) -> list[str]:

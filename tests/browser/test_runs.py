@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -10,6 +11,8 @@ from browser.page_steps import HOSTILE, add_finished_run, go
 from playwright.sync_api import expect
 from run_files import set_state
 
+from trainer_backend.comparison.as_csv import as_csv
+from trainer_backend.comparison.compare import compare_runs
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run
@@ -61,11 +64,43 @@ def toast(page, text: str):
     page.locator(".toast-close").first.click()
 
 
+def compare_two(page, first, second):
+    """Tick two runs, compare them, restore it from the address, close it, go back and forth."""
+    table, view = page.locator("#runs-table"), page.locator("#run-compare")
+    for run in (first, second):
+        table.locator(f'[data-tick="{run.id}"]').check()
+    table.locator("[data-compare]").click()
+    expect(view.locator(".compare-legend button")).to_have_text([first.name(), second.name()])
+    assert page.url.endswith(f"?compare={first.id},{second.id}&tab=runs")
+    expect(view.locator("[data-part=scores]")).to_contain_text("Exact match")
+    expect(view.locator("[data-part=settings-note]")).to_have_text(
+        "The runs have the same settings and data."
+    )
+    expect(view.locator(".compare-row .expected-text")).to_contain_text("<script>alert(1)")
+    with page.expect_download() as download:
+        view.locator("[data-tool=csv]").click()
+    csv = as_csv(compare_runs(first.home, [first.id, second.id]))
+    assert Path(download.value.path()).read_text(encoding="utf-8") == csv
+    page.reload()
+    expect(view.locator(".compare-legend button")).to_have_count(2)
+    expect(table.locator("input:checked")).to_have_count(2)
+    view.locator("[data-tool=close]").click()
+    expect(view).to_be_hidden()
+    table.locator("[data-clear]").click()
+    page.locator("#runs-filter input, #runs-filter textarea").first.fill("failed")
+    expect(table.locator("tr[data-pick]")).to_have_count(1)
+    page.locator("#runs-filter input, #runs-filter textarea").first.fill("returning")
+    table.locator("[data-sort=name]").click()
+    expect(table.locator("button.pick")).to_have_text([f"Returning {n}" for n in range(5)])
+    page.locator("#runs-filter input, #runs-filter textarea").first.fill("")
+
+
 def test_a_returning_user_with_five_runs(app, open_page, five_runs):
     page = open_page(app.url)
     go(page, "Runs")
     table = page.locator("#runs-table")
     expect(table.locator(".run-state.failed")).to_have_text("Failed")
+    compare_two(page, five_runs[0], five_runs[1])
     choose(page, "Returning 1")
     name = page.locator("#run-name input, #run-name textarea").first
     name.fill("")

@@ -18,7 +18,8 @@ from trainer_backend.recipe.recipe import Recipe
 IDS = (
     "data-upload data-sample data-preview data-report token-view model-choice preset-choice "
     "recipe-form estimate start-training stop-training resume-training live-chart chat-run "
-    "chat-input chat-send chat-stop chat-base chat-tuned runs-table export-format export-run"
+    "chat-input chat-send chat-stop chat-base chat-tuned runs-table export-format export-run "
+    "run-compare compare-pick"
 ).split()
 API = (
     "load_dataset estimate start_training run_status run_metrics stop_training resume_training "

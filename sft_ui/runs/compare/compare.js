@@ -14,7 +14,13 @@ const answers = makeCompareAnswers(root, (at) => ask("row", { at }));
 let timer = 0,
   turn = 0;
 
-const idsOf = (text) => (text ? text.split(",").filter(Boolean).slice(0, MOST + 1) : []);
+const idsOf = (text) =>
+  text
+    ? text
+        .split(",")
+        .filter(Boolean)
+        .slice(0, MOST + 1)
+    : [];
 const inAddress = () => new URL(location.href).searchParams.get("compare") ?? "";
 
 function showError(error) {

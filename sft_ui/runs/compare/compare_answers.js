@@ -79,7 +79,7 @@ function makeCompareAnswers(root, askRow) {
     data.runs.forEach((run, at) => {
       const name = make("span");
       name.append(sampleOf(at), run.label);
-      if (row.marks[at]?.cut) name.append(make("span", "cut at the limit", "tag"));
+      if (row.marks[at]?.cut) name.append(make("span", "cut at the limit", "run-tag"));
       const text = row.answers[at];
       if (text === null) cards.push(textCard(name, "This run was not asked.", "none"));
       else cards.push(textCard(name, text, "run-text", row.scores[at]));

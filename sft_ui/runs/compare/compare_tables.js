@@ -42,9 +42,9 @@ function showRuns(box, runs) {
       name.append(sampleOf(at), link);
       card.append(name, make("span", run.about, "quiet"));
       card.append(make("span", facts.filter((one) => one !== "–").join(" · "), "quiet"));
-      const tags = run.tags.map((tag) => make("span", tag, "tag"));
+      const tags = run.tags.map((tag) => make("span", tag, "run-tag"));
       if (tags.length) {
-        const line = make("span", "", "tags");
+        const line = make("span", "", "run-tags");
         line.append(...tags);
         card.append(line);
       }
