@@ -40,6 +40,7 @@ ONE_BILLION: dict[str, Any] = {
 }
 LEAST_S = 40.0  # that a side needs on a card, so that it is worth starting
 COMPILES = 25  # steps until Unsloth has compiled all it compiles
+RECORDS = {False: 120, True: 12}  # steps until most shapes were met again, mixed and packed
 
 
 def main() -> int:
@@ -182,6 +183,8 @@ def run_side(
     batch, warm, steps = (2, 1, 2) if options.tiny else (16, 5, 9 if side.packed else 16)
     if side.who == "unsloth" and not side.packed and not options.tiny:
         warm = COMPILES
+    if "cuda_graphs" in side.settings and not options.tiny:
+        warm = RECORDS[side.packed]
     script = str(Path(__file__).with_name("gpu_sides.py"))
     command = [python, script, "--side", name, "--model", folder]
     command += ["--data", str(options.data or rows_file(options.tiny)), "--batch", str(batch)]

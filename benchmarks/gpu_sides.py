@@ -46,6 +46,7 @@ def all_sides() -> dict[str, Side]:
                     "SFT Studio, checkpointing",
                     {"gradient_checkpointing": True},
                 ),
+                ("ours+graphs", "ours", "SFT Studio, CUDA graphs", {"cuda_graphs": True}),
                 ("trl", "trl", "trl, defaults", {}),
                 ("trl-best", "trl", "trl, best (bf16 weights, no checkpointing)", best),
                 (

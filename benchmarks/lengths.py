@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from trainer_backend.training.steps.filling import filled_length
+from trainer_backend.tokens.packing import filled_length
 
 CLEAR = 0.95  # a step that takes less than this share of the changing one's time is faster
 Course = list[int]

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from trainer_backend.runs.checkpoints import commit
-from trainer_backend.runs.heartbeat import Heartbeat
 from trainer_backend.runs.run import Run
+from trainer_backend.runs.watched.heartbeat import Heartbeat
 from trainer_backend.runs.writer import RunWriter
 
 STEP_S = 0.02

@@ -15,6 +15,8 @@ SMALL = {
     "lora_r": 4,
     "max_length": 128,
     "precision": "fp32",
+    "answer_check_rows": 0,
+    "sample_rows": 0,
 }
 
 

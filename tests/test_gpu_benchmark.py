@@ -61,8 +61,8 @@ def test_kernels_are_added_up_by_kind_and_overlap_counts_once():
 
 def test_sides_are_chosen_by_their_names_or_how_these_begin():
     assert set(chosen(["qlora-packed-ours"])) == {"qlora-packed-ours"}
-    assert len(chosen(["full-packed", "lora-mixed-trl-best"])) == 7
-    assert len(chosen([])) == 39
+    assert len(chosen(["full-packed", "lora-mixed-trl-best"])) == 8
+    assert len(chosen([])) == 45
     with pytest.raises(SystemExit, match="no side 'nothing'"):
         chosen(["nothing"])
 

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_backend import __version__
-from trainer_backend.cli.blind_options import add_blind
-from trainer_backend.cli.compare import add_compare
-from trainer_backend.cli.corrections import add_corrections
-from trainer_backend.cli.evaluate_options import add_evaluate
 from trainer_backend.cli.offers import offer_lines
+from trainer_backend.cli.prompts import add_prompts
+from trainer_backend.cli.results.blind_options import add_blind
+from trainer_backend.cli.results.compare import add_compare
+from trainer_backend.cli.results.corrections import add_corrections
+from trainer_backend.cli.results.evaluate_options import add_evaluate
+from trainer_backend.cli.sweep_options import add_sweep
 from trainer_backend.disk import for_people
 from trainer_backend.errors import UserError
 from trainer_backend.home import open_home
@@ -35,23 +37,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
     _add_data_commands(command)
 
-    train = command("train", "train in the foreground and print the run folder")
-    which = "a preset name or a YAML file; with --from the recipe of that run"
-    train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
-    _add_new_run_options(train)
-    train.add_argument(
-        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
-    )
-    train.add_argument("--json", action="store_true")
-
-    estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
-    estimate.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
-    estimate.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a dataset")
-    _add_reading(estimate)
-    _add_columns(estimate)
-    _add_settings(estimate, "a setting of the recipe: adapter=qlora")
-    estimate.add_argument("--json", action="store_true")
-
+    _add_training_commands(command)
     _add_launch_options(
         command("launch", "print how to train on several machines, or a Slurm script for it")
     )
@@ -82,6 +68,28 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     )
     export.add_argument("--out", type=Path, metavar="DIR")
     return parser
+
+
+def _add_training_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add train, estimate and sweep."""
+    train = command("train", "train in the foreground and print the run folder")
+    which = "a preset name or a YAML file; with --from the recipe of that run"
+    train.add_argument("recipe", metavar="RECIPE", nargs="?", help=which)
+    _add_new_run_options(train)
+    train.add_argument(
+        "--corrections", action="store_true", help="with --from: on the corrections kept for it"
+    )
+    train.add_argument("--json", action="store_true")
+
+    estimate = command("estimate", "what a run would take here: memory, time, steps, disk")
+    estimate.add_argument("recipe", metavar="RECIPE", help="a preset name or a YAML file")
+    estimate.add_argument("--data", metavar="DATA", help="a file, a folder, a sample, a dataset")
+    _add_reading(estimate)
+    _add_columns(estimate)
+    _add_settings(estimate, "a setting of the recipe: adapter=qlora")
+    estimate.add_argument("--json", action="store_true")
+
+    add_sweep(command, (_add_reading, _add_columns, _add_settings))
 
 
 def _add_result_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -184,6 +192,7 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
 def _add_chat_options(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("run", metavar="RUN", help="a run id, a run folder or a model id")
     chat.add_argument("--prompt", metavar="TEXT", help="answer this and exit")
+    add_prompts(chat)
     chat.add_argument("--system", metavar="TEXT", help="system text, if not the run's own")
     chat.add_argument(
         "--tools",
@@ -216,19 +225,11 @@ def _count(text: str) -> int:
 
 def _command(name: str) -> Callable[[Path, argparse.Namespace], int]:
     """The function of a command; imported on demand, because some load pyarrow or torch."""
-    from trainer_backend.cli import (
-        blind,
-        compare,
-        corrections,
-        data,
-        estimate,
-        evaluate,
-        prepare,
-        runs,
-    )
+    from trainer_backend.cli import data, estimate, prepare, runs, sweep
+    from trainer_backend.cli.results import blind, compare, corrections, evaluate
 
     function = "do_" + name
-    modules = (runs, data, prepare, estimate, evaluate, compare, corrections, blind)
+    modules = (runs, data, prepare, estimate, evaluate, compare, corrections, blind, sweep)
     return next(getattr(one, function) for one in modules if hasattr(one, function))
 
 

@@ -15,6 +15,15 @@ const textOf = (turn) =>
   [...turn.querySelectorAll(":scope > .spoken, :scope > .call pre")]
     .map((one) => one.textContent)
     .join("\n");
+// The panel stays at its end while an answer grows, unless the person has scrolled up.
+const panel = element.closest("#chat-base, #chat-tuned");
+let follows = true;
+panel?.addEventListener("scroll", () => {
+  follows = panel.scrollHeight - panel.scrollTop - panel.clientHeight < 40;
+});
+new MutationObserver(() => {
+  if (panel && follows) panel.scrollTop = panel.scrollHeight;
+}).observe(element, { childList: true, subtree: true, characterData: true });
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-act]");
   if (!button) return;

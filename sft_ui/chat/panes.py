@@ -33,7 +33,6 @@ def build_pane(side: str) -> gr.HTML:
         pane(side, []),
         elem_id=f"chat-{side}",
         min_width=280,
-        autoscroll=True,
         js_on_load=static_text("chat/pane.js"),
     )
 

@@ -19,6 +19,7 @@ from sft_ui.chat.conversation import (
 )
 from sft_ui.chat.held_out import HeldOut
 from sft_ui.chat.panes import panes
+from sft_ui.chat.prompts import build_prompts, wire_prompts
 from sft_ui.chat.sending import as_json, wire_sending
 from sft_ui.context import PRIVATE, QUICK, Studio
 from sft_ui.corrections.editor import Editor, opened
@@ -52,10 +53,12 @@ def build_chat_tab(studio: Studio, editor: Editor, talks: gr.BrowserState) -> Ch
     with gr.Row(equal_height=False):
         with gr.Column(scale=8, min_width=340):
             controls = build_conversation(talks)
+            several = build_prompts()
         with gr.Column(scale=3, min_width=260):
             asks = build_asks()
             corrections = build_kept_list()
     wire_sending(studio, controls, asks)
+    wire_prompts(studio, several, asks)
     _wire_choices(studio, controls, asks)
     _wire_correcting(studio, controls, asks, editor)
     return ChatTab(asks.run, asks.checkpoint, asks.system, corrections)

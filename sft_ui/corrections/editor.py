@@ -16,11 +16,11 @@ from sft_ui import markup
 from sft_ui.alerts import show_user_errors
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, Studio
 from sft_ui.theme import static_text
-from trainer_backend.corrections import Wrong, keep_correction, read_calls
+from trainer_backend.corrections import ENOUGH, Wrong, keep_correction, read_calls
 from trainer_backend.corrections.correction import PLACES, text_of
 from trainer_backend.data.images import IMAGE_MARK
 from trainer_backend.errors import UserError
-from trainer_backend.models.loaded.answer_parts import Answer, read_answer
+from trainer_backend.models.loaded.answer_parts import Answer, read_answer, tool_names
 from trainer_backend.runs import open_run
 
 MOST_LETTERS = 2_000_000  # of an event of the page
@@ -91,8 +91,7 @@ def _wire(studio: Studio, editor: Editor) -> None:
             raise UserError("No answer is being corrected.", "Correct this answer", "Choose one.")
         right = Answer(text or "", reasoning or "", read_calls(calls or ""))
         kept = keep_correction(studio.home, wrong, right)
-        count = len(kept.corrections)
-        gr.Info(f"Kept. {count:,} correction{'s' if count != 1 else ''} for this data.")
+        gr.Info(_kept_words(len(kept.corrections)))
         made = {"run": wrong.run, "answer": wrong.answer.in_words(), "at": before.get("at", 0) + 1}
         return [gr.update(visible=False), None, made]
 
@@ -102,6 +101,12 @@ def _wire(studio: Studio, editor: Editor) -> None:
     editor.cancel.click(
         lambda: [gr.update(visible=False), None], None, [editor.box, editor.wrong], **QUICK
     )
+
+
+def _kept_words(count: int) -> str:
+    words = f"Kept. {count:,} correction{'s' if count != 1 else ''} for this data."
+    more = " You can train on them in Chat, under “Corrections”."
+    return words + (more if count >= ENOUGH else "")
 
 
 def opened(wrong: Wrong, note: str = "") -> list[Any]:
@@ -170,12 +175,28 @@ def _is_message(one: Any) -> bool:
 
 
 def _answer(data: Mapping[str, Any]) -> Answer:
-    """The model's answer; calls and reasoning apart from its text, if they are given."""
-    text = str(data.get("answer") or "")
-    calls, reasoning = data.get("calls") or [], str(data.get("reasoning") or "")
-    if calls or reasoning:
-        return Answer(text, reasoning, read_calls(json.dumps(calls)))
-    return read_answer(text)
+    """The model's answer. Calls that are written in its text, as in words, are taken apart."""
+    text, reasoning = str(data.get("answer") or ""), str(data.get("reasoning") or "")
+    if data.get("calls"):
+        return Answer(text, reasoning, read_calls(json.dumps(data["calls"])))
+    said = text.split("\n")
+    calls: list[dict[str, Any]] = []
+    names = tool_names(data.get("tools") or [])
+    while said and (call := _call(said[-1], names)):
+        calls.insert(0, call)
+        said.pop()
+    content = "\n".join(said)
+    return Answer(content, reasoning, calls) if reasoning or calls else read_answer(content)
+
+
+def _call(line: str, names: list[str]) -> dict[str, Any] | None:
+    """A call as call_in_words() writes it, of a tool that was given: look_up({"city": "Paris"})."""
+    name, _, rest = line.partition("(")
+    try:
+        arguments = json.loads(rest.removesuffix(")")) if name in names else None
+    except (ValueError, RecursionError):
+        return None
+    return {"name": name, "arguments": arguments} if isinstance(arguments, dict) else None
 
 
 def _with_pictures(studio: Studio, wrong: Wrong) -> Wrong:

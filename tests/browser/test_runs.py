@@ -13,7 +13,7 @@ from run_files import set_state
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run
-from trainer_backend.runs.heartbeat import Heartbeat
+from trainer_backend.runs.watched.heartbeat import Heartbeat
 from trainer_backend.runs.writer import RunWriter
 
 ROWS = [{"prompt": f"Say {n}", "response": f"{n}!"} for n in range(30)]
@@ -134,16 +134,18 @@ def test_phases_and_a_stop_show_at_once_and_leave_the_bar(app, open_page, played
     page = open_page(f"{app.url}/?run={run.id}")
     bar, left = page.locator("#live-chart .progress-bar"), page.locator("[data-live=left]")
     expect(bar).to_have_attribute("aria-valuenow", "30")
-    expect(left).to_have_text("about 1 min 30 s left, then the answer check")
+    expect(left).to_have_text("about 1 min 30 s left, then the evaluation")
     expect(page.locator("#start-training")).not_to_have_class(re.compile("primary"))
     writer.update(now=True, progress=WORKING)
     expect(page.locator("[data-live=state]")).to_have_text("Evaluating")
     expect(page.locator("[data-live=phase_what]")).to_have_text("Evaluating: 3 of 12 batches")
     expect(page.locator("#live-chart .phase-bar")).to_have_attribute("aria-valuenow", "25")
     expect(bar).to_have_attribute("aria-valuenow", "30")
-    checking = {**WORKING, "what": "Checking answers", "unit": "answers"}
+    checking = {**WORKING, "what": "Asking the tuned model", "unit": "answers"}
     writer.update(now=True, step=40, progress=checking, eta_seconds=0.0)
-    expect(page.locator("[data-live=phase_what]")).to_have_text("Checking answers: 3 of 12")
+    expect(page.locator("[data-live=phase_what]")).to_have_text("Asking the tuned model: 3 of 12")
+    expect(page.locator("[data-live=state]")).to_have_text("Evaluating")
+    expect(page).to_have_title(re.compile("^Evaluating"))
     expect(bar).to_have_attribute("aria-valuenow", "100")
     stop_shows_at_once(page)
     follow_the_log(page, run)

@@ -10,7 +10,7 @@ from trainer_backend.recipe.recipe import SETTINGS
 
 # words that are a setting's label too, and mean something else there
 NO_SETTINGS = {
-    "sft_ui/chat/tab.py": {"System prompt"},
+    "sft_ui/chat/controls.py": {"System prompt"},
     "sft_ui/chat/panes.py": {"Base model"},
     "trainer_backend/training/card.py": {"Learning rate", "Method"},
 }

@@ -19,6 +19,7 @@ from trainer_backend.cli.data import (
     reading_options,
 )
 from trainer_backend.cli.follow import POLL_S, follow
+from trainer_backend.cli.prompts import answer_file, check_options
 from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.comparison.blind import result_dict, tests_of
 from trainer_backend.corrections import plan_replay, train_on_corrections
@@ -222,6 +223,8 @@ def do_chat(home: Path, arguments: argparse.Namespace) -> int:
     from trainer_backend.runs import find_target
     from trainer_backend.serving.process.chat import ChatModel
 
+    if arguments.prompts or arguments.out:
+        check_options(arguments)
     target = find_target(home, arguments.run)
     asking, asked = _asked(home, arguments)
     model = ChatModel(home, target, download_line(quiet=False))
@@ -229,6 +232,8 @@ def do_chat(home: Path, arguments: argparse.Namespace) -> int:
     which = "base" if arguments.base or target.checkpoint is None else "tuned"
     sampling = Sampling(arguments.temperature, 1.0, arguments.max_new_tokens)
     system = asking.system if arguments.system is None else arguments.system
+    if arguments.prompts:
+        return answer_file(model, arguments, system, (which, sampling, asked))
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     pictures = [str(path) for path in arguments.image]
     while True:

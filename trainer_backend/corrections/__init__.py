@@ -2,5 +2,10 @@
 
 from trainer_backend.corrections.correction import Correction, Wrong, read_calls
 from trainer_backend.corrections.kept import Kept, keep_correction, kept_for, take_back
-from trainer_backend.corrections.outcome import Outcome, outcome_for
+from trainer_backend.corrections.outcome import (
+    Outcome,
+    outcome_for,
+    trained_corrections,
+    with_outcome,
+)
 from trainer_backend.corrections.replay import ENOUGH, Replay, plan_replay, train_on_corrections

@@ -4,11 +4,11 @@ Nothing is measured here; an evaluation is read that has been made.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer_backend.corrections.correction import Correction, question_key
 from trainer_backend.corrections.kept import CORRECTIONS, corrections_in
-from trainer_backend.data.store import open_dataset
+from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
 from trainer_backend.evaluation.results import (
     LOSSES,
@@ -116,20 +116,59 @@ def _score(one: Asked, main: str) -> float:
     return float(score >= 1) if main in CHECKED else score
 
 
-def outcome_for(run: Run) -> Outcome | None:
+def outcome_for(run: Run, evaluation: Evaluation | None = None) -> Outcome | None:
     """The outcome of a run that was trained on corrections; None for others.
 
-    Raises UserError if its data was deleted.
+    Without an `evaluation`, the one that stands for the run is read. Raises UserError if its data
+    was deleted.
     """
-    dataset = run.dataset()
-    mixed, evaluation = dataset.source.get(CORRECTIONS), best_known(run)
-    if not (mixed and "old" in mixed) or evaluation is None or evaluation.main in LOSSES:
+    trained_on, evaluation = trained_corrections(run), evaluation or best_known(run)
+    if trained_on is None or evaluation is None or evaluation.main in LOSSES:
         return None
-    trained_on = open_dataset(run.home, str(mixed["dataset_id"]))
     try:
-        before = best_known(open_run(run.home, str(mixed["run"])))
+        before = best_known(open_run(run.home, _corrected_run(run)))
     except UserError:  # it was deleted
         before = None
-    asked = [one for one in evaluations_of(run) if one.dataset_id == trained_on.id]
+    asked = [
+        one
+        for one in evaluations_of(run)
+        if one.dataset_id == trained_on.id and one.checkpoint == evaluation.checkpoint
+    ]
     corrections = corrections_in(trained_on)
     return outcome_of(evaluation, corrections, before, asked[0] if asked else None)
+
+
+def trained_corrections(run: Run) -> StoredDataset | None:
+    """The corrections that a run was trained on; None for a run without any.
+
+    Raises UserError if they or its data were deleted.
+    """
+    mixed = run.dataset().source.get(CORRECTIONS) or {}
+    return open_dataset(run.home, str(mixed["dataset_id"])) if "old" in mixed else None
+
+
+def _corrected_run(run: Run) -> str:
+    return str(run.dataset().source[CORRECTIONS]["run"])
+
+
+def with_outcome(run: Run, evaluation: Evaluation) -> Evaluation:
+    """The evaluation, which says what became of the corrections if the run was trained on some.
+
+    Corrected rows that are held out have been trained on: their number becomes a warning. Raises
+    UserError if the run's data was deleted.
+    """
+    outcome = outcome_for(run, evaluation) if evaluation.held_out else None
+    if outcome is None:
+        return evaluation
+    trained_on = trained_corrections(run)
+    keys = {one.key for one in corrections_in(trained_on)} if trained_on else set()
+    count = len(_parted(evaluation.examples, keys)[0])
+    warnings = list(evaluation.warnings)
+    if count:
+        rows = f"{count:,} of the held-out rows asked {'was' if count == 1 else 'were'}"
+        warnings.append(
+            f"{rows} corrected and trained on, so the numbers of all rows are too good by them; "
+            "the sentence tells the corrected rows and the others apart."
+        )
+    said = f"{evaluation.sentence} {outcome.sentence()}".strip()
+    return replace(evaluation, sentence=said, warnings=warnings)

@@ -78,6 +78,8 @@ class Replay:
             "packing": False,
             "per_device_train_batch_size": at_once,
             "gradient_accumulation_steps": max(1, gathered),
+            # the evaluation says what became of the corrections
+            "answer_check_rows": before.answer_check_rows or Recipe().answer_check_rows,
         }
         explicit = {"system_prompt": ""} if self.is_explicit else {}
         return Recipe.from_dict({**before.to_dict(), **changes, **explicit}, WHERE)

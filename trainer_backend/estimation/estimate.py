@@ -129,7 +129,11 @@ class Case:
             what = "No data was given" if self.dataset is None else "The data has no rows to learn"
             return unknown_rows(recipe), [f"{what}: every row is counted at the maximum length."]
         packs = self.shape is None or self.shape.packs
-        return plan_run(recipe, self.dataset, self.lengths, devices=processes, packs=packs)
+        routed = self.shape is not None and bool(self.shape.chosen_width)
+        fills = self.machine.kind == "cuda" and not (routed or recipe.neftune_noise_alpha)
+        return plan_run(
+            recipe, self.dataset, self.lengths, devices=processes, packs=packs, fills=fills
+        )
 
     def way(self, recipe: Recipe) -> Way | None:
         """What a changed recipe takes; None if this machine refuses it."""

@@ -34,7 +34,8 @@ RARE = (
 )
 # settings of what happens around the training, or that only a loaded model gives a meaning
 LEFT_OUT = (
-    *("answer_check_rows", "early_stopping_patience", "load_best_at_end", "on_out_of_memory"),
+    *("answer_check_rows", "eval_metrics", "sample_rows", "early_stopping_patience"),
+    *("load_best_at_end", "on_out_of_memory"),
     *("layers_to_transform", "modules_to_save"),
 )
 SCRIPT = """\

@@ -8,6 +8,7 @@ from trainer_backend.hardware import Hardware
 from trainer_backend.recipe.adapter_parts import parse_layers
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
 from trainer_backend.recipe.labels import LORA_FIELDS, changed_to, label
+from trainer_backend.recipe.metrics import parse_metrics
 from trainer_backend.recipe.recipe import SETTINGS, Recipe
 
 OF_ADAPTER = (*LORA_FIELDS, "loraplus_lr_ratio")
@@ -42,6 +43,7 @@ def _unreadable(recipe: Recipe) -> list[Problem]:
     for read, text in (
         (parse_extra_arguments, recipe.extra_arguments),
         (parse_layers, recipe.layers_to_transform if recipe.adapter != "full" else ""),
+        (parse_metrics, recipe.eval_metrics),
     ):
         try:
             read(text)

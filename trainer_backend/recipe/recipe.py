@@ -329,11 +329,26 @@ class Recipe:
         limits=(0, 10_000_000),
     )
     answer_check_rows: int = setting(
-        0,
-        "Answer check",
-        "Held-out rows that base and tuned model both answer after training, to compare them.",
+        40,
+        "Evaluation rows",
+        "Held-out rows that base and tuned model both answer after training, scored and compared. "
+        "0: no evaluation at the end.",
         limits=(0, 1000),
         expert=False,
+    )
+    eval_metrics: str = setting(
+        "auto",
+        "Measures",
+        "What answers are scored by, with commas: exact_match, contains, token_f1, chrf, rouge_l, "
+        "json_valid, json_fields, label_f1, tool_call_match. “auto” chooses what fits them; loss "
+        "and perplexity are always measured.",
+    )
+    sample_rows: int = setting(
+        3,
+        "Samples while training",
+        "Held-out prompts that the model answers at each evaluation, to read how it changes. They "
+        "take under 5 % of the run's time; 0: none.",
+        limits=(0, 20),
     )
     save_steps: float = setting(
         0.2,

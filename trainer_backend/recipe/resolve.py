@@ -17,7 +17,10 @@ from trainer_backend.recipe.recipe import Recipe
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 QUANTIZED = ("int8", "int4")
 LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
-NEED_HELD_OUT = ("eval_steps", "answer_check_rows", "early_stopping_patience", "load_best_at_end")
+NEED_HELD_OUT = (
+    *("eval_steps", "answer_check_rows", "eval_metrics", "sample_rows"),
+    *("early_stopping_patience", "load_best_at_end"),
+)
 
 
 def resolve(recipe: Recipe, machine: Hardware) -> tuple[Recipe, list[str]]:

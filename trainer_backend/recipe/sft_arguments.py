@@ -150,6 +150,7 @@ ARGUMENTS = {
     "long_rows": "text",
     "context_parallel": "bool",
     "fill_rows": "bool nothing",
+    "cuda_graphs": "bool",
     "merge_batches": "bool nothing",
     "loraplus_lr_ratio": "float",
     "bf16_working_copy": "bool",

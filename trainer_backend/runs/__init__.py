@@ -23,7 +23,6 @@ from trainer_backend.runs.failures import (
     memory_kills,
     what_is_safe,
 )
-from trainer_backend.runs.heartbeat import Heartbeat
 from trainer_backend.runs.run import Run
 from trainer_backend.runs.spec import locked_fields, package_differences, pin
 from trainer_backend.runs.state import (
@@ -40,6 +39,7 @@ from trainer_backend.runs.state import (
     write_state,
 )
 from trainer_backend.runs.target import Target, find_target, run_target
+from trainer_backend.runs.watched.heartbeat import Heartbeat
+from trainer_backend.runs.watched.worker_log import redact_output
 from trainer_backend.runs.webhook import send_notice
-from trainer_backend.runs.worker_log import redact_output
 from trainer_backend.runs.writer import RunWriter

@@ -17,6 +17,7 @@ STOP = "stop"  # exists after a stop was requested
 INTERRUPTED = "go_on"  # exists if the run stops only because its machine does
 START = "start"  # initial weights copied from another run
 CHECKPOINTS = "checkpoints"
+BEHIND = "behind.json"  # why a sweep stopped the run early
 EVALUATIONS = "evaluations"  # a folder with one file per evaluation
 SAMPLES = "samples.jsonl"  # answers to a few held-out prompts while the run trains
 VOTES = "votes"  # a folder with one file per blind test

@@ -30,7 +30,7 @@ from trainer_backend.runs.files import (
 from trainer_backend.runs.notes import Notes, read_notes
 from trainer_backend.runs.spec import check_changes, damaged_file
 from trainer_backend.runs.state import ACTIVE, LIVE, STATE_KEYS, remembered_spec, remembered_state
-from trainer_backend.runs.worker_log import log_tail
+from trainer_backend.runs.watched.worker_log import log_tail
 
 MAX_NAME = 120
 

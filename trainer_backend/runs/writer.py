@@ -13,9 +13,9 @@ from typing import Any
 from trainer_backend.redact import redact_facts
 from trainer_backend.runs.events import read_event
 from trainer_backend.runs.files import EVENTS, STATE
-from trainer_backend.runs.heartbeat import Heartbeat
 from trainer_backend.runs.run import Run
 from trainer_backend.runs.state import ACTIVE, OVER, entering, write_state
+from trainer_backend.runs.watched.heartbeat import Heartbeat
 from trainer_backend.runs.webhook import send_notice
 
 STATE_EVERY_S = 0.5

@@ -31,6 +31,7 @@ from trainer_backend.scheduling.run_queue import (
 )
 from trainer_backend.scheduling.watchdog import HangWatch
 from trainer_backend.scheduling.worker_process import force_stop, settle, start_worker
+from trainer_backend.sweeps import HalvingWatch
 
 TICK_S = 0.5
 FORCE_AFTER_S = 5.0
@@ -47,6 +48,7 @@ class Scheduler:
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._watch = HangWatch()
         self._devices = hardware().num_devices
+        self._halving = HalvingWatch(home)
         self._lonely: dict[str, float] = {}  # since when an active run has no worker
         self._asked: dict[str, float] = {}  # when a stop was requested
         self._ending: dict[str, float] = {}  # since when a worker outlives its run
@@ -175,6 +177,8 @@ class Scheduler:
                 logger.warning("run %s cannot be read: %s", run.id, error)
                 if run.id in self._workers and self._workers[run.id].poll() is None:
                     free.clear()  # it holds some devices, but which is unknown
+        for run in self._halving.look():
+            self._ask_to_stop(run)
         for run in self._queued(live):
             if run.stop_requested():  # from the command line
                 cancel(run.dir)

@@ -14,7 +14,7 @@ from trainer_backend.home import read_json, write_json
 from trainer_backend.processes import identity, on_stop_signal
 from trainer_backend.runs import Run, amend, enter, memory_kills, what_is_safe
 from trainer_backend.runs.files import HEARTBEAT, STOP, WORKER
-from trainer_backend.runs.heartbeat import EVERY_S
+from trainer_backend.runs.watched.heartbeat import EVERY_S
 from trainer_backend.scheduling.launch import Fleet, machine_line
 from trainer_backend.scheduling.rank_watch import clear_ranks
 from trainer_backend.scheduling.worker_process import LEFT_BEHIND, settle

@@ -11,7 +11,7 @@ from typing import Any
 from trainer_backend.home import read_json, write_json
 from trainer_backend.runs import Run
 from trainer_backend.runs.files import HEARTBEAT, STALLED
-from trainer_backend.runs.heartbeat import EVERY_S, LIMITS_S
+from trainer_backend.runs.watched.heartbeat import EVERY_S, LIMITS_S
 
 FROZEN_AFTER_S = 5 * EVERY_S
 REPORT_EVERY_S = 5.0

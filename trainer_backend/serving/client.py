@@ -95,6 +95,18 @@ class ModelProcess:
         """What chat() yields, and before it {"fetching": progress} while the model is fetched."""
         yield from self._stream("chat", run=run_or_model, messages=messages, **options)
 
+    def answers(
+        self, run_or_model: str, asked: list[list[dict]], sides: list[str], **options: Any
+    ) -> Generator[dict[str, Any]]:
+        """Answer many conversations: yields {"at", "which", "text", …}, some at a time, in order.
+
+        `at` is the place in `asked`; a conversation that cannot be asked has "error" instead of a
+        text. Before, {"fetching": progress} while the model is fetched. `sides` are “tuned”,
+        “base”. Options: checkpoint, given (as `asked` of chat), temperature, top_p, max_new_tokens.
+        Closing the generator stops the answers.
+        """
+        yield from self._stream("answers", run=run_or_model, asked=asked, sides=sides, **options)
+
     def prepare(self, run_or_model: str) -> None:
         """Load a run's model in the background, so that the first answer comes sooner.
 

@@ -1,4 +1,4 @@
-"""Packing: which examples share one row of `max_length` tokens.
+"""Packing: which examples share one row of `max_length` tokens, and how long a filled row is.
 
 Plain lists of integers: no tensors, no datasets, nothing about attention.
 """
@@ -8,6 +8,17 @@ from collections import defaultdict, deque
 from itertools import chain
 
 STRATEGIES = ("bfd", "bfd_split", "wrapped")
+SHORTEST = 8  # tokens: the length of every filled row is a multiple of it
+LENGTHS = 16  # of filled rows, from a power of two to the next
+
+
+def filled_length(tokens: int) -> int:
+    """The shortest of the fixed lengths that holds `tokens`: at most 1/16 longer from 128 on.
+
+    From one power of two to the next there are 16 lengths, evenly spaced.
+    """
+    step = max(SHORTEST, (1 << tokens.bit_length() - 1) // LENGTHS) if tokens else SHORTEST
+    return tokens + -tokens % step
 
 
 def best_fit_bins(lengths: list[int], max_length: int) -> list[list[int]]:

@@ -137,22 +137,20 @@ class _FusedHead(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         spec: LossSpec,
+        kept: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        wants = [
-            hidden.requires_grad,
-            weight.requires_grad,
-            bias is not None and bias.requires_grad,
-        ]
+        inputs = (hidden, weight, bias)
+        wants = [one is not None and one.requires_grad for one in inputs]
         grads = [
             # those of weights are sums over chunks, which bf16 would round; autograd casts them
             torch.zeros_like(t, dtype=t.dtype if t is hidden else torch.float32)
             if want and t is not None
             else None
-            for t, want in zip((hidden, weight, bias), wants, strict=True)
+            for t, want in zip(inputs, wants, strict=True)
         ]
         matrix = weight.to(hidden.dtype)
         kernel = _kernels.get(hidden.device) if type(matrix) in _PLAIN else None
-        tensors = (hidden, matrix, bias, targets)
+        tensors = (hidden, matrix, bias, targets, kept)
         sums = (
             _by_torch(*tensors, spec, grads)
             if kernel is None
@@ -165,14 +163,15 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, _grad_stats: Tensor) -> Any:
         grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
-        return *grads, None, None
+        return *grads, None, None, None
 
 
-def _by_torch(
+def _by_torch(  # noqa: PLR0913 - all that a chunk is cut from
     hidden: Tensor,
     matrix: Tensor,
     bias: Tensor | None,
     targets: Tensor,
+    kept: Tensor | None,
     spec: LossSpec,
     grads: list[Tensor | None],
 ) -> Tensor:
@@ -184,9 +183,12 @@ def _by_torch(
         states, goal = hidden[part], targets[part]
         logits, bent = _cap(_raw_logits(states, matrix, bias).float(), spec)
         loss, hits, entropy, probabilities, weights = _token_terms(logits, goal, spec)
+        if kept is not None:
+            loss, hits, entropy = (one * kept[part] for one in (loss, hits, entropy))
         sums += torch.stack((loss.sum(), hits.sum(), entropy.sum()))
         if any(one is not None for one in grads):
             slope = _slope(probabilities, goal, weights, bent, spec).to(hidden.dtype)
+            slope = slope if kept is None else slope.mul_(kept[part, None])
             _add_grads(grads, part, slope, states, matrix)
     return sums
 
@@ -196,6 +198,7 @@ def _by_kernel(  # noqa: PLR0913 - _by_torch()'s and the kernel
     matrix: Tensor,
     bias: Tensor | None,
     targets: Tensor,
+    kept: Tensor | None,
     spec: LossSpec,
     grads: list[Tensor | None],
     kernel: Callable[..., None],
@@ -217,8 +220,9 @@ def _by_kernel(  # noqa: PLR0913 - _by_torch()'s and the kernel
             writes=wanted,
         )
         if wanted:
-            _add_grads(grads, part, logits, hidden[part], matrix)
-    return terms.sum(dim=1)
+            slope = logits if kept is None else logits.mul_(kept[part, None])
+            _add_grads(grads, part, slope, hidden[part], matrix)
+    return (terms if kept is None else terms * kept).sum(dim=1)
 
 
 def _raw_logits(states: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
@@ -253,26 +257,32 @@ def _add_grads(
         for_bias += slope.sum(0)
 
 
-def fused_linear_loss(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, spec: LossSpec
+def fused_linear_loss(  # noqa: PLR0913 - a head, its input and its loss
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    spec: LossSpec,
+    ignores: bool = False,
 ) -> TokenSums:
     """LM head and cross-entropy without the full logits, summed over the tokens.
 
-    `hidden` [tokens, hidden] are the states that predict `targets` [tokens] (int64 ids, none
-    ignored), `weight` [vocabulary, hidden] and `bias` [vocabulary] the head. Products run in the
-    dtype of `hidden` (under autocast in autocast's), softmax and sums in float32.
+    `hidden` [tokens, hidden] are the states that predict `targets` [tokens] (int64 ids; -100 counts
+    for nothing, only with `ignores`), `weight` [vocabulary, hidden] and `bias` [vocabulary] the
+    head. Products run in the dtype of `hidden` (under autocast in autocast's), the rest in float32.
 
     As in Liger Kernel (arXiv 2410.10989) and Cut Cross-Entropy (arXiv 2411.09009), at most
     CHUNK_BYTES of logits exist at a time (with use_kernel(), KERNEL_BYTES), and their gradients
-    are made with them. On a CPU
-    torch.nn.functional.linear_cross_entropy was measured 2.7 (float32) to 3.6 (bf16) times slower
-    in chunks and no faster with full logits, and it has neither DFT, soft-capping nor accuracy.
+    are made with them. On a CPU torch.nn.functional.linear_cross_entropy was 2.7 (float32) to 3.6
+    (bf16) times slower in chunks, and it has neither DFT, soft-capping nor accuracy.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    kept, targets = (targets != IGNORED, targets.clamp(min=0)) if ignores else (None, targets)
     with torch.autocast(hidden.device.type, enabled=False):
-        loss, stats = _FusedHead.apply(hidden, weight, bias, targets, spec)
+        loss, stats = _FusedHead.apply(hidden, weight, bias, targets, spec, kept)
     count = torch.full((), float(len(targets)), device=hidden.device)
+    count = count if kept is None else kept.sum().float()
     return TokenSums(loss, stats[0], stats[1], count)
 
 
@@ -365,32 +375,42 @@ def _forward(
     if not fused_loss:
         return type(self).forward(self, *args, **kwargs)
     labels, chosen = kwargs.pop("labels"), kwargs.pop("trained_at", None)
+    ignores = kwargs.pop("some_ignored", False)
     spec = spec if self.training else spec.held_out()
     routed = uses_router(self)
     if routed:
         kwargs["output_router_logits"] = True
     outputs = self.base_model(*args, **{**kwargs, "use_cache": False})
-    sums = head_loss(self, outputs[0], labels, spec, chosen)
+    sums = head_loss(self, outputs[0], labels, spec, chosen, ignores)
     aux = router_loss(self, outputs.router_logits, kwargs.get("attention_mask")) if routed else None
     return FusedOutput(*sums, aux_loss=aux)
 
 
-def head_loss(
+def head_loss(  # noqa: PLR0913 - a model's output and its loss
     model: PreTrainedModel,
     hidden: Tensor,
     labels: Tensor,
     spec: LossSpec,
     chosen: Tensor | None = None,
+    ignores: bool = False,
 ) -> TokenSums:
     """The sums for last hidden states [batch, tokens, hidden] and labels [batch, tokens].
 
-    `chosen`: places of the trained labels, as for shift_and_select().
+    `chosen`: places of the trained labels, as for shift_and_select(); with `ignores`, which needs a
+    plain head, some of them may be untrained.
     """
     states, targets = shift_and_select(hidden, labels, chosen)
     head = model.get_output_embeddings()
-    if type(head) is torch.nn.Linear and not (head._forward_hooks or head._forward_pre_hooks):
-        return fused_linear_loss(states, head.weight, head.bias, targets, spec)
-    return head_module_loss(states, head, targets, spec)
+    if not has_plain_head(model):
+        assert not ignores
+        return head_module_loss(states, head, targets, spec)
+    return fused_linear_loss(states, head.weight, head.bias, targets, spec, ignores)
+
+
+def has_plain_head(model: PreTrainedModel) -> bool:
+    """Whether logits are made by an ordinary linear layer, without an adapter and in full bits."""
+    head = model.get_output_embeddings()
+    return type(head) is torch.nn.Linear and not (head._forward_hooks or head._forward_pre_hooks)
 
 
 def uses_router(model: PreTrainedModel) -> bool:

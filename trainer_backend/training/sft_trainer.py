@@ -74,6 +74,7 @@ from trainer_backend.training.steps.batch_loss import batch_loss
 from trainer_backend.training.steps.bitsandbytes_adamw import unwaiting
 from trainer_backend.training.steps.bookkeeping import StepBooks, model_itself
 from trainer_backend.training.steps.filling import filling_of
+from trainer_backend.training.steps.graphs import StepGraphs
 from trainer_backend.training.steps.long_rows import LongRows, Way, asked_way
 from trainer_backend.training.steps.masters import ForgetTrials, masters_of, with_masters
 from trainer_backend.training.steps.merging import MergedSteps
@@ -139,7 +140,7 @@ class SFTTrainer(Trainer):
         added = prepare_tokens(model, self._tokenizer, args, processor)
         model = add_adapter(model, peft_config, added, args)
         self.pissa = pissa_of(model) if peft_config else None
-        quick_lora = prepare_trainable(model, args)
+        self.quick_lora = prepare_trainable(model, args)
         self.aux_loss_enabled = balance_router(causal_lm(model), args)
         self.router_aux_loss_coef = router_weight(causal_lm(model), args)
         self._traits = examine(model, args)
@@ -174,11 +175,12 @@ class SFTTrainer(Trainer):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
-        settle_lora(quick_lora, self.model, args, self.paths.say)
+        settle_lora(self.quick_lora, self.model, args, self.paths.say)
         self._books, self._filling = StepBooks(self), filling_of(self)
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
         self.merging, self.long_rows = MergedSteps.of(self), LongRows(self)
+        self.graphs = StepGraphs(self)
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
@@ -297,6 +299,7 @@ class SFTTrainer(Trainer):
             self._masters.copied(),
             chosen_kernels(model, self.args, found.spec, found.packs, self.paths.say),
             self.long_rows.ready(),
+            self.graphs.ready(),
             noisy_embeddings(embedding, self.args.neftune_noise_alpha),
         ):
             return super().train(*args, **kwargs)
@@ -314,6 +317,9 @@ class SFTTrainer(Trainer):
     def _way(self) -> Way:
         return asked_way(self.args)
 
+    def _next_way(self, way: Way) -> Way | None:
+        """The way to go on when memory runs out on `way`; a script's own settings stay."""
+
     @staticmethod
     def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The Trainer's; unpaged 8-bit AdamW does not wait for the GPU after each weight."""
@@ -326,6 +332,7 @@ class SFTTrainer(Trainer):
     def _compute_part(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass; activations are kept as long rows need it."""
         step = self._books.step if self._books.quick else super().training_step
+        step = self.graphs.step if self.graphs.active else step
         with self.long_rows.step():
             return self.long_rows.trained(step, model_itself(model), *args, **kwargs)
 

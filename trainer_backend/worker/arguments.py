@@ -6,6 +6,7 @@ import torch.distributed as dist
 from datasets import Dataset
 
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.engine.prepared import reading_arguments
 from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.extra_arguments import parse_extra_arguments
 from trainer_backend.recipe.resolve import QUANTIZED
@@ -21,9 +22,8 @@ NEVER = 2**31 - 1  # steps: evaluate and save only at the end of the run
 SAME_NAMES = (
     *("num_train_epochs", "max_steps", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "optim", "lr_scheduler_type", "weight_decay"),
-    *("max_grad_norm", "gradient_checkpointing", "max_length", "logging_steps"),
-    *("report_to", "seed", "learning_rate", "chat_template", "thinking", "lost_content"),
-    *("control_tokens", "truncation_mode", "loss_type", "label_smoothing_factor"),
+    *("max_grad_norm", "gradient_checkpointing", "logging_steps", "report_to", "seed"),
+    *("learning_rate", "loss_type", "label_smoothing_factor"),
     *("adam_beta1", "adam_beta2", "activation_offloading"),
 )
 
@@ -74,13 +74,9 @@ def _given(facts: RunFacts, has_eval: bool, has_images: bool) -> dict[str, Any]:
     recipe, is_chat = facts.recipe, facts.dataset.format != "text"
     return {
         **{name: getattr(recipe, name) for name in SAME_NAMES},
-        "assistant_only_loss": recipe.assistant_only_loss and is_chat,
-        "last_turn_only": recipe.last_turn_only and is_chat,
+        **reading_arguments(recipe, is_chat, facts.started_on, facts.is_older),
         "loraplus_lr_ratio": 0.0 if recipe.adapter == "full" else recipe.loraplus_lr_ratio,
         "neftune_noise_alpha": recipe.neftune_noise_alpha or None,
-        "eos_token": recipe.eos_token or None,
-        "template_date": facts.started_on,
-        "as_written": facts.is_older,
         "packing": recipe.packing and not has_images,  # rows with images stay rows
         "warmup_steps": _cadence(recipe.warmup_steps),
         "eval_strategy": "steps" if has_eval else "no",

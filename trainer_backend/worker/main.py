@@ -77,7 +77,8 @@ def run_worker(folder: Path) -> int:
 
 def _train(run: Run, writer: RunWriter, ranks: RankWatch) -> int:
     try:
-        from trainer_backend.worker.train import Stopped, train
+        from trainer_backend.worker.outcome import Stopped
+        from trainer_backend.worker.train import train
     except ImportError as error:
         traceback.print_exc()
         return _fail_all(writer, ranks, describe(error, run))

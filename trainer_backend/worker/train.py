@@ -1,11 +1,9 @@
 """train(run): one run from its settings to its last checkpoint, top to bottom."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import disable_progress_bars
@@ -13,20 +11,18 @@ from peft import PeftModel
 from transformers.utils.logging import disable_progress_bar
 
 from trainer_backend.data.checks import NO_STOP
-from trainer_backend.disk import GIB, size_of
+from trainer_backend.disk import GIB
 from trainer_backend.downloads import Progress
 from trainer_backend.estimation.device import keep_rates, may_measure, measured_rates
 from trainer_backend.estimation.timing import FETCHING, Stopwatch
 from trainer_backend.hardware import hardware
 from trainer_backend.models import hub_revision
-from trainer_backend.models.loaded.asking import AskedWith
 from trainer_backend.models.loaded.device import settle_card
 from trainer_backend.models.loaded.load import (
     fetch_model,
     load_adapter,
     load_base,
     load_processing,
-    load_tuned,
 )
 from trainer_backend.models.loaded.pretrained import AnyModel, tokenizer_of
 from trainer_backend.processes import on_stop_signal, rank_and_size
@@ -34,29 +30,23 @@ from trainer_backend.recipe import Recipe, label
 from trainer_backend.recipe.expert import data_notes
 from trainer_backend.recipe.resolve import resolve
 from trainer_backend.runs import Run, RunWriter, pin
-from trainer_backend.tokens.chat_template import FixedDate
 from trainer_backend.tokens.prepare import Counts
 from trainer_backend.tokens.stopping import end_in_words, set_end_token, unlearned_end
 from trainer_backend.tokens.templates.thinking import has_thinking_switch
-from trainer_backend.tokens.training_rows import training_row
 from trainer_backend.training.distributed import first_decides, first_goes_ahead, join
 from trainer_backend.training.lora.config import lora_config
 from trainer_backend.training.precision import accelerator, bf16_pays_on_cpu
 from trainer_backend.training.rates import device_rates
-from trainer_backend.worker.answers import check_answers
 from trainer_backend.worker.arguments import shards_model, training_arguments, training_rows
 from trainer_backend.worker.content import asked_about, file_rows, record_content, record_prompts
 from trainer_backend.worker.evaluation import use_best, warn_without_rows
 from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.memory import check_model_fits, step_parts
+from trainer_backend.worker.outcome import Stopped, evaluate_result, sampling
 from trainer_backend.worker.preflight import check_images, check_shards, check_truncation
 from trainer_backend.worker.recorder import memory_used, record_timing
 from trainer_backend.worker.resume import resume_from, same_examples_a_step
 from trainer_backend.worker.run_trainer import RunTrainer
-
-
-class Stopped(Exception):
-    """The user asked for a stop during preparation, before there was a checkpoint."""
 
 
 def train(run: Run, writer: RunWriter) -> None:
@@ -106,6 +96,8 @@ def train(run: Run, writer: RunWriter) -> None:
     if trainer.pissa is not None and facts.start:
         trainer.pissa.load(facts.start)
     _warn_about_rows(trainer, facts, writer)
+    if samples := sampling(facts, trainer):
+        trainer.add_callback(samples)
     progress("Starting", 1, 1, "step")
     clock.enter("trial")
     trainer.train(resume_from_checkpoint=resume_from(facts, writer))
@@ -229,65 +221,15 @@ def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) ->
 
 def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> None:
     writer, state, early = trainer.writer, trainer.state, trainer.early.stopped
-    trainer.clock.enter("answering")
+    trainer.clock.enter("comparing")
     if state.global_step < state.max_steps and not early:
         record_timing(trainer, facts, base, trainer.clock, trainer.saving.saves)
         writer.enter("paused")
         return
     use_best(trainer, facts.run, facts.recipe, writer)
     if trainer.is_world_process_zero():
-        writer.update(now=True, answers=_answers(facts, base, trainer, progress))
+        writer.update(now=True, answers=evaluate_result(facts, base, trainer, progress))
     record_timing(trainer, facts, base, trainer.clock, trainer.saving.saves)
     stopped_at = state.global_step if early else None
     peak = round(memory_used() / GIB, 2)  # saving and answering may have taken the most
     writer.enter("finished", early_stopped=stopped_at, memory_gb=peak)
-
-
-def _answers(
-    facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress
-) -> dict[str, Any] | None:
-    """The answer check on some held-out rows; None without any, or after a stop request."""
-    recipe, stored = facts.recipe, facts.dataset
-    held_out = facts.held_out_at[: recipe.answer_check_rows].tolist()
-    if not held_out or stored.format == "text":
-        return None
-    rows = [training_row(one, recipe.system_prompt, stored) for one in stored.examples(held_out)]
-    processing: Any = trainer.processing_class  # the tokenizer or processor given to it
-    tuned = _tuned(facts, base, trainer)
-    if tuned is None:
-        return None
-
-    @contextmanager
-    def base_model() -> Iterator[AnyModel]:
-        if recipe.adapter == "full":
-            yield load_base(base, recipe.precision)
-        else:
-            assert isinstance(tuned, PeftModel)
-            own = trainer.pissa.whole_base() if trainer.pissa else nullcontext()
-            with own, tuned.disable_adapter():
-                yield tuned
-
-    try:
-        return check_answers(rows, processing, tuned, base_model, progress, _asked(facts))
-    except Stopped:
-        return None
-
-
-def _asked(facts: RunFacts) -> AskedWith:
-    """What held-out rows are asked with besides their own tools and pictures: as in training."""
-    recipe, day = facts.recipe, facts.started_on
-    dated = {"strftime_now": FixedDate(day)} if day else {}
-    return AskedWith((), recipe.thinking, recipe.control_tokens, dated)
-
-
-def _tuned(facts: RunFacts, base: Path, trainer: RunTrainer) -> AnyModel | None:
-    """The trained model, unsharded; None and a warning if there is no memory for it."""
-    recipe, result = facts.recipe, facts.run.result()
-    if not shards_model(recipe):
-        return trainer.accelerator.unwrap_model(trainer.model)
-    if 2 * size_of(base) > hardware().memory_free * GIB:
-        trainer.writer.warn("Answer check skipped: the whole model does not fit into memory.")
-        return None
-    whole = None if recipe.adapter == "full" else load_base(base, recipe.precision)
-    assert result is not None  # the last step always saves
-    return load_tuned(result.path, whole, recipe.precision)

@@ -2,7 +2,7 @@
 
 from trainer_backend.corrections.correction import Wrong
 from trainer_backend.corrections.kept import keep_correction
-from trainer_backend.corrections.outcome import outcome_for, outcome_of
+from trainer_backend.corrections.outcome import outcome_for, outcome_of, with_outcome
 from trainer_backend.corrections.replay import plan_replay, replay_dataset
 from trainer_backend.evaluation.results import Asked, Evaluation, keep
 from trainer_backend.models.loaded.answer_parts import Answer
@@ -60,3 +60,9 @@ def test_a_run_trained_on_corrections_tells_what_became_of_them(home, run):
     of_corrections = replay.kept.dataset.id
     keep(second, result({0: 1.0, 1: 1.0}, dataset_id=of_corrections, held_out=False))
     assert outcome_for(second).corrected.rows == 2 and outcome_for(second).corrected.score == 1.0
+    told = with_outcome(second, result({0: 0.0, 2: 1.0}))
+    assert told.sentence == (
+        "Better. Corrected rows: 2 of 2 right now; the others: 1 of 1, before 1 of 1."
+    )
+    assert told.warnings[0].startswith("1 of the held-out rows asked was corrected and trained on")
+    assert with_outcome(run, told) is told

@@ -9,9 +9,10 @@ from small_runs import small_recipe, train_small
 from trainer_backend.data.store import create_from_rows
 from trainer_backend.data.store.length_report import NOT_LEARNED, LengthReport
 from trainer_backend.estimation.lengths import of_report, row_lengths
-from trainer_backend.estimation.plan import plan_run, steps_of, times_of
+from trainer_backend.estimation.plan import filler_share, plan_run, steps_of, times_of
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.tokens.counts import token_lengths
+from trainer_backend.tokens.packing import filled_length
 
 
 @pytest.fixture
@@ -67,6 +68,28 @@ def test_rows_are_cut_as_the_setting_says(stored):
     none, notes = plan_run(Recipe(max_length=50, eval_fraction=0), stored, lengths)
     assert (none.rows, none.steps, none.tokens) == (0, 0, 0)
     assert any("No row" in note for note in notes)
+
+
+def test_filler_of_joined_rows_is_counted_beside_their_tokens(stored):
+    count = stored.num_examples
+    lengths = of_report(report_of([100] * count, [60] * count, [40] * count), leave_out=False)
+    recipe = Recipe(eval_fraction=0, per_device_train_batch_size=3, gradient_accumulation_steps=2)
+    plain, _ = plan_run(recipe, stored, lengths)
+    plan, _ = plan_run(recipe, stored, lengths, fills=True)
+    # 13 batches of 300 tokens become 304 (a multiple of 256 / 16), the last of 100 becomes 104
+    assert plan.filler / plan.step_tokens == pytest.approx((13 * 4 + 4) / 4000)
+    assert (plan.longest_batch, plain.longest_batch, plain.filler) == (304, 300, 0)
+    assert (plan.step_tokens, plan.tokens) == (plain.step_tokens, plain.tokens)
+    padded, _ = plan_run(recipe, stored, lengths, packs=False, fills=True)
+    assert padded.filler == 0 and padded.longest_batch == 300
+
+
+def test_filler_is_that_of_the_trainer():
+    rows = np.array([1, 7, 8, 9, 127, 128, 1023, 1024, 1025, 4097, 10**6 + 1])
+    wanted = sum(filled_length(int(n)) - int(n) for n in rows) / rows.sum()
+    assert filler_share(rows, 1) == pytest.approx(wanted)
+    sums = [rows[:6].sum(), rows[6:].sum()]
+    assert filler_share(rows, 6) == sum(filled_length(int(n)) - n for n in sums) / rows.sum()
 
 
 def test_refused_rows_do_not_count(stored):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from trainer_backend.runs import heartbeat as heartbeat_module
 from trainer_backend.runs.files import HEARTBEAT
-from trainer_backend.runs.heartbeat import LIMITS_S, Heartbeat
+from trainer_backend.runs.watched import heartbeat as heartbeat_module
+from trainer_backend.runs.watched.heartbeat import LIMITS_S, Heartbeat
 from trainer_backend.runs.writer import RunWriter
 from trainer_backend.scheduling.watchdog import AWAY_S, FROZEN_AFTER_S, HangWatch
 

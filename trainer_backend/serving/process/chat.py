@@ -5,7 +5,7 @@ text and calls.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from transformers import ProcessorMixin
 
 from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.engine.answering import answer_text, write_answers
 from trainer_backend.models.loaded.answer_parts import Answer
 from trainer_backend.models.loaded.asking import AskedWith, Prompt, build_prompt, without_pictures
 from trainer_backend.models.loaded.generate import (
@@ -95,6 +96,35 @@ class ChatModel:
             yield replace(prompt.read(text), cut=cut, tokens=len(written), seconds=spent)
             return
         yield replace(prompt.read(text), tokens=len(written), seconds=spent)
+
+    def check(self, messages: list[dict], asked: AskedWith) -> None:
+        """Raise UserError or TrainingDataError for messages that the model cannot be asked."""
+        prompt = self.prompt(messages, asked)
+        _limited(Sampling(), self.model, len(prompt.ids))
+
+    def answer_all(
+        self,
+        asked: Sequence[list[dict]],
+        which: str,
+        sampling: Sampling,
+        given: AskedWith,
+        tick: Callable[[], None],
+    ) -> list[Answer]:
+        """The greedy answers to several conversations without pictures, written at once.
+
+        `tick` is called after every token; what it raises ends the work.
+        """
+        model, switched = self._side(which)
+        prompts = [self.prompt(messages, given) for messages in asked]
+        ids = [one.ids for one in prompts]
+        limits = [_limited(sampling, model, len(one)).max_new_tokens for one in ids]
+        with switched():
+            written = write_answers(model, self.tokenizer, ids, limits, lambda _: tick())
+        texts = [answer_text(one, self.tokenizer) for one in written]
+        return [
+            replace(prompt.read(text), cut=one.cut, tokens=len(one.ids))
+            for prompt, text, one in zip(prompts, texts, written, strict=True)
+        ]
 
     def _tokens(self, prompt: Prompt, which: str, sampling: Sampling) -> Iterator[int]:
         """The ids that the model writes after the prompt."""

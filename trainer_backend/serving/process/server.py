@@ -34,6 +34,7 @@ from trainer_backend.processes import lower_priority
 from trainer_backend.recipe import Recipe
 from trainer_backend.runs import Target, find_target, open_run
 from trainer_backend.serving.process.chat import ChatModel
+from trainer_backend.serving.process.many import answer_some, parts_of
 from trainer_backend.serving.process.template_view import view_template
 from trainer_backend.serving.process.token_view import count_job, view_row
 from trainer_backend.tokens.counts import iter_token_lengths
@@ -232,6 +233,30 @@ class ModelServer:
                 if request.stopped():
                     return
                 yield {"which": side, "text": answer.in_words(), **asdict(answer)}
+
+    def do_answers(  # noqa: PLR0913 - what many prompts are asked with
+        self,
+        request: Request,
+        run: str,
+        asked: list[list[dict]],
+        sides: list[str],
+        checkpoint: int | None = None,
+        given: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Iterator[dict]:
+        def tick() -> None:
+            if request.stopped():
+                raise Stopped
+
+        sampling, asks = Sampling(**options), AskedWith(**(given or {}))
+        for places in parts_of(len(asked)):
+            some = [asked[at] for at in places]
+            with self._model_alone(request):  # between two parts another request may have a turn
+                model = self._load(find_target(self.home, run, checkpoint), request.progress)
+                for side in sides:
+                    parts = answer_some(model, some, side, sampling, asks, tick)
+                    for at, part in zip(places, parts, strict=True):
+                        yield {"at": at, **part}
 
     def _load(self, target: Target, progress: Progress) -> ChatModel:
         if self._loaded is None or self._loaded.target != target:

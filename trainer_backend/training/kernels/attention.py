@@ -28,16 +28,31 @@ from trainer_backend.training.kernels.varlen import VarlenKernel, kernel_for
 
 PER_DOCUMENT = "per_document"
 _NO_WINDOW = 0
+_UNREAD = -1  # in the place of lengths that change
 LONGEST_WHOLE = 2048  # tokens of a document whose attention weights are written out at once
-_current: list[tuple[int, ...]] = []  # document lengths of the row in the forward pass
+_current: list["Layout"] = []  # of the row in the forward pass
 
 
 class Layout:
     """The documents of a row, made once a step: `lengths` in tokens, `window` (0: none)."""
 
     def __init__(self, lengths: tuple[int, ...], window: int):
-        self.lengths, self.window, self.longest = lengths, window, max(lengths)
+        self._lengths, self.window = lengths, window
+        self.tokens, self.longest = sum(lengths), max(lengths)
         self._starts: dict[torch.device, Tensor] = {}
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each document."""
+        return self._lengths
+
+    def windowed(self, window: int) -> "Layout":
+        """The same documents seen through a window."""
+        return _layout(self._lengths, window)
+
+    def numbers(self) -> list[int]:
+        """What a copied mask still tells: the window, then the lengths."""
+        return [self.window, *self._lengths]
 
     def starts(self, device: torch.device) -> Tensor:
         """int32 [documents + 1]: where each document starts, and where the last one ends."""
@@ -49,13 +64,43 @@ class Layout:
         return self._starts[device]
 
 
+class FixedLayout(Layout):
+    """Documents in a row of fixed size whose borders stand in a tensor and may change.
+
+    `starts` is int32 [documents + 1]; documents at its end may be empty. `longest` is an upper
+    bound. So the work that is queued for a device is the same for all contents.
+    """
+
+    def __init__(self, starts: Tensor, tokens: int, longest: int, window: int = 0):
+        super().__init__((longest,), window)
+        self.tokens, self._borders = tokens, starts
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each document that has any. Waits for the device."""
+        return tuple(one for one in self._borders.diff().tolist() if one)
+
+    def windowed(self, window: int) -> Layout:
+        """The same documents seen through a window."""
+        return FixedLayout(self._borders, self.tokens, self.longest, window)
+
+    def numbers(self) -> list[int]:
+        """Nothing: lengths that were read once would be those of another row later."""
+        return [self.window, _UNREAD]
+
+    def starts(self, device: torch.device) -> Tensor:
+        """The borders themselves."""
+        assert device == self._borders.device
+        return self._borders
+
+
 @lru_cache(maxsize=8)
 def _layout(lengths: tuple[int, ...], window: int) -> Layout:
     return Layout(lengths, window)
 
 
 @contextmanager
-def document_layout(lengths: Sequence[int] | None) -> Iterator[None]:
+def document_layout(lengths: Sequence[int] | Layout | None) -> Iterator[None]:
     """Set the document lengths (in tokens) of the row for the forward passes inside the block.
 
     None or an empty list: attention is that of `sdpa`.
@@ -63,7 +108,7 @@ def document_layout(lengths: Sequence[int] | None) -> Iterator[None]:
     if not lengths:
         yield
         return
-    _current.append(tuple(lengths))
+    _current.append(lengths if isinstance(lengths, Layout) else _layout(tuple(lengths), _NO_WINDOW))
     try:
         yield
     finally:
@@ -82,10 +127,10 @@ def per_document_mask(
     The model passes it to every layer like any mask, so layers recomputed by checkpointing get it.
     """
     custom = kwargs.get("use_vmap")  # a mask function of the model needs a full mask
-    if _current and batch_size == 1 and q_length == sum(_current[-1]) and not custom:
-        window = local_size or _NO_WINDOW
-        mask = torch.tensor([window, *_current[-1]], dtype=torch.int32)
-        mask.documents = _layout(_current[-1], window)  # type: ignore[attr-defined]  # see _layout_of
+    if _current and batch_size == 1 and q_length == _current[-1].tokens and not custom:
+        layout = _current[-1].windowed(local_size or _NO_WINDOW)
+        mask = torch.tensor(layout.numbers(), dtype=torch.int32)
+        mask.documents = layout  # type: ignore[attr-defined]  # see _layout_of
         return mask
     if local_size is not None:
         kwargs["local_size"] = local_size
@@ -126,7 +171,7 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
             1, 2
         ), None
     layout = _layout_of(attention_mask)
-    window, lengths = layout.window, layout.lengths
+    window = layout.window
     if torch.is_autocast_enabled(query.device.type):  # as autocast does for sdpa itself
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
@@ -141,9 +186,9 @@ def per_document_attention(  # noqa: PLR0913 - the interface's signature
         return kernel(q, k, v, starts, layout.longest, window, scaling, softcap)[None], None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.device.type == "cpu" and softcap is None and not dropout and _same_width(query, value):
-        return PackedAttention.apply(query, key, value, lengths, window, scale), None
+        return PackedAttention.apply(query, key, value, layout.lengths, window, scale), None
     parts, start = [], 0
-    for length in lengths:
+    for length in layout.lengths:
         rows = slice(start, start + length)
         q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
         parts.append(_one_document(q, k, v, window, scaling, softcap, dropout).transpose(1, 2))
@@ -163,6 +208,8 @@ def _layout_of(mask: Tensor) -> Layout:
     if layout is not None:
         return layout
     window, *lengths = mask.tolist()
+    if _UNREAD in lengths:
+        raise ValueError("the model copies the mask that carries the layout of a row")
     return _layout(tuple(lengths), window)
 
 

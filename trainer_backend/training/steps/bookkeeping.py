@@ -125,15 +125,19 @@ class StepBooks:
     ) -> Tensor:
         """Forward and backward pass of a batch, as Trainer.training_step; returns its loss."""
         trainer, items = self._trainer, num_items_in_batch
-        self._set_training(model)
-        prepare = getattr(trainer.optimizer, "train", None)
-        if callable(prepare):
-            prepare()
+        self.begin(model)
         inputs = trainer._prepare_inputs(inputs)
         with trainer.compute_loss_context_manager():
             loss = cast(Tensor, trainer.compute_loss(model, inputs, num_items_in_batch=items))
         trainer.accelerator.backward(loss)
-        return self._shown(loss.detach())
+        return self.shown(loss.detach())
+
+    def begin(self, model: torch.nn.Module) -> None:
+        """Put model and optimizer into training mode."""
+        self._set_training(model)
+        prepare = getattr(self._trainer.optimizer, "train", None)
+        if callable(prepare):
+            prepare()
 
     def _set_training(self, model: torch.nn.Module) -> None:
         """Call `model.train()` if a module of it is not in training mode."""
@@ -141,7 +145,7 @@ class StepBooks:
         if not kept or kept[0] is not model or not all(one.training for one in kept):
             model.train()
 
-    def _shown(self, loss: Tensor) -> Tensor:
+    def shown(self, loss: Tensor) -> Tensor:
         """The loss that is logged: one that is not finite becomes the mean of those before."""
         if not self._filters:
             return loss

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from trainer_backend.tokens.packing import filled_length
 from trainer_backend.tokens.tokenise import IGNORED
+from trainer_backend.training.kernels.attention import Layout
 from trainer_backend.training.sft_config import SFTConfig
 
-SHORTEST = 8  # tokens: every length is a multiple of it
-PARTS = 16  # lengths from a power of two to the next
 FILLED = (
     "Joined rows are filled to one of few lengths with up to 6 % of tokens that are not learned "
     "from, so that the device meets the same shapes again; the loss stays the same."
@@ -27,16 +27,7 @@ class Row(NamedTuple):
 
     inputs: dict[str, Any]
     labels: Tensor
-    lengths: Sequence[int] | None
-
-
-def filled_length(tokens: int) -> int:
-    """The shortest of the fixed lengths that holds `tokens`: at most 1/16 longer from 128 on.
-
-    From one power of two to the next there are 16 lengths, evenly spaced.
-    """
-    step = max(SHORTEST, (1 << tokens.bit_length() - 1) // PARTS) if tokens else SHORTEST
-    return tokens + -tokens % step
+    lengths: Sequence[int] | Layout | None
 
 
 def fills_rows(args: SFTConfig, device: str, routed: bool, own_loss: bool) -> bool:
@@ -73,10 +64,10 @@ class Filling:
         the row, so that places in it stay.
         """
         lengths, missing = row.lengths, _missing(row)
-        if not lengths or not missing:
+        if not missing:
             return row
-        whole, rest = divmod(missing, max(lengths))
-        filler = [max(lengths)] * whole + [rest] * (rest > 0)
+        assert isinstance(lengths, Sequence)  # else nothing is missing
+        filler = _filler(lengths, missing)
         ids, places = row.inputs["input_ids"], row.inputs["position_ids"]
         starts = [torch.arange(n, dtype=places.dtype, device=places.device) for n in filler]
         inputs = {
@@ -87,10 +78,22 @@ class Filling:
         ignored = row.labels.new_full((1, missing), IGNORED)
         return Row(inputs, torch.cat((row.labels, ignored), dim=1), [*lengths, *filler])
 
+    def lengths(self, row: Row) -> list[int]:
+        """Those of the documents once the row is filled; [] for a row that is not."""
+        known = row.lengths
+        if not isinstance(known, Sequence) or not _is_plain(row.inputs, row.labels, sum(known)):
+            return []
+        return [*known, *_filler(known, filled_length(sum(known)) - sum(known))]
+
+
+def _filler(lengths: Sequence[int], missing: int) -> list[int]:
+    whole, rest = divmod(missing, max(lengths))
+    return [max(lengths)] * whole + [rest] * (rest > 0)
+
 
 def _missing(row: Row) -> int:
     """Tokens up to the next of the fixed lengths; 0 for a row that is not filled."""
-    tokens = sum(row.lengths or ())
+    tokens = sum(row.lengths) if isinstance(row.lengths, Sequence) else 0
     if not tokens or not _is_plain(row.inputs, row.labels, tokens):
         return 0
     return filled_length(tokens) - tokens

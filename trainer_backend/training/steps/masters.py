@@ -41,6 +41,11 @@ class MasterWeights:
         self._masters = [torch.nn.Parameter(one.data, one.requires_grad) for one in held]
         self._copies: list[torch.Tensor] = []  # only while training
 
+    @property
+    def holds_copies(self) -> bool:
+        """Whether the model computes with copies now."""
+        return bool(self._copies)
+
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """The masters that learn; their gradients are float32 sums over all micro-batches."""
         return (one for one in self._masters if one.requires_grad)

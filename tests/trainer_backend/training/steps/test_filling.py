@@ -16,7 +16,8 @@ from transformers import (
 
 from trainer_backend import SFTConfig
 from trainer_backend.tokens.collator import SFTCollator
-from trainer_backend.training.steps.filling import FILLED, Filling, Row, filled_length, fills_rows
+from trainer_backend.tokens.packing import filled_length
+from trainer_backend.training.steps.filling import FILLED, Filling, Row, fills_rows
 
 SIZES = {
     "vocab_size": 400,

@@ -1,0 +1,1 @@
+"""The commands about what runs have learned: evaluate, compare, blind, corrections."""
