@@ -33,9 +33,15 @@ from trainer_backend.data.store import safe_cell
 from trainer_backend.errors import UserError
 from trainer_backend.evaluation.results import best_known
 from trainer_backend.models.loaded.answer_parts import Answer, calls_of
+from trainer_backend.recipe.labels import label
 from trainer_backend.runs import Run, list_runs
 
-ROLES = {"user": "User", "assistant": "Assistant", "system": "System text", "tool": "Tool result"}
+ROLES = {
+    "user": "User",
+    "assistant": "Assistant",
+    "system": label("system_prompt"),
+    "tool": "Tool result",
+}
 MOST_LISTED = 20  # earlier tests of a run
 View = dict[str, Any]
 

@@ -22,7 +22,7 @@ from trainer_backend.runs.run import Run
 
 AHEAD = 2  # questions answered before they are asked for
 AHEAD_OF_TWO = 4  # with two runs: only one model is in memory, and each change loads the other
-MAX_ANSWER_TOKENS = 512
+LEAST_TOKENS, MOST_TOKENS = 128, 512  # of an answer; the same for both sides
 POLL_S = 0.1
 
 
@@ -94,12 +94,23 @@ def ask(
         "thinking": side.thinking,
         "control_tokens": side.control_tokens,
     }
-    options = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": MAX_ANSWER_TOKENS}
+    options = {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": limit_of(test)}
     steps = client.chat_steps(
         side.run, messages, which=which, checkpoint=side.checkpoint, asked=asked, **options
     )
     with closing(steps):
         yield from steps
+
+
+def limit_of(test: BlindTest) -> int:
+    """The most tokens of an answer: room for the longest answer of the rows, a byte a token.
+
+    Otherwise a model that talks on would keep the person waiting.
+    """
+    longest = max((len(one.expected.encode()) for one in test.questions), default=0)
+    if not longest:
+        return MOST_TOKENS
+    return min(MOST_TOKENS, max(LEAST_TOKENS, longest + 32))
 
 
 def keep_answers(run: Run, test_id: str, at: int, answers: dict[str, Answer]) -> BlindTest:

@@ -19,6 +19,7 @@ from trainer_backend.comparison.blind.blind_test import (
     Side,
 )
 from trainer_backend.evaluation.measures import wilson
+from trainer_backend.recipe.labels import label
 
 MOST_VOTES = 1_000  # more are not worth a number
 
@@ -118,7 +119,7 @@ def names(test: BlindTest) -> dict[str, str]:
     """{FIRST, SECOND: the name of the side}: the runs, or the tuned and the base model of one."""
     first, second = test.sides
     if test.is_of_one_run:
-        return {FIRST: "Tuned model", SECOND: "Base model"}
+        return {FIRST: "Tuned model", SECOND: label("base_model")}
     return {FIRST: side_words(first, second), SECOND: side_words(second, first)}
 
 

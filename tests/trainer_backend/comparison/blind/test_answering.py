@@ -39,6 +39,7 @@ def test_the_question_shown_and_two_more_are_answered(trained, fresh):
     run, messages, options = client.asked[0]
     assert run == trained.id and options["which"] == "both" and options["checkpoint"] == 4
     assert set(messages) == {"base", "tuned"} and options["temperature"] == 0.0
+    assert options["max_new_tokens"] == 128  # the rows' own answers are short
     found = open_test(trained, fresh.id).questions[1].answers
     assert found["first"].content == f"{trained.id} tuned"
     assert found["second"].content == f"{trained.id} base"
