@@ -13,10 +13,12 @@ from markupsafe import Markup
 
 from sft_ui import access
 from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.blind.room import build_blind
 from sft_ui.chat.kept_talks import build_talks
 from sft_ui.chat.tab import build_chat_tab, chat_choices, warm_up
 from sft_ui.context import PRIVATE, QUICK, SETS_STATE, SILENT, Studio
 from sft_ui.corrections.editor import build_correction, open_correction
+from sft_ui.corrections.kept_list import shown as shown_corrections
 from sft_ui.corrections.kept_list import wire_corrections
 from sft_ui.data.dataset_files import build_routes
 from sft_ui.data.tab import build_data_tab
@@ -27,6 +29,7 @@ from sft_ui.navigation.restoring import restored, run_to_show
 from sft_ui.navigation.stepper import build_stepper, stepper, steps_done
 from sft_ui.page.parts import Page
 from sft_ui.page.settings import card_outputs, cards, wire_settings
+from sft_ui.page.sweeping import wire_sweep
 from sft_ui.recipe_form import field_update, read_form, relevance
 from sft_ui.runs.tab import build_runs_tab, show_runs
 from sft_ui.theme import STYLE_SHEETS, build_theme, static_text
@@ -88,8 +91,14 @@ def build_app(home: Path, scheduler: Scheduler, model_process: ModelProcess) -> 
     ) as app:
         gr.HTML(header(hardware()), js_on_load=SWITCH_THEME)
         page = _build_tabs(studio)
+        build_blind(studio).correct(
+            lambda run: shown_corrections(studio, run),
+            *(page.chat.run, page.chat.corrections.outputs()),
+            **SETS_STATE,
+        )
         _wire_way(studio, page)
         wire_settings(studio, page)
+        wire_sweep(studio, page)
         _wire_runs(studio, page)
         _wire_load(studio, page, app)
         build_web_api(studio)
@@ -231,7 +240,7 @@ def _wire_runs(studio: Studio, page: Page) -> None:
             **QUICK,
         )
     for event in (train.chart.statuschange, page.opened["runs"].select):
-        event(lambda run: show_runs(studio, run), runs.chosen, runs.refreshed, **QUICK)
+        event(lambda *asked: show_runs(studio, *asked), runs.asked, runs.refreshed, **QUICK)
     runs.open.click(
         lambda run: (run, gr.Tabs(selected="train")),
         runs.chosen,
@@ -263,7 +272,8 @@ def _wire_load(studio: Studio, page: Page, app: gr.Blocks) -> None:
             field_update(name, values[name], visible=shown.get(name, True)) if recipe else gr.skip()
             for name in names
         ]
-        asked = request.query_params.get("tab", "")
+        known = request.query_params
+        asked = known.get("tab", "runs" if known.get("compare") else "")
         selected = asked if asked in page.opened else "train" if run_id else ""
         tab = gr.Tabs(selected=selected) if selected else gr.skip()
         chats = chat_choices(studio, base_model, run_id or None)

@@ -20,6 +20,9 @@ STYLE_SHEETS = [
         "data/lengths/length_chart.css",
         "model/search.css",
         "model/form_view.css",
+        "runs/runs.css",
+        "runs/compare/compare.css",
+        "blind/blind.css",
     )
 ]
 

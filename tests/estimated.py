@@ -55,6 +55,8 @@ def plan(**changes) -> Plan:
         answer_tokens=40.0,
         prompt_tokens=60.0,
         longest_answer=60,
+        answer_limit=82,
+        loss_groups=10,
     )
     return replace(usual, **changes)
 

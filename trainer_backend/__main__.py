@@ -89,10 +89,7 @@ def _add_training_commands(command: Callable[[str, str], argparse.ArgumentParser
     _add_settings(estimate, "a setting of the recipe: adapter=qlora")
     estimate.add_argument("--json", action="store_true")
 
-    sweep = add_sweep(command)
-    _add_reading(sweep)
-    _add_columns(sweep)
-    _add_settings(sweep, "a setting that all runs share: adapter=qlora")
+    add_sweep(command, (_add_reading, _add_columns, _add_settings))
 
 
 def _add_result_commands(command: Callable[[str, str], argparse.ArgumentParser]) -> None:

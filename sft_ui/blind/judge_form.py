@@ -8,7 +8,7 @@ addresses that its owner listed are asked.
 import os
 from collections.abc import Mapping
 
-import gradio as gr
+from starlette.requests import HTTPConnection
 
 from sft_ui.access import is_loopback
 from trainer_backend.comparison.judge import Judge, chat_address, new_judge
@@ -18,10 +18,10 @@ VARIABLE = "SFT_STUDIO_JUDGES"
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
-def is_personal(request: gr.Request | None, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the page is used on its own machine by whoever started it."""
-    client = getattr(request, "client", None)
-    if request is None or client is None or request.username or environment.get("SPACE_ID"):
+def is_personal(request: HTTPConnection, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the page is used on its own machine by whoever started it: no login, no proxy."""
+    app, client = request.scope.get("app"), request.client
+    if getattr(app, "auth", None) or environment.get("SPACE_ID") or client is None:
         return False
     headers = {str(name).lower() for name in request.headers}
     return is_loopback(str(client.host)) and not headers & set(FORWARDED)
@@ -32,7 +32,7 @@ def listed_judges(environment: Mapping[str, str] = os.environ) -> list[str]:
     return [one.strip() for one in environment.get(VARIABLE, "").split(",") if one.strip()]
 
 
-def judge_named(asked: Mapping[str, object], request: gr.Request | None) -> Judge:
+def judge_named(asked: Mapping[str, object], request: HTTPConnection) -> Judge:
     """The judge that a visitor entered. Raises UserError for one that may not be asked here."""
     judge = new_judge(*(str(asked.get(name) or "") for name in ("url", "model", "key_env")))
     known = []

@@ -1,4 +1,4 @@
-"""The Runs tab: list, open, rename, delete and export runs.
+"""The Runs tab: the table, its filters, the chosen run, exports and the comparison.
 
 Reads run folders; exports are written by the model process.
 """
@@ -12,17 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt, show_user_errors
+from sft_ui.blind.button import build_blind_button
 from sft_ui.context import IN_TURN, PRIVATE, QUICK, SETS_STATE, SILENT, Options, Studio
-from sft_ui.runs.table import runs_table
+from sft_ui.runs.compare.component import build_comparison
+from sft_ui.runs.listing import listed_rows, tag_choices
+from sft_ui.runs.panel import Panel, build_panel, deleted_words
+from sft_ui.runs.table import LARGEST_FIRST, runs_table
+from sft_ui.runs.view import STATES, Row, View, next_sort, shown_rows
 from sft_ui.theme import static_text
-from trainer_backend.disk import in_words, size_of
 from trainer_backend.errors import UserError
 from trainer_backend.models import snippet
-from trainer_backend.runs import Run, list_runs, open_run, unreadable_runs
+from trainer_backend.runs import open_run
+from trainer_backend.runs.notes import write_notes
 
 FORMATS = [
     ("Adapter (small, needs the base model)", "adapter"),
@@ -43,96 +49,97 @@ class RunsTab:
     chosen: gr.State
     table: gr.HTML
     open: gr.Button
+    asked: list[Component]  # the inputs of `show_runs`: the chosen run, and the view
     refreshed: list[gr.blocks.Block]  # the components that `show_runs` updates
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The controls that rename and delete the chosen run."""
-
-    name: gr.Textbox
-    open: gr.Button
-    rename: gr.Button
-    delete: gr.Button
-    confirm: gr.Column
-    lost: gr.HTML
-    yes: gr.Button
-    no: gr.Button
 
 
 def build_runs_tab(studio: Studio) -> RunsTab:
     """Build the tab and its events, except opening a run, which crosses tabs."""
-    chosen = gr.State("")
-    with gr.Row():
-        gr.HTML(markup.line("Choose a run to open, rename, export or delete it.", "quiet"))
-        refresh = gr.Button("Refresh", size="sm", scale=0, min_width=100, elem_id="runs-refresh")
-    table = gr.HTML(runs_table([], ""), elem_id="runs-table", js_on_load=_script())
-    with gr.Column(visible=False) as panel, gr.Row(equal_height=False):
+    chosen, sort = gr.State(""), gr.State(View().sort)
+    build_comparison(studio)
+    with gr.Column(elem_id="compare-pick"):
+        with gr.Row(elem_id="runs-filters"):
+            wide: Options = {"container": False, "scale": 4, "min_width": 200}
+            hint = "Filter by name, model, data, tag or note"
+            text = gr.Textbox(label="Filter", placeholder=hint, elem_id="runs-filter", **wide)
+            small: Options = {"container": False, "scale": 1, "min_width": 130}
+            state = gr.Dropdown(STATES, value="", label="State", elem_id="runs-state", **small)
+            tags: list[tuple[str, str]] = tag_choices([])
+            tag = gr.Dropdown(tags, value="", label="Tag", elem_id="runs-tag", **small)
+        table = gr.HTML(runs_table([], ""), elem_id="runs-table", js_on_load=_script())
+    with gr.Column(visible=False, elem_id="run-panel") as box, gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            changes = _build_changes()
+            panel = build_panel()
+            build_blind_button("runs")
         with gr.Column(scale=6, min_width=320):
             format = gr.Radio(FORMATS, value="adapter", label="Export as", elem_id="export-format")
             export = gr.Button(EXPORT, variant="primary", elem_id="export-run")
             code = gr.HTML(elem_id="load-snippet")
     # pressed by a script only; the style sheet hides it, as updates around it would show it again
     file = gr.DownloadButton("Download", elem_id="export-file")
-    shown = [table, panel, changes.name, changes.confirm, code]
-    tab = RunsTab(chosen, table, changes.open, shown)
-    _wire_choosing(studio, tab, refresh, format, code)
-    _wire_changes(studio, tab, changes)
+    asked: list[Component] = [chosen, text, state, tag, sort]
+    shown = [table, tag, box, panel.name, panel.confirm, code, panel.note, panel.tags]
+    tab = RunsTab(chosen, table, panel.open, asked, shown)
+    _wire_choosing(studio, tab, format, code)
+    _wire_view(studio, tab, [text, state, tag], sort)
+    _wire_panel(studio, tab, panel)
     _wire_export(studio, tab, format, export, file)
     return tab
 
 
 def _script() -> str:
-    return markup.PICK_SCRIPT + static_text("runs/runs_table.js")
+    return static_text("runs/runs_table.js")
 
 
-def _build_changes() -> Changes:
-    name = gr.Textbox(label="Name", max_length=120, elem_id="run-name")
-    with gr.Row():
-        open_button = gr.Button("Open", variant="primary", min_width=90, elem_id="run-open")
-        rename = gr.Button("Rename", min_width=90, elem_id="run-rename")
-        delete = gr.Button("Delete…", variant="stop", min_width=90, elem_id="run-delete")
-    with gr.Column(visible=False, elem_id="run-delete-confirm", elem_classes="card") as confirm:
-        lost = gr.HTML()
-        with gr.Row():
-            yes = gr.Button(
-                "Delete forever", variant="stop", size="md", min_width=140, elem_id="run-delete-yes"
-            )
-            no = gr.Button("Cancel", size="md", min_width=90, elem_id="run-delete-no")
-    return Changes(name, open_button, rename, delete, confirm, lost, yes, no)
-
-
-def _wire_choosing(
-    studio: Studio, tab: RunsTab, refresh: gr.Button, format: gr.Radio, code: gr.HTML
-) -> None:
+def _wire_choosing(studio: Studio, tab: RunsTab, format: gr.Radio, code: gr.HTML) -> None:
     def choose(event: gr.EventData) -> str:
         return str(event.id)
 
     tab.table.pick(choose, None, tab.chosen, **IN_TURN, **SETS_STATE)
-    tab.chosen.change(lambda run: show_runs(studio, run), tab.chosen, tab.refreshed, **QUICK)
-    refresh.click(lambda run: show_runs(studio, run), tab.chosen, tab.refreshed, **QUICK)
-    tab.table.stale(lambda run: table_of(studio, run), tab.chosen, tab.table, **SILENT)
+    tab.chosen.change(lambda *asked: show_runs(studio, *asked), tab.asked, tab.refreshed, **QUICK)
+    tab.table.stale(lambda *asked: table_of(studio, *asked), tab.asked, tab.table, **SILENT)
     format.input(
         lambda run, kind: load_code(studio, run, kind), [tab.chosen, format], code, **QUICK
     )
 
 
-def _wire_changes(studio: Studio, tab: RunsTab, parts: Changes) -> None:
+def _wire_view(
+    studio: Studio, tab: RunsTab, filters: list[gr.Textbox | gr.Dropdown], sort: gr.State
+) -> None:
+    """The filters and the heads of the columns; only the table changes."""
+
+    def turn(now: str, event: gr.EventData) -> str:
+        return next_sort(now, str(event.column), LARGEST_FIRST)
+
+    again: Options = {"outputs": tab.table, "trigger_mode": "always_last", **SILENT}
+    for one in filters:
+        one.input(lambda *asked: table_of(studio, *asked), tab.asked, **again)
+    turned = tab.table.sort(turn, sort, sort, **IN_TURN, **SETS_STATE)
+    turned.then(lambda *asked: table_of(studio, *asked), tab.asked, tab.table, **SILENT)
+
+
+def _wire_panel(studio: Studio, tab: RunsTab, parts: Panel) -> None:
     @show_user_errors
-    def rename(run_id: str, text: str) -> list[Any]:
-        open_run(studio.home, run_id).rename(text)
-        return show_runs(studio, run_id)
+    def rename(name: str, run_id: str, *view: str) -> list[Any]:
+        open_run(studio.home, run_id).rename(name)
+        return show_runs(studio, run_id, *view)
 
     @show_user_errors
-    def remove(run_id: str) -> list[Any]:
+    def remove(run_id: str, *view: str) -> list[Any]:
         open_run(studio.home, run_id).delete()
         gr.Info("The run and its files were deleted.")
-        return ["", *show_runs(studio, "")]
+        return ["", *show_runs(studio, "", *view)]
+
+    @show_user_errors
+    def keep(note: str, tags: str, run_id: str, *view: str) -> list[Any]:
+        write_notes(open_run(studio.home, run_id).dir, note, tags)
+        gr.Info("Note and tags are saved with the run.")
+        return show_runs(studio, run_id, *view)
 
     for trigger in (parts.rename.click, parts.name.submit):
-        trigger(rename, [tab.chosen, parts.name], tab.refreshed, **QUICK)
+        trigger(rename, [parts.name, *tab.asked], tab.refreshed, **QUICK)
+    for trigger in (parts.keep.click, parts.tags.submit):
+        trigger(keep, [parts.note, parts.tags, *tab.asked], tab.refreshed, **QUICK)
 
     @show_user_errors
     def ask(run_id: str) -> list[Any]:
@@ -140,7 +147,7 @@ def _wire_changes(studio: Studio, tab: RunsTab, parts: Changes) -> None:
 
     parts.delete.click(ask, tab.chosen, [parts.confirm, parts.lost], **QUICK)
     parts.no.click(lambda: gr.update(visible=False), None, parts.confirm, **QUICK)
-    parts.yes.click(remove, tab.chosen, [tab.chosen, *tab.refreshed], **SETS_STATE)
+    parts.yes.click(remove, tab.asked, [tab.chosen, *tab.refreshed], **SETS_STATE)
 
 
 def _wire_export(
@@ -175,41 +182,28 @@ def named_copy(path: Path, name: str, kind: str) -> Path:
     return target
 
 
-def deleted_words(run: Run) -> str:
-    """What a deletion takes away."""
-    kept = len(run.checkpoints())
-    checkpoints = "1 checkpoint" if kept == 1 else f"{kept:,} checkpoints"
-    what = f"its {checkpoints}, curves and log" if kept else "its curves and log"
-    return (
-        f"Delete “{run.name()}”? The run with {what} ({in_words(size_of(run.dir))}) goes for good. "
-        "The data and exported files stay."
-    )
-
-
-def show_runs(studio: Studio, run_id: str) -> list[Any]:
-    """Updates of `RunsTab.refreshed`: the table, and the panel of the chosen run."""
+def show_runs(studio: Studio, run_id: str, *view: str) -> list[Any]:
+    """Updates of `RunsTab.refreshed`: the table and its tags, and the panel of the chosen run."""
     run, _ = attempt(open_run, studio.home, run_id) if run_id else (None, None)
-    table = table_of(studio, run_id)
+    rows = listed_rows(studio.home)
+    table = _table(rows, run_id, View(*view))
+    tags = gr.update(choices=tag_choices(rows))
     if run is None:
-        return [table, gr.update(visible=False), "", gr.update(visible=False), ""]
-    code = load_code(studio, run_id, "adapter")
-    return [table, gr.update(visible=True), run.name(), gr.update(visible=False), code]
+        hidden = gr.update(visible=False)
+        return [table, tags, hidden, "", hidden, "", "", ""]
+    notes, code = run.notes(), load_code(studio, run_id, "adapter")
+    shown = [gr.update(visible=True), run.name(), gr.update(visible=False), code]
+    return [table, tags, *shown, notes.text, ", ".join(notes.tags)]
 
 
-def table_of(studio: Studio, chosen: str) -> Markup:
-    """The table of all runs."""
-    runs = list_runs(studio.home)
-    shown = [one.summary() for one in runs[:MAX_RUNS]]
-    shown += [_unreadable(one, error) for one, error in unreadable_runs(studio.home)]
-    return runs_table(shown, chosen or "", left_out=len(runs[MAX_RUNS:]))
+def table_of(studio: Studio, chosen: str, *view: str) -> Markup:
+    """The table of the runs that the view asks for."""
+    return _table(listed_rows(studio.home), chosen, View(*view))
 
 
-def _unreadable(run: Run, error: UserError) -> dict[str, Any]:
-    """The summary of a run that cannot be opened, so that it does not vanish from the table."""
-    unknown = dict.fromkeys(("loss", "eval_loss", "elapsed_seconds", "error", "no_progress"))
-    words = {"base_model": "–", "dataset": "–", "state": f"Cannot be read: {error.what}"}
-    created = {"created_at": run.dir.stat().st_mtime, "step": 0, "total_steps": 0}
-    return {"id": run.id, "name": run.name(), **words, **unknown, **created}
+def _table(rows: list[Row], chosen: str, view: View) -> Markup:
+    found = shown_rows(rows, view)
+    return runs_table(found[:MAX_RUNS], chosen or "", view, left_out=len(found[MAX_RUNS:]))
 
 
 def load_code(studio: Studio, run_id: str, kind: str) -> Markup | str:

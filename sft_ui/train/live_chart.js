@@ -28,6 +28,7 @@ const COLUMNS = ["loss", "learning_rate", "grad_norm", "tokens_per_second", "mem
 const chart = makeLineChart(root.querySelector("canvas"), root.querySelector(".chart-tip"));
 const notice = makeEndNotice(root.querySelector('[data-tool="notice"]'));
 const log = makeRunLog(root);
+const takeSamples = makeTimeline(root.querySelector(".samples"));
 const showProgress = makeRunProgress(root, put);
 const SHORT_RUN = 60; // points
 const OVERDUE_S = 20; // after so long a stop may be enforced
@@ -46,6 +47,7 @@ const known = {
   hurry: 0,
   curves: {},
   shown: "loss",
+  log: false,
 };
 
 function put(name, text) {
@@ -93,8 +95,17 @@ function smoothAsNeeded() {
   chart.view.smoothing = root.querySelector("input[type=range]").value = weight;
 }
 
+// Speed has no orders of magnitude to show: on its chart the logarithm is off and cannot be chosen.
+function showScale() {
+  const button = root.querySelector('[data-tool="log"]');
+  button.disabled = known.shown === "tokens_per_second";
+  chart.view.log = known.log && !button.disabled;
+  button.setAttribute("aria-pressed", chart.view.log);
+}
+
 function showChart() {
   smoothAsNeeded();
+  showScale();
   chart.view.label = CHARTS[known.shown].length > 1 ? "loss" : CHARTS[known.shown][0].name;
   for (const name of ["csv", "png"])
     root.querySelector(`[data-tool="${name}"]`).hidden = !known.curves.loss?.length;
@@ -196,9 +207,9 @@ function showAdvance() {
   showState(showProgress(known.state, known.status, { live, stopping: isStopping() }));
 }
 
-// The result and the samples of the run are components of their own; they read no run by themselves.
-function tellWatchers(samples) {
-  const detail = { run: known.run, stamp: `${known.status} ${known.state.evaluations}`, samples };
+// The result of the run is a component of its own, which hears here what to show.
+function tellWatchers() {
+  const detail = { run: known.run, stamp: `${known.status} ${known.state.evaluations}` };
   document.dispatchEvent(new CustomEvent("studio-watched", { detail }));
 }
 
@@ -217,7 +228,8 @@ function take(answer) {
   if (answer.samples) known.samples = answer.samples.at;
   setStatus(known.state.state, answer.stopping ?? null);
   showAdvance();
-  tellWatchers(answer.samples);
+  tellWatchers();
+  takeSamples(known.run, answer.samples);
   if (answer.state) {
     showTiles(answer.state);
     showFindings(answer.state);
@@ -235,6 +247,7 @@ function take(answer) {
 function showNothing() {
   setStatus("idle");
   tellWatchers();
+  takeSamples("");
   showTiles({});
   showAdvance();
   showFindings({});
@@ -290,9 +303,9 @@ for (const button of root.querySelectorAll("[data-chart]"))
       other.setAttribute("aria-pressed", other === button);
     showChart();
   });
-root.querySelector('[data-tool="log"]').addEventListener("click", (event) => {
-  chart.view.log = !chart.view.log;
-  event.currentTarget.setAttribute("aria-pressed", chart.view.log);
+root.querySelector('[data-tool="log"]').addEventListener("click", () => {
+  known.log = !known.log;
+  showScale();
   chart.redraw();
 });
 root.querySelector('[data-tool="reset"]').addEventListener("click", () => {

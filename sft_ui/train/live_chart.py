@@ -46,10 +46,12 @@ def build_live_chart(studio: Studio) -> gr.HTML:
 
 def _script() -> str:
     """The component's script, preceded by the list of live states and the words for all states."""
-    names = ("line_chart", "end_notice", "run_progress", "run_log", "live_chart")
-    parts = ["evaluation/save_file.js", *(f"train/{name}.js" for name in names)]
+    names = ("end_notice", "run_progress", "run_log", "live_chart")
+    parts = ["save_file", "rows/pieces", "samples/timeline"]
+    files = ["charts/line_chart.js", *(f"evaluation/{part}.js" for part in parts)]
+    files += [f"train/{name}.js" for name in names]
     given = f"const LIVE = {json.dumps(LIVE)};\nconst WORDS = {json.dumps(STATE_WORDS)};\n"
-    return given + static_text(*parts)
+    return given + static_text(*files)
 
 
 def answer_poll(feeds: RunFeeds, studio: Studio, asked: object) -> dict:

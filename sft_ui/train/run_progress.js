@@ -1,5 +1,5 @@
-// Progress of a run: the bar of its steps, a second bar for what it does besides (preparing, evaluating,
-// checking answers), the time left, and the title of the browser tab. The first bar never goes back.
+// Progress of a run: the bar of its steps, a second bar for what it does besides (preparing, evaluating),
+// the time left, and the title of the browser tab. The first bar never goes back.
 
 const APP = document.title || "SFT Studio";
 
@@ -25,7 +25,14 @@ function partOf(state, status) {
   const counted = total > 1 || unit === "bytes";
   const share = counted && total ? Math.min(1, done / total) : null;
   const said = words ?? (counted && total ? amount(done, total, unit) : "");
-  return { what, text: said ? `${what}: ${said}` : `${what}…`, share };
+  const short = isAsking(state, status) ? "Evaluating" : what;
+  return { what: short, text: said ? `${what}: ${said}` : `${what}…`, share };
+}
+
+// Whether the steps are done and the models answer held-out rows.
+function isAsking(state, status) {
+  const over = state.total_steps && state.step >= state.total_steps;
+  return Boolean(status === "running" && over && state.progress?.unit === "answers");
 }
 
 function stepsOf(state, status) {
@@ -71,15 +78,13 @@ function makeRunProgress(root, put) {
   }
 
   function timeOf(state, status, ended) {
-    const over = state.total_steps && state.step >= state.total_steps;
     const works = status === "running" || status === "saving";
-    const left =
-      works && over && state.progress?.unit === "answers" ? partLeft(state.progress) : null;
+    const left = isAsking(state, status) ? partLeft(state.progress) : null;
     if (left != null) return `about ${duration(left)} left`;
     if (works && state.eta_seconds > 0)
       return (
         `about ${duration(state.eta_seconds)} left` +
-        (state.answer_check ? ", then the answer check" : "")
+        (state.answer_check ? ", then the evaluation" : "")
       );
     if (!state.elapsed_seconds || status === "idle") return "";
     return `${ended ? "took" : "running for"} ${duration(state.elapsed_seconds)}`;
@@ -89,7 +94,7 @@ function makeRunProgress(root, put) {
     const said = {
       queued: "Waiting",
       preparing: "Preparing",
-      running: part?.what.startsWith("Checking") ? part.what : `${percent}%`,
+      running: part?.what === "Evaluating" ? part.what : `${percent}%`,
       saving: `${percent}%`,
       paused: "Stopped",
       stopped: "Stopped",

@@ -13,9 +13,10 @@ from markupsafe import Markup
 
 from sft_ui import markup
 from sft_ui.alerts import attempt
+from sft_ui.blind.button import build_blind_button
 from sft_ui.context import QUICK, Studio
 from sft_ui.evaluation.result import build_result
-from sft_ui.evaluation.samples.timeline import build_timeline
+from sft_ui.sweep.fold import SweepFold, build_sweep
 from sft_ui.train.after_run import AfterRun, build_after_run, shown_after, wire_after_run
 from sft_ui.train.decision import Decision, build_decision
 from sft_ui.train.live_chart import build_live_chart
@@ -50,6 +51,7 @@ class TrainTab:
     talk: gr.Button
     next_run: NextRun
     decision: Decision
+    sweep: SweepFold
     use_settings: gr.Button
     run_card: gr.HTML
     chart: gr.HTML
@@ -80,15 +82,16 @@ def build_train_tab(studio: Studio) -> TrainTab:
     decision = build_decision()
     question = build_fit_question()
     commands = build_commands()
+    sweep = build_sweep()
     with gr.Row(equal_height=False):
         with gr.Column(scale=9, min_width=340):
             chart = build_live_chart(studio)
-            build_timeline()
         with gr.Column(scale=3, min_width=260):
             run_card = gr.HTML(elem_id="run-card")
             use_settings = gr.Button(
                 "Use this run's settings", size="md", visible=False, elem_id="use-settings"
             )
+            build_blind_button("train")
             after = build_after_run()
             next_card = build_next_card()
     next_run = NextRun(*question, next_card, commands)
@@ -98,7 +101,7 @@ def build_train_tab(studio: Studio) -> TrainTab:
     wire_stopping(studio, stopping, run_id, buttons, run_buttons)
     wire_after_run(studio, after, run_id, buttons, run_buttons)
     return TrainTab(
-        *(run_id, start_key, start, stop, resume, talk, next_run, decision),
+        *(run_id, start_key, start, stop, resume, talk, next_run, decision, sweep),
         *(use_settings, run_card, chart, result, after, shown),
     )
 

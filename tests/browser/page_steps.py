@@ -7,6 +7,7 @@ from pathlib import Path
 from run_files import append, set_state
 
 from trainer_backend.data.store.uploads import create_from_rows
+from trainer_backend.evaluation.results import Asked, Evaluation, Metric, keep
 from trainer_backend.home import open_home
 from trainer_backend.recipe.recipe import Recipe
 from trainer_backend.runs.create import create_run
@@ -56,13 +57,12 @@ def add_finished_run(home: Path, workplace: Path) -> Run:
     for step in range(1, 41):
         append(run, metrics(step))
     append(run, {"type": "eval", "step": 20, "eval_loss": 1.2})
-    example = dict.fromkeys(("prompt", "expected", "base", "tuned"), HOSTILE)
+    add_evaluation(run)
     set_state(
         run,
         **{"state": "finished", "step": 40, "total_steps": 40, "loss": 0.5, "eval_loss": 1.2},
         warnings=[HOSTILE],
         paths=[HOSTILE],
-        answers={"rows": 1, "base": 1.0, "tuned": 1.0, "examples": [example]},
         elapsed_seconds=61.0,
     )
     (run.dir / "worker.log").write_text(f"{HOSTILE}\nthe last line\n", encoding="utf-8")
@@ -71,6 +71,25 @@ def add_finished_run(home: Path, workplace: Path) -> Run:
         shutil.move(dataset.dir, target)
     shutil.move(run.dir, home / "runs" / run.id)
     return Run(home / "runs" / run.id)
+
+
+def add_evaluation(run: Run) -> None:
+    """An evaluation of three rows, and samples of the training; their texts contain markup."""
+    asked = [
+        Asked(
+            *(row, f"{HOSTILE} {row}", HOSTILE, "no", HOSTILE if row else f"{HOSTILE} more"),
+            {"exact_match": {"base": 0.0, "tuned": float(row > 0)}},
+            [{"role": "system", "content": HOSTILE}, {"role": "user", "content": f"Row {row}"}],
+        )
+        for row in range(3)
+    ]
+    measured = {"exact_match": Metric(0.0, 2 / 3, "higher", (0.25, 1.0), 3)}
+    facts = {"warnings": [HOSTILE], "notes": [HOSTILE], "examples": asked, "dataset": HOSTILE}
+    keep(run, Evaluation(run.id, 40, 3, measured, "better", "exact_match", HOSTILE, **facts))
+    with open(run.dir / "samples.jsonl", "w", encoding="utf-8") as file:
+        for step, text in ((0, "no"), (20, HOSTILE)):
+            sample = {"step": step, "row": 1, "prompt": HOSTILE, "expected": HOSTILE, "text": text}
+            file.write(json.dumps({**sample, "cut": False, "seconds": 0.1}) + "\n")
 
 
 def metrics(step: int) -> dict:

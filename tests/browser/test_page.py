@@ -53,11 +53,15 @@ def test_a_hostile_run_is_text_everywhere(app, open_page, finished_run):
     for part in (
         "#run-card",
         "#run-log",
-        "[data-live=answers]",
+        "#evaluation [data-result=sentence]",
+        "#evaluation [data-result=warnings]",
+        "#evaluation tbody",
+        ".samples",
         "[data-live=warnings]",
         "[data-live=paths]",
     ):
         expect(page.locator(part)).to_contain_text("<script>alert(1)</script>")
+    assert page.locator("#evaluation img, .samples img").count() == 0
     go(page, "Runs")
     expect(page.locator("#runs-table")).to_contain_text("<script>alert(1)</script>")
     assert page.locator("main img:not(footer img)").count() == 0
@@ -75,6 +79,33 @@ def test_the_live_view_reads_with_the_keyboard_and_switches_curves(app, open_pag
     expect(page.locator(".chart-tip")).to_be_hidden()
     page.get_by_role("button", name="Gradient norm").click()
     expect(page.locator("[data-live=legend]")).to_have_text("gradient norm")
+
+    page.get_by_role("button", name="Speed").click()  # has no logarithm
+    expect(page.locator('[data-tool="log"]')).to_be_disabled()
+    read_the_result(page)
+
+
+def read_the_result(page):
+    """The table of the evaluation by the keyboard: order, filter, a row in full, the download."""
+    table = page.locator("#evaluation .table-scroll > table")
+    toggles = table.locator(".row-toggle")
+    expect(page.locator("#evaluation [data-main=tuned]")).to_have_text("66.7%")
+    expect(toggles).to_have_text(["0", "1", "2"])  # worst first
+    expect(table.locator("tbody tr").first.locator("ins")).to_have_text("more")
+    by_row = table.get_by_role("columnheader", name="Row")
+    for order, rows in (("ascending", ["0", "1", "2"]), ("descending", ["2", "1", "0"])):
+        by_row.get_by_role("button").press("Enter")
+        expect(by_row).to_have_attribute("aria-sort", order)
+        expect(toggles).to_have_text(rows)
+    page.get_by_label("Wrong only").check()
+    expect(toggles).to_have_text(["0"])
+    toggles.press("Enter")
+    expect(toggles).to_have_attribute("aria-expanded", "true")
+    expect(table.locator(".conversation")).to_contain_text("Row 0")
+    expect(table.get_by_role("button", name="Correct this answer")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").first.click()
+    assert "exact_match_tuned" in download.value.path().read_text(encoding="utf-8")
 
 
 def test_wrong_settings_are_named_and_stop_the_start(page):
@@ -174,6 +205,9 @@ def test_no_serious_violation_and_nothing_wider_than_a_phone(app, open_page, fin
     wait_for_state(page, "finished")
     for tab in TABS:
         go(page, tab)
+        if tab == "Train":
+            page.locator(".result-rows > summary").click()
+            page.locator(".row-toggle").first.click()
         page.wait_for_timeout(700)
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{tab} is {wide} pixels too wide"

@@ -4,7 +4,9 @@ import re
 import time
 
 import pytest
-from browser.page_steps import add_finished_run, go
+from axe_playwright_python.sync_playwright import Axe
+from blind_tests import add_evaluation, give_checkpoint
+from browser.page_steps import HOSTILE, add_finished_run, go
 from playwright.sync_api import expect
 from run_files import set_state
 
@@ -132,16 +134,18 @@ def test_phases_and_a_stop_show_at_once_and_leave_the_bar(app, open_page, played
     page = open_page(f"{app.url}/?run={run.id}")
     bar, left = page.locator("#live-chart .progress-bar"), page.locator("[data-live=left]")
     expect(bar).to_have_attribute("aria-valuenow", "30")
-    expect(left).to_have_text("about 1 min 30 s left, then the answer check")
+    expect(left).to_have_text("about 1 min 30 s left, then the evaluation")
     expect(page.locator("#start-training")).not_to_have_class(re.compile("primary"))
     writer.update(now=True, progress=WORKING)
     expect(page.locator("[data-live=state]")).to_have_text("Evaluating")
     expect(page.locator("[data-live=phase_what]")).to_have_text("Evaluating: 3 of 12 batches")
     expect(page.locator("#live-chart .phase-bar")).to_have_attribute("aria-valuenow", "25")
     expect(bar).to_have_attribute("aria-valuenow", "30")
-    checking = {**WORKING, "what": "Checking answers", "unit": "answers"}
+    checking = {**WORKING, "what": "Asking the tuned model", "unit": "answers"}
     writer.update(now=True, step=40, progress=checking, eta_seconds=0.0)
-    expect(page.locator("[data-live=phase_what]")).to_have_text("Checking answers: 3 of 12")
+    expect(page.locator("[data-live=phase_what]")).to_have_text("Asking the tuned model: 3 of 12")
+    expect(page.locator("[data-live=state]")).to_have_text("Evaluating")
+    expect(page).to_have_title(re.compile("^Evaluating"))
     expect(bar).to_have_attribute("aria-valuenow", "100")
     stop_shows_at_once(page)
     follow_the_log(page, run)
@@ -158,3 +162,38 @@ def test_the_eighth_page_of_a_browser_works_like_the_first(app, open_page):
         page.wait_for_selector("[role=tab]")
     pages[-1].locator("#data-sample label").first.click()
     expect(pages[-1].locator("#data-report")).to_contain_text("held out")
+
+
+def test_a_blind_test_by_keys_survives_a_reload(app, open_page, tmp_path):
+    run = give_checkpoint(add_finished_run(app.home, tmp_path), step=40)
+    add_evaluation(run, 4, word=HOSTILE, step=40)
+    page = open_page(f"{app.url}/?run={run.id}&tab=train")
+    page.locator("#train-blind").click()
+    page.locator("[data-setup=rows]").fill("3")
+    page.locator("#blind-start").click()
+    number, test = page.locator("[data-question=number]"), page.locator("#blind-test")
+    expect(number).to_have_text("1 of 3")
+    expect(test).not_to_contain_text("Tuned model")
+    page.wait_for_timeout(500)
+    page.keyboard.press("1")
+    expect(number).to_have_text("2 of 3")
+    page.reload()
+    expect(number).to_have_text("2 of 3")
+    expect(page.locator("#blind-left")).to_be_enabled()
+    found = Axe().run(page, context="#blind-test", options={"runOnly": ["wcag2a", "wcag2aa"]})
+    assert [one["id"] for one in found.response["violations"]] == []
+    page.wait_for_timeout(500)
+    page.keyboard.press("0")
+    expect(number).to_have_text("3 of 3")
+    page.keyboard.press("u")
+    expect(number).to_have_text("2 of 3")
+    for _ in range(2):
+        page.wait_for_timeout(500)
+        page.locator("#blind-right").click()
+    result = page.locator("#blind-result")
+    expect(result).to_contain_text("Win rate of Tuned model")
+    expect(result).to_contain_text(HOSTILE)
+    page.keyboard.press("Escape")
+    expect(test).to_be_hidden()
+    assert "blind=" not in page.url
+    run.delete()

@@ -52,6 +52,11 @@ def test_a_script_trains_and_talks(client, data, tiny_model_dir):
     assert [row["step"] for row in rows if row["type"] == "metrics"] == [1, 2]
     assert client.predict(api_name="/list_runs")[0]["id"] == run_id
     assert isinstance(client.predict(run_id, "What is 3?", api_name="/chat"), str)
+    found = client.predict(run_id, '{"rows": 1}', api_name="/evaluate_run")
+    assert found["verdict"] in ("better", "worse", "no clear difference")
+    assert len(found["examples"]) == 1 and {"loss", "perplexity"} < set(found["metrics"])
+    newest = client.predict(run_id, api_name="/run_status")["evaluations"][0]
+    assert newest["id"] == found["id"] and newest["metrics"] == found["metrics"]
     file = client.predict(run_id, "adapter", api_name="/export_run")
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None

@@ -18,6 +18,7 @@ from sft_ui.data.rows.card import Changes, row_card
 from sft_ui.data.rows.tokens import Packed, pack_strip
 from sft_ui.layout import header
 from sft_ui.runs.table import runs_table
+from sft_ui.runs.view import Row
 from sft_ui.token_card import kind_of, token_card
 from sft_ui.train.tab import run_card
 from trainer_backend.data.store.uploads import create_from_rows
@@ -209,7 +210,7 @@ def test_columns_named_like_markup_are_text(home, hostile):
 def test_a_run_is_shown_as_text(run, hostile):
     run.rename(hostile[:110])
     assert_is_text(run_card(run))
-    assert_is_text(runs_table([run.summary()], ""))
+    assert_is_text(runs_table([Row(run.summary())], ""))
 
 
 def test_tokens_are_text_with_visible_blanks(hostile):

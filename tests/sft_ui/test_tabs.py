@@ -101,7 +101,7 @@ def test_chat_offers_runs_with_a_model(studio, run):
 def test_a_run_that_cannot_be_read_is_in_the_list_and_can_be_deleted(studio, run):
     spec = run.dir / "spec.json"
     spec.write_text(json.dumps({**json.loads(spec.read_text()), "format_version": 99}))
-    table, panel, name, _, code = runs_tab.show_runs(studio, run.id)
+    table, _, panel, name, _, code, *_ = runs_tab.show_runs(studio, run.id)
     assert run.id in table and "Cannot be read: This run was made by a newer version." in table
     assert panel["visible"] and name == run.name() and "Update this app" in code
     enter(run, "finished")
@@ -110,17 +110,17 @@ def test_a_run_that_cannot_be_read_is_in_the_list_and_can_be_deleted(studio, run
 
 
 def test_older_runs_that_are_not_shown_are_counted(studio, run, monkeypatch):
-    assert "older" not in runs_tab.show_runs(studio, "")[0]
+    assert "not shown" not in runs_tab.show_runs(studio, "")[0]
     create_run(studio.home, Recipe(max_steps=5), run.dataset())
     monkeypatch.setattr(runs_tab, "MAX_RUNS", 1)
-    assert "1 older run is not shown" in runs_tab.show_runs(studio, "")[0]
+    assert "1 more run not shown" in runs_tab.show_runs(studio, "")[0]
 
 
 def test_the_runs_table_shows_and_hides_the_panel(studio, run):
-    table, panel, name, confirm, code = runs_tab.show_runs(studio, run.id)
+    table, _, panel, name, confirm, code, *_ = runs_tab.show_runs(studio, run.id)
     assert run.id in table and panel["visible"] and name == "A run" and not confirm["visible"]
     assert "AutoPeftModelForCausalLM" in code
-    assert runs_tab.show_runs(studio, "run-gone")[1]["visible"] is False
+    assert runs_tab.show_runs(studio, "run-gone")[2]["visible"] is False
     assert "No runs yet" in runs_table([], "")
 
 

@@ -1,11 +1,15 @@
 """The options of the command sweep; apart from it, so that other commands load quickly."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
-def add_sweep(command: Callable[[str, str], argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the parser of sweep; `command(name, help)` makes it."""
+def add_sweep(
+    command: Callable[[str, str], argparse.ArgumentParser],
+    shared: Sequence[Callable[[argparse.ArgumentParser], None]],
+) -> None:
+    """Add the parser of sweep; `command(name, help)` makes it, and `shared` add the options that
+    it has in common with other commands."""
     sweep = command("sweep", "queue runs that try several values, or list what they achieved")
     which = "a preset name or a YAML file; “list” or a sweep's id shows what there is"
     sweep.add_argument("recipe", metavar="RECIPE", help=which)
@@ -26,4 +30,5 @@ def add_sweep(command: Callable[[str, str], argparse.ArgumentParser]) -> argpars
     )
     sweep.add_argument("--name", help="of the sweep")
     sweep.add_argument("--json", action="store_true")
-    return sweep
+    for add in shared:
+        add(sweep)

@@ -11,6 +11,7 @@ from trainer_backend.errors import UserError
 from trainer_backend.estimation.plan import Plan
 from trainer_backend.estimation.setup import Setup as Setup
 from trainer_backend.estimation.shape import Shape
+from trainer_backend.evaluation.limits import KEYS_SHARE, ROWS_AT_ONCE
 from trainer_backend.hardware import GIB
 from trainer_backend.recipe import Recipe
 from trainer_backend.recipe.adapter_parts import parse_layers, parse_names
@@ -41,7 +42,6 @@ REUSED = 0.5  # share of freed activations whose place gradients and optimizer t
 TILE = 4096  # tokens that norms and multi-layer perceptrons of a long row take at once
 ON_THE_WAY = 4  # inputs of layers on the GPU while the others wait in main memory
 STATE_SIZE = 16  # of a state-space layer
-MAX_ANSWER_TOKENS, ANSWERS_AT_ONCE = 512, 20  # of the answer check
 
 
 def optimizer_bytes(weights: int, recipe: Recipe) -> int:
@@ -391,17 +391,17 @@ def _evaluation(setup: Setup, trained: Trained) -> dict[str, float]:
 
 
 def _answering(setup: Setup) -> dict[str, float]:
-    """Base and tuned model write answers: the key and value cache, and a second model for full."""
+    """Both models write answers: keys and values, and for full and PiSSA a second model."""
     plan, shape = setup.plan, setup.shape
-    batch = min(plan.answer_rows, ANSWERS_AT_ONCE)
-    written = min(MAX_ANSWER_TOKENS, 2 * plan.answer_tokens + 16)
+    batch = min(plan.answer_rows, ROWS_AT_ONCE)
     each = 2 * shape.layers * shape.kv_heads * shape.head_dim * setup.stream
-    cache = batch * (1.5 * plan.prompt_tokens + written) * each
+    cache = batch * (1.5 * plan.prompt_tokens + plan.answer_limit) * each
+    left = setup.machine.memory_free * GIB - weight_bytes(setup)  # fewer rows where it is little
     parts = {
-        "activations": 2 * cache,  # it grows by copying
+        "activations": 1.2 * min(cache, KEYS_SHARE * max(0.0, left)),
         "logits": batch * shape.vocabulary * 8.0,
     }
-    if setup.full:
+    if setup.full or setup.recipe.init_lora_weights == "pissa":
         alone = replace(setup, recipe=replace(setup.recipe, adapter="lora"))
         parts["weights"] = weight_bytes(setup) + weight_bytes(alone)
     return parts

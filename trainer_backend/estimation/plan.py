@@ -12,12 +12,17 @@ import numpy as np
 
 from trainer_backend.data.store import StoredDataset
 from trainer_backend.estimation.lengths import RowLengths
+from trainer_backend.evaluation.limits import (
+    MOST_ANSWER_TOKENS,
+    answer_limit,
+    rows_in_group,
+    spread,
+)
 from trainer_backend.recipe import Recipe
 from trainer_backend.tokens.packing import LENGTHS, SHORTEST, best_fit_bins, filled_length
 
 PACKED_AT_ONCE = 1_000  # rows that the trainer packs together
 MOST_PACKED = 60  # of such groups: of more rows some are packed, and the rest counted like them
-MOST_ANSWER_TOKENS = 512
 DEVIATIONS = 2.5  # above the mean, of the largest batch that a run draws
 _splits: OrderedDict[Any, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 _kept: OrderedDict[Any, "Batches"] = OrderedDict()
@@ -41,7 +46,7 @@ class Plan:
     eval_tokens: int  # of one evaluation
     eval_trained: int
     saves: int
-    answer_rows: int  # of the answer check, each answered by base and tuned model
+    answer_rows: int  # of the evaluation at the end, each answered by base and tuned model
     answer_tokens: float  # mean tokens of an expected answer
     prompt_tokens: float
     longest_answer: int = 0  # tokens of the longest expected answer; 0: not known
@@ -49,6 +54,8 @@ class Plan:
     eval_batch: int = 0  # tokens of the largest batch of held-out rows
     eval_learned: int = 0  # of these: learned
     filler: float = 0.0  # mean tokens of one optimizer step that only fill rows, beside step_tokens
+    answer_limit: int = 0  # the most tokens of an answer
+    loss_groups: int = 0  # parts in which the evaluation at the end reads the held-out rows
 
     @property
     def tokens(self) -> int:
@@ -95,7 +102,7 @@ def plan_run(
     held = _batches(recipe, lengths, names[1], held_at, packs)
     steps = steps_of(recipe, train.packed, devices)
     plan = _counts(recipe, train, held, steps, devices)
-    plan = replace(plan, **_answers(recipe, dataset, lengths, held_at))
+    plan = replace(plan, **_at_the_end(recipe, held), **_answers(recipe, dataset, lengths, held_at))
     plan = filled(plan, train.filler) if fills and packs else plan
     return plan, _notes(recipe, lengths, train, train_at, packs)
 
@@ -205,10 +212,17 @@ def _counts(recipe: Recipe, train: Batches, held: Batches, steps: int, devices: 
     )
 
 
+def _at_the_end(recipe: Recipe, held: Batches) -> dict[str, int]:
+    if not recipe.answer_check_rows or not held.rows:
+        return {}
+    size = rows_in_group(held.packed, recipe.per_device_train_batch_size)
+    return {"loss_groups": math.ceil(held.packed / size)}
+
+
 def _answers(
     recipe: Recipe, dataset: StoredDataset, lengths: RowLengths, held_at: np.ndarray
 ) -> dict[str, Any]:
-    chosen = held_at[: recipe.answer_check_rows]
+    chosen = spread(held_at, recipe.answer_check_rows)
     if not len(chosen) or dataset.format == "text":
         return {}
     answers = np.minimum(lengths.trained[chosen], MOST_ANSWER_TOKENS)
@@ -218,6 +232,7 @@ def _answers(
         "answer_tokens": float(answers.mean()),
         "prompt_tokens": float(prompts.mean()),
         "longest_answer": int(answers.max()),
+        "answer_limit": answer_limit(answers),
     }
 
 

@@ -18,10 +18,11 @@ from trainer_backend.estimation.shape import Shape
 from trainer_backend.home import write_json
 from trainer_backend.runs.files import TIMING
 
-# in the order of a run; “fetching” (a download) is measured and left out of estimates
+# in the order of a run; “fetching” (a download) is measured and left out of estimates. Before the
+# last phase compared the models as it does now it was called “answering”
 PHASES = (
     *("starting", "loading", "preparing", "trial", "training"),
-    *("evaluating", "saving", "answering"),
+    *("evaluating", "saving", "comparing"),
 )
 FETCHING = "fetching"
 T = TypeVar("T", Shape, Plan)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 ROWS_AT_ONCE = 64
+KEYS_SHARE = 0.25  # of the free memory, for their keys and values
 MOST_ANSWER_TOKENS = 2048
 MORE_TOKENS, MORE_SHARE = 16, 0.1  # on top of what 19 of 20 expected answers need
 SAMPLE_TOKENS = 64  # of an answer while the model trains

@@ -12,7 +12,7 @@ from typing import Any
 from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
-from trainer_backend.evaluation.results import LOSSES, Evaluation
+from trainer_backend.evaluation.results import Evaluation
 from trainer_backend.evaluation.shown import LABELS
 from trainer_backend.runs import ACTIVE, Run, best_of
 
@@ -43,26 +43,29 @@ class Request:
 
         Raises UserError before the first one if it cannot be done.
         """
-        scores = [name for name in self.metrics or () if name not in LOSSES]  # those always come
         for step in self.check(run):
             yield evaluate(
                 run,
                 rows=self.rows,
                 dataset=self.dataset.id if self.dataset else None,
                 checkpoint=step,
-                metrics=",".join(scores) or None,
+                metrics=",".join(self.metrics) if self.metrics else None,
                 progress=progress,
             )
 
     def check(self, run: Run) -> list[int]:
         """The steps of the checkpoints to evaluate. Raises UserError if it cannot be done."""
-        _check_idle(run)
-        steps = steps_of(run, self.checkpoint)
+        steps = self.steps(run)
         if self.dataset is None:
             _check_held_out(run)
         elif not self.dataset.num_examples:
             raise UserError("These data have no rows.", self.dataset.name, GIVE_DATA)
         return steps
+
+    def steps(self, run: Run) -> list[int]:
+        """The steps meant, whatever rows there are. Raises UserError, also while it trains."""
+        _check_idle(run)
+        return steps_of(run, self.checkpoint)
 
 
 def request_of(run: Run, values: Mapping[str, Any], where: str = "options_json") -> Request:

@@ -8,8 +8,6 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from trainer_backend.data.store import safe_cell
@@ -19,11 +17,10 @@ from trainer_backend.evaluation.results import (
     Asked,
     Evaluation,
     Metric,
-    best_known,
+    best_head,
     evaluations_of,
+    heads_of,
 )
-from trainer_backend.home import read_json
-from trainer_backend.runs.files import EVALUATIONS
 from trainer_backend.runs.run import Run
 
 LABELS = {**MEASURE_LABELS, "loss": "Loss", "perplexity": "Perplexity"}
@@ -152,8 +149,9 @@ def answers_csv(evaluation: Evaluation) -> str:
 
 def with_evaluations(run: Run, *, examples: bool) -> dict[str, Any]:
     """A run's summary with its `evaluations`, newest first; without `examples` only their heads."""
-    found = [one.to_dict() for one in evaluations_of(run)] if examples else heads(run)
-    return {**run.summary(), "evaluations": found}
+    found = evaluations_of(run) if examples else heads_of(run)
+    kept = [one.to_dict(examples=examples) for one in found]
+    return {**run.summary(), "evaluations": kept}
 
 
 def said_first(run: Run) -> list[str]:
@@ -161,7 +159,7 @@ def said_first(run: Run) -> list[str]:
 
     A run of an earlier version has no evaluation but the share of right answers, or neither.
     """
-    if one := best_known(run):
+    if one := best_head(run):
         return [*one.warnings, one.sentence]
     answers = run.state().get("answers")
     if not answers:
@@ -170,29 +168,3 @@ def said_first(run: Run) -> list[str]:
         f"Right answers on {answers['rows']} held-out rows: "
         f"base {answers['base']:.0%}, tuned {answers['tuned']:.0%}."
     ]
-
-
-def heads(run: Run) -> list[dict[str, Any]]:
-    """The evaluations of a run without their rows, newest first; for lists of runs.
-
-    A file is read again only after it has changed.
-    """
-    found = []
-    for path in (run.dir / EVALUATIONS).glob("eval-*.json"):
-        try:
-            facts = path.stat()
-        except OSError:
-            continue
-        head = _head(str(path), facts.st_mtime_ns, facts.st_size)
-        if head is not None:
-            found.append({**head})
-    return sorted(found, key=lambda one: one["created_at"], reverse=True)
-
-
-@lru_cache(maxsize=4096)
-def _head(path: str, changed: int, size: int) -> dict[str, Any] | None:
-    try:
-        values: Any = read_json(Path(path), {})
-        return Evaluation.from_dict(values).to_dict(examples=False)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
-        return None

@@ -4,6 +4,7 @@ Each failure has what, where, fix, code, an offer (settings for a retry) and wha
 change made to a run here is half the batch after it ran out of memory.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,10 @@ def _out_of_memory(
 
     `taken`: what other programs hold of the device, in words.
     """
-    recipe, rows = run.recipe(), run.state().get("batch_rows")
-    changes = smaller(recipe, rows, in_parts=bool(tried))
+    recipe, state = run.recipe(), run.state()
+    rows, less = state.get("batch_rows"), (state.get("trial") or {}).get("less", ())
+    now = replace(recipe, gradient_checkpointing=True) if "checkpointing" in less else recipe
+    changes = smaller(now, rows, in_parts=bool(tried))
     same = " (the same result, slower)" if "per_device_train_batch_size" in changes else ""
     fix = "Choose a smaller model or the low-memory recipe."
     if changes:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer_backend.evaluation.measures import MEASURE_LABELS
-from trainer_backend.evaluation.results import Evaluation, best_known
+from trainer_backend.evaluation.results import Evaluation, best_head
 from trainer_backend.home import read_json
 from trainer_backend.runs import OVER, Run
 from trainer_backend.runs.files import BEHIND
-from trainer_backend.sweeps.sweep import Sweep
+from trainer_backend.sweeps.sweep import Sweep, list_sweeps
 from trainer_backend.sweeps.tries import not_comparable
 
 EVAL_LOSS = "eval_loss"
@@ -73,6 +73,12 @@ def best_of(home: Path, sweep: Sweep) -> str | None:
     return standing(home, sweep).best
 
 
+def best_runs(home: Path) -> set[str]:
+    """The ids of the best runs of all sweeps, for a list of runs to mark."""
+    found = (best_of(home, sweep) for sweep in list_sweeps(home))
+    return {run_id for run_id in found if run_id}
+
+
 def standing(home: Path, sweep: Sweep) -> Standing:
     """How the runs of a sweep did so far.
 
@@ -82,7 +88,7 @@ def standing(home: Path, sweep: Sweep) -> Standing:
     """
     runs = sweep.runs_here(home)
     finished = [run for run in runs if run.state()["state"] == "finished"]
-    known = {run.id: found for run in finished if (found := best_known(run))}
+    known = {run.id: found for run in finished if (found := best_head(run))}
     by = _measure(finished, known)
     losses = {run.id: run.state().get(EVAL_LOSS) for run in runs}
     if by == EVAL_LOSS:

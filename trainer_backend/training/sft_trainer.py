@@ -317,6 +317,9 @@ class SFTTrainer(Trainer):
     def _way(self) -> Way:
         return asked_way(self.args)
 
+    def _next_way(self, way: Way) -> Way | None:
+        """The way to go on when memory runs out on `way`; a script's own settings stay."""
+
     @staticmethod
     def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The Trainer's; unpaged 8-bit AdamW does not wait for the GPU after each weight."""

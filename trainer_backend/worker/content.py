@@ -121,7 +121,7 @@ def _facts(rows: np.ndarray) -> dict[str, Any]:
     return {"rows": len(rows), "first": np.sort(rows)[:FIRST].tolist()}
 
 
-# The prompts of chat and answer check
+# The prompts of chat and evaluation
 
 
 def record_prompts(facts: RunFacts, tokenizer: Tokenizer, writer: RunWriter) -> None:
@@ -144,7 +144,7 @@ def record_prompts(facts: RunFacts, tokenizer: Tokenizer, writer: RunWriter) -> 
     if other:
         where = facts.dataset.in_words(np.sort(np.array(other, np.int64)))
         writer.warn(
-            f"Chat and answer check ask with another beginning than {len(other):,} of {rows:,} "
+            f"Chat and evaluation ask with another beginning than {len(other):,} of {rows:,} "
             f"measured rows have in training ({where}): the chat template writes the prompt of an "
             "answer otherwise than the same messages before a finished one."
         )

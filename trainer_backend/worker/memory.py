@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
@@ -21,19 +22,20 @@ from trainer_backend.errors import UserError
 from trainer_backend.estimation.estimate import make_case
 from trainer_backend.estimation.memory import (
     GRADIENT_BYTES,
+    TILE,
     WEIGHT_BYTES,
     Setup,
     optimizer_bytes,
     peak_memory,
 )
 from trainer_backend.estimation.plan import Plan, unknown_rows
-from trainer_backend.estimation.saving.choice import ROOM, said, settle
+from trainer_backend.estimation.saving.choice import ROOM, has_room, said, settle
 from trainer_backend.estimation.shape import shape_of
 from trainer_backend.estimation.weights import Stored, stored_weights
 from trainer_backend.hardware import Hardware, hardware, ram
 from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.processes import data_left
-from trainer_backend.recipe import Recipe, changed_to
+from trainer_backend.recipe import Recipe, changed_to, label
 from trainer_backend.tokens.packing import filled_length
 from trainer_backend.training.capabilities import causal_lm, has_virtual_tokens
 from trainer_backend.training.malloc import give_back
@@ -104,7 +106,8 @@ def check_training_fits(trainer: Trainer, recipe: Recipe) -> None:
     assert trainer.model is not None
     weights = [one for one in trainer.model.parameters() if one.requires_grad]
     trainable = sum(own_shard(one).numel() for one in weights)
-    state = optimizer_bytes(trainable, recipe)
+    there = bool(getattr(trainer.optimizer, "state", None))  # of a resumed run: counted already
+    state = 0 if there else optimizer_bytes(trainable, recipe)
     if torch.cuda.is_available():
         unused, total = torch.cuda.mem_get_info()
         ours = unused + torch.cuda.memory_reserved()
@@ -152,8 +155,7 @@ def least_way(trainer: Any) -> Way:
     model is sharded or with long_rows="off", nothing is added to it.
     """
     asked = asked_way(trainer.args)
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    if trainer.args.long_rows == "off" or sharded or not _is_plain(trainer.model):
+    if not _may_add(trainer):
         return asked
     longest = longest_batch(trainer)
     setup = None if longest is None else setup_of(trainer, longest)
@@ -168,6 +170,40 @@ def least_way(trainer: Any) -> Way:
         offloading=recipe.activation_offloading,
         sentence=said(setup, chosen),
     )
+
+
+def next_way(trainer: Any, way: Way) -> Way | None:
+    """The cheapest way that keeps less than `way`, on which memory ran out; None: there is none.
+
+    In the order of least_way(), each at most once; said in words.
+    """
+    if not _may_add(trainer):
+        return None
+    args, longest = trainer.args, longest_batch(trainer)
+    setup = None if longest is None else setup_of(trainer, longest)
+    again, tiles, moves = label("gradient_checkpointing"), "tiles", label("activation_offloading")
+    if not way.checkpointing:
+        return _told(replace(way, checkpointing=True), f"“{again}”")
+    if not way.tiles and longest is not None and longest[0] >= 2 * TILE:
+        return _told(replace(way, tiles=True), f"{tiles} for long rows")
+    if way.offloading or args.device.type != "cuda" or (setup and not has_room(setup)):
+        return None
+    return _told(replace(way, offloading=True), f"“{moves}”")
+
+
+def _told(way: Way, added: str) -> Way:
+    verb = "are" if added.startswith("tiles") else "is"
+    about = (
+        f"The memory of the device ran out, against the estimate. From here on {added} {verb} "
+        "used; results are the same."
+    )
+    return replace(way, sentence=about, added=added)
+
+
+def _may_add(trainer: Any) -> bool:
+    """Whether a run may keep less than its arguments ask for."""
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    return trainer.args.long_rows != "off" and not sharded and _is_plain(trainer.model)
 
 
 def _is_plain(model: AnyModel) -> bool:
@@ -258,3 +294,15 @@ def free_bytes(device: torch.device) -> float:
     free, total = torch.cuda.mem_get_info(device)
     share = torch.cuda.get_per_process_memory_fraction(device)
     return float(min(free + torch.cuda.memory_reserved(device), share * total) - used)
+
+
+def usable_bytes(device: torch.device) -> float:
+    """Bytes that this process may take on a device in all: what it has, and what is free."""
+    if device.type != "cuda":
+        return free_bytes(device) + psutil.Process().memory_info().rss
+    return free_bytes(device) + torch.cuda.memory_allocated(device)
+
+
+def device_name(device: torch.device) -> str:
+    """“cpu”, or the name of the card."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

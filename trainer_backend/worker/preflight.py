@@ -30,6 +30,7 @@ from trainer_backend.recipe import Recipe, changed_to, label
 from trainer_backend.runs import RunWriter
 from trainer_backend.training.sft_trainer import SFTTrainer
 from trainer_backend.worker.memory import check_training_fits
+from trainer_backend.worker.resume import Trial
 
 
 class Preflight(TrainerCallback):
@@ -40,9 +41,10 @@ class Preflight(TrainerCallback):
     states, gradients, counters and weights are restored.
     """
 
-    def __init__(self, trainer: SFTTrainer, writer: RunWriter, recipe: Recipe, parts: int = 1):
+    def __init__(self, trainer: Any, writer: RunWriter, recipe: Recipe, parts: int = 1):
         self.writer, self.recipe = writer, recipe
         self._trainer, self._parts = trainer, parts
+        self._before = writer.run.state()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any
@@ -63,9 +65,21 @@ class Preflight(TrainerCallback):
         chosen = trainer._remove_unused_columns(rows.select(longest), "training")
         batch = trainer.data_collator(list(chosen))
         check_labels(batch, longest)
-        # a resumed run has tried it already, and a step of several processes is not done again
-        if state.global_step == 0 or (merging.joins and not merging.retries):
+        if state.global_step == 0 or self._is_due():
             self._try(batch)
+
+    def _is_due(self) -> bool:
+        """Whether a resumed run has to try again: on another device, or with other memory.
+
+        An earlier version has left no word on where it tried; then only a step that cannot be done
+        again, or runs on a GPU, is tried.
+        """
+        trainer = self._trainer
+        if trainer.was_tried:
+            return False
+        known = Trial.of(self._before) is not None
+        alone = trainer.merging.retries or not trainer.merging.joins
+        return known or not alone or trainer.args.device.type == "cuda"
 
     def _try(self, batch: dict[str, Any]) -> None:
         trainer, tokens = self._trainer, batch["input_ids"].numel()
@@ -82,6 +96,7 @@ class Preflight(TrainerCallback):
                 batch,
                 lambda: check_training_fits(trainer, self.recipe),
             )
+        self.writer.update(**trainer.tried().facts())
         self.writer.progress(what, 1, 1, "step")
 
 

@@ -18,6 +18,7 @@ from trainer_backend.estimation.device import machine_key
 from trainer_backend.estimation.plan import Plan, filler_share
 from trainer_backend.estimation.shape import shape_of
 from trainer_backend.estimation.timing import Stopwatch, Timing, write_timing
+from trainer_backend.evaluation.limits import answer_limit, rows_in_group
 from trainer_backend.hardware import hardware
 from trainer_backend.home import read_json
 from trainer_backend.processes import peak_memory
@@ -172,8 +173,8 @@ class TimeLeft:
     """Measures the parts of a training one after another and adds up what is left of them.
 
     Until the first evaluation its seconds are guessed from those of training on as many rows:
-    `eval_share` is the number of held-out rows by that of the training rows. The answer check after
-    the last step is not known beforehand and not counted.
+    `eval_share` is the number of held-out rows by that of the training rows. The evaluation after
+    the last step has a time of its own and is not counted.
     """
 
     def __init__(self, eval_share: float = 0.0, clock: Callable[[], float] = time.monotonic):
@@ -285,6 +286,7 @@ def work_done(trainer: SFTTrainer, recipe: Recipe, saves: int) -> Plan:
     answered = held_out.trained.sum() / max(1, len(held_out.documents))
     fills = trainer._filling is not None and len(rows.total) > 0
     share = filler_share(rows.total, trainer.merging.rows_at_once) if fills else 0.0
+    size = rows_in_group(len(held_out.total), args.per_device_eval_batch_size)
     return Plan(
         rows=len(rows.documents),
         steps=steps,
@@ -304,6 +306,8 @@ def work_done(trainer: SFTTrainer, recipe: Recipe, saves: int) -> Plan:
         prompt_tokens=held_out.documents.sum() / max(1, len(held_out.documents)) - answered,
         longest_answer=int(held_out.trained.max(initial=0)),
         filler=seen * share,
+        answer_limit=answer_limit(held_out.trained),
+        loss_groups=math.ceil(len(held_out.total) / size) if recipe.answer_check_rows else 0,
     )
 
 

@@ -1,9 +1,10 @@
-"""Resuming a run: the checkpoint, the number of processes, the learning rate.
+"""Resuming a run: the checkpoint, the number of processes, the learning rate, the trial's result.
 
 Which settings may change is not decided here.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch.optim import Optimizer
@@ -11,11 +12,79 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer_backend.errors import UserError
-from trainer_backend.recipe import Recipe
+from trainer_backend.recipe import Recipe, label
 from trainer_backend.runs import Damaged, Run, RunWriter, newest_intact, package_differences, purge
 from trainer_backend.runs.files import CHECKPOINTS
-from trainer_backend.training.distributed import first_decides
+from trainer_backend.training.distributed import any_process, first_decides
+from trainer_backend.training.steps.long_rows import Way
 from trainer_backend.worker.facts import RunFacts
+
+LESS = ("checkpointing", "tiles", "offloading")  # of a Way, the cheapest first
+SAME_MEMORY = 0.1  # by which the memory of a device may change before a step is tried again
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was found out about memory by the largest step, and on which device.
+
+    `memory_gb` is what the process could use in all, `less` what was switched on after memory had
+    run out: fields of a Way.
+    """
+
+    device: str
+    memory_gb: float
+    part_tokens: int | None = None
+    less: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Trial | None":
+        """That of an earlier attempt, as its run's state has it."""
+        kept = state.get("trial")
+        if not isinstance(kept, Mapping) or not {"device", "memory_gb"} <= kept.keys():
+            return None
+        less = tuple(str(one) for one in kept.get("less") or ())
+        return cls(kept["device"], float(kept["memory_gb"]), state.get("part_tokens"), less)
+
+    def facts(self) -> dict[str, Any]:
+        """For the run's state."""
+        whole = asdict(self)
+        return {"part_tokens": whole.pop("part_tokens"), "trial": {**whole, "less": [*self.less]}}
+
+    def holds_for(self, other: "Trial") -> bool:
+        """Whether the other is on a device of the same name with about as much memory.
+
+        What a CPU can use changes all the time, and matters only where it was too little.
+        """
+        if self.device != other.device:
+            return False
+        if self.device == "cpu" and self.part_tokens is None and not self.less:
+            return True
+        return abs(other.memory_gb - self.memory_gb) <= SAME_MEMORY * self.memory_gb
+
+    def added_to(self, way: Way) -> Way:
+        """The way with what this run needed before."""
+        new = [one for one in self.less if not getattr(way, one)]
+        if not new:
+            return way
+        names = {"checkpointing": label("gradient_checkpointing"), "tiles": "tiles"}
+        names["offloading"] = label("activation_offloading")
+        used = ", ".join(f"“{names[one]}”" for one in new)
+        about = f"Memory ran out earlier in this run, so it goes on with {used}; same results."
+        return Way(
+            checkpointing=way.checkpointing or "checkpointing" in new,
+            tiles=way.tiles or "tiles" in new,
+            offloading=way.offloading or "offloading" in new,
+            sentence=" ".join(filter(None, (way.sentence, about))),
+        )
+
+
+def settle_trial(state: Mapping[str, Any], here: Trial) -> tuple[Trial, bool]:
+    """The earlier trial if it holds here on all processes, else `here`; and whether it holds."""
+    earlier = Trial.of(state)
+    if any_process(earlier is None or not earlier.holds_for(here)):
+        return here, False
+    assert earlier is not None
+    return earlier, True
 
 
 def resume_from(facts: RunFacts, writer: RunWriter) -> str | None:

@@ -4,12 +4,14 @@ Each override only hands over to a part; no logic of a part is here.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from transformers import PrinterCallback
 
+from trainer_backend.disk import GIB
 from trainer_backend.estimation.timing import Stopwatch
 from trainer_backend.runs import RunWriter
 from trainer_backend.training.sft_trainer import SFTTrainer
@@ -22,11 +24,11 @@ from trainer_backend.worker.fsdp import (
     save_sharded,
     save_sharded_optimizer,
 )
-from trainer_backend.worker.memory import least_way
+from trainer_backend.worker.memory import device_name, least_way, next_way, usable_bytes
 from trainer_backend.worker.nan_guard import NanGuard
 from trainer_backend.worker.preflight import Preflight
 from trainer_backend.worker.recorder import RecordRun
-from trainer_backend.worker.resume import CurrentSchedule
+from trainer_backend.worker.resume import LESS, CurrentSchedule, Trial, settle_trial
 from trainer_backend.worker.saving import Saving
 
 
@@ -46,7 +48,7 @@ class RunTrainer(SFTTrainer):
         parts: int = 1,
         **arguments: Any,
     ):
-        recipe = facts.recipe
+        recipe, before = facts.recipe, writer.run.state()
         self.writer, self.clock = writer, clock
         self.sharded = recipe.distributed == "fsdp"
         self.guard, self.saving = NanGuard(self, writer), Saving(writer)
@@ -56,18 +58,31 @@ class RunTrainer(SFTTrainer):
         self.remove_callback(PrinterCallback)  # RecordRun writes a readable log
         # before the callbacks that open an account of this run elsewhere (report_to)
         self.callback_handler.callbacks.insert(0, Preflight(self, writer, recipe, parts))
-        self.merging.most = writer.run.state().get("part_tokens")  # of an earlier attempt
+        device = self.args.device
+        here = Trial(device_name(device), round(usable_bytes(device) / GIB, 2))
+        self.trial, self.was_tried = settle_trial(before, here)
+        self.merging.most = self.trial.part_tokens
 
     def _tell_of_content(self) -> None:
         """Nothing: the run's warnings name the rows as the file numbers them."""
 
     def _tell_path(self, sentence: str) -> None:
         super()._tell_path(sentence)
-        most = self.merging.most if hasattr(self, "merging") else None
-        self.writer.update(now=True, paths=list(self.paths.sentences), part_tokens=most)
+        facts = self.tried().facts() if hasattr(self, "trial") else {}
+        self.writer.update(now=True, paths=list(self.paths.sentences), **facts)
+
+    def tried(self) -> Trial:
+        """What the trial and the steps so far have found out about memory."""
+        way, begun, known = self.long_rows.way, self.long_rows.begun, self.trial.less
+        new = [name for name in LESS if getattr(way, name) and not getattr(begun, name)]
+        less = tuple(name for name in LESS if name in known or name in new)
+        return replace(self.trial, part_tokens=self.merging.most, less=less)
 
     def _way(self) -> Way:
-        return least_way(self)
+        return self.trial.added_to(least_way(self))
+
+    def _next_way(self, way: Way) -> Way | None:
+        return next_way(self, way)
 
     def check_finite(self) -> None:
         """Raises UserError if training was given up because of NaN or infinite values."""
@@ -83,7 +98,7 @@ class RunTrainer(SFTTrainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train no extra step when a run resumes at its final step (the Trainer would do one).
 
-        Such a run was killed during its answer check, perhaps after early stopping.
+        Such a run was killed during its evaluation, perhaps after early stopping.
         """
         if self.early.stopped or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True

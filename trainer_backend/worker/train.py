@@ -221,7 +221,7 @@ def _warn_about_rows(trainer: RunTrainer, facts: RunFacts, writer: RunWriter) ->
 
 def _finish(facts: RunFacts, base: Path, trainer: RunTrainer, progress: Progress) -> None:
     writer, state, early = trainer.writer, trainer.state, trainer.early.stopped
-    trainer.clock.enter("answering")
+    trainer.clock.enter("comparing")
     if state.global_step < state.max_steps and not early:
         record_timing(trainer, facts, base, trainer.clock, trainer.saving.saves)
         writer.enter("paused")

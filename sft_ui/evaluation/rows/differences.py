@@ -24,11 +24,13 @@ _WORD = re.compile(r"\s*(?:[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff
 def differences(expected: str, given: str) -> tuple[Piece, ...]:
     """What turns the expected answer into the given one.
 
-    White space is compared only where nothing else differs. Answers with too little in common, or
-    too long to compare, are one piece of the kind “other”.
+    White space is compared only where nothing else differs. An empty answer has no pieces. Answers
+    with too little in common, or too long to compare, are one piece of the kind “other”.
     """
+    if not given.strip():
+        return ()
     if expected.strip() == given.strip():
-        return (("same", given),) if given else ()
+        return (("same", given),)
     wanted, words = _WORD.findall(expected), _WORD.findall(given)
     pieces = _compared(
         wanted, words, [one.strip() for one in wanted], [one.strip() for one in words]
@@ -60,9 +62,18 @@ def _compared(
         if kind == "equal":
             pieces.append(("same", "".join(words[start + b0 : start + b1])))
         else:
-            pieces.append(("del", "".join(wanted[start + a0 : start + a1])))
-            pieces.append(("ins", "".join(words[start + b0 : start + b1])))
+            gone = "".join(wanted[start + a0 : start + a1])
+            pieces += _replaced(gone, "".join(words[start + b0 : start + b1]))
     return [*pieces, ("same", "".join(words[len(words) - end :] if end else ()))]
+
+
+def _replaced(gone: str, new: str) -> list[Piece]:
+    """Words that gave way to others; white space before them is not marked."""
+    if gone.strip() == new.strip():
+        return [("del", gone), ("ins", new)]
+    word = new.lstrip()
+    space = new[: len(new) - len(word)]
+    return [("same", space), ("del", gone.lstrip() if new else gone), ("ins", word)]
 
 
 def _same_at_start(left: Sequence[str], right: Sequence[str]) -> int:

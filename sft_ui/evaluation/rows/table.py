@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from sft_ui.evaluation.rows.correction import correction_of
 from sft_ui.evaluation.rows.differences import Piece, differences, excerpt
 from sft_ui.evaluation.words import is_wrong, score_words
 from trainer_backend.evaluation.results import LOSSES, Asked, Evaluation
@@ -173,26 +174,6 @@ def detail_of(evaluation: Evaluation, at: int) -> dict[str, Any]:
             if name in one.scores
         },
         "correction": correction_of(evaluation, one),
-    }
-
-
-def correction_of(evaluation: Evaluation, one: Asked) -> dict[str, Any]:
-    """What a correction of the tuned model's answer needs: all it was asked with, and its answer.
-
-    The row is named only if it is one of the run's own data, where its pictures are looked up.
-    """
-    said = one.marks.get("tuned", {})
-    asked = one.messages or [{"role": "user", "content": one.prompt}]
-    return {
-        "run": evaluation.run,
-        "evaluation": evaluation.id,
-        "messages": asked,
-        "tools": one.tools,
-        "answer": one.tuned,
-        "reasoning": str(said.get("reasoning") or ""),
-        "checkpoint": evaluation.checkpoint,
-        "place": "evaluation",
-        **({"row": one.row} if evaluation.held_out and one.messages else {}),
     }
 
 

@@ -1,16 +1,13 @@
 """The answers to a few held-out prompts while a run trains, by step, with what changed in each.
 
-Reads the file that the run writes; the browser draws.
+Reads the file that the run writes, for the live view; the browser draws.
 """
 
 import json
 from typing import Any
 
-import gradio as gr
-
 from sft_ui.evaluation.rows.differences import Piece, differences, excerpt
 from sft_ui.evaluation.rows.table import cut
-from sft_ui.theme import static_text
 from trainer_backend.runs import Run
 from trainer_backend.runs.files import SAMPLES
 
@@ -23,9 +20,9 @@ class Timeline:
 
     def __init__(self, run: Run):
         self._path = run.dir / SAMPLES
-        self._offset, self._dropped = 0, 0
+        self._offset, self._dropped, self._file = 0, 0, 0
         self._kept: list[dict[str, Any]] = []
-        self._said: dict[int, list[tuple[int, str]]] = {}  # row: the answers so far, by step
+        self._said: dict[int, str] = {}  # the last answer to each row
 
     def since(self, at: object) -> dict[str, Any]:
         """What came after the first `at` samples: {"samples": {"at", "fresh", "new"}}, or {}.
@@ -41,7 +38,13 @@ class Timeline:
         return {"samples": {"at": total, "fresh": not known, "new": new}}
 
     def _read(self) -> None:
-        if not self._path.is_file() or self._path.stat().st_size <= self._offset:
+        if not self._path.is_file():
+            return
+        facts = self._path.stat()
+        if self._file not in (0, facts.st_ino) or facts.st_size < self._offset:
+            self._begin_again()
+        self._file = facts.st_ino
+        if facts.st_size == self._offset:
             return
         with open(self._path, "rb") as file:
             file.seek(self._offset)
@@ -54,6 +57,11 @@ class Timeline:
         if len(self._kept) > MOST_KEPT:
             self._drop()
 
+    def _begin_again(self) -> None:
+        """A resumed run writes the file anew, without what it repeats: all viewers get all."""
+        self._dropped += len(self._kept) + 1
+        self._offset, self._kept, self._said = 0, [], {}
+
     def _drop(self) -> None:
         first = self._kept[0]["step"]
         beginning = [one for one in self._kept if one["step"] == first]
@@ -62,19 +70,19 @@ class Timeline:
         self._kept = beginning + newest
 
     def _told(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """The sample as the page shows it; after a resume, what came before its step counts."""
-        row, step, text = sample["row"], sample["step"], cut(sample["text"], TEXT_CHARS)
-        before = [one for one in self._said.get(row, []) if one[0] < step]
-        self._said[row] = [*before[-1:], (step, text)]
+        """The sample as the page shows it, compared with the answer before it."""
+        row, text = sample["row"], cut(sample["text"], TEXT_CHARS)
+        before = self._said.get(row)
+        self._said[row] = text
         pieces: tuple[Piece, ...] = (("same", text),)
-        if before:
-            pieces = differences(before[-1][1], text)
+        if before is not None:
+            pieces = differences(before, text)
         return {
             **{name: sample[name] for name in ("row", "step", "cut")},
             "prompt": cut(sample["prompt"], TEXT_CHARS),
             "expected": cut(sample["expected"], TEXT_CHARS),
             "pieces": excerpt(pieces, TEXT_CHARS),
-            "changed": None if not before else before[-1][1].strip() != text.strip(),
+            "changed": None if before is None else before.strip() != text.strip(),
             "right": text.strip() == sample["expected"].strip(),
         }
 
@@ -88,14 +96,3 @@ def _sample(line: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return {**texts, **numbers, "cut": bool(found.get("cut"))}
-
-
-def build_timeline() -> gr.HTML:
-    """The component; the live view hands it the samples of the run it shows."""
-    return gr.HTML(
-        "",
-        html_template=static_text("evaluation/samples/timeline.html"),
-        js_on_load=static_text("evaluation/rows/pieces.js", "evaluation/samples/timeline.js"),
-        elem_id="samples",
-        apply_default_css=False,
-    )

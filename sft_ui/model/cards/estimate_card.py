@@ -31,7 +31,7 @@ PARTS = {
 SMALL_PART = 0.005  # of the whole: not listed
 MARKS = {"yes": "✓", "tight": "!", "no": "✕", "unknown": "?"}
 KINDS = {"yes": "good", "tight": "warning", "no": "error", "unknown": "info"}
-INCLUDED = "Time includes evaluation, saving and the answer check."
+INCLUDED = "Time includes evaluation, saving and the comparison with the base model."
 FAILED = "The estimate could not be worked out. Training is not affected."
 FIX_WORDS = "Use the settings that fit"
 

@@ -141,7 +141,11 @@ def start_state(studio: Studio, asked: Asked) -> list[Any]:
     button = gr.update(
         value=reason or (TOO_LARGE if too_large else words), interactive=not (reason or too_large)
     )
-    return [button, *_question(asked.found if too_large else None), *_shown(studio, asked, reason)]
+    return [
+        button,
+        *_question(asked.found if too_large else None),
+        *_shown(studio, asked, reason, waits),
+    ]
 
 
 def _question(found: Estimate | None) -> list[Any]:
@@ -161,8 +165,8 @@ def _question(found: Estimate | None) -> list[Any]:
     return [gr.update(visible=True), said, fix]
 
 
-def _shown(studio: Studio, asked: Asked, reason: str) -> list[Any]:
-    """Updates of the card and of the commands."""
+def _shown(studio: Studio, asked: Asked, reason: str, waits: bool) -> list[Any]:
+    """Updates of the card and of the commands; beside a run under way the settings are folded."""
     recipe, _ = read_form(asked.values)
     dataset, _ = attempt(open_dataset, studio.home, asked.dataset_id or "-")
     if recipe is None or dataset is None:
@@ -177,7 +181,9 @@ def _shown(studio: Studio, asked: Asked, reason: str) -> list[Any]:
         *recipe_facts(resolved[0] if resolved else recipe),
         *_needs(resolved[0] if resolved else None, asked.found),
     ]
-    card = markup.card("Next run", _reason(studio, asked, reason), markup.facts(pairs))
+    facts = markup.facts(pairs)
+    inside = markup.more(f"{recipe.base_model} on {dataset.label}", facts) if waits else facts
+    card = markup.card("Next run", _reason(studio, asked, reason), inside)
     return [card, commands_value(asked.preset, recipe, dataset, bool(held_out))]
 
 

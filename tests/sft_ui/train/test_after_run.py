@@ -4,6 +4,7 @@ import pytest
 
 from sft_ui.recipe_form import form_values
 from sft_ui.runs import tab
+from sft_ui.runs.view import Row
 from sft_ui.train import after_run
 from sft_ui.train import tab as train_tab
 from trainer_backend.errors import UserError
@@ -106,7 +107,9 @@ def test_the_table_shows_why_a_run_failed(studio, dataset, run):
     stuck = create_run(studio.home, Recipe(max_steps=4), dataset, name="Stuck")
     enter(stuck, "running")
     write_json(stuck.dir / "stalled.json", {"phase": "step", "seconds": 700, "frozen": False})
-    table = tab.runs_table([open_run(studio.home, one.id).summary() for one in (run, stuck)], "")
+    table = tab.runs_table(
+        [Row(open_run(studio.home, one.id).summary()) for one in (run, stuck)], ""
+    )
     assert "Failed: The GPU ran out of memory." in table and "No progress" in table
 
 

@@ -45,8 +45,9 @@ def test_more_work_takes_longer_training(kind, adapter, more):
         ("evaluating", {"eval_runs": 4}),
         ("evaluating", {"eval_tokens": 9000}),
         ("saving", {"saves": 9}),
-        ("answering", {"answer_rows": 40}),
-        ("answering", {"longest_answer": 400}),
+        ("comparing", {"answer_rows": 40}),
+        ("comparing", {"longest_answer": 400, "answer_limit": 456}),
+        ("comparing", {"loss_groups": 40}),
     ],
 )
 def test_every_phase_grows_with_its_work(phase, more):
@@ -72,8 +73,8 @@ def test_weights_stored_in_four_bits_are_unpacked_in_every_pass():
 
 
 def test_without_evaluation_saves_and_answers_their_phases_are_empty():
-    found = seconds(plan(eval_runs=0, eval_tokens=0, saves=0, answer_rows=0))
-    assert found["evaluating"] == found["saving"] == found["answering"] == 0
+    found = seconds(plan(eval_runs=0, eval_tokens=0, saves=0, answer_rows=0, loss_groups=0))
+    assert found["evaluating"] == found["saving"] == found["comparing"] == 0
 
 
 def test_two_gpus_share_a_step():

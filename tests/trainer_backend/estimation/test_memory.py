@@ -142,7 +142,7 @@ def test_processes_share_or_add_up():
     assert in_all(shape, recipe, CPU, plan, processes=4) > 3.9 * in_all(shape, recipe, CPU, plan)
 
 
-def test_the_answer_check_may_be_the_peak():
+def test_the_answers_at_the_end_may_be_the_peak():
     recipe = Recipe(precision="bf16", max_length=64, per_device_train_batch_size=1)
     plan = replace(unknown_rows(recipe), answer_rows=20, answer_tokens=400.0, prompt_tokens=6000.0)
     shape = SHAPES["1.2B"]
@@ -155,7 +155,9 @@ def test_a_process_on_a_cpu_grows_with_lengths_and_answers():
     first = in_all(shape, recipe, CPU, plan)
     later = in_all(shape, recipe, CPU, replace(plan, steps=50))
     assert 0.15 < (later - first) / GIB < 0.3
-    answers = replace(plan, steps=50, answer_rows=20, answer_tokens=300.0, prompt_tokens=100.0)
+    answers = replace(
+        plan, steps=50, answer_rows=20, answer_tokens=300.0, prompt_tokens=100.0, answer_limit=400
+    )
     assert in_all(shape, recipe, CPU, answers) > later
     on_gpu = [in_all(shape, recipe, GPU, replace(plan, steps=n)) for n in (1, 50)]
     assert on_gpu[0] == on_gpu[1]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import time
 
 import pytest
 from evaluated import asked, evaluation
@@ -52,18 +51,6 @@ def test_the_csv_has_a_row_a_question_and_no_formula(run):
     assert "loss_base" not in rows[0], "there is no loss of each row"
 
 
-def test_heads_are_read_again_after_a_change_and_have_no_rows(run):
-    first = evaluation(run)
-    keep(run, first)
-    time.sleep(0.01)
-    keep(run, evaluation(run, verdict="worse"))
-    (run.dir / "evaluations" / "eval-damaged.json").write_text("{")
-    assert [one["verdict"] for one in shown.heads(run)] == ["worse", "better"]
-    assert all("examples" not in one for one in shown.heads(run))
-    keep(run, evaluation(run, id=first.id, created_at=first.created_at, verdict="worse", rows=9))
-    assert [one["rows"] for one in shown.heads(run)] == [8, 9]
-
-
 def test_a_run_of_an_earlier_version_shows_its_right_answers(run):
     assert shown.said_first(run) == []
     amend(run.dir, answers={"rows": 10, "base": 0.1, "tuned": 0.9})
@@ -73,4 +60,5 @@ def test_a_run_of_an_earlier_version_shows_its_right_answers(run):
         "It learned its training rows by heart.",
         "Better: Exact match 12.5% → 50%.",
     ]
-    assert shown.with_evaluations(run, examples=True)["evaluations"][0]["examples"]
+    whole, head = (shown.with_evaluations(run, examples=each) for each in (True, False))
+    assert len(whole["evaluations"][0].pop("examples")) == 4 and whole == head

@@ -56,7 +56,7 @@ def test_the_command_names_only_what_differs():
 def test_the_python_can_be_read_and_says_what_it_leaves_out(recipe):
     text = python_script(chosen(replace(recipe, answer_check_rows=4, load_best_at_end=True)), CPU)
     compile(text, "script", "exec")
-    assert "“Answer check” (answer_check_rows)" in text and "“Best checkpoint" in text
+    assert "“Evaluation rows” (answer_check_rows)" in text and "“Best checkpoint" in text
     assert "Only in the app" not in python_script(chosen(RECIPES[0]), CPU)
     assert ("LoraConfig" in text) is (recipe.adapter != "full")
 

@@ -129,3 +129,20 @@ def test_a_process_that_dies_while_it_answers_is_told(process, tiny_model_dir):
     os.kill(process._process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="stopped"):
         list(stream)
+
+
+def test_it_evaluates_a_run_and_stops_when_nobody_listens(process, finished):
+    parts = list(process.evaluate(finished.id, rows=2, metrics="exact_match"))
+    told = [part["progress"] for part in parts if "progress" in part]
+    found = parts[-1]["evaluation"]
+    assert told and all(one["what"] for one in told)
+    assert (found["run"], found["checkpoint"], len(found["examples"])) == (finished.id, 4, 2)
+    assert set(found["metrics"]) == {"exact_match", "loss", "perplexity"}
+    shown = process.evaluate(finished.id, checkpoint="all", rows=2)
+    first = next(part for part in shown if "evaluation" in part)
+    shown.close()
+    assert first["evaluation"]["checkpoint"] == 2
+    with pytest.raises(UserError, match="There is no checkpoint 3"):
+        list(process.evaluate(finished.id, checkpoint=3))
+    said = last(process.chat(finished.id, MESSAGES, which="tuned", max_new_tokens=2))
+    assert isinstance(said, str), "the model is free for a chat again"

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from trainer_backend.data.store.uploads import create_from_rows
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.results import best_known
 from trainer_backend.export.exporter import export_run
 from trainer_backend.models.loaded.load import load_base, load_tuned
 from trainer_backend.runs.create import new_run_from
@@ -38,7 +39,7 @@ IDS = torch.arange(5, 25)[None]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_model_dir):
-    """A finished run with nearly every expert setting, and an answer check."""
+    """A finished run with nearly every expert setting, and an evaluation."""
     from trainer_backend.home import open_home
 
     home = open_home(tmp_path_factory.mktemp("expert"))
@@ -67,8 +68,7 @@ def test_the_base_model_answers_as_it_does_without_an_adapter(trained, tiny_mode
     plain = train_small(
         trained.home, trained.dataset(), tiny_model_dir, answer_check_rows=2, max_steps=1
     )
-    examples = [run.state()["answers"]["examples"] for run in (trained, plain)]
-    answers = [[one["base"] for one in some] for some in examples]
+    answers = [[one.base for one in best_known(run).examples] for run in (trained, plain)]
     assert len(answers[0]) == 2 and answers[0] == answers[1]
 
 

@@ -1,6 +1,7 @@
 """What is tried before the first step: it fails early with numbers, and leaves no trace."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,12 @@ from vision_models import TEMPLATE, llava_processor
 from trainer_backend.disk import GIB
 from trainer_backend.errors import UserError
 from trainer_backend.recipe.recipe import Recipe
-from trainer_backend.worker import preflight
+from trainer_backend.runs.state import write_state
+from trainer_backend.training.steps import merging
+from trainer_backend.worker import preflight, run_trainer
 from trainer_backend.worker.main import run_worker
+from trainer_backend.worker.preflight import Preflight
+from trainer_backend.worker.resume import Trial, settle_trial
 
 ACCUMULATED = {"gradient_accumulation_steps": 2, "lora_dropout": 0.0}
 
@@ -105,8 +110,10 @@ def test_case_27_no_memory_for_the_longest_batch_is_told_before_the_first_step(
     assert run_worker(run.dir) == 1
     error = run.state()["error"]
     assert error["code"] == "out_of_memory" and "batch size 4 × 128 tokens" in error["where"]
-    assert "Tried in 1, 2 and 4 parts; the longest example alone" in error["where"]
-    assert error["offer"] == {"retry": {"gradient_checkpointing": True}}  # half the batch: no help
+    tried = "Tried in 1, 2 and 4 parts with “Gradient checkpointing” too; the longest example alone"
+    assert tried in error["where"]
+    # neither half the batch nor gradient checkpointing helps: both were tried
+    assert error["offer"] is None
     assert "before the first step" in error["where"] and error["safe"]
 
 
@@ -155,3 +162,105 @@ def test_the_peak_of_a_gpu_is_counted_anew_around_the_trial(monkeypatch):
     with preflight.peak_forgotten():
         assert len(resets) == 1
     assert len(resets) == 2
+
+
+def short_of_memory(monkeypatch, while_true):
+    """Let passes run out of memory as long as while_true(trainer) holds; returns the failures."""
+    from trainer_backend.training.sft_trainer import SFTTrainer
+
+    compute, failures = SFTTrainer._compute_part, []
+
+    def tight(self, model, inputs, num_items_in_batch=None):
+        if while_true(self):
+            failures.append(inputs["input_ids"].numel())
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return compute(self, model, inputs, num_items_in_batch)
+
+    monkeypatch.setattr(SFTTrainer, "_compute_part", tight)
+    return failures
+
+
+@pytest.mark.parametrize("divides", [True, False], ids=["in parts", "undivided"])
+def test_a_run_without_room_keeps_less_and_goes_on(
+    home, dataset, tiny_model_dir, monkeypatch, divides
+):
+    whole = {"max_steps": 2, "lora_dropout": 0.0}
+    plain = train_small(home, dataset, tiny_model_dir, **whole)
+    failures = short_of_memory(monkeypatch, lambda one: not one.args.gradient_checkpointing)
+    if not divides:
+        monkeypatch.setattr(merging, "can_merge", lambda trainer: False)
+    run = train_small(home, dataset, tiny_model_dir, **whole)
+    state = run.state()
+    assert state["state"] == "finished" and 1 <= len(failures) <= 4  # parts of the largest step
+    assert losses_of(run) == pytest.approx(losses_of(plain), rel=1e-5)
+    (said,) = [one for one in state["paths"] if "Gradient checkpointing" in one]
+    assert "ran out, against the estimate" in said and "results are the same" in said
+    assert state["trial"]["less"] == ["checkpointing"] and state["part_tokens"] is None
+
+
+def test_memory_that_runs_out_in_a_later_step_is_met_in_the_same_way(
+    home, dataset, tiny_model_dir, monkeypatch
+):
+    def later(one):
+        return one.state.global_step == 2 and not one.args.gradient_checkpointing
+
+    whole = {"per_device_train_batch_size": 1, "max_steps": 4}
+    plain = train_small(home, dataset, tiny_model_dir, **whole)
+    failures = short_of_memory(monkeypatch, later)
+    run = train_small(home, dataset, tiny_model_dir, **whole)
+    assert run.state()["state"] == "finished" and len(failures) == 1
+    assert losses_of(run) == pytest.approx(losses_of(plain), rel=1e-5)
+    assert run.state()["trial"]["less"] == ["checkpointing"]
+
+
+HERE = {"device": "cpu", "memory_gb": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("before", "tries", "parts"),
+    [
+        ({"trial": HERE, "part_tokens": 40}, 0, 40),
+        ({"trial": HERE, "part_tokens": None}, 0, None),
+        ({"trial": {**HERE, "memory_gb": 10.9}, "part_tokens": 40}, 0, 40),
+        ({"trial": {**HERE, "memory_gb": 5.0}, "part_tokens": 40}, 1, None),
+        ({"trial": {**HERE, "memory_gb": 5.0}, "part_tokens": None}, 0, None),
+        ({"trial": {**HERE, "device": "Test card"}, "part_tokens": None}, 1, None),
+        ({"part_tokens": 40}, 0, None),  # of an earlier version
+    ],
+)
+def test_a_resumed_run_tries_again_where_device_or_memory_are_others(before, tries, parts):
+    now, earlier = Trial("cpu", 10.0), Trial.of(before)
+    trial, holds = settle_trial(before, now)
+    assert trial == (earlier if holds else now) and trial.part_tokens == parts
+    trainer = SimpleNamespace(
+        was_tried=holds,
+        merging=SimpleNamespace(retries=True, joins=True),
+        args=SimpleNamespace(device=torch.device("cpu")),
+    )
+    writer = SimpleNamespace(run=SimpleNamespace(state=lambda: before))
+    due = Preflight(trainer, writer, Recipe())._is_due()
+    assert due is bool(tries)
+    trainer.args.device = torch.device("cuda")
+    assert Preflight(trainer, writer, Recipe())._is_due() is (not holds)
+
+
+def test_a_resumed_run_keeps_its_parts_and_what_it_switched_on(
+    home, dataset, tiny_model_dir, monkeypatch
+):
+    tries = []
+    usual = Preflight._try
+    monkeypatch.setattr(
+        Preflight, "_try", lambda self, batch: tries.append(1) or usual(self, batch)
+    )
+    monkeypatch.setattr(run_trainer, "usable_bytes", lambda device: 8.0 * GIB)
+    run = train_small(home, dataset, tiny_model_dir, max_steps=2, save_steps=1)
+    state = run.state()
+    assert len(tries) == 1 and state["trial"] == {"device": "cpu", "memory_gb": 8.0, "less": []}
+    kept = {**state["trial"], "less": ["checkpointing"]}
+    write_state(run.dir, {**state, "trial": kept, "part_tokens": 30, "state": "queued"})
+    run.change_recipe({"max_steps": 3}, "user")
+    assert run_worker(run.dir) == 0
+    now = run.state()
+    assert len(tries) == 1 and now["part_tokens"] == 30 and now["trial"] == kept
+    (said,) = [one for one in now["paths"] if "Gradient checkpointing" in one]
+    assert "ran out earlier in this run" in said

@@ -19,7 +19,6 @@ from trainer_backend.models.source import ModelSource
 from trainer_backend.runs.target import find_target
 from trainer_backend.serving.process.chat import ChatModel
 from trainer_backend.tokens.encode import encode
-from trainer_backend.worker.answers import check_answers
 from trainer_backend.worker.main import run_worker
 
 QUESTION = [{"role": "user", "content": "Say 3"}]
@@ -122,14 +121,6 @@ def test_full_training_and_packing_work_too(home, dataset, tiny_model_dir):
     assert list(model.stream(QUESTION, "base", Sampling(max_new_tokens=3)))
 
 
-def test_an_answer_check_is_part_of_the_run(home, dataset, tiny_model_dir):
-    run = train_small(home, dataset, tiny_model_dir, answer_check_rows=3, eval_fraction=0.2)
-    answers = run.state()["answers"]
-    assert answers["rows"] == 3 and 0.0 <= answers["tuned"] <= 1.0
-    names = {"prompt", "expected", "base", "tuned", "base_right", "tuned_right"}
-    assert set(answers["examples"][0]) == names
-
-
 def test_the_base_side_of_a_chat_is_the_base_model(home, finished, tiny_model_dir):
     sampling = Sampling(max_new_tokens=8)
     tuned = ChatModel(home, find_target(home, finished.id))
@@ -213,14 +204,6 @@ def test_a_failed_export_leaves_the_earlier_one(home, finished, monkeypatch):
         export_run(finished, "adapter")
     assert sorted(path.name for path in folder.iterdir()) == before
     assert [path for path in folder.parent.iterdir() if path.name.startswith(".")] == []
-
-
-def test_rows_without_a_last_answer_are_not_checked(tokenizer, tiny_model):
-    from contextlib import nullcontext
-
-    rows = [{"messages": [{"role": "user", "content": "hi"}]}]
-    base = lambda: nullcontext(tiny_model)  # noqa: E731
-    assert check_answers(rows, tokenizer, tiny_model, base, lambda *_: None) is None
 
 
 def test_damaged_checkpoints_are_set_aside_and_said(home, dataset, tiny_model_dir, finished):

@@ -12,6 +12,7 @@ from vision_models import TEMPLATE, llava, llava_processor, picture
 
 from trainer_backend.data.store.uploads import create_dataset
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.results import best_known
 from trainer_backend.export.exporter import export_run
 from trainer_backend.home import open_home
 from trainer_backend.models.loaded.generate import Sampling, answer_seen
@@ -94,8 +95,10 @@ def test_a_run_learns_from_pictures_and_asks_with_them(finished):
     assert state["state"] == "finished" and state["num_train_rows"] == 9
     losses = [row["loss"] for row in finished.metrics() if row.get("loss")]
     assert losses[-1] < losses[0]
-    answers = state["answers"]
-    assert answers["rows"] == 2 and all(one["expected"] for one in answers["examples"])
+    found = best_known(finished)
+    assert state["answers"]["rows"] == found.rows == 2
+    assert all(one.expected and one.marks["prompt"] == {"images": 1} for one in found.examples)
+    assert found.metrics["loss"].tuned == pytest.approx(state["eval_loss"], rel=1e-5)
 
 
 def test_the_adapter_leaves_the_vision_tower_alone(finished):

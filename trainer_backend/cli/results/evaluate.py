@@ -21,13 +21,20 @@ from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
 from trainer_backend.evaluation import shown
+from trainer_backend.evaluation.harness.ask import ask_harness, check_installed, task_names
 from trainer_backend.evaluation.request import (
     Request,
     checkpoint_of,
     measure_names,
     row_count,
 )
-from trainer_backend.evaluation.results import LOSSES, Asked, Evaluation
+from trainer_backend.evaluation.results import (
+    LOSSES,
+    Asked,
+    Evaluation,
+    evaluations_of,
+    keep,
+)
 from trainer_backend.home import write_atomic
 from trainer_backend.runs import ACTIVE, Run, list_runs
 from trainer_backend.runs.files import EVALUATIONS
@@ -47,11 +54,12 @@ def do_evaluate(home: Path, arguments: argparse.Namespace) -> int:
     )
     if arguments.data:
         request = replace(request, dataset=_read(home, arguments))
-    several = len(request.check(run)) > 1
+    tasks = task_names(arguments.harness)
+    several = len(_steps(run, request, tasks)) > 1
     _check_csv(arguments.csv, several)
     _tell_of_others(home, run)
     found = []
-    for one in _evaluated(run, request, arguments.json):
+    for one in _evaluated(run, request, tasks, arguments):
         found.append(one)
         if not arguments.json:
             print("\n".join([*_title(one, several), *lines(run, one)]))
@@ -106,13 +114,51 @@ def _tell_of_others(home: Path, run: Run) -> None:
         print(f"Note: {names} trains meanwhile; both take longer.", file=sys.stderr)
 
 
-def _evaluated(run: Run, request: Request, quiet: bool) -> Iterator[Evaluation]:
+def _steps(run: Run, request: Request, tasks: Sequence[str]) -> list[int]:
+    """The steps to evaluate; tasks of lm-eval need no rows. Raises UserError."""
+    if not tasks:
+        return request.check(run)
+    check_installed()
+    return request.steps(run)
+
+
+def _evaluated(
+    run: Run, request: Request, tasks: Sequence[str], arguments: argparse.Namespace
+) -> Iterator[Evaluation]:
+    """The evaluations, each with the results of lm-eval beside it if tasks are asked for."""
+    show = _progress_line(arguments.json)
+    for step in _steps(run, request, tasks):
+        one = _own(run, replace(request, checkpoint=step), bool(tasks), show)
+        if tasks:
+            how: dict[str, Any] = {"rows": request.rows, "chat": arguments.harness_chat}
+            results = ask_harness(run, step, tasks, **how, progress=show)
+            one = replace(one, harness={**one.harness, **results})
+            keep(run, one)
+        clear_bar(arguments.json)
+        yield one
+
+
+def _own(run: Run, request: Request, beside: bool, show: Progress) -> Evaluation:
+    """Our own evaluation of a checkpoint; `beside` lm-eval one that is there already serves."""
+    if beside and request.dataset is None and request.metrics is None:
+        known = [one for one in evaluations_of(run) if one.checkpoint == request.checkpoint]
+        if held_out := next((one for one in known if one.held_out), None):
+            return held_out
+        try:
+            request.check(run)
+        except UserError as error:
+            return _without_rows(run, request, error)
     quiet_libraries()
     from trainer_backend.evaluation.engine.evaluate import evaluate_run
 
-    for one in request.evaluations(run, evaluate_run, _progress_line(quiet)):
-        clear_bar(quiet)
-        yield one
+    return next(request.evaluations(run, evaluate_run, show))
+
+
+def _without_rows(run: Run, request: Request, error: UserError) -> Evaluation:
+    """What holds the results of lm-eval where no rows can be asked."""
+    said = f"Only tasks of lm-eval were asked. {error.what}"
+    step = int(request.checkpoint or 0)
+    return Evaluation(run.id, step, 0, {}, "no clear difference", "", said, held_out=False)
 
 
 def _progress_line(quiet: bool) -> Progress:
@@ -135,7 +181,8 @@ def lines(run: Run, one: Evaluation) -> list[str]:
     """An evaluation for people: warnings, the sentence, the table, the worst rows, the file."""
     head = [*(f"Warning: {text}" for text in one.warnings), one.sentence]
     head.append(f"On {shown.rows_in_words(one)}.")
-    found = [*head, "", *_table(one), *(f"Note: {text}" for text in one.notes)]
+    found = [*head, *(["", *_table(one)] if one.metrics else [])]
+    found += [f"Note: {text}" for text in one.notes]
     if one.harness:
         found += ["", *_harness_table(one)]
     worst = [asked for asked in shown.worst_first(one) if not _is_right(asked, one.main)][:WORST]

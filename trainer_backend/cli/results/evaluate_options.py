@@ -15,5 +15,11 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
         "--checkpoint", metavar="STEP|best|last|all", help="left out: the result of the run"
     )
     evaluate.add_argument("--metrics", metavar="NAME,…", help="left out: what fits the answers")
+    evaluate.add_argument(
+        "--harness", metavar="TASK,…", help="also ask these tasks of lm-eval: names or YAML files"
+    )
+    evaluate.add_argument(
+        "--harness-chat", action="store_true", help="ask them through the chat template"
+    )
     evaluate.add_argument("--csv", type=Path, metavar="FILE", help="one row a question, all scores")
     evaluate.add_argument("--json", action="store_true")

@@ -122,7 +122,7 @@ class HeldOutRows:
         except UserError:
             self.dataset = None
         seen = self._seen_by_other()
-        known = [one for one in self._kept() if one.row not in seen]
+        known = self._with_pictures([one for one in self._kept() if one.row not in seen])
         self.dice.shuffle(known)
         found = known[:count]
         have = {one.row for one in known}
@@ -176,6 +176,17 @@ class HeldOutRows:
             _of_kept(one, answers[one.row].tuned, _mark(answers[one.row], "tuned"))
             for one in mine.examples
             if one.row in answers
+        ]
+
+    def _with_pictures(self, kept: list[Question]) -> list[Question]:
+        """The questions with the pictures of their rows, which an evaluation does not keep."""
+        rows = [one.row for one in kept if one.row is not None]
+        examples = self.dataset.examples_of(rows) if self.dataset else {}
+        pictured = {row: one for row, one in examples.items() if one.images}
+        asked = {row: question_of(one) for row, one in pictured.items()}
+        return [
+            replace(one, images=found.images) if (found := asked.get(one.row or -1)) else one
+            for one in kept
         ]
 
     def _evaluation(self, run: Run) -> Evaluation | None:

@@ -109,16 +109,16 @@ def more_votes(wins: int, losses: int, ties: int) -> int | None:
     return None
 
 
-def side_words(side: Side, other: Side | None = None) -> str:
-    """A side's name: “My run, tuned”, “My run, base model”; the id where both are called alike."""
-    what = "base model" if side.which == "base" else "tuned"
-    alike = other and (other.name, other.which) == (side.name, side.which)
-    return f"{side.name}{f' ({side.run[-6:]})' if alike else ''}, {what}"
+def side_words(side: Side, other: Side) -> str:
+    """A side's name: that of its run, with the id where both are called alike."""
+    return f"{side.name} ({side.run[-6:]})" if other.name == side.name else side.name
 
 
 def names(test: BlindTest) -> dict[str, str]:
-    """{FIRST, SECOND: the name of the side}."""
+    """{FIRST, SECOND: the name of the side}: the runs, or the tuned and the base model of one."""
     first, second = test.sides
+    if test.is_of_one_run:
+        return {FIRST: "Tuned model", SECOND: "Base model"}
     return {FIRST: side_words(first, second), SECOND: side_words(second, first)}
 
 
@@ -133,10 +133,11 @@ def verdict(found: Count, called: dict[str, str]) -> str:
     if found.wins == found.losses:
         return "Both were preferred equally often, so these votes show no difference."
     more = found.more
-    about = f"about {more:,} more" if more else f"more than {MOST_VOTES:,}"
+    votes = "1 more vote" if more == 1 else f"{more:,} more votes" if more else ""
+    about = f"about {votes}" if votes else f"more than {MOST_VOTES:,} votes"
     return (
         f"Too few votes to tell: “{better}” is ahead, but the interval includes one half. "
-        f"At this rate {about} votes would be enough."
+        f"At this rate {about} would be enough."
     )
 
 

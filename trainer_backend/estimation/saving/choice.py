@@ -25,7 +25,7 @@ def settle(setup: Setup, room: float, main_memory: float | None = None) -> Setup
     least, smallest = setup, float("inf")
     for way in ways(setup):
         peak = sum(peak_memory(way).values())
-        if way.offloads and not setup.offloads and not _has_room(way, main_memory):
+        if way.offloads and not setup.offloads and not has_room(way, main_memory):
             continue
         if peak <= room:
             return way
@@ -54,7 +54,8 @@ def moved_bytes(setup: Setup) -> float:
     return float(shape.layers * shape.hidden * setup.stream * setup.plan.longest_batch)
 
 
-def _has_room(setup: Setup, main_memory: float | None) -> bool:
+def has_room(setup: Setup, main_memory: float | None = None) -> bool:
+    """Whether main memory holds what offloading would move there; see settle()."""
     free = ram()[1] * GIB if main_memory is None else main_memory
     return setup.processes * moved_bytes(setup) <= MAIN_ROOM * free
 

@@ -23,13 +23,12 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from trainer_backend.errors import is_out_of_memory
 from trainer_backend.evaluation.engine.kept_keys import KeptKeys, layers_that_keep, row_bytes
 from trainer_backend.evaluation.engine.losses import evaluated
-from trainer_backend.evaluation.limits import ROWS_AT_ONCE
+from trainer_backend.evaluation.limits import KEYS_SHARE, ROWS_AT_ONCE
 from trainer_backend.models.loaded.generate import ended_at_mark, stop_tokens
 from trainer_backend.models.loaded.pretrained import AnyModel, input_embedding
 from trainer_backend.tokens.stopping import ending_of
 from trainer_backend.training.capabilities import causal_lm, has_virtual_tokens
 
-MEMORY_SHARE = 0.25  # of what is free, for keys and values
 CLOSE = {torch.float32: 1e-3}  # of the logits' spread, by number format
 CLOSE_IN_HALF = 0.1
 MARK_EVERY = 8  # tokens between two looks for an end that is plain text
@@ -162,7 +161,7 @@ class Writer:
         if self.device.type == "cuda":
             held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated()
             free = torch.cuda.mem_get_info(self.device)[0] + held
-        return max(1, int(MEMORY_SHARE * free // max(1, row_bytes(self.plain, most))))
+        return max(1, int(KEYS_SHARE * free // max(1, row_bytes(self.plain, most))))
 
     def answer(self, rows: list[int]) -> dict[int, Written]:
         """The answers to these prompts, by their places."""
@@ -204,26 +203,25 @@ class Writer:
         return Written(ids, cut and not ended)
 
     def _begin(self, prompts: list[list[int]], limits: list[int]) -> Batch:
-        """Read what all prompts begin with, once; their rests wait, padded on the left."""
+        """Read what all prompts begin with, once; their last tokens wait.
+
+        A shorter row begins at a later column and has no gap between its tokens, because sliding
+        windows count columns: its last tokens include some that the longest row has in common.
+        """
         shared = common_beginning(prompts)
-        rests = [one[shared:] for one in prompts]
-        width, pad = max(map(len, rests)), self.tokenizer.pad_token_id or 0
-        room = shared + width + max([*limits, 1])
+        width, pad = max(map(len, prompts)) - shared, self.tokenizer.pad_token_id or 0
+        room, onto = shared + width + max([*limits, 1]), self.device
         cache = KeptKeys(self.layers, room)
+        gaps = torch.tensor([shared + width - len(one) for one in prompts], device=onto)
         if shared:
-            first = torch.tensor([prompts[0][:shared]], device=self.device)
-            self._read(first, cache, {})
-            cache.take(torch.zeros(len(prompts), dtype=torch.long, device=self.device))
-        ids = [[pad] * (width - len(rest)) + rest for rest in rests]
-        mask = torch.ones(len(prompts), room, dtype=torch.long)
-        for at, rest in enumerate(rests):
-            mask[at, shared : shared + width - len(rest)] = 0
+            self._read(torch.tensor([prompts[0][:shared]], device=onto), cache, {})
+            cache.share(gaps)
+        last = [one[-width:] for one in prompts]
+        ids = [[pad] * (width - len(one)) + one for one in last]
+        mask = (torch.arange(room, device=onto)[None] >= gaps[:, None]).long()
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        onto = self.device
         waiting = torch.tensor(ids, device=onto)
-        return Batch(
-            cache, [*range(len(prompts))], mask.to(onto), positions.to(onto), shared, waiting
-        )
+        return Batch(cache, [*range(len(prompts))], mask, positions, shared, waiting)
 
     def _next(self, batch: Batch) -> Tensor:
         """The likeliest next token of each row, int64 [rows]; the batch has read what waited."""

@@ -44,8 +44,24 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (whole[:, :, : self.length] for whole in self._whole)
         return self.keys, self.values
 
+    def share(self, gaps: Tensor) -> None:
+        """Give the one row that is there to many: its beginning, behind gaps (int64 [rows]).
+
+        All rows end where the one did.
+        """
+        if self._whole is None:
+            return
+        kept, end = self._whole, self.length
+        keys, values = (one.new_zeros(len(gaps), *one.shape[1:]) for one in kept)
+        for gap in gaps.clamp(max=end).unique().tolist():
+            rows = gaps == gap
+            for whole, one in zip((keys, values), kept, strict=True):
+                whole[rows, :, gap:end] = one[:, :, : end - gap]
+        self._whole = keys, values
+        self._show()
+
     def take(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may be named several times."""
+        """Keep these rows, in this order."""
         if self._whole is not None:
             keys, values = self._whole
             self._whole = keys[rows], values[rows]
@@ -57,6 +73,12 @@ class KeptKeys(Cache):
 
     def __init__(self, layers: int, room: int):
         super().__init__(layers=[RoomyLayer(room) for _ in range(layers)])
+
+    def share(self, gaps: Tensor) -> None:
+        """Give one row to many, in all layers; see RoomyLayer."""
+        for layer in self.layers:
+            assert isinstance(layer, RoomyLayer)
+            layer.share(gaps)
 
     def take(self, rows: Tensor) -> None:
         """Keep these rows in all layers; see RoomyLayer."""

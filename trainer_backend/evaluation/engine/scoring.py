@@ -78,7 +78,7 @@ def _loss(losses: Mapping[str, Sequence[GroupLoss]]) -> dict[str, Metric]:
 
 def _by_loss(metrics: Mapping[str, Metric], learning: Learning) -> Verdict:
     """The verdict where nothing could be asked: plain text has no answers, only its loss."""
-    warnings = verdict_of(NO_ANSWERS, {**metrics}, None, learning).warnings if metrics else []
+    warnings = verdict_of("", metrics, None, learning).warnings  # of the loss alone
     loss = metrics.get("loss")
     if loss is None:
         return Verdict("no clear difference", "No clear difference: nothing was measured.", [])

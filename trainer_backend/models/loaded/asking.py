@@ -1,6 +1,6 @@
 """Prompts as in training: messages with their pictures, tools and thinking switch.
 
-Chat and answer check build their prompts here. Nothing is generated.
+Chat and evaluation build their prompts here. Nothing is generated.
 """
 
 from collections.abc import Mapping, Sequence

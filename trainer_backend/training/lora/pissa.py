@@ -5,7 +5,6 @@ twice the rank, [A; A0] and [B, −B0], which gives the same model on the unchan
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def pissa_of(model: torch.nn.Module) -> "Pissa | None":
 
 
 class Pissa:
-    """The first values of a PiSSA adapter, with which it is saved, loaded and switched off.
+    """The first values of a PiSSA adapter, with which it is saved and loaded.
 
     Make it when the adapter is new, before it has learned anything.
     """
@@ -90,17 +89,6 @@ class Pissa:
             return
         _add(layer, own_b @ own_a - b @ a)
         self.first[path] = a, b
-
-    @contextmanager
-    def whole_base(self) -> Iterator[None]:
-        """Give the base model its own weights, for answers without the adapter."""
-        for path, layer in self._layers():
-            a, b = self.first[path]
-            _add(layer, b @ a)
-        yield
-        for path, layer in self._layers():
-            a, b = self.first[path]
-            _add(layer, -(b @ a))
 
 
 def _matrix(layer: LoraLayer, which: str) -> Tensor:

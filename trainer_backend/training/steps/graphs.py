@@ -343,7 +343,7 @@ def why_not_recorded(trainer: Any, anywhere: bool = False) -> str:
         "rows are not filled to few lengths": trainer._filling is None,
         "the step is the Trainer's own": not trainer._books.quick,
         "layers are computed again (gradient checkpointing)": args.gradient_checkpointing,
-        "long rows are computed in tiles": trainer.long_rows.tiles,
+        "long rows are computed in tiles": trainer.long_rows.way.tiles,
         "activations wait in main memory": trainer.long_rows.offloads,
         "fp16 scales its gradients": args.fp16,
         "a bf16 working copy is handed its gradients one by one": trainer._masters.holds_copies,

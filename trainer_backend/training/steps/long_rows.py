@@ -20,12 +20,16 @@ from trainer_backend.training.steps.tiled import tiled_layers
 
 @dataclass(frozen=True)
 class Way:
-    """How activations are kept, and a sentence on what of it was not asked for ("": nothing)."""
+    """How activations are kept, and a sentence on what of it was not asked for ("": nothing).
+
+    `added` is what this way has beyond the one before it, in words.
+    """
 
     checkpointing: bool
     tiles: bool
     offloading: bool
     sentence: str = ""
+    added: str = ""
 
 
 def asked_way(args: Any) -> Way:
@@ -40,8 +44,12 @@ class LongRows:
     def __init__(self, trainer: Any):
         self._trainer = trainer
         self._offloader: Offloader | None = None
-        self.offloads = self.tiles = False
+        self.offloads = False
         self._shared: SharedRows | None = None
+        self._held: ExitStack | None = None
+        self.way = self.begun = Way(False, False, False)
+        self.added: list[str] = []  # after memory ran out, in words
+        self._following: tuple[Way, Way | None] | None = None  # a way, and what comes after it
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -49,12 +57,36 @@ class LongRows:
         trainer = self._trainer
         if trainer.args.context_parallel:
             self._shared = SharedRows(trainer)
+        self.added, self._following = [], None
         with ExitStack() as held:
+            self._held = held
+            self.way = Way(False, False, False)
             self._switch(trainer._way(), held)
+            self.begun = self.way
             try:
                 yield
             finally:
-                self._offloader = self._shared = None
+                self._offloader = self._shared = self._held = None
+
+    def next_way(self) -> Way | None:
+        """What keeps less than the way that is taken; None if nothing does, or nothing may."""
+        if self._held is None:
+            return None
+        if self._following is None or self._following[0] != self.way:
+            self._following = self.way, self._trainer._next_way(self.way)
+        return self._following[1]
+
+    def step_up(self) -> bool:
+        """Keep less from now on, after memory has run out; False: there is no other way."""
+        way = self.next_way()
+        if way is None or self._held is None:
+            return False
+        computed_again = self.way.checkpointing
+        self._switch(way, self._held)
+        self.added.append(way.added)
+        if way.checkpointing and not computed_again:
+            _checkpoint_now(self._trainer.model, self._trainer.args)
+        return True
 
     def step(self) -> AbstractContextManager[None]:
         """The context of one forward and backward pass."""
@@ -76,11 +108,20 @@ class LongRows:
             args.gradient_checkpointing = args.activation_checkpointing = True
             if isinstance(trainer.model, PeftModel):
                 trainer.model.enable_input_require_grads()
-        self.tiles = way.tiles
-        if way.tiles:
+        if way.tiles and not self.way.tiles:
             held.enter_context(tiled_layers(causal_lm(trainer.model)))
         self.offloads = way.offloading
         if way.offloading:
             self._offloader = offloader_for(args.device)
+        self.way = way
         if way.sentence:
             trainer.paths.say(way.sentence)
+
+
+def _checkpoint_now(model: Any, args: Any) -> None:
+    """Let the layers of a model that trains already be computed again, as the Trainer begins."""
+    more = dict(args.activation_checkpointing_kwargs or {})
+    every, offload = more.pop("every_n_layers", 1), more.pop("offload", False)
+    model.activation_checkpointing_enable(
+        activation_checkpointing_kwargs=more or None, every_n_layers=every, offload=offload
+    )

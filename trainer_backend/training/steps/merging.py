@@ -156,7 +156,7 @@ class MergedSteps:
             return torch.zeros((), device=self.trainer.args.device)
         retries = self.retries and self._whole
         if not (retries or self.most) or not is_joined(inputs):
-            return compute(model, inputs, num_items_in_batch)
+            return self._as_it_is(compute, model, inputs, num_items_in_batch)
         if retries:
             return self._retried(compute, model, inputs, num_items_in_batch, lambda: None)
         return self._compute(compute, model, self._parts(inputs), num_items_in_batch)
@@ -184,9 +184,47 @@ class MergedSteps:
             self._retried(compute, model, row, None, check, trial=True)
             model.zero_grad()
         else:
-            compute(model, row, None)
+            self._undivided(compute, model, row, None, check, trial=True)
             model.zero_grad()
-            check()
+
+    def _as_it_is(
+        self, compute: Compute, model: torch.nn.Module, batch: Batch, items: Tensor | int | None
+    ) -> Tensor:
+        """A batch that is not computed in parts; where that can be done again, with less kept."""
+        args = self.trainer.args
+        if args.world_size > 1 or args.gradient_accumulation_steps > 1:
+            return compute(model, batch, items)  # gradients of others would be lost
+        return self._undivided(compute, model, batch, items, lambda: None)
+
+    def _undivided(
+        self,
+        compute: Compute,
+        model: torch.nn.Module,
+        batch: Batch,
+        items: Tensor | int | None,
+        check: Callable[[], None],
+        *,
+        trial: bool = False,
+    ) -> Tensor:
+        """Compute a batch as it is, each time keeping less, until it goes through or fails."""
+        while True:
+            if self.trainer.long_rows.next_way() is None:  # the same on every process
+                loss = compute(model, batch, items)
+                check()
+                return loss
+            before, failed = _Before(self.trainer), False
+            loss = torch.zeros(())
+            try:
+                loss = compute(model, batch, items)
+                check()
+            except (MemoryError, RuntimeError) as error:
+                failed = is_out_of_memory(error)
+                if not failed:
+                    raise
+            if not (any_process(failed) if trial else failed):
+                return loss
+            before.restore(model)
+            self.trainer.long_rows.step_up()
 
     def _retried(
         self,
@@ -215,13 +253,17 @@ class MergedSteps:
             if not (any_process(bool(failed)) if trial else failed):
                 return loss
             before.restore(model)
-            self._smaller(row, parts, failed or "Another process ran out of memory.", tried)
+            if _largest(parts) > max(row[LENGTHS]):
+                self._smaller(row, parts)
+            elif self.trainer.long_rows.step_up():
+                self.most, tried = None, []  # less is kept of more tokens
+            else:
+                why = failed or "Another process ran out of memory."
+                raise NoRoomError(why, _tried_in_words(tried, self.trainer.long_rows.added))
 
-    def _smaller(self, row: Batch, parts: list[Any], failed: str, tried: list[int]) -> None:
-        """Lower `most` until the largest part of the row is smaller. Raises NoRoomError."""
+    def _smaller(self, row: Batch, parts: list[Any]) -> None:
+        """Lower `most` until the largest part of the row is smaller."""
         largest, tokens, count = _largest(parts), _tokens(row), len(parts)
-        if largest == max(row[LENGTHS]):
-            raise NoRoomError(failed, _tried_in_words(tried))
         while True:
             count *= 2
             most = -(-tokens // count)
@@ -320,9 +362,10 @@ class _Before:
             torch.cuda.reset_peak_memory_stats(self._device)  # of the steps as they are now
 
 
-def _tried_in_words(tried: list[int]) -> str:
+def _tried_in_words(tried: list[int], added: list[str]) -> str:
     *first, last = [str(n) for n in tried]
+    also = f" with {' and '.join(added)} too" if added else ""
     if not first:
-        return "The longest example alone does not fit."
+        return f"The longest example alone does not fit{also and ','}{also}."
     counts = f"{', '.join(first)} and {last}"
-    return f"Tried in {counts} parts; the longest example alone does not fit."
+    return f"Tried in {counts} parts{also}; the longest example alone does not fit."

@@ -1,16 +1,21 @@
 """The command evaluate: what people and programs read, and how it refuses."""
 
 import csv
+import io
 import json
 import sys
 
 import pytest
 from evaluated import FakeEngine, evaluation
+from huggingface_hub import ModelCard
 from run_files import set_state
 
+from sft_ui.evaluation.words import interval, number
 from trainer_backend.cli.results.evaluate import differences
 from trainer_backend.data.store import open_dataset
-from trainer_backend.evaluation.results import keep
+from trainer_backend.evaluation import shown
+from trainer_backend.evaluation.results import evaluations_of, keep
+from trainer_backend.export.card import model_card
 from trainer_backend.runs.checkpoints import commit
 
 ENGINE = "trainer_backend.evaluation.engine.evaluate"
@@ -45,7 +50,7 @@ def test_people_read_warnings_the_sentence_the_table_and_the_worst_rows(call, en
     rows = [line for line in told if line.startswith("  row ")]
     assert rows == ["  row 3: Say 3", "  row 2: Say 2"], "the others are right"
     assert "    tuned     3! {+or so+}" in told
-    kept = next((ended.dir / "evaluations").iterdir())
+    [kept] = (ended.dir / "evaluations").glob("eval-*.json")
     assert told[-1] == f"Kept in {kept}"
 
 
@@ -134,3 +139,24 @@ def test_numbers_of_lm_eval_stand_beside_ours(call, ended, engine, monkeypatch):
     monkeypatch.setattr(engine, "evaluate_run", lambda run, **options: one)
     out = call("evaluate", ended.id)[1]
     assert "arc acc  0.2500 → 0.5000  ± 0.1250" in out
+
+
+def test_page_terminal_card_csv_and_json_have_one_set_of_numbers(call, ended, engine):
+    """Each place shows the words of one function, and the files have the values behind them."""
+    out, one = call("evaluate", ended.id)[1], evaluations_of(ended)[0]
+    card = model_card(ended, "adapter", "adapter")
+    data = {each.metric_type: each.metric_value for each in ModelCard(card).data.eval_results}
+    for line in shown.lines(one):
+        pair = f"{line.base} → {line.tuned}"
+        assert pair in out and f"| {line.base} | {line.tuned} | {line.interval} |" in card
+        metric = one.metrics[line.name]
+        assert data[line.name] == metric.tuned
+        assert (number(line.name, metric.base), number(line.name, metric.tuned)) == (
+            line.base,
+            line.tuned,
+        ), "the page"
+        assert interval(line.name, metric) == line.interval, "the page"
+    answers = list(csv.DictReader(io.StringIO(shown.answers_csv(one))))
+    assert [float(row["exact_match_tuned"]) for row in answers] == [
+        asked.scores["exact_match"]["tuned"] for asked in one.examples
+    ]

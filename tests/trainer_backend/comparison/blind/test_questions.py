@@ -1,7 +1,11 @@
 """What is asked: held-out rows of both runs, kept answers first, half of the pairs swapped."""
 
+import base64
+import io
+
 import pytest
 from blind_tests import add_evaluation, give_checkpoint
+from PIL import Image
 
 from trainer_backend.comparison.blind.questions import Wanted, new_test, question_of
 from trainer_backend.data.formats.example import Example
@@ -126,3 +130,31 @@ def test_the_last_trained_answer_is_the_question():
     assert found.row == 7 and found.messages == messages[:1] and found.tools == ["tool"]
     assert found.expected == 'look({"a": 1})' and found.images == ["images/a.png"]
     assert question_of(Example(1, None, "plain text")) is None
+
+
+def test_kept_answers_have_the_pictures_of_their_rows(home):
+    png = "data:image/png;base64," + base64.b64encode(png_bytes()).decode()
+    part = {"type": "image_url", "image_url": {"url": png}}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": [part, {"type": "text", "text": f"What is {n}?"}]},
+                {"role": "assistant", "content": f"{n}"},
+            ]
+        }
+        for n in range(20)
+    ]
+    data = create_from_rows(home, rows, name="pictures")
+    run = give_checkpoint(create_run(home, Recipe(max_steps=4), data))
+    asked = [one.images for one in new_test(run, wanted=Wanted(2)).questions]
+    add_evaluation(run, 2)
+    kept = new_test(run, wanted=Wanted(2)).questions
+    assert all(one.is_answered for one in kept)
+    assert [one.images for one in kept] == asked and asked[0][0].startswith("images/")
+
+
+def png_bytes() -> bytes:
+    """A picture of one pixel."""
+    out = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(out, "PNG")
+    return out.getvalue()

@@ -49,9 +49,6 @@ def test_a_saved_adapter_fits_the_unchanged_base(
     trainer.train()
     wanted = logits(trainer.model)
     assert (wanted - usual).abs().max() > 0.1
-    with trainer.pissa.whole_base(), trainer.model.disable_adapter():
-        assert torch.allclose(logits(trainer.model), usual, atol=1e-4)
-    assert torch.allclose(logits(trainer.model), wanted, atol=1e-4)
     folder = tmp_path / "out" / "checkpoint-4"
     fresh = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
     plain = PeftModel.from_pretrained(fresh, folder)

@@ -1,5 +1,6 @@
 // A line chart on a canvas: several series, smoothing, log scale, zoom, crosshair, keyboard.
-// Series: {name, color, points: [[x, y|null]], dots, smooth}; `color` is a CSS variable. Knows nothing of runs.
+// Series: {name, color, points: [[x, y|null]], dots, smooth, dash}; `color` is a CSS variable, `dash` the
+// lengths of lines and gaps. Knows nothing of runs.
 
 function movingAverage(points, weight) {
   if (!weight) return points;
@@ -186,8 +187,9 @@ function makeLineChart(canvas, tip) {
     c.fillText(view.label, EDGE.left + 4, 2);
   }
 
-  function drawLine(c, at, points, color, alpha, width) {
+  function drawLine(c, at, points, color, alpha, width, dash = []) {
     c.strokeStyle = color;
+    c.setLineDash(dash);
     c.globalAlpha = alpha;
     c.lineWidth = width;
     c.lineJoin = "round";
@@ -203,6 +205,7 @@ function makeLineChart(canvas, tip) {
       pen = true;
     }
     c.stroke();
+    c.setLineDash([]);
     c.globalAlpha = 1;
   }
 
@@ -218,7 +221,7 @@ function makeLineChart(canvas, tip) {
     for (const one of at.series) {
       const color = styleOf(one.color, "#6366f1");
       if (one.smooth && view.smoothing) drawLine(c, at, one.raw, color, 0.28, 1);
-      drawLine(c, at, one.line, color, 1, 2.2);
+      drawLine(c, at, one.line, color, 1, 2.2, one.dash);
       if (one.dots || one.raw.length === 1)
         for (const point of one.raw) drawDot(c, at, point, color, 3);
     }

@@ -1,15 +1,12 @@
-"""The answer check asks as training did: tools, pictures, thinking; calls are compared as calls."""
-
-from contextlib import nullcontext
+"""An evaluation asks as training did: system text, tools, pictures, thinking."""
 
 import pytest
 from closing_templates import ANSWER, TOOLS_SHOWN, USER, call, with_tokens
 
+from trainer_backend.evaluation.engine.questions import question, ready_questions
 from trainer_backend.models.loaded.answer_parts import Answer
 from trainer_backend.models.loaded.asking import AskedWith, build_prompt, without_pictures
 from trainer_backend.tokens.encode import encode
-from trainer_backend.worker import answers
-from trainer_backend.worker.answers import check_answers, question
 
 TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
 ASKS = call("look_up", city="Paris", days=3)
@@ -23,7 +20,6 @@ ROWS = {
     "template arguments": {"messages": [USER, ANSWER], "chat_template_kwargs": {"mood": "fine"}},
 }
 TEMPLATE = "{{ mood }}" + TOOLS_SHOWN
-HERMES = '<tool_call>\n{"name": "look_up", "arguments": {"days": 3, "city": "Paris"}}\n</tool_call>'
 
 
 @pytest.mark.parametrize("kind", ROWS)
@@ -65,59 +61,17 @@ def test_reasoning_is_no_part_of_what_is_expected():
         assert asked is not None and asked.expected == Answer("Paris.", "Hm.")
 
 
-def checked(monkeypatch, tokenizer, model, rows, tuned: str, base: str = "") -> dict:
-    """The result of a check in which the models say the given texts."""
-    said = iter([tuned, base])
-    monkeypatch.setattr(answers, "answer_batch", lambda m, t, p, n: [next(said)] * len(p))
-    context = lambda: nullcontext(model)  # noqa: E731
-    found = check_answers(rows, tokenizer, model, context, lambda *_: None)
-    assert found is not None
-    return found
-
-
-@pytest.mark.parametrize(
-    ("text", "right"),
-    [
-        (HERMES, True),
-        ("Let me look.\n" + HERMES, True),
-        (HERMES.replace("3", "4"), False),
-        (HERMES + HERMES, False),
-        ("look_up", False),
-    ],
-)
-def test_a_call_is_right_when_it_calls_the_same(monkeypatch, tokenizer, tiny_model, text, right):
-    with_tokens(tokenizer, TOOLS_SHOWN)
-    found = checked(monkeypatch, tokenizer, tiny_model, [ROWS["tools"]], text)
-    (example,) = found["examples"]
-    assert found["tuned"] == float(right) and example["tuned_right"] is right
-    assert example["expected"] == 'look_up({"city": "Paris", "days": 3})'
-    assert found["base"] == 0.0 and example["base_right"] is False
-
-
-def test_reasoning_is_shown_and_does_not_count(monkeypatch, tokenizer, tiny_model):
-    row = {"messages": [USER, {**ANSWER, "content": "<think>Hm.</think>Paris."}]}
-    text = "<think>Well.</think>\n\nParis."
-    (example,) = checked(monkeypatch, tokenizer, tiny_model, [row], text)["examples"]
-    assert example["tuned_right"] and example["tuned"] == "Paris."
-    assert (example["tuned_reasoning"], example["expected_reasoning"]) == ("Well.", "Hm.")
-
-
-def test_a_template_with_calls_of_its_own_form_compares_texts(monkeypatch, tokenizer, tiny_model):
-    own = TOOLS_SHOWN.replace(
-        "'<tool_call>\n' + c.function | tojson + '\n</tool_call>'",
-        "'CALL ' + c.function.name + ' WITH ' + c.function.arguments.city",
-    )
-    with_tokens(tokenizer, own)
-    for text, right in (("CALL look_up WITH Paris", True), ("CALL look_up WITH Rome", False)):
-        (example,) = checked(monkeypatch, tokenizer, tiny_model, [ROWS["tools"]], text)["examples"]
-        assert example["tuned_right"] is right
-
-
-def test_a_tools_result_and_pictures_are_shown_as_such(monkeypatch, tokenizer, tiny_model):
-    rows = [ROWS["a tool's result"]]
-    with_tokens(tokenizer, TOOLS_SHOWN)
-    (example,) = checked(monkeypatch, tokenizer, tiny_model, rows, "Paris.")["examples"]
-    assert example["prompt"] == "Tool result: sunny" and example["tuned_right"]
+def test_rows_that_cannot_be_asked_are_named_with_the_reason(tokenizer, dataset):
+    seen = {**ROWS["plain"], "images": ["a.png"]}
+    seen["messages"] = [{**USER, "content": "<image>Hi"}, ANSWER]
+    rows = {3: ROWS["plain"], 7: seen, 9: {"messages": [USER]}, 11: seen}
+    found = [question(row, number=number) for number, row in rows.items()]
+    ready, notes = ready_questions(found, list(rows), tokenizer, dataset)
+    assert [one.question.row for one in ready] == [3] and ready[0].tokens > 0
+    assert notes == [
+        "Left out: rows 7 and 11, with images, which this model does not read.",
+        "Left out: row 9, without an answer to a message.",
+    ]
 
 
 def test_pictures_become_marks_in_their_messages():

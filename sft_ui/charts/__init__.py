@@ -1,0 +1,1 @@
+"""Scripts of charts that several tabs draw with."""

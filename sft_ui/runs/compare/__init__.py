@@ -1,0 +1,1 @@
+"""The comparison of runs as a part of the Runs tab."""

@@ -1,0 +1,1 @@
+"""Trying several values of a few settings from the page."""
