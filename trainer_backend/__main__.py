@@ -14,7 +14,7 @@ from trainer_backend.cli.offers import offer_lines
 from trainer_backend.cli.prompts import add_prompts
 from trainer_backend.cli.results.blind_options import add_blind
 from trainer_backend.cli.results.compare import add_compare
-from trainer_backend.cli.results.corrections import add_corrections
+from trainer_backend.cli.results.corrections_options import add_corrections
 from trainer_backend.cli.results.evaluate_options import add_evaluate
 from trainer_backend.cli.sweep_options import add_sweep
 from trainer_backend.disk import for_people

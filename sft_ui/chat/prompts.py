@@ -15,6 +15,7 @@ from sft_ui import markup
 from sft_ui.alerts import show_user_errors
 from sft_ui.chat.controls import Asks
 from sft_ui.chat.conversation import MODEL_PREFIX, Question
+from sft_ui.chat.panes import LABELS
 from sft_ui.chat.sending import question_of
 from sft_ui.context import PRIVATE, QUICK, Options, Studio
 from trainer_backend.errors import UserError
@@ -30,7 +31,6 @@ from trainer_backend.serving.prompts import (
 
 FILES = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".xlsx", ".parquet"]
 SECONDS_BETWEEN = 0.7  # updates of the table
-HEADS = {"tuned": "Tuned model", "base": "Base model"}
 HINT = (
     "Each prompt is asked on its own, with the system prompt, tools and settings beside. "
     f"Up to {MOST_PROMPTS:,} at a time."
@@ -103,7 +103,7 @@ def build_prompts() -> Several:
             ]
         said = gr.HTML(elem_id="chat-several-said")
         table = gr.Dataframe(
-            headers=["Row", "Prompt", HEADS["tuned"]],
+            headers=["Row", "Prompt", LABELS["tuned"]],
             interactive=False,
             wrap=True,
             visible=False,
@@ -201,7 +201,7 @@ def _said(sheet: Sheet, found: Prompts | None, waits: str = "") -> Markup:
 def _table(sheet: Sheet) -> dict[str, Any]:
     rows = [one.as_row(sheet.sides) for one in sheet.rows]
     notes = any(row["note"] for row in rows)
-    heads = ["Row", "Prompt", *(HEADS[side] for side in sheet.sides), *(["Note"] if notes else [])]
+    heads = ["Row", "Prompt", *(LABELS[side] for side in sheet.sides), *(["Note"] if notes else [])]
     cells = [list(row.values())[: len(heads)] for row in rows]
     value = {"headers": heads, "data": cells, "metadata": None}
     share = 72 // (len(heads) - 2)

@@ -105,7 +105,7 @@ def _wire(studio: Studio, editor: Editor) -> None:
 
 def _kept_words(count: int) -> str:
     words = f"Kept. {count:,} correction{'s' if count != 1 else ''} for this data."
-    more = " You can train on them in Chat, under “Corrections”."
+    more = " You can train on them in Chat, under Corrections."
     return words + (more if count >= ENOUGH else "")
 
 

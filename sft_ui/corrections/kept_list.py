@@ -33,7 +33,7 @@ element.addEventListener('click', event => {
   if (chosen) trigger('back', { number: Number(chosen.dataset.back) });
 });
 """
-HOW = "Correct a wrong answer under “Tuned model”. From {} on, the model can be trained on them."
+HOW = "Correct a wrong answer of the tuned model. From {} on, the model can be trained on them."
 SHOWN = 100  # corrections listed
 
 

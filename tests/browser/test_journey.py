@@ -63,6 +63,24 @@ def ask_both(page):
     expect(page.locator("#chat-send")).to_be_enabled(timeout=120_000)
 
 
+def correct_and_reload(page):
+    page.locator("#correct-answer").click()
+    editor = page.locator("#correction-answer textarea")
+    expect(editor).to_be_focused()
+    page.locator("#correction-keep").click()
+    expect(page.get_by_text("the model's own answer")).to_be_visible()
+    editor.fill("The <b>right</b> answer")
+    page.locator("#correction-keep").click()
+    expect(page.locator("#corrections")).to_contain_text("The <b>right</b> answer")
+    expect(page.locator("#chat-tuned .below .kept")).to_have_text("Corrected")
+    asked = page.locator("#chat-tuned .turn.user").inner_text()
+    page.reload()
+    expect(page.locator("#chat-tuned .turn.user")).to_have_text(asked)
+    page.locator("#chat-base [data-act=edit]").click()
+    expect(page.locator("#chat-input textarea")).to_have_value(asked)
+    expect(page.locator("#chat-tuned .turn")).to_have_count(0)
+
+
 def stop_an_answer(page):
     page.locator("#chat-clear").click()  # after short answers the model would be brief again
     page.get_by_label("number input for Maximum answer tokens").fill("2000")
@@ -121,6 +139,7 @@ def test_from_a_file_to_a_conversation(app, page, open_page, orders, tmp_path):
     expect(page.locator("[data-live=where]")).to_have_text(re.compile("Step 24 of 24"))
     page.locator("#talk-to-it").click()
     ask_both(page)
+    correct_and_reload(page)
     stop_an_answer(page)
     take_it_away(page, tmp_path)
     delete_it(page)

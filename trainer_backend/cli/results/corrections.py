@@ -5,7 +5,6 @@ Only choosing and printing happens here.
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,6 @@ from trainer_backend.corrections import take_back as take_back_one
 from trainer_backend.errors import UserError
 from trainer_backend.runs import Run, open_run
 from trainer_backend.runs.files import SPEC
-
-
-def add_corrections(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
-    """Add the command; `command(name, help)` makes its parser."""
-    one = command("corrections", "list the corrected answers kept for the data of a run")
-    one.add_argument("run", metavar="RUN", help="a run id or a run folder")
-    one.add_argument(
-        "--take-back", type=int, metavar="N", help="drop the correction with this number"
-    )
-    one.add_argument("--json", action="store_true")
 
 
 def do_corrections(home: Path, arguments: argparse.Namespace) -> int:
