@@ -130,7 +130,7 @@ class SFTTrainer(Trainer):
         args = as_sft_config(args, short_name(model), max_length=max_seq_length, **settings)
         check_arguments(args, train_dataset, data_collator, formatting_func, compute_loss_func)
         set_seed(args.seed)
-        self.paths = PathsTaken(self._tell_path)
+        self.paths, self.graphs = PathsTaken(self._tell_path), StepGraphs(self)
         model = open_model(model, args, quantization_config)
         settle_bf16(args, model)
         processing_class = processing_class or tokenizer or open_processing_class(model, args)
@@ -180,7 +180,6 @@ class SFTTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # tokens of the batch are counted after the shift
         self._loss_shifts_labels = True
         self.merging, self.long_rows = MergedSteps.of(self), LongRows(self)
-        self.graphs = StepGraphs(self)
         self.neftune_noise_alpha = None  # the Trainer's own noise goes by the length of a row
         if self._traits.spec is not None:
             install_fused_head(causal_lm(self.model), self._traits.spec)
