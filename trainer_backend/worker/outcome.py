@@ -3,6 +3,7 @@
 A stop, a full memory or a full disk costs the evaluation and never the run.
 """
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from trainer_backend.errors import UserError, is_out_of_memory
 from trainer_backend.evaluation.engine.evaluate import (
     Task,
     evaluate_models,
+    last_position,
+    limits_of,
     sample_questions,
 )
 from trainer_backend.evaluation.engine.losses import HeldOutRows
@@ -35,6 +38,12 @@ from trainer_backend.worker.facts import RunFacts
 from trainer_backend.worker.run_trainer import RunTrainer
 
 MOST_CORRECTIONS = 200  # asked at the end of a run that was trained on them
+
+
+logger = logging.getLogger(__name__)
+# of a model that answers in another way than any that was tried: the run has its result already
+BREAKS = (MemoryError, RuntimeError, ArithmeticError, AttributeError, LookupError, TypeError,
+          ValueError)  # fmt: skip
 
 
 class Stopped(Exception):
@@ -60,12 +69,19 @@ def evaluate_result(
         why = f"{error.what} {error.fix}".rstrip(".")
     except OSError as error:
         why = f"it cannot be written ({error.strerror or error})"
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        why = "there is no memory for it, even for one row at a time. The model is finished"
+    except BREAKS as error:
+        why = _reason(error)
     writer.warn(f"The evaluation was left out: {why}.")
     return None
+
+
+def _reason(error: Exception) -> str:
+    """Why an evaluation broke off, in words; the log keeps the trace of what nobody expected."""
+    if is_out_of_memory(error):
+        return "there is no memory for it, even for one row at a time. The model is finished"
+    logger.error("the evaluation broke off", exc_info=error)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"it broke off ({lines[0][:160]}). The model is finished; the log says more"
 
 
 def _evaluated(
@@ -83,6 +99,7 @@ def _evaluated(
         step=result.step if result else trainer.state.global_step,
         asked=recipe.answer_check_rows,
         wanted=parse_metrics(recipe.eval_metrics),
+        positions=_positions(trainer),
     )
     processing: Any = trainer.processing_class  # the tokenizer or processor given to it
     found, scored = evaluate_models(task, sides, _held_out(trainer), processing, progress)
@@ -105,6 +122,12 @@ def _ask_corrections(
         task, stored=corrections, at=at, asked=asked, wanted=(main,), held_out=False, notes=()
     )
     keep(task.run, evaluate_models(again, sides, None, processing, progress)[0])
+
+
+def _positions(trainer: SFTTrainer) -> int | None:
+    return last_position(
+        causal_lm(trainer.accelerator.unwrap_model(trainer.model)).config.to_dict()
+    )
 
 
 def _held_out(trainer: SFTTrainer) -> HeldOutRows | None:
@@ -150,7 +173,8 @@ def sampling(facts: RunFacts, trainer: RunTrainer) -> SampleAnswers | None:
     if not recipe.sample_rows or not len(held_out) or facts.dataset.format == "text":
         return None
     processing: Any = trainer.processing_class
-    task = Task(facts.run, recipe, facts.dataset, held_out, 0, recipe.sample_rows)
+    most = _positions(trainer)
+    task = Task(facts.run, recipe, facts.dataset, held_out, 0, recipe.sample_rows, positions=most)
     ready = sample_questions(task, processing)
     if not ready:
         return None
@@ -159,4 +183,5 @@ def sampling(facts: RunFacts, trainer: RunTrainer) -> SampleAnswers | None:
         return None if shards_model(recipe) else trainer.accelerator.unwrap_model(trainer.model)
 
     before = sum(trainer.clock.seconds.values())
-    return SampleAnswers(trainer.writer, ready, tokenizer_of(processing), whole, before)
+    limits = limits_of(ready, most)
+    return SampleAnswers(trainer.writer, ready, limits, tokenizer_of(processing), whole, before)

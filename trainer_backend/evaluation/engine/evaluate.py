@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import ProcessorMixin
 
+from trainer_backend.data.checks import positions_of
 from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.downloads import Progress, silent
 from trainer_backend.errors import UserError
@@ -22,6 +23,7 @@ from trainer_backend.evaluation.engine.sides import Sides, open_sides
 from trainer_backend.evaluation.limits import MOST_LOSS_ROWS, answer_limit, spread
 from trainer_backend.evaluation.measures import Learning
 from trainer_backend.evaluation.results import Evaluation, keep
+from trainer_backend.home import read_json
 from trainer_backend.models.loaded.answer_parts import Answer
 from trainer_backend.models.loaded.asking import AskedWith, Processing
 from trainer_backend.models.loaded.generate import answer_seen
@@ -46,7 +48,8 @@ class Task:
     """What is evaluated: the rows of a dataset, asked and read as a run does.
 
     `at` are the places (int64) in `stored` of all rows, `asked` how many of them are asked,
-    `wanted` the names of measures (none: those that fit; None: nothing is asked).
+    `wanted` the names of measures (none: those that fit; None: nothing is asked), `positions` the
+    most tokens that the model has positions for (None: no limit).
     """
 
     run: Run
@@ -58,6 +61,7 @@ class Task:
     wanted: tuple[str, ...] | None = ()
     held_out: bool = True
     notes: tuple[str, ...] = ()
+    positions: int | None = None
 
     @property
     def asks(self) -> bool:
@@ -128,7 +132,9 @@ def evaluate_run(
     processing = load_processing(chosen.path) if saved else load_processing(folder, template)
     with tempfile.TemporaryDirectory() as scratch:
         read = prepared_rows(run, task.recipe, task.stored, task.at, processing, folder, scratch)
-        task = replace(task, notes=(*task.notes, *read.notes))
+        config: dict[str, Any] = read_json(folder / "config.json", {})
+        most = last_position(config)
+        task = replace(task, notes=(*task.notes, *read.notes), positions=most)
         evaluation, _ = evaluate_models(task, sides, read.rows, processing, progress)
     keep(run, evaluation)
     return evaluation
@@ -207,7 +213,7 @@ def evaluate_models(
     ready, notes = _questions(task, processing) if task.asks else ([], [])
     groups = len(held_out.groups()) if held_out else 0
     tally = Tally(progress, len(ready), groups)
-    limits = [answer_limit([one.tokens for one in ready])] * len(ready)
+    limits = limits_of(ready, task.positions)
     answers: dict[str, list[Answer]] = {}
     losses: dict[str, list[GroupLoss]] = {}
     for which, side in (("base", sides.base), ("tuned", sides.tuned)):
@@ -257,7 +263,21 @@ def _questions(task: Task, processing: Processing) -> tuple[list[Ready], list[st
         question(training_row(one, task.recipe.system_prompt, task.stored), settings, number)
         for one, number in zip(task.stored.examples(at.tolist()), numbers, strict=True)
     ]
-    return ready_questions(found, numbers, processing, task.stored)
+    return ready_questions(found, numbers, processing, task.stored, task.positions)
+
+
+def last_position(config: dict[str, Any]) -> int | None:
+    """The most tokens that a model with a table of positions reads; None for other models."""
+    found = positions_of(config)
+    return found.most if found and found.fixed else None
+
+
+def limits_of(ready: Sequence[Ready], positions: int | None) -> list[int]:
+    """The most new tokens of each answer."""
+    limit = answer_limit([one.tokens for one in ready])
+    if positions is None:
+        return [limit] * len(ready)
+    return [min(limit, positions - len(one.prompt.ids)) for one in ready]
 
 
 def sample_questions(task: Task, processing: Processing) -> list[Ready]:
@@ -306,7 +326,7 @@ def _said(task: Task, found: Scored, ready: list[Ready], limits: list[int]) -> l
     }
     if any(cut.values()):
         notes.append(
-            f"Answers end after {limits[0]:,} tokens, room for 19 of 20 expected ones: cut there "
+            f"Answers end after {max(limits):,} tokens, room for 19 of 20 expected ones: cut there "
             f"are {cut['base']} of the base model and {cut['tuned']} of the tuned one."
         )
     if not task.asks and task.stored.format == "text":

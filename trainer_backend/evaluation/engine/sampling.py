@@ -4,6 +4,7 @@ Training goes on as if nothing had been asked: nothing random is drawn, no mode 
 changes. Which steps are evaluations is not decided here.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,11 +16,18 @@ from transformers import TrainerCallback, TrainerState
 from trainer_backend.errors import is_out_of_memory
 from trainer_backend.evaluation.engine.answering import answer_text, write_answers
 from trainer_backend.evaluation.engine.questions import Ready
-from trainer_backend.evaluation.limits import SAMPLE_SHARE, SAMPLE_TOKENS, answer_limit
+from trainer_backend.evaluation.limits import SAMPLE_SHARE, SAMPLE_TOKENS
 from trainer_backend.evaluation.samples import add_samples, forget_after
 from trainer_backend.models.loaded.pretrained import AnyModel
 from trainer_backend.recipe import label
 from trainer_backend.runs.writer import RunWriter
+
+logger = logging.getLogger(__name__)
+# of a model that answers in another way than any that was tried: it goes on training
+BREAKS = (
+    *(MemoryError, RuntimeError, ArithmeticError, AttributeError, LookupError),
+    *(TypeError, ValueError),
+)
 
 
 @dataclass
@@ -52,7 +60,8 @@ class Budget:
 
 
 class SampleAnswers(TrainerCallback):
-    """Asks after each evaluation, and once before the first step; `ready` are the questions.
+    """Asks after each evaluation, and once before the first step; `ready` are the questions
+    and `limits` the most tokens of each answer.
 
     With several processes only the first asks: `model` gives it the whole model, or None where no
     process has it. Rows with images are not asked.
@@ -63,12 +72,13 @@ class SampleAnswers(TrainerCallback):
         self,
         writer: RunWriter,
         ready: list[Ready],
+        limits: list[int],
         tokenizer: Tokenizer,
         model: Callable[[], AnyModel | None],
         before: float = 0.0,
     ):
         self.writer, self.ready, self.tokenizer, self.model = writer, ready, tokenizer, model
-        self.limit = min(SAMPLE_TOKENS, answer_limit([one.tokens for one in ready]))
+        self.limits = [min(SAMPLE_TOKENS, limit) for limit in limits]
         self.budget, self.before = Budget(), before
         self.off = False
 
@@ -102,17 +112,14 @@ class SampleAnswers(TrainerCallback):
         prompts = [one.prompt.ids for one in self.ready]
         self.writer.mark("evaluating")
         try:
-            limits = [self.limit] * len(prompts)
-            written = write_answers(model, self.tokenizer, prompts, limits, self._beat)
+            written = write_answers(model, self.tokenizer, prompts, self.limits, self._beat)
             seconds = time.monotonic() - began
             self._write(step, [answer_text(one, self.tokenizer) for one in written],
                         [one.cut for one in written], seconds)  # fmt: skip
         except OSError as error:
             self._end(f"they cannot be written ({error.strerror or error})")
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._end("there is no memory for them")
+        except BREAKS as error:
+            self._end(_reason(error))
         self.budget.spend(time.monotonic() - began)
 
     def _beat(self, _: int) -> None:
@@ -138,3 +145,11 @@ class SampleAnswers(TrainerCallback):
                 for one, text, was_cut in zip(self.ready, texts, cut, strict=True)
             ],
         )
+
+
+def _reason(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "there is no memory for them"
+    logger.error("samples broke off", exc_info=error)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the model could not be asked ({lines[0][:160]})"

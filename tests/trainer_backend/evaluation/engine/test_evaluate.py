@@ -162,8 +162,9 @@ def broken(error):
         (outcome.Stopped(), "you stopped it"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "no memory"),
         (OSError(28, "No space left on device"), "No space left"),
+        (IndexError("index out of range in self"), "broke off (index out of range in self)"),
     ],
-    ids=["stop", "memory", "disk"],
+    ids=["stop", "memory", "disk", "model"],
 )
 def test_what_goes_wrong_in_it_never_costs_the_run(
     home, dataset, tiny_model_dir, monkeypatch, error, words
@@ -204,6 +205,19 @@ def test_samples_behind_a_checkpoint_are_dropped_at_a_resume(run):
     kept = samples.samples_of(run)
     assert {one["step"] for one in kept} <= {0, 2} and len(kept) >= 2
     assert len((run.dir / "samples.jsonl").read_text().splitlines()) == len(kept)
+
+
+def test_a_model_that_cannot_be_asked_goes_on_training(home, dataset, tiny_model_dir, monkeypatch):
+    from trainer_backend.evaluation.engine import sampling
+
+    def fails(*_):
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setattr(sampling, "write_answers", fails)
+    run = train_small(home, dataset, tiny_model_dir, max_steps=1, sample_rows=1, eval_fraction=0.2)
+    assert run.state()["state"] == "finished" and samples.samples_of(run) == []
+    said = [one for one in run.state()["warnings"] if one.startswith("No samples while training")]
+    assert len(said) == 1 and "index out of range" in said[0]
 
 
 def test_the_budget_of_samples_is_a_share_of_the_run():
