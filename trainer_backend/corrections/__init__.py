@@ -5,6 +5,7 @@ from trainer_backend.corrections.kept import Kept, keep_correction, kept_for, ta
 from trainer_backend.corrections.outcome import (
     Outcome,
     outcome_for,
+    telling,
     trained_corrections,
     with_outcome,
 )

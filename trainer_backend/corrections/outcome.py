@@ -5,17 +5,20 @@ Nothing is measured here; an evaluation is read that has been made.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from trainer_backend.corrections.correction import Correction, question_key
 from trainer_backend.corrections.kept import CORRECTIONS, corrections_in
 from trainer_backend.data.store import StoredDataset, open_dataset
 from trainer_backend.errors import UserError
+from trainer_backend.evaluation.request import Evaluate
 from trainer_backend.evaluation.results import (
     LOSSES,
     Asked,
     Evaluation,
     best_known,
     evaluations_of,
+    keep,
 )
 from trainer_backend.runs import Run, open_run
 
@@ -172,3 +175,16 @@ def with_outcome(run: Run, evaluation: Evaluation) -> Evaluation:
         )
     said = f"{evaluation.sentence} {outcome.sentence()}".strip()
     return replace(evaluation, sentence=said, warnings=warnings)
+
+
+def telling(evaluate: Evaluate) -> Evaluate:
+    """`evaluate` with a result that also says, and keeps, what became of corrections."""
+
+    def told(run: Run, **how: Any) -> Evaluation:
+        found = evaluate(run, **how)
+        said = with_outcome(run, found)
+        if said is not found:
+            keep(run, said)
+        return said
+
+    return told

@@ -2,9 +2,9 @@
 
 from trainer_backend.corrections.correction import Wrong
 from trainer_backend.corrections.kept import keep_correction
-from trainer_backend.corrections.outcome import outcome_for, outcome_of, with_outcome
+from trainer_backend.corrections.outcome import outcome_for, outcome_of, telling, with_outcome
 from trainer_backend.corrections.replay import plan_replay, replay_dataset
-from trainer_backend.evaluation.results import Asked, Evaluation, keep
+from trainer_backend.evaluation.results import Asked, Evaluation, evaluations_of, keep
 from trainer_backend.models.loaded.answer_parts import Answer
 from trainer_backend.runs.create import create_run
 
@@ -14,9 +14,11 @@ def asked(n, score, name="exact_match"):
     return Asked(n, f"Say {n}", f"{n}!", "", "", {name: {"base": 0.0, "tuned": score}}, said)
 
 
-def result(scores, name="exact_match", **more):
+def result(scores, name="exact_match", checkpoint=4, **more):
     rows = [asked(n, score, name) for n, score in scores.items()]
-    return Evaluation("run-1", 4, len(rows), {}, "better", name, "Better.", examples=rows, **more)
+    return Evaluation(
+        "run-1", checkpoint, len(rows), {}, "better", name, "Better.", examples=rows, **more
+    )
 
 
 def correct(run, *numbers):
@@ -66,3 +68,18 @@ def test_a_run_trained_on_corrections_tells_what_became_of_them(home, run):
     )
     assert told.warnings[0].startswith("1 of the held-out rows asked was corrected and trained on")
     assert with_outcome(run, told) is told
+
+
+def test_an_evaluation_asked_for_later_tells_it_too_and_keeps_it(home, run):
+    correct(run, 0, 1)
+    replay = plan_replay(run)
+    second = create_run(home, replay.recipe(), replay_dataset(replay))
+
+    def evaluate(run, **how):
+        keep(run, found := result({0: 1.0, 2: 1.0}, checkpoint=how["checkpoint"]))
+        return found
+
+    told = telling(evaluate)(second, checkpoint=4)
+    assert told.sentence.startswith("Better. Corrected rows: 1 of 1 right now")
+    assert [one.sentence for one in evaluations_of(second)] == [told.sentence]
+    assert telling(evaluate)(run, checkpoint=4).sentence == "Better."

@@ -16,6 +16,7 @@ from typing import Any
 from trainer_backend.cli.data import bar, clear_bar, download_line, reading_options
 from trainer_backend.cli.quiet import quiet_libraries
 from trainer_backend.cli.runs import find_run
+from trainer_backend.corrections import telling
 from trainer_backend.data.formats import parse_columns
 from trainer_backend.data.store import StoredDataset, resolve_data
 from trainer_backend.downloads import Progress, silent
@@ -151,7 +152,7 @@ def _own(run: Run, request: Request, beside: bool, show: Progress) -> Evaluation
     quiet_libraries()
     from trainer_backend.evaluation.engine.evaluate import evaluate_run
 
-    return next(request.evaluations(run, evaluate_run, show))
+    return next(request.evaluations(run, telling(evaluate_run), show))
 
 
 def _without_rows(run: Run, request: Request, error: UserError) -> Evaluation:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from trainer_backend.corrections import telling
 from trainer_backend.data.store import open_dataset
 from trainer_backend.data.store.length_report import remember_report
 from trainer_backend.downloads import POLL_S, Progress
@@ -207,7 +208,7 @@ class ModelServer:
         asked.check(found)
         with self._model_alone(request):
             self._loaded = None  # an evaluation loads its models itself: there may be no room
-            for one in asked.evaluations(found, evaluate_run, request.progress):
+            for one in asked.evaluations(found, telling(evaluate_run), request.progress):
                 yield {"evaluation": one.to_dict()}
                 if request.stopped():
                     return
