@@ -134,7 +134,7 @@ def test_from_a_file_to_a_conversation(app, page, open_page, orders, tmp_path):
     expect(page.locator("#resume-training")).to_be_enabled()
     page.locator("#resume-training").click()
     wait_for_state(page, "finished", seconds=400)
-    expect(page.locator("#evaluation [data-result=sentence]")).to_contain_text("held-out rows")
+    expect(page.locator("#evaluation [data-result=sentence]")).to_contain_text("2 rows cannot tell")
     expect(page.locator("#evaluation .row-toggle")).to_have_count(2)
     expect(page.locator("[data-live=where]")).to_have_text(re.compile("Step 24 of 24"))
     page.locator("#talk-to-it").click()
