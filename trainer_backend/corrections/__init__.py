@@ -4,6 +4,7 @@ from trainer_backend.corrections.correction import Correction, Wrong, read_calls
 from trainer_backend.corrections.kept import Kept, keep_correction, kept_for, take_back
 from trainer_backend.corrections.outcome import (
     Outcome,
+    mixes_corrections,
     outcome_for,
     telling,
     trained_corrections,

@@ -146,8 +146,15 @@ def trained_corrections(run: Run) -> StoredDataset | None:
 
     Raises UserError if they or its data were deleted.
     """
-    mixed = run.dataset().source.get(CORRECTIONS) or {}
-    return open_dataset(run.home, str(mixed["dataset_id"])) if "old" in mixed else None
+    dataset = run.dataset()
+    if not mixes_corrections(dataset):
+        return None
+    return open_dataset(run.home, str(dataset.source[CORRECTIONS]["dataset_id"]))
+
+
+def mixes_corrections(dataset: StoredDataset) -> bool:
+    """Whether a dataset is corrections mixed with old rows."""
+    return "old" in (dataset.source.get(CORRECTIONS) or {})
 
 
 def _corrected_run(run: Run) -> str:

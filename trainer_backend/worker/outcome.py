@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 from peft import PeftModel
 
-from trainer_backend.corrections import trained_corrections, with_outcome
+from trainer_backend.corrections import mixes_corrections, trained_corrections, with_outcome
 from trainer_backend.disk import GIB, size_of
 from trainer_backend.downloads import Progress
 from trainer_backend.errors import UserError, is_out_of_memory
@@ -103,9 +103,10 @@ def _evaluated(
     )
     processing: Any = trainer.processing_class  # the tokenizer or processor given to it
     found, scored = evaluate_models(task, sides, _held_out(trainer), processing, progress)
-    if found.main not in LOSSES:
+    if mixes_corrections(facts.dataset) and found.main not in LOSSES:
         _ask_corrections(task, sides, processing, progress, found.main)
-    keep(facts.run, with_outcome(facts.run, found))
+        found = with_outcome(facts.run, found)
+    keep(facts.run, found)
     return {"rows": len(found.examples), **scored.right} if scored.right else None
 
 

@@ -75,7 +75,7 @@ def test_the_best_checkpoint_is_the_result_when_asked_for(
     eval_losses(monkeypatch, FALLS_THEN_RISES)
     seen = {}
     monkeypatch.setattr(
-        "trainer_backend.worker.train._answers",
+        "trainer_backend.worker.train.evaluate_result",
         lambda facts, base, trainer, progress: seen.update(trainer.model.state_dict()) and None,
     )
     run = train_small(home, dataset, tiny_model_dir, **EARLY, load_best_at_end=True)

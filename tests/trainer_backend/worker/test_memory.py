@@ -117,7 +117,7 @@ def test_of_a_gpu_counts_what_is_free_or_ours(monkeypatch):
     }
     for name, answer in gpu.items():
         monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
-    trainer = SimpleNamespace(model=torch.nn.Linear(10, 10))
+    trainer = SimpleNamespace(model=torch.nn.Linear(10, 10), optimizer=None)
     with pytest.raises(torch.OutOfMemoryError, match="8.0 GB available .other programs hold 8.0"):
         memory.check_training_fits(trainer, Recipe())
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * GIB)

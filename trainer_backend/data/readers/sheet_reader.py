@@ -14,7 +14,6 @@ from datetime import date, datetime, time
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import chain
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import openpyxl
 
@@ -35,7 +34,7 @@ MAX_ROWS = 1_048_576  # as many as Excel has
 MAX_UNPACKED = 512 * 1024 * 1024  # bytes of XML in one workbook; its shared texts are held at once
 _BROKEN_BOOK = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError,
-    ParseError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+    RuntimeError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip  # what openpyxl raises for a damaged workbook
 _SIMPLE_FORMAT = re.compile(r"(#,##)?(0+)(?:\.(0+))?(%)?")
 _ESCAPED = re.compile(r"_x00(09|0A|0D)_", re.IGNORECASE)  # tab, line feed, return (ST_Xstring)
@@ -133,7 +132,9 @@ def _check_unpacked(source: Source, file: Any) -> None:
 
 
 def _unreadable(source: Source, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [""])[0][:120].strip(" .'\"") or type(error).__name__
+    said = (str(error).splitlines() or [""])[0]
+    said = said.replace(str(source.path), source.path.name)  # openpyxl names its folder too
+    reason = said[:120].strip(" .'\"") or type(error).__name__
     fix = "It is damaged, cut off or protected by a password. Save it again, or as CSV UTF-8."
     return UserError(f"The workbook cannot be read: {reason}.", source.name, fix)
 
