@@ -99,8 +99,8 @@ class SampleAnswers(TrainerCallback):
             self._ask(state.global_step)
         else:
             self.writer.warn(
-                f"Some samples while training were left out: they would have taken more than "
-                f"{SAMPLE_SHARE:.0%} of the run's time. Fewer “{label('sample_rows')}” take less."
+                f"“{label('sample_rows')}” are left out at some evaluations, to take less than "
+                f"{SAMPLE_SHARE:.0%} of the run's time. A longer run has time for more of them."
             )
 
     def _ask(self, step: int) -> None:
