@@ -252,3 +252,20 @@ def do_datasets(home: Path, arguments: argparse.Namespace) -> int:
         for one in found:
             print(f"{one['id']}  {one['examples']:>11,} rows  {one['step']:<8}  {one['name']}")
     return 0
+
+
+def read_dataset(home: Path, data: str, arguments: argparse.Namespace) -> StoredDataset:
+    """The dataset of --data. Raises UserError while its columns are unclear."""
+    stored = resolve_data(
+        home,
+        data,
+        options=reading_options(arguments),
+        columns=parse_columns(arguments.columns),
+        chosen=arguments.chosen,
+        on_progress=bar("Reading", arguments.json),
+    )
+    clear_bar(arguments.json)
+    if stored.mapping is None:
+        first = stored.problems[0]
+        raise UserError(first.what, first.where, first.fix, code=first.code)
+    return stored

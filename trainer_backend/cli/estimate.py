@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer_backend.cli.data import bar, chosen_settings, clear_bar, count_tokens, reading_options
-from trainer_backend.data.formats import parse_columns
-from trainer_backend.data.store import LengthReport, StoredDataset, resolve_data
+from trainer_backend.cli.data import chosen_settings, count_tokens, read_dataset
+from trainer_backend.data.store import LengthReport, StoredDataset
 from trainer_backend.errors import UserError
 from trainer_backend.estimation import Estimate, estimate
 from trainer_backend.estimation.device import may_measure, measure, measured_rates
@@ -34,7 +33,7 @@ def do_estimate(home: Path, arguments: argparse.Namespace) -> int:
     recipe, preset = resolve_recipe(arguments.recipe)
     recipe = Recipe.from_dict({**recipe.to_dict(), **chosen_settings(arguments)}, "--set")
     data = arguments.data or (preset.sample if preset else None)
-    dataset = _read(home, data, arguments) if data else None
+    dataset = read_dataset(home, data, arguments) if data else None
     lengths, notes = _counted(home, dataset, recipe, arguments.json)
     machine = hardware()
     _measure_once(home, machine, arguments.json)
@@ -53,23 +52,6 @@ def _measure_once(home: Path, machine: Hardware, quiet: bool) -> None:
         if not quiet:
             print("Measuring the speed of this machine, once …", file=sys.stderr, flush=True)
         measure(home)
-
-
-def _read(home: Path, data: str, arguments: argparse.Namespace) -> StoredDataset:
-    """The dataset of --data. Raises UserError while its columns are unclear."""
-    stored = resolve_data(
-        home,
-        data,
-        options=reading_options(arguments),
-        columns=parse_columns(arguments.columns),
-        chosen=arguments.chosen,
-        on_progress=bar("Reading", arguments.json),
-    )
-    clear_bar(arguments.json)
-    if stored.mapping is None:
-        first = stored.problems[0]
-        raise UserError(first.what, first.where, first.fix, code=first.code)
-    return stored
 
 
 def _counted(

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from trainer_backend.cli.data import bar, chosen_settings, clear_bar, reading_options
-from trainer_backend.data.formats import parse_columns
-from trainer_backend.data.store import StoredDataset, resolve_data
+from trainer_backend.cli.data import chosen_settings, read_dataset
+from trainer_backend.data.store import StoredDataset
 from trainer_backend.errors import UserError
 from trainer_backend.evaluation.measures import MEASURE_LABELS
 from trainer_backend.recipe import Recipe, resolve_recipe, samples
@@ -59,19 +58,7 @@ def _data(home: Path, data: str | None, arguments: argparse.Namespace) -> Stored
     if data is None:
         names = ", ".join(sample.id for sample in samples())
         raise UserError("No data was given.", "--data", f"Name a file or a sample ({names}).")
-    stored = resolve_data(
-        home,
-        data,
-        options=reading_options(arguments),
-        columns=parse_columns(arguments.columns),
-        chosen=arguments.chosen,
-        on_progress=bar("Reading", arguments.json),
-    )
-    clear_bar(arguments.json)
-    if stored.mapping is None:
-        first = stored.problems[0]
-        raise UserError(first.what, first.where, first.fix, code=first.code)
-    return stored
+    return read_dataset(home, data, arguments)
 
 
 def _show(found: list[Standing], as_json: bool, many: bool) -> int:
